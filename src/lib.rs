@@ -1,0 +1,3 @@
+//! A Kubernetes operator that keeps `ArcGIS` access tokens fresh.
+
+pub mod api;
