@@ -1,1 +1,37 @@
-fn main() {}
+//! From arguments to a command and an exit code.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use arcgis_credential_operator::cli::{Cli, Command};
+use arcgis_credential_operator::{api, commands};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Fails only where a provider is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return say(Err(format!("cannot start: {error}"))),
+    };
+    say(match cli.command {
+        Command::Run(args) => runtime.block_on(commands::run(*args)).map(|()| String::new()),
+        Command::Crd => api::crd_yaml().map_err(|error| error.to_string()),
+        Command::Probe(args) => runtime.block_on(commands::probe(args)).map(|line| line + "\n"),
+    })
+}
+
+/// Prints the outcome; what cannot be printed has no reader.
+fn say(outcome: Result<String, String>) -> ExitCode {
+    match outcome {
+        Ok(text) => {
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(text) => {
+            let _ = writeln!(std::io::stderr(), "error: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}

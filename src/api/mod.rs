@@ -1,12 +1,14 @@
 //! The resource: what users write, what they read back, and the words used for it.
 
+mod crd;
 mod reason;
 mod spec;
 mod status;
 
+pub use crd::{crd, crd_yaml};
 pub use reason::{Move, Reason, Retry};
 pub use spec::{
     ArcGisAppCredential, ArcGisAppCredentialSpec, CaBundleKind, CaBundleRef, CredentialsRef, DEFAULT_PORTAL,
     DeletionPolicy, Format, PortalSpec, TargetSpec, TokenSpec,
 };
-pub use status::{App, ArcGisAppCredentialStatus, Condition, Failure, TokenStatus};
+pub use status::{App, ArcGisAppCredentialStatus, Condition, Failure, TokenStatus, Verification};

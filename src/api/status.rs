@@ -89,3 +89,14 @@ pub struct Condition {
     pub observed_generation: i64,
     pub last_transition_time: Timestamp,
 }
+
+/// What the portal says of a token when asked whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verification {
+    /// The app's.
+    Known(App),
+    /// Somebody else's, or nobody's.
+    Unknown,
+    /// No answer.
+    NotAnswered,
+}

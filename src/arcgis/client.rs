@@ -1,0 +1,107 @@
+//! HTTPS clients: one per set of trusted roots, each with its own connections.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use reqwest::{Certificate, Client, redirect, retry};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+const CONNECT: Duration = Duration::from_secs(5);
+/// The time for one exchange in all.
+pub(super) const TOTAL: Duration = Duration::from_secs(15);
+/// Shorter than common server limits: a connection closed while it is used again would cost an attempt.
+const IDLE: Duration = Duration::from_secs(15);
+const MAX_CLIENTS: usize = 64;
+const MAX_BUNDLE: usize = 1024 * 1024;
+const MAX_CERTIFICATES: usize = 512;
+
+/// A bundle without a usable certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("no certificate in PEM")]
+pub struct NoCertificate;
+
+/// The TLS client cannot be made: most often there are no system roots.
+#[derive(Debug, Error)]
+#[error("cannot set up TLS: are CA certificates installed (SSL_CERT_FILE)?")]
+pub struct ClientError(#[source] reqwest::Error);
+
+type Fingerprint = [u8; 32];
+
+/// Extra trusted roots.
+#[derive(Clone)]
+pub struct CaBundle {
+    certificates: Vec<Certificate>,
+    fingerprint: Fingerprint,
+}
+
+impl CaBundle {
+    /// Reads PEM; what is not a certificate in it is passed over.
+    pub fn parse(pem: &[u8]) -> Result<Self, NoCertificate> {
+        if pem.len() > MAX_BUNDLE {
+            return Err(NoCertificate);
+        }
+        let mut hash = Sha256::new();
+        let mut certificates = Vec::new();
+        for der in CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).take(MAX_CERTIFICATES) {
+            let mut roots = rustls::RootCertStore::empty();
+            if roots.add(der.clone()).is_ok() {
+                hash.update(der.len().to_be_bytes());
+                hash.update(&der);
+                certificates.extend(Certificate::from_der(&der));
+            }
+        }
+        if certificates.is_empty() {
+            return Err(NoCertificate);
+        }
+        Ok(Self { certificates, fingerprint: hash.finalize().into() })
+    }
+}
+
+/// The clients in use, most recently used last.
+pub struct Portals {
+    operator: Vec<Certificate>,
+    clients: Mutex<Vec<(Fingerprint, Client)>>,
+}
+
+impl Portals {
+    /// With the roots that the operator trusts for every portal, beside the system's.
+    pub fn new(operator: Option<CaBundle>) -> Result<Self, ClientError> {
+        let operator = operator.map(|bundle| bundle.certificates).unwrap_or_default();
+        let portals = Self { operator, clients: Mutex::default() };
+        portals.client(None)?;
+        Ok(portals)
+    }
+
+    /// The client that trusts these roots too.
+    pub fn client(&self, bundle: Option<&CaBundle>) -> Result<Client, ClientError> {
+        let fingerprint = bundle.map_or([0; 32], |bundle| bundle.fingerprint);
+        let mut clients = self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let found = match clients.iter().position(|(known, _)| *known == fingerprint) {
+            Some(at) => clients.remove(at),
+            None => (fingerprint, self.build(bundle).map_err(ClientError)?),
+        };
+        if clients.len() >= MAX_CLIENTS {
+            clients.remove(0);
+        }
+        let client = found.1.clone();
+        clients.push(found);
+        Ok(client)
+    }
+
+    fn build(&self, bundle: Option<&CaBundle>) -> reqwest::Result<Client> {
+        let extra = self.operator.iter().chain(bundle.iter().flat_map(|bundle| &bundle.certificates));
+        Client::builder()
+            .user_agent(concat!("arcgis-credential-operator/", env!("CARGO_PKG_VERSION")))
+            .https_only(true)
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .connect_timeout(CONNECT)
+            .timeout(TOTAL)
+            .pool_idle_timeout(IDLE)
+            .tls_certs_merge(extra.cloned())
+            .build()
+    }
+}

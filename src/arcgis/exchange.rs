@@ -1,0 +1,75 @@
+//! One POST: client credentials for a token (RFC 6749, section 4.4).
+
+use std::error::Error;
+
+use jiff::Timestamp;
+use reqwest::header::RETRY_AFTER;
+use reqwest::{Client, Response};
+use tokio::time::timeout;
+
+use super::answer::{Grant, MAX_BODY, Refusal, classify};
+use super::client::TOTAL;
+use crate::api::Reason;
+use crate::core::Credentials;
+
+/// What is asked of which portal.
+pub struct TokenRequest<'a> {
+    /// The portal's base URL, without `/sharing/rest`.
+    pub portal: &'a str,
+    pub credentials: &'a Credentials,
+    /// In seconds; sent in whole minutes, rounded up.
+    pub lifetime: Option<u64>,
+}
+
+/// Exchanges id and secret for a token; `clock` dates an answer that names a time.
+pub async fn exchange(
+    client: &Client,
+    request: &TokenRequest<'_>,
+    clock: fn() -> Timestamp,
+) -> Result<Grant, Refusal> {
+    let minutes = request.lifetime.map(|seconds| seconds.div_ceil(60).to_string());
+    let mut form = vec![
+        ("f", "json"),
+        ("client_id", request.credentials.id()),
+        ("client_secret", request.credentials.secret()),
+        ("grant_type", "client_credentials"),
+    ];
+    form.extend(minutes.as_deref().map(|minutes| ("expiration", minutes)));
+    let url = format!("{}/sharing/rest/oauth2/token", request.portal);
+    let attempt = async {
+        let answer = client.post(url).form(&form).send().await.map_err(|error| Refusal::from(blame(&error)))?;
+        let status = answer.status().as_u16();
+        let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let body = read(answer, MAX_BODY).await?;
+        classify(status, retry_after.as_deref(), &body, clock())
+    };
+    timeout(TOTAL, attempt).await.unwrap_or_else(|_| Err(Reason::PortalUnreachable.into()))
+}
+
+/// The body, up to a limit.
+pub(super) async fn read(mut answer: Response, limit: usize) -> Result<Vec<u8>, Refusal> {
+    let mut body = Vec::new();
+    loop {
+        match answer.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() <= limit => body.extend_from_slice(&chunk),
+            Ok(None) => return Ok(body),
+            Err(error) if error.is_timeout() => return Err(Reason::PortalUnreachable.into()),
+            Ok(Some(_)) | Err(_) => return Err(Reason::MalformedResponse.into()),
+        }
+    }
+}
+
+/// A certificate that does not verify looks like a refused connection: only the chain of causes tells.
+fn blame(error: &reqwest::Error) -> Reason {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(current) = cause {
+        if let Some(rustls::Error::InvalidCertificate(_)) = current.downcast_ref::<rustls::Error>() {
+            return Reason::PortalUntrusted;
+        }
+        cause = match current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => current.source(),
+        };
+    }
+    Reason::PortalUnreachable
+}

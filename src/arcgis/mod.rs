@@ -1,0 +1,11 @@
+//! The portal's edge: one POST for a token, one GET for whose it is, and what the answers mean.
+
+mod answer;
+mod client;
+mod exchange;
+mod identity;
+
+pub use answer::{Grant, Refusal, classify};
+pub use client::{CaBundle, ClientError, NoCertificate, Portals};
+pub use exchange::{TokenRequest, exchange};
+pub use identity::identify;

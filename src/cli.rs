@@ -1,0 +1,80 @@
+//! Commands and flags.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::core::AllowedOrigin;
+use crate::ops::{LogFormat, LogLevel};
+
+/// Keeps `ArcGIS` access tokens fresh in Kubernetes Secrets.
+#[derive(Debug, Parser)]
+#[command(name = "arcgis-credential-operator", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the controller
+    Run(Box<RunArgs>),
+    /// Print the CRD as YAML
+    Crd,
+    /// Make one exchange without a cluster: says the granted lifetime or the reason, never the token
+    Probe(ProbeArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Watch this namespace only; may be given several times
+    #[arg(long = "namespace", value_name = "NS", env = "ARCGIS_OPERATOR_NAMESPACE", value_delimiter = ',')]
+    pub namespaces: Vec<String>,
+    /// Look only at resources with these labels
+    #[arg(long, value_name = "LABELS", env = "ARCGIS_OPERATOR_SELECTOR")]
+    pub selector: Option<String>,
+    /// Portals that credentials may be sent to; `https://*.example.com` is any depth below example.com
+    #[arg(
+        long = "allowed-portal",
+        value_name = "ORIGIN",
+        env = "ARCGIS_OPERATOR_ALLOWED_PORTAL",
+        value_delimiter = ',',
+        default_values = ["https://www.arcgis.com", "https://*.maps.arcgis.com"]
+    )]
+    pub allowed_portals: Vec<AllowedOrigin>,
+    /// Extra trusted roots for every portal, in PEM
+    #[arg(long, value_name = "PATH", env = "ARCGIS_OPERATOR_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// How many resources are looked at at once
+    #[arg(long, value_name = "N", env = "ARCGIS_OPERATOR_CONCURRENCY", default_value_t = 16,
+          value_parser = parse_concurrency)]
+    pub concurrency: usize,
+    /// Where /livez, /readyz and /metrics are served [default: [::]:8080, without IPv6 0.0.0.0:8080]
+    #[arg(long, value_name = "ADDR", env = "ARCGIS_OPERATOR_ADMIN_ADDRESS")]
+    pub admin_address: Option<SocketAddr>,
+    #[arg(long, value_enum, env = "ARCGIS_OPERATOR_LOG_FORMAT", default_value = "json")]
+    pub log_format: LogFormat,
+    #[arg(long, value_enum, env = "ARCGIS_OPERATOR_LOG_LEVEL", default_value = "info")]
+    pub log_level: LogLevel,
+}
+
+fn parse_concurrency(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=1024).contains(n)).ok_or_else(|| "write a number from 1 to 1024".to_owned())
+}
+
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    /// The portal's base URL
+    #[arg(long, value_name = "URL")]
+    pub portal: String,
+    /// A file with the client id
+    #[arg(long, value_name = "F")]
+    pub client_id_file: PathBuf,
+    /// A file with the client secret
+    #[arg(long, value_name = "F")]
+    pub client_secret_file: PathBuf,
+    /// Extra trusted roots, in PEM
+    #[arg(long, value_name = "F")]
+    pub ca_file: Option<PathBuf>,
+}

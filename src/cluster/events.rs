@@ -1,0 +1,41 @@
+//! Events, for `kubectl describe`.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Resource};
+
+use super::{Cluster, Fault, MANAGER, bounded};
+use crate::api::ArcGisAppCredential;
+use crate::core::{Identity, Notice};
+
+/// Tells an event about a resource.
+pub async fn publish(cluster: &Cluster, me: &Identity, notice: Notice, now: Timestamp) -> Result<(), Fault> {
+    let event = Event {
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{}.", &me.name[..me.name.len().min(200)])),
+            namespace: Some(me.namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        action: Some("Reconcile".to_owned()),
+        event_time: Some(MicroTime(now)),
+        note: Some(notice.message.chars().take(1000).collect()),
+        reason: Some(notice.reason),
+        regarding: Some(ObjectReference {
+            api_version: Some(ArcGisAppCredential::api_version(&()).into_owned()),
+            kind: Some(ArcGisAppCredential::kind(&()).into_owned()),
+            namespace: Some(me.namespace.clone()),
+            name: Some(me.name.clone()),
+            uid: Some(me.uid.clone()),
+            ..ObjectReference::default()
+        }),
+        reporting_controller: Some(format!("credentials.arcgis.dev/{MANAGER}")),
+        reporting_instance: Some(MANAGER.to_owned()),
+        type_: Some(if notice.warning { "Warning" } else { "Normal" }.to_owned()),
+        ..Event::default()
+    };
+    let api = Api::<Event>::namespaced(cluster.client(), &me.namespace);
+    bounded(api.create(&PostParams::default(), &event)).await.map(drop)
+}

@@ -1,0 +1,108 @@
+//! What the commands do; each returns a line to print, or one that says what is wrong.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use kube::{Client, Config};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::api::CredentialsRef;
+use crate::arcgis::{CaBundle, Portals, TokenRequest, exchange};
+use crate::cli::{ProbeArgs, RunArgs};
+use crate::cluster::Cluster;
+use crate::controller::{self, Index, Options, Parts};
+use crate::core::{Credentials, PortalUrl, format_seconds};
+use crate::ops::{self, Metrics, Readiness};
+
+/// The one place that asks for the time.
+fn clock() -> Timestamp {
+    Timestamp::now()
+}
+
+/// Runs the controller until a signal to stop.
+pub async fn run(args: RunArgs) -> Result<(), String> {
+    ops::init(args.log_format, args.log_level);
+    let portals = Portals::new(args.ca_file.as_deref().map(read_bundle).transpose()?).map_err(|e| e.to_string())?;
+    let stop = CancellationToken::new();
+    stop_on_signal(stop.clone())?;
+    let listener = ops::bind(args.admin_address).await.map_err(|error| {
+        let address = args.admin_address.map_or_else(|| "[::]:8080".to_owned(), |address| address.to_string());
+        format!("--admin-address {address}: cannot listen there: {error}")
+    })?;
+    let mut config = Config::infer()
+        .await
+        .map_err(|_| "no access to a cluster: set KUBECONFIG to a readable file, or run in a pod".to_owned())?;
+    // Retries are the controller's matter: a call that waits for minutes would hold up its resource.
+    config.default_retry = false;
+    let cluster = Client::try_from(config)
+        .map(Cluster::new)
+        .map_err(|_| "cannot set up the client for the API server: check the kubeconfig's certificates".to_owned())?;
+    let index = Arc::new(Mutex::new(Index::default()));
+    let metrics = Arc::new(Metrics::new(index.clone(), clock));
+    let readiness = Arc::new(Readiness::default());
+    info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    // The probes answer until the last work is done.
+    let stopped = CancellationToken::new();
+    let admin = tokio::spawn(ops::serve(listener, metrics.clone(), readiness.clone(), stopped.clone()));
+    let options = Options {
+        namespaces: args.namespaces,
+        selector: args.selector,
+        allowed: args.allowed_portals,
+        concurrency: args.concurrency,
+    };
+    controller::run(options, Parts { cluster, portals, index, metrics, readiness, clock }, stop).await;
+    stopped.cancel();
+    // A scraper that keeps its connection open must not hold up the end.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), admin).await;
+    info!("stopped");
+    Ok(())
+}
+
+fn stop_on_signal(stop: CancellationToken) -> Result<(), String> {
+    let listen = |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    });
+    Ok(())
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+fn read_bundle(path: &Path) -> Result<CaBundle, String> {
+    CaBundle::parse(&read_file(path)?).map_err(|error| format!("--ca-file {}: {error}", path.display()))
+}
+
+/// Makes one exchange; the line says the granted lifetime or the reason.
+pub async fn probe(args: ProbeArgs) -> Result<String, String> {
+    let portal = PortalUrl::parse(&args.portal).map_err(|error| format!("--portal: {error}"))?;
+    let keys = CredentialsRef {
+        name: String::new(),
+        client_id_key: args.client_id_file.display().to_string(),
+        client_secret_key: args.client_secret_file.display().to_string(),
+    };
+    let data = BTreeMap::from([
+        (keys.client_id_key.clone(), ByteString(read_file(&args.client_id_file)?)),
+        (keys.client_secret_key.clone(), ByteString(read_file(&args.client_secret_file)?)),
+    ]);
+    let credentials = Credentials::read(&data, &keys).map_err(|error| error.to_string())?;
+    let bundle = args.ca_file.as_deref().map(read_bundle).transpose()?;
+    let client = Portals::new(bundle).and_then(|portals| portals.client(None)).map_err(|error| error.to_string())?;
+    let base = portal.base();
+    let request = TokenRequest { portal: &base, credentials: &credentials, lifetime: None };
+    match exchange(&client, &request, clock).await {
+        Ok(grant) => Ok(format!("Issued: a token for {}", format_seconds(grant.lifetime_seconds))),
+        Err(refusal) => Err(refusal.reason.to_string()),
+    }
+}

@@ -1,0 +1,93 @@
+//! The gates of all portal hosts, and who waits at them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::index::Key;
+use crate::core::{Entry, Gate, Outcome};
+
+/// Soonest to expire first; a resource without a token before all others.
+pub type Priority = Option<Timestamp>;
+
+#[derive(Default)]
+struct Host {
+    gate: Gate,
+    waiting: BTreeSet<(Priority, Key)>,
+}
+
+/// All hosts.
+pub struct Hosts {
+    hosts: Mutex<HashMap<String, Host>>,
+    wake: UnboundedSender<Key>,
+    clock: fn() -> Timestamp,
+}
+
+/// A request under way; it leaves the gate when dropped.
+pub struct Pass<'a> {
+    hosts: &'a Hosts,
+    host: String,
+    outcome: Outcome,
+}
+
+impl Hosts {
+    /// Whoever may go on is sent to `wake`.
+    pub fn new(wake: UnboundedSender<Key>, clock: fn() -> Timestamp) -> Self {
+        Self { hosts: Mutex::default(), wake, clock }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Host>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a request to the host would meet.
+    pub fn look(&self, host: &str) -> Entry {
+        self.lock().get(host).map_or(Entry::Go, |host| host.gate.look((self.clock)()))
+    }
+
+    /// Asks to send a request.
+    pub fn enter(&self, host: &str) -> Result<Pass<'_>, Entry> {
+        match self.lock().entry(host.to_owned()).or_default().gate.enter((self.clock)()) {
+            Entry::Go => Ok(Pass { hosts: self, host: host.to_owned(), outcome: Outcome::Failed }),
+            refused => Err(refused),
+        }
+    }
+
+    /// Waits for a place at a busy host.
+    pub fn queue(&self, host: &str, priority: Priority, key: Key) {
+        let mut hosts = self.lock();
+        let host = hosts.entry(host.to_owned()).or_default();
+        if host.gate.look((self.clock)()) == Entry::Go {
+            // It came free meanwhile. The receiver is gone only at the end.
+            let _ = self.wake.send(key);
+        } else {
+            host.waiting.insert((priority, key));
+        }
+    }
+
+    /// A pause that was asked for before a restart.
+    pub fn recall(&self, host: &str, seconds: u32) {
+        self.lock().entry(host.to_owned()).or_default().gate.hold_for(seconds, (self.clock)());
+    }
+}
+
+impl Pass<'_> {
+    /// How the request ended.
+    pub fn ended(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        let mut hosts = self.hosts.lock();
+        let Some(host) = hosts.get_mut(&self.host) else { return };
+        for _ in 0..host.gate.leave(self.outcome, (self.hosts.clock)()) {
+            if let Some((_, key)) = host.waiting.pop_first() {
+                let _ = self.hosts.wake.send(key);
+            }
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! What is known of the cluster: resources, and the versions of the Secrets and `ConfigMap`s they name.
+
+use std::collections::{BTreeSet, HashMap};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::api::{ArcGisAppCredentialStatus, Reason, Verification};
+use crate::cluster::LeanResource;
+use crate::core::{Memory, Sight, Version};
+
+/// Namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    pub namespace: String,
+    pub name: String,
+}
+
+/// Kinds of objects that resources name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ObjectKind {
+    Secret,
+    ConfigMap,
+}
+
+/// What a watch has told of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    Unknown,
+    Absent,
+    Version(Version),
+}
+
+impl Fact {
+    /// The same for a decision.
+    pub fn sight<T>(&self) -> Sight<T> {
+        match self {
+            Self::Unknown => Sight::Unknown,
+            Self::Absent => Sight::Absent,
+            Self::Version(version) => Sight::Seen(version.clone()),
+        }
+    }
+}
+
+/// What metrics and the order of work need to know of a resource.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Report {
+    pub ready: bool,
+    pub expires_at: Option<Timestamp>,
+    pub renew_at: Option<Timestamp>,
+    pub problem: Option<Reason>,
+}
+
+impl Report {
+    fn new(status: &ArcGisAppCredentialStatus) -> Self {
+        Self {
+            ready: status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
+            expires_at: status.token.as_ref().map(|token| token.expires_at),
+            renew_at: status.token.as_ref().map(|token| token.renew_at),
+            problem: status.failure.as_ref().map(|failure| failure.reason),
+        }
+    }
+}
+
+/// One resource.
+#[derive(Clone)]
+pub struct Entry {
+    pub uid: String,
+    version: String,
+    /// The version that our own last status write made.
+    status_version: String,
+    pub generation: i64,
+    pub created_at: Option<Timestamp>,
+    pub deleting: bool,
+    pub requested_at: Option<String>,
+    pub spec: Box<str>,
+    pub status: Box<str>,
+    pub memory: Memory,
+    pub report: Report,
+    /// Whose token it is, where the portal was asked and the answer is not reported yet.
+    pub answer: Option<Verification>,
+    target: Option<String>,
+    refs: Vec<(ObjectKind, String)>,
+}
+
+const REQUESTED_AT: &str = "credentials.arcgis.dev/requested-at";
+const REQUESTED_AT_CHARS: usize = 64;
+
+impl Entry {
+    fn new(resource: LeanResource) -> Self {
+        let meta = resource.metadata;
+        // Read loosely: what a resource claims counts even when it cannot be decoded.
+        let spec: Value = serde_json::from_str(&resource.spec).unwrap_or_default();
+        let name = |path: &str| spec.pointer(path).and_then(Value::as_str).map(str::to_owned);
+        let target = name("/target/name");
+        let mut refs: Vec<_> =
+            target.iter().cloned().chain(name("/credentialsRef/name")).map(|name| (ObjectKind::Secret, name)).collect();
+        if let Some(ca) = name("/portal/caBundleRef/name") {
+            let secret = name("/portal/caBundleRef/kind").is_some_and(|kind| kind == "Secret");
+            refs.push((if secret { ObjectKind::Secret } else { ObjectKind::ConfigMap }, ca));
+        }
+        let status = serde_json::from_str(&resource.status).unwrap_or_default();
+        Self {
+            uid: meta.uid.unwrap_or_default(),
+            version: meta.resource_version.unwrap_or_default(),
+            status_version: String::new(),
+            generation: meta.generation.unwrap_or_default(),
+            created_at: meta.creation_timestamp.map(|time| time.0),
+            deleting: meta.deletion_timestamp.is_some(),
+            requested_at: meta
+                .annotations
+                .and_then(|mut all| all.remove(REQUESTED_AT))
+                .map(|text| text.chars().take(REQUESTED_AT_CHARS).collect()),
+            report: Report::new(&status),
+            spec: resource.spec,
+            status: resource.status,
+            memory: Memory::default(),
+            answer: None,
+            target,
+            refs,
+        }
+    }
+}
+
+struct Watched {
+    fact: Fact,
+    users: BTreeSet<Key>,
+}
+
+/// All of it.
+#[derive(Default)]
+pub struct Index {
+    resources: HashMap<Key, Entry>,
+    objects: HashMap<(ObjectKind, Key), Watched>,
+}
+
+/// Whether `a` is older than `b`; versions are numbers that grow, and what is not a number is taken as new.
+fn older(a: &str, b: &str) -> bool {
+    matches!((a.parse::<u64>(), b.parse::<u64>()), (Ok(a), Ok(b)) if a < b)
+}
+
+impl Index {
+    /// A resource appeared or changed; returns whom that concerns.
+    pub fn upsert(&mut self, resource: LeanResource) -> Vec<Key> {
+        let key = Key {
+            namespace: resource.metadata.namespace.clone().unwrap_or_default(),
+            name: resource.metadata.name.clone().unwrap_or_default(),
+        };
+        let mut entry = Entry::new(resource);
+        let mut woken = BTreeSet::from([key.clone()]);
+        if let Some(before) = self.resources.get_mut(&key) {
+            if before.uid == entry.uid {
+                if older(&entry.version, &before.version) || entry.version == before.version {
+                    return Vec::new();
+                }
+                entry.memory = std::mem::take(&mut before.memory);
+                entry.answer = before.answer.take();
+                if older(&entry.version, &before.status_version) {
+                    entry.status = std::mem::take(&mut before.status);
+                    entry.report = before.report;
+                    entry.status_version = std::mem::take(&mut before.status_version);
+                }
+            }
+            if before.refs != entry.refs || before.deleting != entry.deleting || before.uid != entry.uid {
+                woken.extend(self.remove(&key));
+            }
+        }
+        if !self.resources.contains_key(&key) {
+            for (kind, name) in entry.refs.clone() {
+                let id = (kind, Key { namespace: key.namespace.clone(), name });
+                let watched =
+                    self.objects.entry(id).or_insert(Watched { fact: Fact::Unknown, users: BTreeSet::new() });
+                watched.users.insert(key.clone());
+            }
+            if let Some(target) = &entry.target {
+                woken.extend(self.claimants(&key.namespace, target));
+            }
+        }
+        self.resources.insert(key, entry);
+        woken.into_iter().collect()
+    }
+
+    /// A resource is gone; returns whom that concerns.
+    pub fn remove(&mut self, key: &Key) -> Vec<Key> {
+        let Some(entry) = self.resources.remove(key) else { return Vec::new() };
+        for (kind, name) in entry.refs {
+            let id = (kind, Key { namespace: key.namespace.clone(), name });
+            if let Some(watched) = self.objects.get_mut(&id) {
+                watched.users.remove(key);
+                if watched.users.is_empty() {
+                    self.objects.remove(&id);
+                }
+            }
+        }
+        entry.target.map(|target| self.claimants(&key.namespace, &target)).unwrap_or_default()
+    }
+
+    fn claimants(&self, namespace: &str, target: &str) -> Vec<Key> {
+        let id = (ObjectKind::Secret, Key { namespace: namespace.to_owned(), name: target.to_owned() });
+        let claims = |key: &&Key| self.resources.get(key).is_some_and(|e| e.target.as_deref() == Some(target));
+        self.objects.get(&id).map(|w| w.users.iter().filter(claims).cloned().collect()).unwrap_or_default()
+    }
+
+    /// The older resource that is to create the same target: a tie goes to the smaller name.
+    pub fn rival(&self, key: &Key) -> Option<String> {
+        let entry = self.resources.get(key)?;
+        let rank = |key: &Key| self.resources.get(key).map(|e| (e.created_at, key.name.clone()));
+        let mine = rank(key)?;
+        self.claimants(&key.namespace, entry.target.as_ref()?)
+            .iter()
+            .filter(|other| self.resources.get(other).is_some_and(|e| !e.deleting))
+            .filter_map(rank)
+            .filter(|other| *other < mine)
+            .min()
+            .map(|(_, name)| name)
+    }
+
+    /// A watch saw an object; returns whom that concerns. Objects that nobody names are not kept.
+    pub fn observe(&mut self, kind: ObjectKind, key: Key, version: Version, gone: bool) -> Vec<Key> {
+        let Some(watched) = self.objects.get_mut(&(kind, key)) else { return Vec::new() };
+        if let Fact::Version(known) = &watched.fact
+            && (older(&version.resource, &known.resource) || (gone && known.uid != version.uid))
+        {
+            return Vec::new();
+        }
+        let fact = if gone { Fact::Absent } else { Fact::Version(version) };
+        if watched.fact == fact {
+            return Vec::new();
+        }
+        watched.fact = fact;
+        watched.users.iter().cloned().collect()
+    }
+
+    /// Whether any resource names the object.
+    pub fn names(&self, kind: ObjectKind, key: &Key) -> bool {
+        self.objects.contains_key(&(kind, key.clone()))
+    }
+
+    /// A list is complete: what nobody saw in it is absent. Returns whom that concerns.
+    pub fn settle(&mut self, kind: ObjectKind, namespace: Option<&str>, seen: &BTreeSet<Key>) -> Vec<Key> {
+        let mut woken = BTreeSet::new();
+        for ((of, key), watched) in &mut self.objects {
+            let listed = *of == kind && namespace.is_none_or(|namespace| namespace == key.namespace);
+            if listed && !seen.contains(key) && watched.fact != Fact::Absent {
+                watched.fact = Fact::Absent;
+                woken.extend(watched.users.iter().cloned());
+            }
+        }
+        woken.into_iter().collect()
+    }
+
+    /// The resources of a list that is complete but was not seen in it go.
+    pub fn retain(&mut self, namespace: Option<&str>, seen: &BTreeSet<Key>) -> Vec<Key> {
+        let gone: Vec<Key> = self
+            .resources
+            .keys()
+            .filter(|key| namespace.is_none_or(|namespace| namespace == key.namespace) && !seen.contains(*key))
+            .cloned()
+            .collect();
+        gone.iter().flat_map(|key| self.remove(key)).collect()
+    }
+
+    /// What is known of an object.
+    pub fn fact(&self, kind: ObjectKind, namespace: &str, name: &str) -> Fact {
+        let id = (kind, Key { namespace: namespace.to_owned(), name: name.to_owned() });
+        self.objects.get(&id).map_or(Fact::Unknown, |watched| watched.fact.clone())
+    }
+
+    /// Notes what a call of our own has told, so that its echo is no news. `before` is what was known when it was made.
+    pub fn note(&mut self, kind: ObjectKind, namespace: &str, name: &str, before: &Fact, now: Option<&Version>) {
+        let id = (kind, Key { namespace: namespace.to_owned(), name: name.to_owned() });
+        let Some(watched) = self.objects.get_mut(&id) else { return };
+        match now {
+            None if watched.fact == *before => watched.fact = Fact::Absent,
+            None => {}
+            Some(version) => {
+                let stale =
+                    matches!(&watched.fact, Fact::Version(known) if older(&version.resource, &known.resource));
+                // A watch that has seen the object go meanwhile knows better.
+                if !stale && (watched.fact != Fact::Absent || *before == Fact::Absent) {
+                    watched.fact = Fact::Version(version.clone());
+                }
+            }
+        }
+    }
+
+    /// One resource.
+    pub fn get(&self, key: &Key) -> Option<&Entry> {
+        self.resources.get(key)
+    }
+
+    /// One resource, if it is still the same.
+    pub fn get_mut(&mut self, key: &Key, uid: &str) -> Option<&mut Entry> {
+        self.resources.get_mut(key).filter(|entry| entry.uid == uid)
+    }
+
+    /// Notes a status that was written, so that its echo is no news.
+    pub fn status_written(&mut self, key: &Key, uid: &str, version: String, status: &ArcGisAppCredentialStatus) {
+        let Some(entry) = self.get_mut(key, uid) else { return };
+        entry.status_version = version;
+        entry.status = serde_json::to_string(status).unwrap_or_default().into();
+        entry.report = Report::new(status);
+    }
+
+    /// Every resource.
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Entry)> {
+        self.resources.iter()
+    }
+}

@@ -1,0 +1,151 @@
+//! A failed attempt: what it was made with, and when the next one comes.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+use super::schedule::next_attempt;
+use crate::api::{Failure, Move, Reason, Retry};
+
+/// What failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Something was found wrong before anything was tried.
+    Check,
+    /// A token was asked for: it is still wanted.
+    Request,
+    /// The target could not be written.
+    Write,
+    /// Only the target's owner reference could not be changed.
+    Ownership,
+}
+
+impl Kind {
+    const ALL: [Kind; 4] = [Self::Check, Self::Request, Self::Write, Self::Ownership];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Request => "request",
+            Self::Write => "write",
+            Self::Ownership => "ownership",
+        }
+    }
+}
+
+/// What an attempt was made with: versions and generations only, never anything derived from a secret value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    pub kind: Kind,
+    pub generation: i64,
+    pub credentials: String,
+    pub ca: String,
+    /// A hash of the `requested-at` annotation.
+    pub requested: String,
+}
+
+impl Attempt {
+    /// Whether a person has changed nothing between the two.
+    #[must_use]
+    pub fn same_inputs(&self, other: &Self) -> bool {
+        (self.generation, &self.credentials, &self.ca, &self.requested)
+            == (other.generation, &other.credentials, &other.ca, &other.requested)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(' ');
+        let (version, kind) = (parts.next()?, parts.next()?);
+        let kind = Kind::ALL.into_iter().find(|k| k.as_str() == kind).filter(|_| version == "v1")?;
+        let mut value = |name: &str| parts.next()?.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
+        Some(Self {
+            kind,
+            generation: value("generation")?.parse().ok()?,
+            credentials: value("credentials")?,
+            ca: value("ca")?,
+            requested: value("requested")?,
+        })
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, generation, credentials, ca, requested } = self;
+        let kind = kind.as_str();
+        write!(f, "v1 {kind} generation={generation} credentials={credentials} ca={ca} requested={requested}")
+    }
+}
+
+/// A failure that has not been overcome yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setback {
+    pub reason: Reason,
+    pub since: Timestamp,
+    pub count: u32,
+    pub last_attempt: Option<Timestamp>,
+    /// `None`: only a change cures it.
+    pub next_attempt: Option<Timestamp>,
+    pub made_with: Attempt,
+}
+
+impl Setback {
+    /// The setback after one more failure.
+    #[must_use]
+    pub fn next(
+        previous: Option<&Self>,
+        uid: &str,
+        reason: Reason,
+        made_with: Attempt,
+        retry_after: Option<u32>,
+        worked: bool,
+        now: Timestamp,
+    ) -> Self {
+        let follows = previous.filter(|p| p.made_with.same_inputs(&made_with) && p.next_attempt.is_some());
+        let count = follows.map_or(1, |p| p.count.saturating_add(1));
+        Self {
+            reason,
+            since: previous.filter(|p| p.reason == reason).map_or(now, |p| p.since),
+            count: if reason.retry() == Retry::OnChange { 1 } else { count },
+            last_attempt: Some(now),
+            next_attempt: next_attempt(uid, reason, count, retry_after, worked, now),
+            made_with,
+        }
+    }
+
+    /// What a status says of it. A transient failure is told by reason and time only, so that an outage does not
+    /// rewrite every status again and again.
+    #[must_use]
+    pub fn report(&self) -> Failure {
+        let kept = self.reason.mover() == Move::User || self.reason == Reason::RateLimited;
+        let whole = |time: Timestamp| Timestamp::from_second(time.as_second()).unwrap_or(time);
+        // Rounded up: whoever reads it back must not be early.
+        let later = |time: Timestamp| Timestamp::from_second(time.as_second() + 1).unwrap_or(time);
+        Failure {
+            reason: self.reason,
+            since: whole(self.since),
+            count: (kept && self.count > 0).then_some(self.count),
+            last_attempt_at: self.last_attempt.filter(|_| kept).map(whole),
+            next_attempt_at: self.next_attempt.filter(|_| kept).map(later),
+            inputs: kept.then(|| self.made_with.to_string()),
+        }
+    }
+
+    /// What a status tells a process that has just started; `current` stands in for what it does not say.
+    #[must_use]
+    pub fn recall(failure: &Failure, current: Attempt, now: Timestamp) -> Self {
+        let kind = match failure.reason {
+            Reason::TargetRefused | Reason::ClusterError | Reason::Internal | Reason::SpecInvalid => Kind::Write,
+            reason if reason.retry() == Retry::OnChange => Kind::Check,
+            _ => Kind::Request,
+        };
+        let made_with = failure.inputs.as_deref().and_then(Attempt::parse).unwrap_or(Attempt { kind, ..current });
+        let on_change = failure.reason.retry() == Retry::OnChange;
+        Self {
+            reason: failure.reason,
+            since: failure.since,
+            count: failure.count.unwrap_or(0),
+            last_attempt: failure.last_attempt_at,
+            next_attempt: if on_change { None } else { Some(failure.next_attempt_at.unwrap_or(now)) },
+            made_with,
+        }
+    }
+}

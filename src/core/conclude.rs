@@ -1,0 +1,258 @@
+//! What to report: the next status, an event where a condition changed, and the next wake-up.
+
+use jiff::Timestamp;
+
+use super::message::message;
+use super::schedule::after;
+use super::situation::{Memory, TokenFacts, View};
+use super::{Kind, Problem, Setback, Sight, Situation, Verdict, format_seconds};
+use crate::api::{ArcGisAppCredentialStatus, Condition, Move, Reason, TokenStatus, Verification};
+
+/// The end of one look at a resource.
+pub struct Conclusion {
+    pub status: ArcGisAppCredentialStatus,
+    /// Whether the status differs from the one last written.
+    pub changed: bool,
+    pub notice: Option<Notice>,
+    pub problem: Option<Reason>,
+    pub wake: Timestamp,
+    pub memory: Memory,
+}
+
+/// An event to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    pub warning: bool,
+    pub reason: String,
+    pub message: String,
+}
+
+/// Concludes after [`super::decide`] has said [`super::Step::Rest`].
+#[must_use]
+pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusion {
+    let Verdict { mut problem, mut wake, .. } = verdict;
+    let suspended = s.plan.as_ref().is_ok_and(|plan| plan.suspend);
+    settle(&mut s, &mut problem, suspended, now);
+    let status = status(&s, problem.as_ref(), suspended, now);
+    if let Some(token) = status.token.as_ref().filter(|token| token.expires_at > now) {
+        wake = wake.min(token.expires_at);
+    }
+    let notice = notice(&s.status, &status);
+    Conclusion {
+        changed: status != s.status,
+        status,
+        notice,
+        problem: problem.map(|problem| problem.reason),
+        // A wake-up that is not in the future would be a loop.
+        wake: wake.max(after(now, 1)),
+        memory: s.memory,
+    }
+}
+
+/// Brings the remembered setback in line with what was found.
+fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now: Timestamp) {
+    if suspended {
+        return;
+    }
+    if let Some(found) = problem.as_ref().filter(|found| found.check) {
+        let made_with = s.attempt(Kind::Check);
+        let previous = s.memory.setback.as_ref();
+        let same = previous.is_some_and(|p| p.reason == found.reason && p.made_with == made_with);
+        if !same {
+            let next = Setback::next(previous, &s.me.uid, found.reason, made_with, None, false, now);
+            s.memory.setback = Some(next);
+        }
+        return;
+    }
+    if let Some(found) = problem.as_ref().filter(|found| found.until.is_some()) {
+        let since = s.memory.setback.as_ref().filter(|p| p.reason == found.reason).map_or(now, |p| p.since);
+        s.memory.setback = Some(Setback {
+            reason: found.reason,
+            since,
+            count: 0,
+            last_attempt: None,
+            next_attempt: found.until,
+            made_with: s.attempt(Kind::Request),
+        });
+        s.memory.wish |= s.requested_at.is_some() && s.requested_at != s.handled;
+        return;
+    }
+    let settled = s.memory.setback.as_ref().is_some_and(|setback| overcome(s, setback, now));
+    if settled {
+        s.memory.setback = None;
+        *problem = None;
+    }
+}
+
+/// Whether what failed is over: nothing is left to do about it, or it was done again and did not fail.
+fn overcome(s: &Situation, setback: &Setback, now: Timestamp) -> bool {
+    let retried = setback.next_attempt.is_some_and(|next| next <= now)
+        || !setback.made_with.same_inputs(&s.attempt(setback.made_with.kind));
+    let whole = s.memory.held.is_none() && matches!(s.view(), View::Present(f) if f.rendered && f.token.is_some());
+    match setback.made_with.kind {
+        Kind::Check => true,
+        Kind::Request => false,
+        Kind::Write => retried || (whole && !matches!(setback.reason, Reason::ClusterError | Reason::Internal)),
+        Kind::Ownership => retried || matches!(s.view(), View::Present(facts) if facts.owned),
+    }
+}
+
+fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timestamp) -> ArcGisAppCredentialStatus {
+    let plan = s.plan.as_ref().ok();
+    let facts = match s.view() {
+        View::Present(facts) => Some(facts),
+        View::Absent | View::Unread => None,
+    };
+    let token = facts.as_ref().and_then(|facts| facts.token.as_ref());
+    let read = !matches!(s.view(), View::Unread);
+    let reported = if read { token.map(|token| report(s, token)) } else { s.status.token.clone() };
+    let current = facts.as_ref().zip(token).is_some_and(|(facts, token)| {
+        facts.rendered && (token.inputs.is_none() || token.inputs == s.inputs() || s.credentials.version().is_none())
+    });
+    let satisfied = match s.satisfied() {
+        _ if current || reported.is_none() => s.generation,
+        last => last.unwrap_or(-1),
+    };
+    let verifies = plan.is_none_or(|plan| plan.verify);
+    let verification = s.memory.verification.as_ref().filter(|_| verifies);
+    let mut conditions = Conditions { s, now, list: Vec::new() };
+    conditions.assess(problem, plan, reported.as_ref(), satisfied, suspended);
+    if verifies {
+        conditions.verified(verification, satisfied);
+    }
+    // A change that waits for its turn has not been looked at for good.
+    let looked_at = if s.memory.wish && s.memory.setback.is_none() {
+        s.status.credentials_version.clone()
+    } else {
+        match &s.credentials {
+            Sight::Seen(version) if s.memory.credentials.as_ref().is_none_or(|(last, _)| last != version) => {
+                s.status.credentials_version.clone()
+            }
+            other => other.version().map(|version| version.resource.clone()),
+        }
+    };
+    ArcGisAppCredentialStatus {
+        observed_generation: s.generation,
+        conditions: conditions.list,
+        portal: plan.map_or_else(|| s.status.portal.clone(), |plan| Some(plan.portal.to_string())),
+        token: reported,
+        failure: match (&s.memory.setback, suspended) {
+            (_, true) => s.status.failure.clone(),
+            (Some(setback), false) => Some(setback.report()),
+            (None, false) => None,
+        },
+        last_handled_request: s.handled.clone(),
+        target_version: match &s.target {
+            Sight::Unknown => s.status.target_version.clone(),
+            target => target.version().map(|version| version.resource.clone()),
+        },
+        credentials_version: looked_at,
+        app: match verification {
+            Some(Verification::Known(app)) => Some(app.clone()),
+            Some(_) => None,
+            None => s.status.app.clone().filter(|_| verifies),
+        },
+    }
+}
+
+fn report(s: &Situation, token: &TokenFacts) -> TokenStatus {
+    TokenStatus {
+        issued_at: token.issued_at,
+        expires_at: token.expires_at,
+        renew_at: s.renew_at(token),
+        lifetime: format_seconds(token.expires_at.as_second() - token.issued_at.as_second()),
+    }
+}
+
+struct Conditions<'a> {
+    s: &'a Situation,
+    now: Timestamp,
+    list: Vec<Condition>,
+}
+
+impl Conditions<'_> {
+    fn assess(
+        &mut self,
+        problem: Option<&Problem>,
+        plan: Option<&super::Plan>,
+        token: Option<&TokenStatus>,
+        satisfied: i64,
+        suspended: bool,
+    ) {
+        let generation = self.s.generation;
+        let shown = problem.filter(|_| !suspended);
+        let what = shown.map_or(("Pending", "A token is on its way.".to_owned()), |problem| {
+            (problem.reason.as_str(), self.told(problem, plan))
+        });
+        let valid = token.is_some_and(|token| token.expires_at > self.now);
+        match token {
+            Some(_) if valid => self.add("Ready", "True", "TokenValid", "The target holds a valid token.", satisfied),
+            Some(_) => self.add("Ready", "False", "TokenExpired", "The token in the target has expired.", satisfied),
+            None if suspended => {
+                self.add("Ready", "False", "Suspended", "There is no token, and spec.suspend is true.", satisfied);
+            }
+            None => self.add("Ready", "False", what.0, &what.1, satisfied),
+        }
+        if suspended {
+            return;
+        }
+        if shown.is_some_and(|problem| problem.reason.mover() == Move::User) {
+            self.add("Stalled", "True", what.0, &what.1, generation);
+        } else if !valid || satisfied != generation {
+            self.add("Reconciling", "True", what.0, &what.1, generation);
+        }
+    }
+
+    /// A message that cannot be made again without a look stays as it was.
+    fn told(&self, problem: &Problem, plan: Option<&super::Plan>) -> String {
+        let before = self.s.status.conditions.iter().find(|c| c.reason == problem.reason.as_str());
+        match before {
+            Some(before) if problem.detail.is_none() && problem.check => before.message.clone(),
+            _ => message(problem, plan),
+        }
+    }
+
+    fn verified(&mut self, verification: Option<&Verification>, satisfied: i64) {
+        match verification {
+            Some(Verification::Known(_)) => {
+                self.add("Verified", "True", "AppKnown", "The portal knows the token as this app's.", satisfied);
+            }
+            Some(Verification::Unknown) => {
+                let message = "The portal does not take the token for this app's.";
+                self.add("Verified", "False", "AppUnknown", message, satisfied);
+            }
+            Some(Verification::NotAnswered) => {
+                let message = "The portal did not say whose token it is; the next token is asked about again.";
+                self.add("Verified", "Unknown", "NotAnswered", message, satisfied);
+            }
+            None => self.list.extend(self.s.condition("Verified").cloned()),
+        }
+    }
+
+    fn add(&mut self, kind: &str, status: &str, reason: &str, message: &str, generation: i64) {
+        let before = self.s.condition(kind).filter(|before| before.status == status);
+        let now = Timestamp::from_second(self.now.as_second()).unwrap_or(self.now);
+        self.list.push(Condition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            observed_generation: generation,
+            last_transition_time: before.map_or(now, |before| before.last_transition_time),
+        });
+    }
+}
+
+/// At most one event: the condition that says most of those that changed.
+fn notice(before: &ArcGisAppCredentialStatus, after: &ArcGisAppCredentialStatus) -> Option<Notice> {
+    let find = |status: &ArcGisAppCredentialStatus, kind: &str| {
+        status.conditions.iter().find(|c| c.type_ == kind && c.reason != "Pending").cloned()
+    };
+    let key = |c: Option<Condition>| c.map(|c| (c.status, c.reason));
+    let changed = |kind: &str| key(find(before, kind)) != key(find(after, kind));
+    let stalled = find(after, "Stalled").filter(|_| changed("Stalled"));
+    let told = stalled.or_else(|| {
+        ["Stalled", "Ready", "Reconciling"].into_iter().any(changed).then(|| find(after, "Ready")).flatten()
+    })?;
+    Some(Notice { warning: told.type_ == "Stalled" || told.status != "True", reason: told.reason, message: told.message })
+}

@@ -1,0 +1,63 @@
+//! The app's OAuth credentials, as read from their Secret.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+
+use k8s_openapi::ByteString;
+use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
+
+use crate::api::CredentialsRef;
+
+/// Which key of the credentials Secret cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("key {key} is missing, empty or not visible text")]
+pub struct Incomplete {
+    pub key: String,
+}
+
+/// An app's id and secret; neither printable nor serializable.
+#[derive(Clone)]
+pub struct Credentials {
+    id: SecretString,
+    secret: SecretString,
+}
+
+impl Credentials {
+    /// Reads the two keys; blanks and newlines around a value are trimmed.
+    pub fn read(data: &BTreeMap<String, ByteString>, keys: &CredentialsRef) -> Result<Self, Incomplete> {
+        let value = |key: &String| {
+            data.get(key)
+                .and_then(|bytes| std::str::from_utf8(&bytes.0).ok())
+                .map(str::trim)
+                .filter(|text| !text.is_empty() && text.len() <= 4096 && text.bytes().all(|b| b.is_ascii_graphic()))
+                .map(SecretString::from)
+                .ok_or_else(|| Incomplete { key: key.clone() })
+        };
+        Ok(Self { id: value(&keys.client_id_key)?, secret: value(&keys.client_secret_key)? })
+    }
+
+    /// The client id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.id.expose_secret()
+    }
+
+    /// The client secret.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        self.secret.expose_secret()
+    }
+}
+
+/// Tells whether credentials changed, by a hash whose key is new in each process and never leaves it.
+#[derive(Clone, Default)]
+pub struct Digester(RandomState);
+
+impl Digester {
+    /// The digest of these credentials.
+    #[must_use]
+    pub fn digest(&self, credentials: &Credentials) -> u64 {
+        self.0.hash_one((credentials.id(), credentials.secret()))
+    }
+}

@@ -1,0 +1,287 @@
+//! What to do next. Reads like the contract: look, check, ask for a token, write, rest.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::schedule::{CHANGE_FLOOR_SECONDS, RESYNC_SECONDS, RETRY_FLOOR_SECONDS, after};
+use super::situation::{Facts, View};
+use super::target::{Owner, render};
+use super::{Entry, Kind, Plan, Setback, Sight, Situation};
+use crate::api::{Reason, Retry};
+
+/// One thing to do; its outcome is told to the [`Situation`], and the question is asked again.
+#[derive(Debug)]
+pub enum Step {
+    ReadTarget,
+    ReadCredentials,
+    ReadCa,
+    /// Create the target dry, with a stand-in for the token.
+    TryCreate,
+    /// Ask the portal for a token.
+    Request,
+    /// Create the target with the token that is held.
+    Create,
+    /// Change the target's content.
+    Patch(Value),
+    /// Change the target's owner reference.
+    Own(Value),
+    /// Nothing more now.
+    Rest,
+}
+
+/// What stands in the way, with the names it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub reason: Reason,
+    pub detail: Option<String>,
+    /// Until when the host is to be left alone, where that is the problem.
+    pub until: Option<Timestamp>,
+    /// Found before anything was tried.
+    pub check: bool,
+}
+
+/// The next step, and with [`Step::Rest`] what to report and when to look again.
+#[derive(Debug)]
+pub struct Verdict {
+    pub step: Step,
+    pub problem: Option<Problem>,
+    pub wake: Timestamp,
+}
+
+fn check(reason: Reason, detail: Option<String>) -> Problem {
+    Problem { reason, detail, until: None, check: true }
+}
+
+/// Decides from what is known at `now`.
+#[must_use]
+pub fn decide(s: &Situation, now: Timestamp) -> Verdict {
+    let mut wake = after(now, RESYNC_SECONDS);
+    let setback = s.memory.setback.as_ref().filter(|setback| setback.made_with.kind != Kind::Check);
+    let mut problem = setback.map(|s| Problem { reason: s.reason, detail: None, until: None, check: false });
+    let step = step(s, now, &mut problem, &mut wake);
+    Verdict { step, problem, wake }
+}
+
+fn step(s: &Situation, now: Timestamp, problem: &mut Option<Problem>, wake: &mut Timestamp) -> Step {
+    let plan = match &s.plan {
+        Ok(plan) => plan,
+        Err(fault) => {
+            *problem = Some(check(Reason::SpecInvalid, Some(fault.to_string())));
+            return Step::Rest;
+        }
+    };
+    // When the Kubernetes API fails, or we do, everything about this resource waits.
+    let broken = |setback: &&Setback| matches!(setback.reason, Reason::ClusterError | Reason::Internal);
+    if let Some(until) = s.memory.setback.as_ref().filter(broken).and_then(|setback| wait(s, setback, now)) {
+        *wake = until.min(*wake);
+        return Step::Rest;
+    }
+    let view = s.view();
+    if matches!(view, View::Unread) {
+        return Step::ReadTarget;
+    }
+    if plan.suspend {
+        return Step::Rest;
+    }
+    match obstacle(s, plan, &view) {
+        Err(step) => return step,
+        Ok(Some(found)) => {
+            let hands_off = found.reason <= Reason::TargetNotOwned;
+            *problem = Some(found);
+            if hands_off {
+                return Step::Rest;
+            }
+        }
+        Ok(None) => {
+            if let Some(step) = request(s, plan, &view, now, problem, wake) {
+                return step;
+            }
+        }
+    }
+    write(s, plan, &view, now, wake).unwrap_or(Step::Rest)
+}
+
+/// The first of the checks that fails, or what has to be read to know.
+fn obstacle(s: &Situation, plan: &Plan, view: &View) -> Result<Option<Problem>, Step> {
+    if !s.allowed {
+        return Ok(Some(check(Reason::PortalNotAllowed, None)));
+    }
+    let not_owned = |detail| Ok(Some(check(Reason::TargetNotOwned, detail)));
+    match (view, &s.rival) {
+        (View::Absent, Some(rival)) => return not_owned(Some(format!("resource {rival} is to create it"))),
+        (View::Present(Facts { owner: Owner::Other(Some(name)), .. }), _) => {
+            return not_owned(Some(format!("it belongs to resource {name}")));
+        }
+        (View::Present(Facts { owner: Owner::Other(None), .. }), _) => return not_owned(None),
+        (View::Present(Facts { owner: Owner::Unusable, .. }), _) => {
+            return not_owned(Some("it is immutable or not of type Opaque".to_owned()));
+        }
+        _ => {}
+    }
+    let recalled = |reasons: &[Reason]| {
+        s.memory.setback.as_ref().filter(|setback| reasons.contains(&setback.reason)).map(|setback| {
+            let same = setback.made_with.same_inputs(&s.attempt(Kind::Check));
+            (setback.reason, same)
+        })
+    };
+    let incomplete = |key: &str| Ok(Some(check(Reason::CredentialsIncomplete, Some(key.to_owned()))));
+    match &s.credentials {
+        Sight::Absent => return Ok(Some(check(Reason::CredentialsNotFound, None))),
+        Sight::Unknown => return Err(Step::ReadCredentials),
+        Sight::Read(_, Err(fault)) => return incomplete(&fault.key),
+        Sight::Read(_, Ok(())) => {}
+        Sight::Seen(version) => {
+            let known = |last: &super::Version| last == version;
+            match (&s.memory.incomplete, recalled(&[Reason::CredentialsIncomplete])) {
+                (Some((last, generation, key)), _) if known(last) && *generation == s.generation => {
+                    return incomplete(key);
+                }
+                (None, Some((reason, true))) => return Ok(Some(check(reason, None))),
+                (Some(_), _) | (None, Some((_, false))) => return Err(Step::ReadCredentials),
+                (None, None) => {}
+            }
+            let looked_at = s.status.credentials_version.as_ref() == Some(&version.resource)
+                || s.memory.credentials.as_ref().is_some_and(|(last, _)| known(last));
+            if !looked_at {
+                return Err(Step::ReadCredentials);
+            }
+        }
+    }
+    if plan.ca.is_none() {
+        return Ok(None);
+    }
+    match &s.ca {
+        Sight::Absent => Ok(Some(check(Reason::CaBundleNotFound, None))),
+        Sight::Unknown => Err(Step::ReadCa),
+        Sight::Read(_, fault) => Ok(fault.map(|reason| check(reason, None))),
+        Sight::Seen(version) => {
+            let recalled = recalled(&[Reason::CaBundleNotFound, Reason::CaBundleInvalid]);
+            match (&s.memory.ca, recalled) {
+                (Some((last, generation, fault)), _) if last == version && *generation == s.generation => {
+                    Ok(fault.map(|reason| check(reason, None)))
+                }
+                (None, Some((reason, true))) => Ok(Some(check(reason, None))),
+                (None, None) => Ok(None),
+                _ => Err(Step::ReadCa),
+            }
+        }
+    }
+}
+
+/// Until when a setback holds off another attempt; a person's change beats every wait but the portal's own.
+fn wait(s: &Situation, setback: &Setback, now: Timestamp) -> Option<Timestamp> {
+    let until = if setback.reason.retry() == Retry::RetryAfter
+        || setback.made_with.same_inputs(&s.attempt(setback.made_with.kind))
+    {
+        setback.next_attempt.unwrap_or(Timestamp::MAX)
+    } else {
+        after(setback.last_attempt?, RETRY_FLOOR_SECONDS)
+    };
+    (until > now).then_some(until)
+}
+
+/// From when on a token may be asked for, where one is wanted.
+fn wanted_from(s: &Situation, view: &View, now: Timestamp) -> Option<Timestamp> {
+    let floor = s.issued_at().map_or(Timestamp::MIN, |issued| after(issued, CHANGE_FLOOR_SECONDS));
+    let restore = || floor.max(if s.memory.last_issued.is_some() { s.memory.repairs.allowed_at(now) } else { floor });
+    let asked = s.requested_at.is_some() && s.requested_at != s.handled;
+    let retry = s.memory.setback.as_ref().is_some_and(|setback| setback.made_with.kind == Kind::Request);
+    let View::Present(facts) = view else { return Some(restore()) };
+    let Some(token) = &facts.token else { return Some(restore()) };
+    let other_inputs = token.inputs.is_some() && token.inputs != s.inputs();
+    let due = s.renew_at(token);
+    let changed = (asked || other_inputs || s.memory.wish).then_some(if retry { Timestamp::MIN } else { floor });
+    Some(changed.map_or(due, |changed| changed.min(due)))
+}
+
+fn request(
+    s: &Situation,
+    plan: &Plan,
+    view: &View,
+    now: Timestamp,
+    problem: &mut Option<Problem>,
+    wake: &mut Timestamp,
+) -> Option<Step> {
+    if s.held(now).is_some() {
+        return None;
+    }
+    let mut from = wanted_from(s, view, now)?;
+    let absent = matches!(view, View::Absent);
+    let holds_off = |setback: &&Setback| {
+        setback.made_with.kind == Kind::Request || (absent && setback.made_with.kind == Kind::Write)
+    };
+    if let Some(until) = s.memory.setback.as_ref().filter(holds_off).and_then(|setback| wait(s, setback, now)) {
+        from = from.max(until);
+    }
+    if from > now {
+        *wake = from.min(*wake);
+        return None;
+    }
+    match s.access {
+        Entry::Go => {}
+        Entry::Busy => return None,
+        Entry::Held(until) => {
+            *wake = until.min(*wake);
+            let reason = Reason::RateLimited;
+            *problem = Some(Problem { reason, detail: None, until: Some(until), check: false });
+            return None;
+        }
+    }
+    Some(if absent && s.memory.tried != Some(s.generation) {
+        Step::TryCreate
+    } else if !matches!(s.credentials, Sight::Read(..)) {
+        Step::ReadCredentials
+    } else if plan.ca.is_some() && !matches!(s.ca, Sight::Read(..)) {
+        Step::ReadCa
+    } else {
+        Step::Request
+    })
+}
+
+fn write(s: &Situation, plan: &Plan, view: &View, now: Timestamp, wake: &mut Timestamp) -> Option<Step> {
+    let waiting = |kind| {
+        let setback = s.memory.setback.as_ref().filter(|setback| setback.made_with.kind == kind);
+        setback.and_then(|setback| wait(s, setback, now))
+    };
+    let held = s.held(now);
+    let facts = match view {
+        View::Present(facts) => facts,
+        View::Absent | View::Unread => {
+            held?;
+            return match waiting(Kind::Write) {
+                Some(until) => sleep(wake, until),
+                None => Some(Step::Create),
+            };
+        }
+    };
+    let stale = !facts.rendered && facts.token.is_some();
+    if held.is_some() || stale {
+        let drift = held.is_none() && s.satisfied() == Some(s.generation);
+        let fight = Some(s.memory.repairs.allowed_at(now)).filter(|at| drift && *at > now);
+        if let Some(until) = waiting(Kind::Write).max(fight) {
+            sleep(wake, until);
+        } else if let Sight::Read(_, live) = &s.target {
+            let published = held.cloned().or_else(|| s.stored(live))?;
+            if let Some(patch) = live.patch(&render(plan, &s.me, &published)) {
+                return Some(Step::Patch(patch));
+            }
+        } else if let (Some(held), true) = (held, facts.rendered) {
+            return Some(Step::Patch(render(plan, &s.me, held).replacement(&facts.version)));
+        } else {
+            return Some(Step::ReadTarget);
+        }
+    }
+    if facts.owned {
+        return None;
+    }
+    match (waiting(Kind::Ownership), &s.target) {
+        (Some(until), _) => sleep(wake, until),
+        (None, Sight::Read(_, live)) => live.ownership(plan.target.policy, &s.me).map(Step::Own),
+        (None, _) => Some(Step::ReadTarget),
+    }
+}
+
+fn sleep(wake: &mut Timestamp, until: Timestamp) -> Option<Step> {
+    *wake = until.min(*wake);
+    None
+}

@@ -1,0 +1,97 @@
+//! What one portal host may be asked for at a time, and when it has asked for a pause.
+
+use jiff::Timestamp;
+
+use super::schedule::after;
+
+/// Requests under way at once to one host.
+const LIMIT: usize = 8;
+/// Resources that did not get the 429 themselves wait no longer than this.
+const HOLD_SECONDS: u32 = 300;
+
+/// May a request be sent to a host now?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    Go,
+    /// As many as allowed are under way: wait until one has ended.
+    Busy,
+    /// The host asked for a pause.
+    Held(Timestamp),
+}
+
+/// How a request ended, as far as the host is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Issued,
+    /// 429; seconds that the host asks to wait.
+    Limited(u32),
+    Failed,
+}
+
+/// The state of one host.
+#[derive(Clone, Debug, Default)]
+pub struct Gate {
+    under_way: usize,
+    hold: Option<Hold>,
+}
+
+#[derive(Clone, Debug)]
+struct Hold {
+    until: Timestamp,
+    streak: u32,
+    probing: bool,
+}
+
+impl Gate {
+    /// What a request would meet.
+    #[must_use]
+    pub fn look(&self, now: Timestamp) -> Entry {
+        match &self.hold {
+            Some(hold) if now < hold.until => Entry::Held(hold.until),
+            Some(hold) if hold.probing => Entry::Busy,
+            _ if self.under_way >= LIMIT => Entry::Busy,
+            _ => Entry::Go,
+        }
+    }
+
+    /// Asks to send a request; after `Go`, [`Gate::leave`] must follow. After a pause one goes first.
+    pub fn enter(&mut self, now: Timestamp) -> Entry {
+        let entry = self.look(now);
+        if entry == Entry::Go {
+            self.under_way += 1;
+            if let Some(hold) = &mut self.hold {
+                hold.probing = true;
+            }
+        }
+        entry
+    }
+
+    /// A request has ended; says how many that wait may try now.
+    pub fn leave(&mut self, outcome: Outcome, now: Timestamp) -> usize {
+        self.under_way = self.under_way.saturating_sub(1);
+        match outcome {
+            Outcome::Issued => self.hold = None,
+            Outcome::Limited(seconds) => self.hold_for(seconds, now),
+            Outcome::Failed => {
+                if let Some(hold) = &mut self.hold {
+                    hold.probing = false;
+                }
+            }
+        }
+        match &self.hold {
+            Some(_) => 1,
+            None => LIMIT - self.under_way.min(LIMIT),
+        }
+    }
+
+    /// Notes a 429: the pause grows while every first one after a pause gets another.
+    pub fn hold_for(&mut self, seconds: u32, now: Timestamp) {
+        // Requests that were under way together count as one.
+        let together = self.hold.as_ref().is_some_and(|hold| now < hold.until);
+        let streak = self.hold.as_ref().map_or(0, |hold| hold.streak + u32::from(!together));
+        let seconds = seconds.max(60 << streak.min(4)).min(HOLD_SECONDS);
+        let until = after(now, i64::from(seconds));
+        let until = self.hold.as_ref().map_or(until, |hold| if together { hold.until.max(until) } else { until });
+        self.hold = Some(Hold { until, streak, probing: false });
+    }
+}

@@ -1,0 +1,32 @@
+//! What to do, and nothing that does it: no I/O, no clock, no async.
+//!
+//! [`Situation`] holds what is known of one resource, [`decide`] names the next step, and [`conclude`] turns the
+//! outcome into a status, an event and the next wake-up. Everything else here serves those three.
+
+mod attempt;
+mod conclude;
+mod credential;
+mod decide;
+mod duration;
+mod gate;
+mod message;
+mod plan;
+mod portal;
+mod schedule;
+mod situation;
+mod target;
+mod template;
+pub mod token;
+
+pub use attempt::{Attempt, Kind, Setback};
+pub use conclude::{Conclusion, Notice, conclude};
+pub use credential::{Credentials, Digester, Incomplete};
+pub use decide::{Problem, Step, Verdict, decide};
+pub use duration::{DurationError, format_seconds, parse_duration};
+pub use gate::{Entry, Gate, Outcome};
+pub use plan::{Plan, SpecProblem, TargetPlan};
+pub use portal::{AllowedOrigin, OriginError, PortalUrl, PortalUrlError};
+pub use schedule::{RESYNC_SECONDS, renew_at};
+pub use situation::{Identity, Memory, Sight, Situation, Version};
+pub use target::{Live, Owner, Published, Wanted, fingerprint, render};
+pub use template::{Template, TemplateError};

@@ -1,0 +1,411 @@
+//! What is known of one resource, and how each thing done changes that.
+
+use jiff::Timestamp;
+
+use super::schedule::Repairs;
+use super::target::{Live, Owner, Published, fingerprint, render};
+use super::{Attempt, Entry, Incomplete, Kind, Plan, Setback, SpecProblem, renew_at};
+use crate::api::{ArcGisAppCredentialStatus, Condition, Reason};
+
+/// Which resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+}
+
+/// Which object, in which state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    pub uid: String,
+    pub resource: String,
+}
+
+/// How much is known of an object.
+pub enum Sight<T> {
+    /// Nothing.
+    Unknown,
+    /// It does not exist.
+    Absent,
+    /// Which version there is, from a watch.
+    Seen(Version),
+    /// What is in it.
+    Read(Version, T),
+}
+
+impl<T> Sight<T> {
+    /// The version, where it exists.
+    #[must_use]
+    pub fn version(&self) -> Option<&Version> {
+        match self {
+            Self::Unknown | Self::Absent => None,
+            Self::Seen(version) | Self::Read(version, _) => Some(version),
+        }
+    }
+}
+
+/// What matters of a target that was judged; it holds as long as the version stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub version: Version,
+    pub generation: i64,
+    pub owner: Owner,
+    pub token: Option<TokenFacts>,
+    /// All our fields are as the specification wants them with the token that is stored.
+    pub rendered: bool,
+    /// The owner reference is as the policy wants it.
+    pub owned: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TokenFacts {
+    pub issued_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// `None`: those of this generation.
+    pub inputs: Option<String>,
+}
+
+/// The target, judged.
+pub(crate) enum View {
+    Unread,
+    Absent,
+    Present(Facts),
+}
+
+/// Why a CA bundle cannot be used.
+pub type CaFault = Reason;
+
+/// What is remembered of a resource between two looks; none of it is needed to be right after a restart.
+#[derive(Clone, Default)]
+pub struct Memory {
+    pub setback: Option<Setback>,
+    recalled: bool,
+    pub(crate) held: Option<Published>,
+    pub(crate) facts: Option<Facts>,
+    pub(crate) credentials: Option<(Version, u64)>,
+    pub(crate) incomplete: Option<(Version, i64, String)>,
+    pub(crate) ca: Option<(Version, i64, Option<CaFault>)>,
+    /// The generation for which creating the target was tried dry.
+    pub(crate) tried: Option<i64>,
+    pub(crate) repairs: Repairs,
+    pub(crate) last_issued: Option<Timestamp>,
+    /// A new token is wanted, whatever the schedule says.
+    pub(crate) wish: bool,
+    /// The portal's answer to whose token it is.
+    pub verification: Option<crate::api::Verification>,
+}
+
+/// All that a decision is made from.
+pub struct Situation {
+    pub me: Identity,
+    pub generation: i64,
+    pub requested_at: Option<String>,
+    pub plan: Result<Plan, SpecProblem>,
+    /// As last written.
+    pub status: ArcGisAppCredentialStatus,
+    /// Whether the operator may talk to this portal.
+    pub allowed: bool,
+    /// The older resource that is to create the same target.
+    pub rival: Option<String>,
+    pub target: Sight<Live>,
+    pub credentials: Sight<Result<(), Incomplete>>,
+    pub ca: Sight<Option<CaFault>>,
+    pub access: Entry,
+    pub memory: Memory,
+    /// The `requested-at` last acted on.
+    pub handled: Option<String>,
+}
+
+impl Situation {
+    /// Takes from the status what a process that has just started must know.
+    pub fn recall(&mut self, now: Timestamp) {
+        self.handled.clone_from(&self.status.last_handled_request);
+        if std::mem::replace(&mut self.memory.recalled, true) {
+            return;
+        }
+        if let Some(failure) = &self.status.failure {
+            let setback = Setback::recall(failure, self.attempt(Kind::Write), now);
+            self.memory.wish = setback.made_with.kind == Kind::Request;
+            self.memory.setback = Some(setback);
+        }
+    }
+
+    /// What an attempt made now would be made with.
+    #[must_use]
+    pub fn attempt(&self, kind: Kind) -> Attempt {
+        let version = |version: Option<&Version>| version.map_or("-", |v| v.resource.as_str()).to_owned();
+        let requested = self.requested_at.as_deref().map_or_else(|| "-".to_owned(), super::target::short_hash);
+        Attempt {
+            kind,
+            generation: self.generation,
+            credentials: version(self.credentials.version()),
+            ca: version(self.ca.version()),
+            requested,
+        }
+    }
+
+    /// The fingerprint that a token requested now would carry.
+    #[must_use]
+    pub fn inputs(&self) -> Option<String> {
+        let plan = self.plan.as_ref().ok()?;
+        Some(fingerprint(plan, &self.credentials.version()?.uid))
+    }
+
+    pub(crate) fn condition(&self, kind: &str) -> Option<&Condition> {
+        self.status.conditions.iter().find(|condition| condition.type_ == kind)
+    }
+
+    /// The generation that the published Secret satisfied when last reported.
+    pub(crate) fn satisfied(&self) -> Option<i64> {
+        self.condition("Ready").map(|ready| ready.observed_generation)
+    }
+
+    /// The target as far as it need not be read for this.
+    pub(crate) fn view(&self) -> View {
+        let version = match &self.target {
+            Sight::Unknown => return View::Unread,
+            Sight::Absent => return View::Absent,
+            Sight::Seen(version) | Sight::Read(version, _) => version,
+        };
+        if let Some(facts) = &self.memory.facts
+            && facts.version == *version
+            && facts.generation == self.generation
+        {
+            return View::Present(facts.clone());
+        }
+        self.facts_of_status(version).map_or(View::Unread, View::Present)
+    }
+
+    /// After a restart: a Secret that is as it was when last checked need not be read.
+    fn facts_of_status(&self, version: &Version) -> Option<Facts> {
+        if self.status.target_version.as_ref() != Some(&version.resource) || self.memory.facts.is_some() {
+            return None;
+        }
+        let setback = self.memory.setback.as_ref();
+        let facts = |owner, token, owned| Facts {
+            version: version.clone(),
+            generation: self.generation,
+            owner,
+            token,
+            rendered: true,
+            owned,
+        };
+        if setback.is_some_and(|s| s.reason == Reason::TargetNotOwned && s.made_with.generation == self.generation) {
+            return Some(facts(Owner::Other(None), None, true));
+        }
+        let token = self.status.token.as_ref().filter(|_| self.satisfied() == Some(self.generation))?;
+        let token = TokenFacts { issued_at: token.issued_at, expires_at: token.expires_at, inputs: None };
+        let owned = setback.is_none_or(|s| s.made_with.kind != Kind::Ownership);
+        Some(facts(Owner::Ours, Some(token), owned))
+    }
+
+    /// The stored token as it would be written now.
+    pub(crate) fn stored(&self, live: &Live) -> Option<Published> {
+        let plan = self.plan.as_ref().ok()?;
+        let mut stored = live.stored()?;
+        // The portal's URL belongs to the token: another portal's takes its place with that portal's token.
+        if stored.portal_url.is_empty() || self.inputs().is_none_or(|inputs| inputs == stored.inputs) {
+            stored.portal_url = plan.portal.base();
+        }
+        Some(stored)
+    }
+
+    /// The token that was paid for and still has to be written.
+    pub(crate) fn held(&self, now: Timestamp) -> Option<&Published> {
+        let inputs = self.inputs();
+        self.memory.held.as_ref().filter(|held| held.expires_at > now && Some(&held.inputs) == inputs.as_ref())
+    }
+
+    /// The token to create the target with.
+    #[must_use]
+    pub fn held_token(&self, now: Timestamp) -> Option<&Published> {
+        self.held(now)
+    }
+
+    /// When the last token was issued.
+    pub(crate) fn issued_at(&self) -> Option<Timestamp> {
+        self.memory.last_issued.max(self.status.token.as_ref().map(|token| token.issued_at))
+    }
+
+    /// When a token is renewed.
+    pub(crate) fn renew_at(&self, token: &TokenFacts) -> Timestamp {
+        let before = self.plan.as_ref().ok().and_then(|plan| plan.renew_before);
+        let granted = token.expires_at.as_second() - token.issued_at.as_second();
+        renew_at(&self.me.uid, token.issued_at, granted, before)
+    }
+
+    /// The target was read.
+    pub fn target_read(&mut self, live: Option<Live>) {
+        let Some(live) = live else {
+            self.target = Sight::Absent;
+            return;
+        };
+        let mut facts = Facts {
+            version: live.version.clone(),
+            generation: self.generation,
+            owner: live.owner.clone(),
+            token: None,
+            rendered: false,
+            owned: true,
+        };
+        if let (Owner::Ours, Ok(plan)) = (&live.owner, &self.plan) {
+            facts.owned = live.ownership(plan.target.policy, &self.me).is_none();
+            if let Some(stored) = self.stored(&live) {
+                facts.rendered = live.patch(&render(plan, &self.me, &stored)).is_none();
+                facts.token = Some(TokenFacts {
+                    issued_at: stored.issued_at,
+                    expires_at: stored.expires_at,
+                    inputs: Some(stored.inputs),
+                });
+            }
+        }
+        self.memory.facts = Some(facts);
+        self.target = Sight::Read(live.version.clone(), live);
+    }
+
+    /// The credentials were read; a digest says whether their values changed.
+    pub fn credentials_read(&mut self, read: Option<(Version, Result<u64, Incomplete>)>) {
+        let Some((version, content)) = read else {
+            self.credentials = Sight::Absent;
+            return;
+        };
+        match content {
+            Err(incomplete) => {
+                self.memory.incomplete = Some((version.clone(), self.generation, incomplete.key.clone()));
+                self.credentials = Sight::Read(version, Err(incomplete));
+            }
+            Ok(digest) => {
+                let changed = match &self.memory.credentials {
+                    Some((known, last)) => known.uid != version.uid || *last != digest,
+                    None => self.status.credentials_version.as_ref().is_some_and(|last| *last != version.resource),
+                };
+                if changed {
+                    self.memory.wish = true;
+                    self.memory.held = None;
+                } else if let Some(setback) = &mut self.memory.setback
+                    && setback.made_with.kind != Kind::Check
+                {
+                    // Another version of the same values is no change that a person made.
+                    setback.made_with.credentials.clone_from(&version.resource);
+                }
+                self.memory.incomplete = None;
+                self.memory.credentials = Some((version.clone(), digest));
+                self.credentials = Sight::Read(version, Ok(()));
+            }
+        }
+    }
+
+    /// The CA bundle was read.
+    pub fn ca_read(&mut self, read: Option<(Version, Option<CaFault>)>) {
+        self.ca = match read {
+            None => Sight::Absent,
+            Some((version, fault)) => {
+                self.memory.ca = Some((version.clone(), self.generation, fault));
+                Sight::Read(version, fault)
+            }
+        };
+    }
+
+    /// Creating the target would be accepted.
+    pub fn create_tried(&mut self) {
+        self.memory.tried = Some(self.generation);
+        self.memory.setback.take_if(|setback| setback.made_with.kind == Kind::Write);
+    }
+
+    /// A token was issued, to a request sent at `sent`.
+    pub fn issued(&mut self, token: super::token::AccessToken, lifetime_seconds: i64, sent: Timestamp) {
+        let (Ok(plan), Some(inputs)) = (&self.plan, self.inputs()) else { return };
+        let issued_at = Timestamp::from_second(sent.as_second()).unwrap_or(sent);
+        if self.restores() {
+            self.memory.repairs.note(sent);
+        }
+        self.memory.held = Some(Published {
+            token,
+            issued_at,
+            expires_at: super::schedule::after(issued_at, lifetime_seconds),
+            inputs,
+            portal_url: plan.portal.base(),
+        });
+        self.memory.last_issued = Some(issued_at);
+        self.memory.wish = false;
+        self.memory.verification = None;
+        self.memory.setback.take_if(|setback| setback.made_with.kind == Kind::Request);
+        self.handled.clone_from(&self.requested_at.clone().or_else(|| self.handled.clone()));
+    }
+
+    /// Whether a token asked for now takes the place of one that was taken away.
+    fn restores(&self) -> bool {
+        let gone = match self.view() {
+            View::Present(facts) => facts.token.is_none(),
+            View::Absent => true,
+            View::Unread => false,
+        };
+        gone && self.memory.last_issued.is_some()
+    }
+
+    /// The target holds the token that was held, or a new rendering of the one it had.
+    pub fn written(&mut self, version: Version, now: Timestamp) {
+        let before = self.memory.facts.take();
+        let token = if let Some(held) = self.memory.held.take() {
+            Some(TokenFacts { issued_at: held.issued_at, expires_at: held.expires_at, inputs: Some(held.inputs) })
+        } else {
+            if self.satisfied() == Some(self.generation) {
+                self.memory.repairs.note(now);
+            }
+            before.as_ref().and_then(|facts| facts.token.clone())
+        };
+        self.memory.facts = Some(Facts {
+            version: version.clone(),
+            generation: self.generation,
+            owner: Owner::Ours,
+            token,
+            rendered: true,
+            owned: before.is_none_or(|facts| facts.owned),
+        });
+        self.memory.setback.take_if(|setback| setback.made_with.kind == Kind::Write);
+        self.target = Sight::Seen(version);
+    }
+
+    /// The target was created.
+    pub fn created(&mut self, version: Version, now: Timestamp) {
+        self.memory.facts = None;
+        self.memory.tried = None;
+        self.written(version, now);
+    }
+
+    /// The owner reference is as the policy wants it.
+    pub fn owned(&mut self, version: Version) {
+        if let Some(facts) = &mut self.memory.facts {
+            facts.owned = true;
+            facts.version = version.clone();
+        }
+        self.memory.setback.take_if(|setback| setback.made_with.kind == Kind::Ownership);
+        self.target = Sight::Seen(version);
+    }
+
+    /// The target is not what it was: it has to be judged again.
+    pub fn overtaken(&mut self) {
+        self.target = Sight::Unknown;
+    }
+
+    /// Something failed.
+    pub fn failed(&mut self, kind: Kind, reason: Reason, retry_after: Option<u32>, now: Timestamp) {
+        let made_with = self.attempt(kind);
+        // What has brought a token before: the portal is more likely to be under maintenance than to refuse for good.
+        let worked = match self.view() {
+            View::Present(Facts { token: Some(token), .. }) => {
+                token.inputs.is_none_or(|inputs| Some(inputs) == self.inputs())
+            }
+            _ => false,
+        };
+        let previous = self.memory.setback.as_ref();
+        let setback = Setback::next(previous, &self.me.uid, reason, made_with, retry_after, worked, now);
+        self.memory.setback = Some(setback);
+        if kind == Kind::Request {
+            self.memory.wish = true;
+            self.handled.clone_from(&self.requested_at.clone().or_else(|| self.handled.clone()));
+        }
+    }
+
+}

@@ -1,0 +1,297 @@
+//! The target Secret: what it should hold, whose it is, and whether it is intact.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::plan::{DOMAIN, MANAGED_BY, Plan};
+use super::situation::{Identity, Version};
+use super::token::AccessToken;
+use crate::api::{DeletionPolicy, Format};
+
+/// The value of the managed-by label, and the name of this program.
+pub(crate) const MANAGER: &str = "arcgis-credential-operator";
+/// Bounds the number of seconds between two annotations to what a token may live.
+const MAX_LIFETIME_SECONDS: i64 = 315_360_000;
+
+fn own(key: &str) -> String {
+    format!("{DOMAIN}{key}")
+}
+
+/// A token with all that is published about it.
+#[derive(Clone)]
+pub struct Published {
+    pub token: AccessToken,
+    pub issued_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub inputs: String,
+    pub portal_url: String,
+}
+
+/// Whose Secret it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    Ours,
+    /// Somebody else's; with the name of the resource it belongs to, if it says one.
+    Other(Option<String>),
+    /// Ours by name, but immutable or of another type: it cannot be kept up.
+    Unusable,
+}
+
+/// The Secret as it stands.
+pub struct Live {
+    pub version: Version,
+    pub owner: Owner,
+    controlled: bool,
+    owner_references: Vec<OwnerReference>,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    data: BTreeMap<String, ByteString>,
+}
+
+impl Live {
+    /// Reads what the API server returned.
+    #[must_use]
+    pub fn new(secret: Secret, me: &Identity) -> Self {
+        let meta = secret.metadata;
+        let owner_references = meta.owner_references.unwrap_or_default();
+        let labels = meta.labels.unwrap_or_default();
+        let annotations = meta.annotations.unwrap_or_default();
+        let controller = owner_references.iter().find(|owner| owner.controller == Some(true));
+        let controlled = controller.is_some_and(|owner| owner.uid == me.uid);
+        let credential = annotations.get(&own("credential"));
+        let marked = labels.get(MANAGED_BY).is_some_and(|by| by == MANAGER);
+        let usable = secret.immutable != Some(true) && secret.type_.as_deref().unwrap_or("Opaque") == "Opaque";
+        let handed_over = controller.is_none() && marked && credential == Some(&me.name);
+        let owner = match (controlled || handed_over, usable) {
+            (true, true) => Owner::Ours,
+            (true, false) => Owner::Unusable,
+            (false, _) => Owner::Other(credential.filter(|_| marked).cloned()),
+        };
+        Self {
+            version: Version { uid: meta.uid.unwrap_or_default(), resource: meta.resource_version.unwrap_or_default() },
+            owner,
+            controlled,
+            owner_references,
+            labels,
+            annotations,
+            data: secret.data.unwrap_or_default(),
+        }
+    }
+
+    /// The token in it, if it stands there as it was published.
+    #[must_use]
+    pub fn stored(&self) -> Option<Published> {
+        let text = |key: &str| self.data.get(key).and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
+        let time = |key: &str| self.annotations.get(&own(key)).and_then(|text| text.parse::<Timestamp>().ok());
+        let token = AccessToken::parse(text("access_token")?)?;
+        let (issued_at, expires_at) = (time("issued-at")?, time("expires-at")?);
+        let seconds = expires_at.as_second() - issued_at.as_second();
+        let intact = self.annotations.get(&own("token-digest")) == Some(&digest(&token, issued_at, expires_at))
+            && (1..=MAX_LIFETIME_SECONDS).contains(&seconds);
+        intact.then(|| Published {
+            token,
+            issued_at,
+            expires_at,
+            inputs: self.annotations.get(&own("inputs")).cloned().unwrap_or_default(),
+            portal_url: text("portal_url").unwrap_or_default(),
+        })
+    }
+
+    /// What to change so that it holds what is wanted; `None` when it does. Fields of others stay, our former ones go.
+    #[must_use]
+    pub fn patch(&self, wanted: &Wanted) -> Option<Value> {
+        let former: Extras = self
+            .annotations
+            .get(&own("extras"))
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default();
+        let data = changes(&self.data, &wanted.data, former.data.iter(), |bytes| json!(bytes));
+        let labels = changes(&self.labels, &wanted.labels, former.labels.iter(), |text| json!(text));
+        let extras = own("extras");
+        let dropped = former.annotations.iter().chain(std::iter::once(&extras));
+        let annotations = changes(&self.annotations, &wanted.annotations, dropped, |text| json!(text));
+        if data.is_empty() && labels.is_empty() && annotations.is_empty() {
+            return None;
+        }
+        Some(json!({
+            "metadata": {"uid": self.version.uid, "resourceVersion": self.version.resource,
+                         "labels": labels, "annotations": annotations},
+            "data": data,
+        }))
+    }
+
+    /// The change of ownership that the policy asks for, if any.
+    #[must_use]
+    pub fn ownership(&self, policy: DeletionPolicy, me: &Identity) -> Option<Value> {
+        let owners: Vec<&OwnerReference> = match (policy, self.controlled) {
+            (DeletionPolicy::Delete, true) | (DeletionPolicy::Retain, false) => return None,
+            _ => self.owner_references.iter().filter(|owner| owner.uid != me.uid).collect(),
+        };
+        let mut owners: Vec<Value> = owners.into_iter().map(|owner| json!(owner)).collect();
+        if policy == DeletionPolicy::Delete {
+            owners.push(json!(owner_reference(me)));
+        }
+        Some(json!({
+            "metadata": {"uid": self.version.uid, "resourceVersion": self.version.resource, "ownerReferences": owners},
+        }))
+    }
+}
+
+fn changes<'a, V: PartialEq>(
+    live: &BTreeMap<String, V>,
+    wanted: &BTreeMap<String, V>,
+    former: impl Iterator<Item = &'a String>,
+    value: impl Fn(&V) -> Value,
+) -> BTreeMap<String, Value> {
+    let dropped = former.filter(|key| live.contains_key(*key) && !wanted.contains_key(*key));
+    let changed = wanted.iter().filter(|(key, want)| live.get(*key) != Some(want));
+    dropped.map(|key| (key.clone(), Value::Null)).chain(changed.map(|(key, want)| (key.clone(), value(want)))).collect()
+}
+
+/// The keys beyond the fixed ones: what to take away once they are no longer asked for.
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+struct Extras {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    data: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    labels: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    annotations: Vec<String>,
+}
+
+/// The fields of the Secret that are ours, filled.
+pub struct Wanted {
+    data: BTreeMap<String, ByteString>,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+}
+
+impl Wanted {
+    /// The whole Secret, to be created.
+    #[must_use]
+    pub fn manifest(&self, plan: &Plan, me: &Identity) -> Value {
+        let mut metadata = json!({
+            "name": plan.target.name, "namespace": me.namespace,
+            "labels": self.labels, "annotations": self.annotations,
+        });
+        if plan.target.policy == DeletionPolicy::Delete {
+            metadata["ownerReferences"] = json!([owner_reference(me)]);
+        }
+        json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata, "data": self.data})
+    }
+
+    /// The patch that replaces one published token by the next, on the Secret that was judged.
+    #[must_use]
+    pub fn replacement(&self, judged: &Version) -> Value {
+        json!({
+            "metadata": {"uid": judged.uid, "resourceVersion": judged.resource,
+                         "labels": self.labels, "annotations": self.annotations},
+            "data": self.data,
+        })
+    }
+}
+
+fn owner_reference(me: &Identity) -> OwnerReference {
+    use kube::Resource;
+    OwnerReference {
+        api_version: crate::api::ArcGisAppCredential::api_version(&()).into_owned(),
+        kind: crate::api::ArcGisAppCredential::kind(&()).into_owned(),
+        name: me.name.clone(),
+        uid: me.uid.clone(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    }
+}
+
+/// What the Secret should hold with this token.
+#[must_use]
+pub fn render(plan: &Plan, me: &Identity, published: &Published) -> Wanted {
+    let (token, expires_at) = (published.token.expose(), published.expires_at.to_string());
+    let portal = published.portal_url.as_str();
+    let mut data: BTreeMap<String, String> = plan
+        .target
+        .data
+        .iter()
+        .map(|(key, template)| (key.clone(), template.fill(token, &expires_at, portal)))
+        .chain(plan.target.formats.iter().map(|f| (f.key().to_owned(), formatted(*f, token, &expires_at, portal))))
+        .collect();
+    let extras = Extras {
+        data: data.keys().cloned().collect(),
+        labels: plan.target.labels.keys().cloned().collect(),
+        annotations: plan.target.annotations.keys().cloned().collect(),
+    };
+    data.insert("access_token".to_owned(), token.to_owned());
+    data.insert("expires_at".to_owned(), expires_at.clone());
+    data.insert("portal_url".to_owned(), portal.to_owned());
+    let mut labels = plan.target.labels.clone();
+    labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
+    let mut annotations = plan.target.annotations.clone();
+    annotations.insert(own("credential"), me.name.clone());
+    annotations.insert(own("issued-at"), published.issued_at.to_string());
+    annotations.insert(own("expires-at"), expires_at);
+    annotations.insert(own("inputs"), published.inputs.clone());
+    annotations
+        .insert(own("token-digest"), digest(&published.token, published.issued_at, published.expires_at));
+    if !(extras.data.is_empty() && extras.labels.is_empty() && extras.annotations.is_empty()) {
+        annotations.insert(own("extras"), json!(extras).to_string());
+    }
+    let data = data.into_iter().map(|(key, text)| (key, ByteString(text.into_bytes()))).collect();
+    Wanted { data, labels, annotations }
+}
+
+fn formatted(format: Format, token: &str, expires_at: &str, portal: &str) -> String {
+    match format {
+        Format::Headers => format!("X-Esri-Authorization: Bearer {token}\n"),
+        Format::DotEnv => format!(
+            "ARCGIS_ACCESS_TOKEN={token}\nARCGIS_TOKEN_EXPIRES_AT={expires_at}\nARCGIS_PORTAL_URL={portal}\n"
+        ),
+        Format::Json => {
+            json!({"access_token": token, "expires_at": expires_at, "portal_url": portal}).to_string()
+        }
+        Format::RestJs => {
+            json!({"type": "ApiKeyManager", "token": token, "portal": format!("{portal}/sharing/rest")}).to_string()
+        }
+    }
+}
+
+/// What says that a stored token is intact; the token itself is random and stands in the same Secret.
+fn digest(token: &AccessToken, issued_at: Timestamp, expires_at: Timestamp) -> String {
+    hex(&[token.expose(), &issued_at.to_string(), &expires_at.to_string()])
+}
+
+/// A versioned fingerprint of what a token is requested with. A field added later enters only when it is set.
+#[must_use]
+pub fn fingerprint(plan: &Plan, credentials_uid: &str) -> String {
+    let base = plan.portal.base();
+    let lifetime = plan.lifetime.map(|seconds| seconds.to_string());
+    let keys = &plan.credentials;
+    let mut parts = vec![base.as_str(), &keys.client_id_key, &keys.client_secret_key, credentials_uid];
+    if let Some(lifetime) = &lifetime {
+        parts.extend(["lifetime", lifetime]);
+    }
+    format!("v1:{}", hex(&parts))
+}
+
+/// A short hash of a text that a person wrote.
+pub(crate) fn short_hash(text: &str) -> String {
+    hex(&[text])[..16].to_owned()
+}
+
+fn hex(parts: &[&str]) -> String {
+    use std::fmt::Write;
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
