@@ -2,6 +2,7 @@
 
 mod crd;
 mod reason;
+mod rules;
 mod spec;
 mod status;
 

@@ -6,12 +6,12 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ArcGisAppCredentialStatus;
+use super::{ArcGisAppCredentialStatus, rules};
 
 /// The portal used when none is named.
 pub const DEFAULT_PORTAL: &str = "https://www.arcgis.com";
 
-/// An ArcGIS app whose access token is kept fresh in a Secret.
+/// An `ArcGIS` app whose access token is kept fresh in a Secret.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[kube(
     group = "credentials.arcgis.dev",
@@ -21,16 +21,34 @@ pub const DEFAULT_PORTAL: &str = "https://www.arcgis.com";
     shortname = "agc",
     category = "arcgis",
     namespaced,
-    status = "ArcGisAppCredentialStatus"
+    doc = "An ArcGIS app whose access token is kept fresh in a Secret.",
+    status = "ArcGisAppCredentialStatus",
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Problem", type_ = "string", json_path = ".status.failure.reason"),
+    printcolumn(name = "Portal", type_ = "string", json_path = ".status.portal"),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".status.token.expiresAt"),
+    printcolumn(name = "Renews", type_ = "string", json_path = ".status.token.renewAt"),
+    printcolumn(name = "Target", type_ = "string", json_path = ".spec.target.name", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.target.name != self.credentialsRef.name").message(rules::TARGET_IS_CREDENTIALS),
+    validation = Rule::new(rules::TARGET_IS_NOT_CA).message(rules::TARGET_IS_CA)
+)]
 pub struct ArcGisAppCredentialSpec {
+    /// Where the token comes from.
     #[serde(default)]
     pub portal: PortalSpec,
+    /// The Secret with the app's OAuth credentials.
     pub credentials_ref: CredentialsRef,
+    /// What token to ask for, and when to renew it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenSpec>,
+    /// The Secret to write.
     pub target: TargetSpec,
+    /// True: no token is requested; what exists is left alone and still reported.
     #[serde(default)]
     pub suspend: bool,
 }
@@ -38,8 +56,12 @@ pub struct ArcGisAppCredentialSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortalSpec {
+    /// The portal's base URL: `https://www.arcgis.com`, `https://gis.example.com/portal`, `https://host:7443/arcgis`.
     #[serde(default = "default_portal")]
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = Rule::new(rules::URL).message(rules::URL_MESSAGE))]
     pub url: String,
+    /// Extra trusted roots for this portal, in the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle_ref: Option<CaBundleRef>,
 }
@@ -59,8 +81,13 @@ fn default_portal() -> String {
 pub struct CaBundleRef {
     #[serde(default)]
     pub kind: CaBundleKind,
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(rules::NAME).message(rules::NAME_MESSAGE))]
     pub name: String,
+    /// The key with certificates in PEM.
     #[serde(default = "default_ca_key")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(rules::KEY).message(rules::KEY_MESSAGE))]
     pub key: String,
 }
 
@@ -78,10 +105,16 @@ fn default_ca_key() -> String {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsRef {
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(rules::NAME).message(rules::NAME_MESSAGE))]
     pub name: String,
     #[serde(default = "default_client_id_key")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(rules::KEY).message(rules::KEY_MESSAGE))]
     pub client_id_key: String,
     #[serde(default = "default_client_secret_key")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(rules::KEY).message(rules::KEY_MESSAGE))]
     pub client_secret_key: String,
 }
 
@@ -95,28 +128,57 @@ fn default_client_secret_key() -> String {
 
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(rules::RENEW_BEFORE).message(rules::RENEW_BEFORE_MESSAGE))]
 pub struct TokenSpec {
+    /// Asked of the portal, 1m to 336h; left out: the portal decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = Rule::new(rules::DURATION).message(rules::DURATION_MESSAGE))]
     pub lifetime: Option<String>,
+    /// How long before its end a token is renewed, 1m to 336h; left out: a third of what was granted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = Rule::new(rules::DURATION).message(rules::DURATION_MESSAGE))]
     pub renew_before: Option<String>,
+    /// True: after publishing, the portal is asked whose token it is.
     #[serde(default)]
     pub verify: bool,
 }
 
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(rules::DATA_FORMAT_KEYS).message(rules::DATA_FORMAT_KEYS_MESSAGE))]
 pub struct TargetSpec {
+    /// The Secret's name; it cannot be changed later.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(
+        validation = Rule::new(rules::NAME).message(rules::NAME_MESSAGE),
+        validation = Rule::new("self == oldSelf").message(rules::IMMUTABLE_MESSAGE)
+    )]
     pub name: String,
+    /// Delete: the Secret goes with the resource. Retain: it stays.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "rules::labels")]
+    #[x_kube(validation = Rule::new(rules::OWN_KEYS).message(rules::OWN_KEYS_MESSAGE))]
     pub labels: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "rules::annotations")]
+    #[x_kube(validation = Rule::new(rules::OWN_KEYS).message(rules::OWN_KEYS_MESSAGE))]
     pub annotations: BTreeMap<String, String>,
+    /// Ready-made extra keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[x_kube(validation = Rule::new(rules::FORMATS_ONCE).message(rules::FORMATS_ONCE_MESSAGE))]
     pub formats: Vec<Format>,
+    /// Extra keys: text with `$(access_token)`, `$(expires_at)` and `$(portal_url)`; `$$` is a literal `$`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "rules::data")]
+    #[x_kube(
+        validation = Rule::new(rules::DATA_KEYS).message(rules::DATA_KEYS_MESSAGE),
+        validation = Rule::new(rules::DATA_TEXTS).message(rules::DATA_TEXTS_MESSAGE)
+    )]
     pub data: BTreeMap<String, String>,
 }
 

@@ -1,32 +1,39 @@
 //! What the operator reports of a resource.
 
 use jiff::Timestamp;
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Reason;
 
 /// The state of one `ArcGisAppCredential`, as last seen.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ArcGisAppCredentialStatus {
     /// The generation last looked at; -1 before anybody has.
     #[serde(default)]
     pub observed_generation: i64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
     /// The portal's base URL as used, without its scheme.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
     pub portal: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenStatus>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub last_handled_request: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub target_version: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub credentials_version: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<App>,
@@ -40,6 +47,7 @@ pub struct TokenStatus {
     pub expires_at: Timestamp,
     pub renew_at: Timestamp,
     /// As granted, in Go's notation.
+    #[schemars(length(max = 32))]
     pub lifetime: String,
 }
 
@@ -50,6 +58,7 @@ pub struct Failure {
     pub reason: Reason,
     pub since: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>", range(min = 0))]
     pub count: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_attempt_at: Option<Timestamp>,
@@ -57,6 +66,7 @@ pub struct Failure {
     pub next_attempt_at: Option<Timestamp>,
     /// What the failed attempt was made with; nothing in it is derived from a secret value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub inputs: Option<String>,
 }
 
@@ -65,14 +75,19 @@ pub struct Failure {
 #[serde(rename_all = "camelCase")]
 pub struct App {
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub app_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub item_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub owner: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub org_id: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200), inner(length(max = 256)))]
     pub privileges: Vec<String>,
 }
 
@@ -81,10 +96,14 @@ pub struct App {
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     #[serde(rename = "type")]
+    #[schemars(length(max = 316))]
     pub type_: String,
     /// `True`, `False` or `Unknown`.
+    #[schemars(length(max = 7))]
     pub status: String,
+    #[schemars(length(max = 1024))]
     pub reason: String,
+    #[schemars(length(max = 32768))]
     pub message: String,
     pub observed_generation: i64,
     pub last_transition_time: Timestamp,

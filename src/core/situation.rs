@@ -283,10 +283,10 @@ impl Situation {
                 if changed {
                     self.memory.wish = true;
                     self.memory.held = None;
-                } else if let Some(setback) = &mut self.memory.setback
-                    && setback.made_with.kind != Kind::Check
+                } else if let (Some(setback), Some((known, _))) = (&mut self.memory.setback, &self.memory.credentials)
+                    && setback.made_with.credentials == known.resource
                 {
-                    // Another version of the same values is no change that a person made.
+                    // Another version of the values that it failed with is no change that a person made.
                     setback.made_with.credentials.clone_from(&version.resource);
                 }
                 self.memory.incomplete = None;

@@ -1,0 +1,84 @@
+//! What admission refuses: CEL rules and bounds, each with what to write instead.
+//!
+//! A pattern stands before a function that fails on junk, so that our message is shown and not CEL's.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+pub(super) const TARGET_IS_CREDENTIALS: &str =
+    "spec.target.name must not be the credentials Secret: write the name of a Secret of its own";
+pub(super) const TARGET_IS_NOT_CA: &str = "!has(self.portal) || !has(self.portal.caBundleRef) \
+    || self.portal.caBundleRef.kind != 'Secret' || self.portal.caBundleRef.name != self.target.name";
+pub(super) const TARGET_IS_CA: &str =
+    "spec.target.name must not be the CA bundle's Secret: write the name of a Secret of its own";
+
+pub(super) const URL: &str = r"self.matches('^https://([a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?)*|\\[[0-9a-fA-F:.]{2,45}\\])(:0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?(/[A-Za-z0-9._~%/-]*)?$')";
+pub(super) const URL_MESSAGE: &str = "write https://host, https://host/context or https://host:port/context, \
+    without user, query, fragment or blanks";
+
+pub(super) const NAME: &str = "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')";
+pub(super) const NAME_MESSAGE: &str =
+    "write a DNS-1123 subdomain: lower-case letters, digits, - and ., at most 253 characters";
+
+pub(super) const KEY: &str = "self.matches('^[-._a-zA-Z0-9]+$')";
+pub(super) const KEY_MESSAGE: &str = "write a key of letters, digits, -, _ and .";
+
+/// As many digits as cannot overflow, so that `duration` takes whatever passes the pattern.
+pub(super) const DURATION: &str = "self.matches('^(([0-9]{1,5}([.][0-9]{0,9})?|[.][0-9]{1,9})h\
+    |([0-9]{1,7}([.][0-9]{0,9})?|[.][0-9]{1,9})m|([0-9]{1,9}([.][0-9]{0,9})?|[.][0-9]{1,9})s\
+    |[0-9]{1,12}([.][0-9]{0,9})?ms|[0-9]{1,15}([.][0-9]{0,9})?(us|µs)|[0-9]{1,18}([.][0-9]{0,9})?ns)+$') \
+    && duration(self) >= duration('1m') && duration(self) <= duration('336h')";
+pub(super) const DURATION_MESSAGE: &str = "write a Go duration between 1m and 336h, such as 90m, 1h30m or 1.5h";
+pub(super) const RENEW_BEFORE: &str = "!has(self.lifetime) || !has(self.renewBefore) \
+    || !self.lifetime.matches('^([0-9.]{1,12}(h|m|s|ms|us|µs|ns))+$') \
+    || !self.renewBefore.matches('^([0-9.]{1,12}(h|m|s|ms|us|µs|ns))+$') \
+    || duration(self.renewBefore) < duration(self.lifetime)";
+pub(super) const RENEW_BEFORE_MESSAGE: &str = "renewBefore must be shorter than lifetime";
+
+pub(super) const IMMUTABLE_MESSAGE: &str =
+    "spec.target.name is immutable: create a resource of another name for another Secret";
+
+pub(super) const OWN_KEYS: &str =
+    "self.all(k, !k.startsWith('credentials.arcgis.dev/') && k != 'app.kubernetes.io/managed-by' && size(k) <= 317)";
+pub(super) const OWN_KEYS_MESSAGE: &str = "keys under credentials.arcgis.dev/ and app.kubernetes.io/managed-by are the \
+    operator's: choose others, of at most 317 characters";
+
+pub(super) const FORMATS_ONCE: &str = "self.all(f, self.exists_one(g, g == f))";
+pub(super) const FORMATS_ONCE_MESSAGE: &str = "name each format once";
+
+pub(super) const DATA_KEYS: &str = "self.all(k, k.matches('^[-._a-zA-Z0-9]{1,253}$') \
+    && !(k in ['access_token', 'expires_at', 'portal_url', 'client_id', 'client_secret']))";
+pub(super) const DATA_KEYS_MESSAGE: &str = "a key is [-._a-zA-Z0-9]{1,253} and none of access_token, expires_at, \
+    portal_url, client_id, client_secret";
+pub(super) const DATA_TEXTS: &str = r"self.all(k, self[k].matches('^([^$]|[$][$]|[$][(](access_token|expires_at|portal_url)[)]|[$][^$(])*[$]?$'))";
+pub(super) const DATA_TEXTS_MESSAGE: &str =
+    "use only $(access_token), $(expires_at) and $(portal_url), closed by a bracket; write $$ for a literal $";
+pub(super) const DATA_FORMAT_KEYS: &str = "!has(self.data) || !has(self.formats) || self.formats.all(f, \
+    !((f == 'Headers' ? 'headers' : f == 'DotEnv' ? 'arcgis.env' : f == 'Json' ? 'token.json' : 'rest-js.json') \
+    in self.data))";
+pub(super) const DATA_FORMAT_KEYS_MESSAGE: &str = "a key of data is the key of a chosen format: headers (Headers), \
+    arcgis.env (DotEnv), token.json (Json) or rest-js.json (RestJs)";
+
+/// At most 64 texts of at most this many characters.
+fn texts(max: u32, description: &str) -> Schema {
+    json_schema!({
+        "type": "object",
+        "description": description,
+        "maxProperties": 64,
+        "additionalProperties": {"type": "string", "maxLength": max},
+    })
+}
+
+pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
+    texts(63, "Extra labels on the Secret.")
+}
+
+pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
+    texts(4096, "Extra annotations on the Secret.")
+}
+
+pub(super) fn data(_: &mut SchemaGenerator) -> Schema {
+    texts(
+        8192,
+        "Extra keys: text with $(access_token), $(expires_at) and $(portal_url); $$ is a literal $.",
+    )
+}

@@ -1,0 +1,64 @@
+//! A control plane for a person or a command: `control-plane [--dir D] [-- COMMAND…]`.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command as Blocking, ExitCode};
+
+use clap::Parser;
+use testkit::Error;
+use testkit::control_plane::{ControlPlane, ENV};
+use tokio::process::Command;
+
+#[derive(Parser)]
+struct Args {
+    /// Keep its files here
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Enable the admission plugin OwnerReferencesPermissionEnforcement
+    #[arg(long)]
+    guard_owners: bool,
+    /// The script that says where the binaries are, building what is missing
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../hack/controlplane/build"))]
+    build: PathBuf,
+    /// Run this command inside, and end with it
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Args::parse()).await {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "control-plane: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<u8, Error> {
+    let built = Blocking::new(&args.build).stderr(std::process::Stdio::inherit()).output();
+    let built = built.map_err(|error| Error(format!("{}: {error}", args.build.display())))?;
+    if !built.status.success() {
+        return Err(Error("the binaries could not be built".to_owned()));
+    }
+    let bin = PathBuf::from(String::from_utf8_lossy(&built.stdout).trim());
+    let plane = ControlPlane::start(&bin, args.dir, args.guard_owners).await?;
+    let Some((program, rest)) = args.command.split_first() else {
+        let _ = writeln!(std::io::stdout(), "export KUBECONFIG={}", plane.kubeconfig().display());
+        let _ = tokio::signal::ctrl_c().await;
+        plane.stop().await;
+        return Ok(0);
+    };
+    let path = std::env::var("PATH").unwrap_or_default();
+    let status = Command::new(program)
+        .args(rest)
+        .env(ENV, plane.dir())
+        .env("KUBECONFIG", plane.kubeconfig())
+        .env("PATH", format!("{}:{path}", bin.display()))
+        .status()
+        .await;
+    plane.stop().await;
+    let status = status.map_err(|error| Error(format!("{program}: {error}")))?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}

@@ -1,0 +1,227 @@
+//! A real kube-apiserver with etcd and controller-manager, on loopback, stopped by their own pids.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::time::sleep;
+
+use crate::{Error, doing};
+
+/// The folder of a running control plane, for whoever is started inside one.
+pub const ENV: &str = "TESTKIT_CONTROL_PLANE";
+const START: Duration = Duration::from_secs(90);
+const ADMIN_TOKEN: &str = "admin";
+const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\n\
+    rules: [{level: Metadata}]\n";
+
+/// A running control plane; dropping it kills its processes.
+pub struct ControlPlane {
+    dir: PathBuf,
+    bin: PathBuf,
+    // In the order in which they are to be stopped.
+    children: Vec<(&'static str, Child)>,
+    _own: Option<TempDir>,
+}
+
+impl ControlPlane {
+    /// Starts one from the binaries in `bin`.
+    pub async fn start(bin: &Path, dir: Option<PathBuf>, guard_owners: bool) -> Result<Self, Error> {
+        crate::init_crypto();
+        let own = if dir.is_none() { Some(TempDir::new().map_err(doing("making a folder"))?) } else { None };
+        let dir = dir.or_else(|| own.as_ref().map(|own| own.path().to_owned())).unwrap_or_default();
+        std::fs::create_dir_all(&dir).map_err(doing("making a folder"))?;
+        let mut plane = Self { dir, bin: bin.to_owned(), children: Vec::new(), _own: own };
+        let [etcd, peer, secure] = [free_port()?, free_port()?, free_port()?];
+        let etcd_url = format!("http://127.0.0.1:{etcd}");
+        let peer_url = format!("http://127.0.0.1:{peer}");
+        let data = plane.path("etcd");
+        plane.spawn(
+            "etcd",
+            &[
+                format!("--data-dir={data}"),
+                "--unsafe-no-fsync".to_owned(),
+                format!("--listen-client-urls={etcd_url}"),
+                format!("--advertise-client-urls={etcd_url}"),
+                format!("--listen-peer-urls={peer_url}"),
+                format!("--initial-advertise-peer-urls={peer_url}"),
+                format!("--initial-cluster=default={peer_url}"),
+            ],
+        )?;
+        plane.write("tokens.csv", &format!("{ADMIN_TOKEN},admin,admin,system:masters\n"))?;
+        plane.write("audit.yaml", AUDIT_POLICY)?;
+        plane.service_account_key()?;
+        let [certs, key, tokens, policy, audit] =
+            ["certs", "sa.key", "tokens.csv", "audit.yaml", "audit.log"].map(|name| plane.path(name));
+        let mut flags = vec![
+            format!("--etcd-servers={etcd_url}"),
+            "--bind-address=127.0.0.1".to_owned(),
+            format!("--secure-port={secure}"),
+            format!("--cert-dir={certs}"),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-key-file={}", plane.path("sa.pub")),
+            format!("--service-account-signing-key-file={key}"),
+            format!("--token-auth-file={tokens}"),
+            "--authorization-mode=RBAC".to_owned(),
+            "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+            format!("--audit-policy-file={policy}"),
+            format!("--audit-log-path={audit}"),
+        ];
+        if guard_owners {
+            flags.push("--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned());
+        }
+        plane.spawn("kube-apiserver", &flags)?;
+        let server = format!("https://127.0.0.1:{secure}");
+        plane.write_kubeconfig("kubeconfig", &server, ADMIN_TOKEN)?;
+        plane.write("server", &server)?;
+        plane.ready().await?;
+        let (kubeconfig, key) = (plane.path("kubeconfig"), plane.path("sa.key"));
+        plane.spawn(
+            "kube-controller-manager",
+            &[
+                format!("--kubeconfig={kubeconfig}"),
+                format!("--service-account-private-key-file={key}"),
+                "--use-service-account-credentials=false".to_owned(),
+                "--leader-elect=false".to_owned(),
+                "--secure-port=0".to_owned(),
+                "--controllers=garbage-collector-controller,namespace-controller,serviceaccount-controller,\
+                 root-ca-certificate-publisher-controller"
+                    .to_owned(),
+            ],
+        )?;
+        Ok(plane)
+    }
+
+    /// The running one that this process was started inside of.
+    pub fn surrounding() -> Result<Self, Error> {
+        crate::init_crypto();
+        let dir = std::env::var_os(ENV).map(PathBuf::from).ok_or_else(|| {
+            Error(format!("{ENV} is not set: run `cargo run -p testkit --bin control-plane -- COMMAND`"))
+        })?;
+        let bin = std::fs::read_to_string(dir.join("bin")).map_err(doing("finding the control plane"))?;
+        Ok(Self { dir, bin: bin.into(), children: Vec::new(), _own: None })
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The administrator's kubeconfig.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.dir.join("kubeconfig")
+    }
+
+    /// The audit log: one JSON event a line.
+    #[must_use]
+    pub fn audit_log(&self) -> PathBuf {
+        self.dir.join("audit.log")
+    }
+
+    /// A command among its binaries, such as kubectl.
+    #[must_use]
+    pub fn tool(&self, name: &str) -> PathBuf {
+        self.bin.join(name)
+    }
+
+    /// A kubeconfig with this bearer token.
+    pub fn kubeconfig_for(&self, name: &str, token: &str) -> Result<PathBuf, Error> {
+        let server = std::fs::read_to_string(self.dir.join("server")).map_err(doing("finding the API server"))?;
+        self.write_kubeconfig(name, &server, token)?;
+        Ok(self.dir.join(name))
+    }
+
+    /// Stops the processes in order and waits for them.
+    pub async fn stop(mut self) {
+        while let Some((_, mut child)) = self.children.pop() {
+            let _ = child.kill().await;
+        }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.join(name).display().to_string()
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), Error> {
+        std::fs::write(self.dir.join(name), text).map_err(doing(format!("writing {name}")))
+    }
+
+    fn write_kubeconfig(&self, name: &str, server: &str, token: &str) -> Result<(), Error> {
+        let ca = self.path("certs/apiserver.crt");
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "testkit",
+            "clusters": [{"name": "testkit", "cluster": {"server": server, "certificate-authority": ca}}],
+            "contexts": [{"name": "testkit", "context": {"cluster": "testkit", "user": "testkit"}}],
+            "users": [{"name": "testkit", "user": {"token": token}}],
+        });
+        self.write(name, &config.to_string())?;
+        self.write("bin", &self.bin.display().to_string())
+    }
+
+    fn service_account_key(&self) -> Result<(), Error> {
+        let key = rcgen::KeyPair::generate().map_err(doing("making a key"))?;
+        self.write("sa.pub", &key.public_key_pem())?;
+        self.write("sa.key", &key.serialize_pem())
+    }
+
+    fn spawn(&mut self, name: &'static str, flags: &[String]) -> Result<(), Error> {
+        let log = std::fs::File::create(self.dir.join(format!("{name}.log"))).map_err(doing("opening a log"))?;
+        let errors = log.try_clone().map_err(doing("opening a log"))?;
+        let child = Command::new(self.bin.join(name))
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(doing(format!("starting {name}")))?;
+        self.children.push((name, child));
+        Ok(())
+    }
+
+    async fn ready(&mut self) -> Result<(), Error> {
+        let until = Instant::now() + START;
+        let kubeconfig = self.kubeconfig();
+        loop {
+            for (name, child) in &mut self.children {
+                if let Ok(Some(status)) = child.try_wait() {
+                    let log = std::fs::read_to_string(self.dir.join(format!("{name}.log"))).unwrap_or_default();
+                    let tail: Vec<&str> = log.lines().rev().take(5).collect();
+                    return Err(Error(format!("{name} ended with {status}: {}", tail.join(" | "))));
+                }
+            }
+            if ask_ready(&kubeconfig).await.is_ok() {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                return Err(Error(format!("the API server was not ready within {} s", START.as_secs())));
+            }
+            // The API server offers nothing to await before it listens.
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// A client by kubeconfig.
+pub async fn client(kubeconfig: &Path) -> Result<kube::Client, Error> {
+    let config = kube::config::Kubeconfig::read_from(kubeconfig).map_err(doing("reading the kubeconfig"))?;
+    let options = kube::config::KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(config, &options).await.map_err(doing("reading the kubeconfig"))?;
+    kube::Client::try_from(config).map_err(doing("making a client"))
+}
+
+async fn ask_ready(kubeconfig: &Path) -> Result<(), Error> {
+    let request = http::Request::get("/readyz").body(Vec::new()).map_err(doing("asking"))?;
+    client(kubeconfig).await?.request_text(request).await.map(drop).map_err(doing("asking"))
+}
+
+fn free_port() -> Result<u16, Error> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(doing("finding a free port"))?;
+    listener.local_addr().map(|address| address.port()).map_err(doing("finding a free port"))
+}

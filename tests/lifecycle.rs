@@ -1,0 +1,211 @@
+//! The life of a token on a real control plane, the operator having only the shipped rights.
+
+mod support;
+
+use std::time::Duration;
+
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::runtime::wait::{await_condition, conditions};
+use serde_json::json;
+use support::{SECRET, World, condition, is, problem, text};
+use testkit::portal::App;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fills_the_target_with_every_key_label_annotation_and_format() {
+    let world = World::new().await;
+    world.credentials("oauth", "app", &format!("  {SECRET}\n")).await;
+    let mut manifest = world.manifest("all", "oauth");
+    manifest["spec"]["token"] = json!({"lifetime": "90m"});
+    manifest["spec"]["target"]["labels"] = json!({"team": "maps"});
+    manifest["spec"]["target"]["annotations"] = json!({"example.com/note": "hello"});
+    manifest["spec"]["target"]["formats"] = json!(["Headers", "DotEnv", "Json", "RestJs"]);
+    manifest["spec"]["target"]["data"] = json!({"app.cfg": "t=$(access_token) p=$(portal_url) $$(x) $y"});
+    world.apply(&manifest).await;
+    let resource = world.wait("all", |r| is(r, "Ready", "True", "TokenValid")).await;
+    let secret = world.secrets().get("all-token").await.unwrap();
+    let data = text(&secret);
+    let (token, expires, portal) = (&data["access_token"], &data["expires_at"], world.portal.url());
+    assert!(world.portal.tokens().contains(token));
+    assert_eq!(data["portal_url"], portal);
+    assert_eq!(data["headers"], format!("X-Esri-Authorization: Bearer {token}\n"));
+    assert_eq!(
+        data["arcgis.env"],
+        format!("ARCGIS_ACCESS_TOKEN={token}\nARCGIS_TOKEN_EXPIRES_AT={expires}\nARCGIS_PORTAL_URL={portal}\n")
+    );
+    let json: serde_json::Value = serde_json::from_str(&data["token.json"]).unwrap();
+    assert_eq!(json, json!({"access_token": token, "expires_at": expires, "portal_url": portal}));
+    let rest: serde_json::Value = serde_json::from_str(&data["rest-js.json"]).unwrap();
+    assert_eq!(
+        rest,
+        json!({"type": "ApiKeyManager", "token": token, "portal": format!("{portal}/sharing/rest")})
+    );
+    assert_eq!(data["app.cfg"], format!("t={token} p={portal} $(x) $y"));
+    assert_eq!(data.len(), 8);
+    let labels = secret.metadata.labels.unwrap();
+    assert_eq!(labels["app.kubernetes.io/managed-by"], "arcgis-credential-operator");
+    assert_eq!(labels["team"], "maps");
+    let annotations = secret.metadata.annotations.unwrap();
+    assert_eq!(annotations["credentials.arcgis.dev/credential"], "all");
+    assert_eq!(annotations["credentials.arcgis.dev/expires-at"], *expires);
+    assert_eq!(annotations["example.com/note"], "hello");
+    assert!(annotations["credentials.arcgis.dev/inputs"].starts_with("v1:"));
+    let owner = &secret.metadata.owner_references.unwrap()[0];
+    assert_eq!((owner.controller, owner.block_owner_deletion), (Some(true), None));
+    assert_eq!(secret.type_.unwrap(), "Opaque");
+    let status = resource.status.unwrap();
+    assert_eq!(status.token.unwrap().lifetime, "1h30m");
+    let entry = &world.portal.journal()[0];
+    let fields: Vec<_> = entry.fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let expected = [
+        ("f", "json"),
+        ("client_id", "app"),
+        ("client_secret", "***"),
+        ("grant_type", "client_credentials"),
+        ("expiration", "90"),
+    ];
+    assert_eq!(fields, expected);
+    assert_eq!((entry.method.as_str(), entry.path.as_str()), ("POST", "/sharing/rest/oauth2/token"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn renews_from_the_granted_lifetime_and_not_from_the_one_asked_for() {
+    let world = World::new().await;
+    world.portal.app("app", App { secret: SECRET.to_owned(), lifetime: Some(60), ..App::default() });
+    world.credentials("oauth", "app", SECRET).await;
+    let mut manifest = world.manifest("short", "oauth");
+    manifest["spec"]["token"] = json!({"lifetime": "2h"});
+    world.apply(&manifest).await;
+    let first = world.wait("short", |r| is(r, "Ready", "True", "TokenValid")).await.status.unwrap().token.unwrap();
+    assert_eq!(first.renew_at.as_second() - first.issued_at.as_second(), 30, "the floor of 30 s");
+    let before = world.target("short").await;
+    let changed = |s: &k8s_openapi::api::core::v1::Secret| text(s)["access_token"] != before["access_token"];
+    world.wait_target_for("short", Duration::from_secs(45), changed).await;
+    assert_eq!(world.portal.requests("app"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keeps_the_last_good_token_while_the_secret_is_wrong_and_says_so() {
+    let world = World::new().await;
+    let before = world.ready("kept").await;
+    world.credentials("kept-oauth", "kept", "wrong").await;
+    let resource = world.wait("kept", |r| is(r, "Stalled", "True", "ClientSecretRejected")).await;
+    assert!(is(&resource, "Ready", "True", "TokenValid"));
+    assert_eq!(world.target("kept").await, before);
+    world.credentials("kept-oauth", "kept", SECRET).await;
+    let resource = world.wait("kept", |r| problem(r).is_none()).await;
+    assert!(condition(&resource, "Stalled").is_none());
+    assert_ne!(world.target("kept").await["access_token"], before["access_token"]);
+    assert_eq!(world.portal.requests("kept"), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keeps_the_last_good_token_while_the_portal_is_down() {
+    let world = World::new().await;
+    let before = world.ready("down").await;
+    world.portal.outage(true);
+    let asked = json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": "now"}}});
+    world.resources().patch("down", &PatchParams::default(), &Patch::Merge(&asked)).await.unwrap();
+    let resource = world.wait("down", |r| problem(r) == Some("PortalUnreachable")).await;
+    assert!(is(&resource, "Ready", "True", "TokenValid"));
+    assert!(condition(&resource, "Stalled").is_none() && condition(&resource, "Reconciling").is_none());
+    assert_eq!(resource.status.unwrap().last_handled_request.unwrap(), "now");
+    assert_eq!(world.target("down").await, before);
+    world.portal.outage(false);
+    world.wait("down", |r| problem(r).is_none()).await;
+    assert_ne!(world.target("down").await["access_token"], before["access_token"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restores_a_deleted_target_and_leaves_the_rest_to_garbage_collection() {
+    let world = World::new().await;
+    let before = world.ready("gone").await;
+    world.secrets().delete("gone-token", &DeleteParams::default()).await.unwrap();
+    let restored = world.wait_target("gone", |s| text(s)["access_token"] != before["access_token"]).await;
+    world.wait("gone", |r| is(r, "Ready", "True", "TokenValid")).await;
+    world.delete("gone").await;
+    let uid = restored.metadata.uid.unwrap();
+    let collected = await_condition(world.secrets(), "gone-token", conditions::is_deleted(&uid));
+    tokio::time::timeout(Duration::from_secs(60), collected).await.unwrap().unwrap();
+    assert_eq!(world.portal.requests("gone"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_formats_renders_the_stored_token_and_requests_nothing() {
+    let world = World::new().await;
+    let before = world.ready("shape").await;
+    let mut manifest = world.manifest("shape", "shape-oauth");
+    manifest["spec"]["target"]["formats"] = json!(["Headers"]);
+    world.apply(&manifest).await;
+    world.wait_target("shape", |s| text(s).contains_key("headers")).await;
+    manifest["spec"]["target"]["formats"] = json!([]);
+    world.apply(&manifest).await;
+    let generation = world.resources().get("shape").await.unwrap().metadata.generation.unwrap();
+    world.wait("shape", |r| condition(r, "Ready").is_some_and(|c| c.observed_generation == generation)).await;
+    assert_eq!(world.target("shape").await, before);
+    assert_eq!(world.portal.requests("shape"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_secret_is_refused_untouched_and_nothing_is_requested() {
+    let world = World::new().await;
+    let foreign = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "taken-token"},
+                         "stringData": {"mine": "yes"}});
+    let apply = PatchParams::apply("owner");
+    let before = world.secrets().patch("taken-token", &apply, &Patch::Apply(&foreign)).await.unwrap();
+    world.credentials("oauth", "app", SECRET).await;
+    world.apply(&world.manifest("taken", "oauth")).await;
+    world.wait("taken", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
+    let after = world.secrets().get("taken-token").await.unwrap();
+    assert_eq!(after.metadata.resource_version, before.metadata.resource_version);
+    assert_eq!(world.portal.requests("app"), 0);
+    let handed = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "arcgis-credential-operator"},
+                                     "annotations": {"credentials.arcgis.dev/credential": "taken"}}});
+    world.secrets().patch("taken-token", &PatchParams::default(), &Patch::Merge(&handed)).await.unwrap();
+    world.wait("taken", |r| is(r, "Ready", "True", "TokenValid")).await;
+    assert_eq!(world.target("taken").await["mine"], "yes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_resources_with_one_target_the_older_creates_it() {
+    let world = World::new().await;
+    world.apply(&world.manifest("older", "missing")).await;
+    world.wait("older", |r| is(r, "Ready", "False", "CredentialsNotFound")).await;
+    let mut younger = world.manifest("younger", "oauth");
+    younger["spec"]["target"]["name"] = json!("older-token");
+    world.credentials("oauth", "app", SECRET).await;
+    // Creation times have seconds.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    world.apply(&younger).await;
+    let refused = world.wait("younger", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
+    assert!(condition(&refused, "Stalled").unwrap().message.contains("older"));
+    assert_eq!(world.portal.requests("app"), 0);
+    world.delete("older").await;
+    world.wait("younger", |r| is(r, "Ready", "True", "TokenValid")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn suspended_means_hands_off() {
+    let world = World::new().await;
+    world.credentials("oauth", "app", SECRET).await;
+    let mut manifest = world.manifest("still", "oauth");
+    manifest["spec"]["suspend"] = json!(true);
+    world.apply(&manifest).await;
+    world.wait("still", |r| is(r, "Ready", "False", "Suspended")).await;
+    assert_eq!(world.portal.requests("app"), 0);
+    manifest["spec"]["suspend"] = json!(false);
+    world.apply(&manifest).await;
+    world.wait("still", |r| is(r, "Ready", "True", "TokenValid")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verification_is_a_report_of_its_own() {
+    let world = World::new().await;
+    world.credentials("oauth", "app", SECRET).await;
+    let mut manifest = world.manifest("known", "oauth");
+    manifest["spec"]["token"] = json!({"verify": true});
+    world.apply(&manifest).await;
+    let resource = world.wait("known", |r| is(r, "Verified", "True", "AppKnown")).await;
+    assert_eq!(resource.status.unwrap().app.unwrap().app_id.unwrap(), "app");
+    let identity = world.portal.journal().into_iter().find(|e| e.path.ends_with("portals/self")).unwrap();
+    assert_eq!(identity.query.as_deref(), Some("f=json"));
+}

@@ -1,0 +1,238 @@
+//! A world for one test: a namespace, a portal, and the operator as a user with only the shipped rights.
+
+#![allow(dead_code, reason = "each test binary uses its part of it")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use arcgis_credential_operator::api::{ArcGisAppCredential, Condition};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::runtime::wait::await_condition;
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use testkit::control_plane::{ControlPlane, client};
+use testkit::portal::{App, Certificate, Portal};
+use tokio::process::{Child, Command};
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+
+pub const SECRET: &str = "canary-client-secret-0123456789";
+const SOON: Duration = Duration::from_secs(20);
+static SERIAL: AtomicU32 = AtomicU32::new(0);
+static RESTRICTED: OnceCell<PathBuf> = OnceCell::const_new();
+
+pub struct World {
+    pub plane: ControlPlane,
+    pub portal: Portal,
+    pub client: Client,
+    pub namespace: String,
+    pub operator: Option<Child>,
+    pub admin: SocketAddr,
+    flags: Vec<String>,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With more flags for the operator.
+    pub async fn with(flags: &[&str]) -> Self {
+        let plane = ControlPlane::surrounding().unwrap();
+        let client = client(&plane.kubeconfig()).await.unwrap();
+        RESTRICTED.get_or_init(|| install(&plane)).await;
+        let namespace = format!("t{}-{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed));
+        let body = serde_json::from_value::<Namespace>(json!({"metadata": {"name": namespace}})).unwrap();
+        Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &body).await.unwrap();
+        let portal = Portal::start("127.0.0.1:0".parse().unwrap(), Certificate::Good).await.unwrap();
+        portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
+        let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let mut world = Self { plane, portal, client, namespace, operator: None, admin, flags };
+        world.start().await;
+        world
+    }
+
+    /// Starts the operator.
+    pub async fn start(&mut self) {
+        let ca = self.plane.dir().join(format!("{}-ca.pem", self.namespace));
+        std::fs::write(&ca, self.portal.ca()).unwrap();
+        // One folder of logs for the whole run: a test searches them.
+        let logs = self.plane.dir().join("logs");
+        std::fs::create_dir_all(&logs).unwrap();
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(logs.join(format!("{}.log", self.namespace)))
+            .unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_arcgis-credential-operator"))
+            .args(["run", "--log-level=trace", "--namespace", &self.namespace])
+            .args(["--allowed-portal", &self.portal.url(), "--ca-file"])
+            .arg(ca)
+            .args(["--admin-address", &self.admin.to_string()])
+            .args(&self.flags)
+            .env("KUBECONFIG", RESTRICTED.get().unwrap())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        self.operator = Some(child);
+    }
+
+    /// Kills the operator outright.
+    pub async fn kill(&mut self) {
+        self.operator.take().unwrap().kill().await.unwrap();
+    }
+
+    /// Asks the operator to stop, and returns its exit code.
+    pub async fn terminate(&mut self) -> Option<i32> {
+        let mut child = self.operator.take().unwrap();
+        let pid = child.id().unwrap().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
+        timeout(Duration::from_secs(20), child.wait()).await.unwrap().unwrap().code()
+    }
+
+    pub fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub fn resources(&self) -> Api<ArcGisAppCredential> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Writes a credentials Secret.
+    pub async fn credentials(&self, name: &str, id: &str, secret: &str) {
+        let body = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name},
+                          "stringData": {"client_id": id, "client_secret": secret}});
+        self.secrets().patch(name, &PatchParams::apply("user").force(), &Patch::Apply(body)).await.unwrap();
+    }
+
+    /// The manifest of a resource for this portal, with `target.name` `<name>-token`.
+    pub fn manifest(&self, name: &str, credentials: &str) -> Value {
+        json!({
+            "apiVersion": "credentials.arcgis.dev/v1alpha1", "kind": "ArcGisAppCredential",
+            "metadata": {"name": name},
+            "spec": {"portal": {"url": self.portal.url()}, "credentialsRef": {"name": credentials},
+                     "target": {"name": format!("{name}-token")}},
+        })
+    }
+
+    pub async fn apply(&self, manifest: &Value) {
+        let name = manifest["metadata"]["name"].as_str().unwrap();
+        self.resources().patch(name, &PatchParams::apply("user").force(), &Patch::Apply(manifest)).await.unwrap();
+    }
+
+    /// Creates credentials, an app of the resource's name and the resource, and waits for its token.
+    pub async fn ready(&self, name: &str) -> BTreeMap<String, String> {
+        self.portal.app(name, App { secret: SECRET.to_owned(), ..App::default() });
+        self.credentials(&format!("{name}-oauth"), name, SECRET).await;
+        self.apply(&self.manifest(name, &format!("{name}-oauth"))).await;
+        self.wait(name, |r| is(r, "Ready", "True", "TokenValid")).await;
+        self.target(name).await
+    }
+
+    /// Waits until the resource is as wished.
+    pub async fn wait(&self, name: &str, wish: impl Fn(&ArcGisAppCredential) -> bool) -> ArcGisAppCredential {
+        self.wait_for(name, SOON, wish).await
+    }
+
+    pub async fn wait_for(
+        &self,
+        name: &str,
+        limit: Duration,
+        wish: impl Fn(&ArcGisAppCredential) -> bool,
+    ) -> ArcGisAppCredential {
+        let wished = await_condition(self.resources(), name, |r: Option<&ArcGisAppCredential>| r.is_some_and(&wish));
+        let Ok(found) = timeout(limit, wished).await else {
+            let now = self.resources().get(name).await.unwrap();
+            panic!("{name} did not come to be as wished: {:#?}", now.status);
+        };
+        found.unwrap().unwrap()
+    }
+
+    /// The target's data as text.
+    pub async fn target(&self, name: &str) -> BTreeMap<String, String> {
+        let secret = self.secrets().get(&format!("{name}-token")).await.unwrap();
+        text(&secret)
+    }
+
+    /// Waits until the target exists and is as wished.
+    pub async fn wait_target(&self, name: &str, wish: impl Fn(&Secret) -> bool) -> Secret {
+        self.wait_target_for(name, SOON, wish).await
+    }
+
+    pub async fn wait_target_for(&self, name: &str, limit: Duration, wish: impl Fn(&Secret) -> bool) -> Secret {
+        let name = format!("{name}-token");
+        let wished = await_condition(self.secrets(), &name, |s: Option<&Secret>| s.is_some_and(&wish));
+        timeout(limit, wished).await.expect("the target did not come to be as wished").unwrap().unwrap()
+    }
+
+    pub async fn delete(&self, name: &str) {
+        self.resources().delete(name, &DeleteParams::background()).await.unwrap();
+    }
+
+    /// The audit log's events about this namespace that the operator caused, as (verb, resource, subresource, dry).
+    pub fn calls(&self) -> Vec<(String, String, String, bool)> {
+        let text = std::fs::read_to_string(self.plane.audit_log()).unwrap();
+        text.lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|event| {
+                event["objectRef"]["namespace"] == self.namespace.as_str()
+                    && event["user"]["username"]
+                        == "system:serviceaccount:arcgis-credential-operator:arcgis-credential-operator"
+            })
+            .map(|event| {
+                let of = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+                let dry = of("/requestURI").contains("dryRun=All");
+                (of("/verb"), of("/objectRef/resource"), of("/objectRef/subresource"), dry)
+            })
+            .collect()
+    }
+}
+
+/// Installs the CRD and the shipped rights, and makes a kubeconfig of the service account.
+async fn install(plane: &ControlPlane) -> PathBuf {
+    let kubectl = |args: Vec<String>| {
+        let mut command = Command::new(plane.tool("kubectl"));
+        command.env("KUBECONFIG", plane.kubeconfig()).args(args);
+        async move {
+            let output = command.output().await.unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        }
+    };
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let base = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kustomize/base");
+    kubectl(words(&format!("apply --server-side -k {base}"))).await;
+    kubectl(words("wait --for=condition=Established crd/arcgisappcredentials.credentials.arcgis.dev")).await;
+    let account = "arcgis-credential-operator";
+    let token = kubectl(words(&format!("create token {account} -n {account} --duration=24h"))).await;
+    plane.kubeconfig_for(&format!("restricted-{}", std::process::id()), token.trim()).unwrap()
+}
+
+/// A Secret's data as text.
+pub fn text(secret: &Secret) -> BTreeMap<String, String> {
+    let data = secret.data.clone().unwrap_or_default();
+    data.into_iter().map(|(key, bytes)| (key, String::from_utf8(bytes.0).unwrap())).collect()
+}
+
+pub fn condition(resource: &ArcGisAppCredential, kind: &str) -> Option<Condition> {
+    resource.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == kind).cloned()
+}
+
+/// Whether a condition has this status and reason.
+pub fn is(resource: &ArcGisAppCredential, kind: &str, status: &str, reason: &str) -> bool {
+    condition(resource, kind).is_some_and(|condition| condition.status == status && condition.reason == reason)
+}
+
+/// The reason that the status gives for the last failure.
+pub fn problem(resource: &ArcGisAppCredential) -> Option<&'static str> {
+    Some(resource.status.as_ref()?.failure.as_ref()?.reason.as_str())
+}
