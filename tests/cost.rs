@@ -122,6 +122,19 @@ async fn no_secret_and_no_token_is_in_any_log_at_trace_level() {
     }
     assert!(bytes > 0, "there are logs to search");
     let events = kube::Api::<k8s_openapi::api::events::v1::Event>::namespaced(world.client.clone(), &world.namespace);
-    let told = serde_json::to_string(&events.list(&kube::api::ListParams::default()).await.unwrap()).unwrap();
-    assert!(told.contains("ClientSecretRejected") && !told.contains("canary") && !told.contains("stand-in-"));
+    let told = async {
+        loop {
+            let told = serde_json::to_string(&events.list(&kube::api::ListParams::default()).await.unwrap()).unwrap();
+            if told.contains("ClientSecretRejected") {
+                return told;
+            }
+            // The event comes right after the status that was waited for.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let told = tokio::time::timeout(Duration::from_secs(10), told).await.unwrap();
+    assert!(!told.contains("canary") && !told.contains("stand-in-"));
+    let metrics = world.ask("/metrics").await.unwrap();
+    assert!(metrics.contains("arcgis_credential_problem{") && metrics.contains("outcome=\"Issued\""));
+    assert!(!metrics.contains("canary") && !metrics.contains("stand-in-"));
 }

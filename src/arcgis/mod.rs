@@ -4,6 +4,8 @@ mod answer;
 mod client;
 mod exchange;
 mod identity;
+#[cfg(test)]
+mod tests;
 
 pub use answer::{Grant, Refusal, classify};
 pub use client::{CaBundle, ClientError, NoCertificate, Portals};

@@ -15,7 +15,7 @@ use crate::core::{Identity, Notice};
 pub async fn publish(cluster: &Cluster, me: &Identity, notice: Notice, now: Timestamp) -> Result<(), Fault> {
     let event = Event {
         metadata: ObjectMeta {
-            generate_name: Some(format!("{}.", &me.name[..me.name.len().min(200)])),
+            generate_name: Some(format!("{}-", &me.name[..me.name.len().min(200)])),
             namespace: Some(me.namespace.clone()),
             ..ObjectMeta::default()
         },

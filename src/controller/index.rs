@@ -124,6 +124,8 @@ impl Entry {
 
 struct Watched {
     fact: Fact,
+    /// A list that began while it was named has not shown it yet.
+    awaited: bool,
     users: BTreeSet<Key>,
 }
 
@@ -169,7 +171,7 @@ impl Index {
             for (kind, name) in entry.refs.clone() {
                 let id = (kind, Key { namespace: key.namespace.clone(), name });
                 let watched =
-                    self.objects.entry(id).or_insert(Watched { fact: Fact::Unknown, users: BTreeSet::new() });
+                    self.objects.entry(id).or_insert(Watched { fact: Fact::Unknown, awaited: false, users: BTreeSet::new() });
                 watched.users.insert(key.clone());
             }
             if let Some(target) = &entry.target {
@@ -218,6 +220,7 @@ impl Index {
     /// A watch saw an object; returns whom that concerns. Objects that nobody names are not kept.
     pub fn observe(&mut self, kind: ObjectKind, key: Key, version: Version, gone: bool) -> Vec<Key> {
         let Some(watched) = self.objects.get_mut(&(kind, key)) else { return Vec::new() };
+        watched.awaited = false;
         if let Fact::Version(known) = &watched.fact
             && (older(&version.resource, &known.resource) || (gone && known.uid != version.uid))
         {
@@ -231,17 +234,21 @@ impl Index {
         watched.users.iter().cloned().collect()
     }
 
-    /// Whether any resource names the object.
-    pub fn names(&self, kind: ObjectKind, key: &Key) -> bool {
-        self.objects.contains_key(&(kind, key.clone()))
+    /// A list begins: what is named now has to show up in it. What is named later may be newer than the list.
+    pub fn await_all(&mut self, kind: ObjectKind, namespace: Option<&str>) {
+        for ((of, key), watched) in &mut self.objects {
+            if *of == kind && namespace.is_none_or(|namespace| namespace == key.namespace) {
+                watched.awaited = true;
+            }
+        }
     }
 
-    /// A list is complete: what nobody saw in it is absent. Returns whom that concerns.
-    pub fn settle(&mut self, kind: ObjectKind, namespace: Option<&str>, seen: &BTreeSet<Key>) -> Vec<Key> {
+    /// A list is complete: what it did not show is absent. Returns whom that concerns.
+    pub fn settle(&mut self, kind: ObjectKind, namespace: Option<&str>) -> Vec<Key> {
         let mut woken = BTreeSet::new();
         for ((of, key), watched) in &mut self.objects {
             let listed = *of == kind && namespace.is_none_or(|namespace| namespace == key.namespace);
-            if listed && !seen.contains(key) && watched.fact != Fact::Absent {
+            if listed && std::mem::take(&mut watched.awaited) && watched.fact != Fact::Absent {
                 watched.fact = Fact::Absent;
                 woken.extend(watched.users.iter().cloned());
             }
@@ -270,6 +277,7 @@ impl Index {
     pub fn note(&mut self, kind: ObjectKind, namespace: &str, name: &str, before: &Fact, now: Option<&Version>) {
         let id = (kind, Key { namespace: namespace.to_owned(), name: name.to_owned() });
         let Some(watched) = self.objects.get_mut(&id) else { return };
+        watched.awaited = false;
         match now {
             None if watched.fact == *before => watched.fact = Fact::Absent,
             None => {}

@@ -8,6 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::{info, warn};
 
 use super::context::Context;
+use super::hosts::Pass;
 use super::index::{Entry as Resource, Key, ObjectKind};
 use crate::api::{CaBundleKind, Reason};
 use crate::arcgis::{CaBundle, TokenRequest, exchange};
@@ -29,6 +30,7 @@ struct Look<'a> {
     credentials: Option<Credentials>,
     ca: Option<CaBundle>,
     permit: Option<OwnedSemaphorePermit>,
+    pass: Option<Pass<'a>>,
     /// The token that was published in this look.
     published: Option<AccessToken>,
 }
@@ -36,9 +38,11 @@ struct Look<'a> {
 /// Looks at a resource; returns when to look again, `None` when it is gone.
 pub async fn reconcile(ctx: &Context, key: &Key, permit: OwnedSemaphorePermit) -> Option<Timestamp> {
     let s = observe(ctx, key)?;
-    let mut look = Look { ctx, key, s, credentials: None, ca: None, permit: Some(permit), published: None };
+    let mut look = Look { ctx, key, s, credentials: None, ca: None, permit: Some(permit), pass: None, published: None };
     for _ in 0..MAX_STEPS {
-        look.s.access = look.host().map_or(Entry::Go, |host| ctx.hosts.look(&host));
+        if look.pass.is_none() {
+            look.s.access = look.host().map_or(Entry::Go, |host| ctx.hosts.look(&host));
+        }
         let verdict = decide(&look.s, ctx.now());
         match verdict.step {
             Step::Rest => return Some(finish(look, verdict).await),
@@ -55,7 +59,7 @@ pub async fn report_bug(ctx: &Context, key: &Key, permit: OwnedSemaphorePermit) 
     let mut s = observe(ctx, key)?;
     s.failed(Kind::Write, Reason::Internal, None, ctx.now());
     let verdict = decide(&s, ctx.now());
-    let look = Look { ctx, key, s, credentials: None, ca: None, permit: Some(permit), published: None };
+    let look = Look { ctx, key, s, credentials: None, ca: None, permit: Some(permit), pass: None, published: None };
     Some(finish(look, verdict).await)
 }
 
@@ -87,6 +91,7 @@ fn observe(ctx: &Context, key: &Key) -> Option<Situation> {
         credentials,
         ca,
         access: Entry::Go,
+        entered: false,
         memory: resource.memory,
         handled: None,
     };
@@ -129,6 +134,7 @@ impl Look<'_> {
             Step::ReadCa => self.read_ca(&plan).await,
             Step::TryCreate => self.create(&plan, true).await,
             Step::Create => self.create(&plan, false).await,
+            Step::Enter => self.enter(&plan),
             Step::Request => self.request(&plan).await,
             Step::Patch(patch) => self.patch(&plan, &patch, false).await,
             Step::Own(patch) => self.patch(&plan, &patch, true).await,
@@ -200,6 +206,16 @@ impl Look<'_> {
         }
     }
 
+    fn enter(&mut self, plan: &Plan) {
+        match self.ctx.hosts.enter(&plan.portal.authority()) {
+            Ok(pass) => {
+                self.pass = Some(pass);
+                self.s.entered = true;
+            }
+            Err(refused) => self.s.access = refused,
+        }
+    }
+
     async fn request(&mut self, plan: &Plan) {
         let host = plan.portal.authority();
         let Some(credentials) = self.credentials.clone() else {
@@ -210,13 +226,8 @@ impl Look<'_> {
             self.s.failed(Kind::Request, Reason::Internal, None, self.ctx.now());
             return;
         };
-        let pass = match self.ctx.hosts.enter(&host) {
-            Ok(pass) => pass,
-            Err(refused) => {
-                self.s.access = refused;
-                return;
-            }
-        };
+        let pass = self.pass.take();
+        self.s.entered = false;
         // A slow portal must not keep others from being looked at.
         self.permit = None;
         self.ctx.freed.notify_one();
@@ -224,19 +235,23 @@ impl Look<'_> {
         let base = plan.portal.base();
         let request = TokenRequest { portal: &base, credentials: &credentials, lifetime: plan.lifetime };
         let answer = exchange(&client, &request, self.ctx.clock).await;
+        if let Some(pass) = pass {
+            pass.ended(match &answer {
+                Ok(_) => Outcome::Issued,
+                Err(refusal) => refusal.retry_after.map_or(Outcome::Failed, Outcome::Limited),
+            });
+        }
         self.permit = self.ctx.permits.clone().acquire_owned().await.ok();
         let reason = answer.as_ref().err().map(|refusal| refusal.reason);
         self.ctx.metrics.requested(&host, reason, started.elapsed());
         let (namespace, name) = (&self.s.me.namespace, &self.s.me.name);
         match answer {
             Ok(grant) => {
-                pass.ended(Outcome::Issued);
                 info!(namespace, name, portal = host, lifetime_seconds = grant.lifetime_seconds, "token issued");
                 self.published = Some(grant.token.clone());
                 self.s.issued(grant.token, grant.lifetime_seconds, sent);
             }
             Err(refusal) => {
-                pass.ended(refusal.retry_after.map_or(Outcome::Failed, Outcome::Limited));
                 warn!(namespace, name, portal = host, reason = refusal.reason.as_str(), "no token");
                 self.s.failed(Kind::Request, refusal.reason, refusal.retry_after, self.ctx.now());
             }

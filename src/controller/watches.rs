@@ -96,7 +96,7 @@ fn key<K: Resource>(object: &K) -> Key {
     }
 }
 
-/// What a list under way has shown so far.
+/// The resources that a list under way has shown so far.
 #[derive(Default)]
 pub struct Listing(BTreeSet<Key>);
 
@@ -106,41 +106,31 @@ impl Listing {
         let namespace = scope.namespace.as_deref();
         match news {
             News::Resource(change) => match change {
-                Change::ListStarted => self.restart(),
+                Change::ListStarted => {
+                    self.0.clear();
+                    Vec::new()
+                }
                 Change::Listed(resource) => {
                     self.0.insert(key(&resource));
                     index.upsert(resource)
                 }
                 Change::ListDone => index.retain(namespace, &std::mem::take(&mut self.0)),
                 Change::Changed(resource) => index.upsert(resource),
-                Change::Gone(resource) => {
-                    let key = key(&resource);
-                    let mut woken = index.remove(&key);
-                    woken.push(key);
-                    woken
-                }
+                Change::Gone(resource) => index.remove(&key(&resource)),
                 Change::Failed(_) => Vec::new(),
             },
             News::Object(kind, change) => match change {
-                Change::ListStarted => self.restart(),
-                Change::Listed((key, version)) => {
-                    let woken = index.observe(kind, key.clone(), version, false);
-                    // Only what resources name is kept: there may be very many others.
-                    if index.names(kind, &key) {
-                        self.0.insert(key);
-                    }
-                    woken
+                Change::ListStarted => {
+                    index.await_all(kind, namespace);
+                    Vec::new()
                 }
-                Change::ListDone => index.settle(kind, namespace, &std::mem::take(&mut self.0)),
-                Change::Changed((key, version)) => index.observe(kind, key, version, false),
+                Change::ListDone => index.settle(kind, namespace),
+                Change::Listed((key, version)) | Change::Changed((key, version)) => {
+                    index.observe(kind, key, version, false)
+                }
                 Change::Gone((key, version)) => index.observe(kind, key, version, true),
                 Change::Failed(_) => Vec::new(),
             },
         }
-    }
-
-    fn restart(&mut self) -> Vec<Key> {
-        self.0.clear();
-        Vec::new()
     }
 }

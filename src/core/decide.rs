@@ -17,6 +17,8 @@ pub enum Step {
     ReadCa,
     /// Create the target dry, with a stand-in for the token.
     TryCreate,
+    /// Take a place at the portal's gate: what follows is a request, unless something is found in the way.
+    Enter,
     /// Ask the portal for a token.
     Request,
     /// Create the target with the token that is held.
@@ -227,7 +229,9 @@ fn request(
             return None;
         }
     }
-    Some(if absent && s.memory.tried != Some(s.generation) {
+    Some(if !s.entered {
+        Step::Enter
+    } else if absent && s.memory.tried != Some(s.generation) {
         Step::TryCreate
     } else if !matches!(s.credentials, Sight::Read(..)) {
         Step::ReadCredentials

@@ -16,6 +16,8 @@ mod schedule;
 mod situation;
 mod target;
 mod template;
+#[cfg(test)]
+mod tests;
 pub mod token;
 
 pub use attempt::{Attempt, Kind, Setback};

@@ -112,6 +112,8 @@ pub struct Situation {
     pub credentials: Sight<Result<(), Incomplete>>,
     pub ca: Sight<Option<CaFault>>,
     pub access: Entry,
+    /// A place at the portal's gate is taken.
+    pub entered: bool,
     pub memory: Memory,
     /// The `requested-at` last acted on.
     pub handled: Option<String>,

@@ -363,6 +363,8 @@ fn identity(certificate: Certificate) -> Result<(String, ServerConfig), Error> {
     let failed = || doing::<rcgen::Error>("making a certificate");
     let ca_key = KeyPair::generate().map_err(failed())?;
     let mut ca = CertificateParams::new(Vec::new()).map_err(failed())?;
+    // Issuer and subject of the leaf must differ, or OpenSSL takes it for self-signed.
+    ca.distinguished_name.push(rcgen::DnType::CommonName, "stand-in portal CA");
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca_cert = ca.self_signed(&ca_key).map_err(failed())?;
     let key = KeyPair::generate().map_err(failed())?;

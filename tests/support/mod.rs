@@ -84,6 +84,25 @@ impl World {
             .spawn()
             .unwrap();
         self.operator = Some(child);
+        timeout(SOON, async {
+            while self.ask("/readyz").await.is_none_or(|answer| !answer.starts_with("HTTP/1.1 200")) {
+                // There is nothing to await before the address is bound.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await
+        .expect("the operator did not become ready");
+    }
+
+    /// An answer of the admin address, headers and all.
+    pub async fn ask(&self, path: &str) -> Option<String> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::TcpStream::connect(self.admin).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        Some(answer)
     }
 
     /// Kills the operator outright.

@@ -1,0 +1,113 @@
+//! Every answer that is known of the wire.
+
+use jiff::Timestamp;
+
+use super::classify;
+use crate::api::Reason::{self, *};
+
+fn reason(status: u16, body: &str) -> Option<Reason> {
+    classify(status, None, body.as_bytes(), Timestamp::UNIX_EPOCH).err().map(|refusal| refusal.reason)
+}
+
+fn granted(body: &str) -> Option<i64> {
+    classify(200, None, body.as_bytes(), Timestamp::UNIX_EPOCH).ok().map(|grant| grant.lifetime_seconds)
+}
+
+#[test]
+fn a_token_with_a_positive_lifetime_is_a_grant_whatever_stands_beside_it() {
+    for (body, seconds) in [
+        (r#"{"access_token":"0XfIPb32Mmwg..","expires_in":299}"#, 299),
+        (r#"{"access_token":"AAPT_a-b.~+/==","expires_in":"1800","ssl":true,"token_type":"bearer"}"#, 1800),
+        (r#"{"access_token":"a","expires_in":0.4}"#, 1),
+        (r#"{"access_token":"a","expires_in":1e3}"#, 1000),
+        ("\u{feff} {\"access_token\":\"a\",\"expires_in\":7199.9}\r\n", 7199),
+    ] {
+        assert_eq!(granted(body), Some(seconds), "{body}");
+    }
+}
+
+#[test]
+fn refusals_are_told_by_text_then_status_then_code() {
+    for (status, body, expected) in [
+        (200, r#"{"error":{"code":400,"error":"invalid_client_id","error_description":"Invalid client_id","message":"Invalid client_id","details":[]}}"#, ClientIdRejected),
+        (400, r#"{"error":{"code":999,"error":"invalid_request","error_description":"Invalid client_id","message":"invalid_request","details":[]}}"#, ClientIdRejected),
+        (200, r#"{"error":{"code":400,"error":"invalid_request","error_description":"Invalid client_secret","message":"Invalid client_secret","details":[]}}"#, ClientSecretRejected),
+        (200, r#"{"error":{"code":498,"error":"invalid_request","message":"refresh_token expired"}}"#, RequestRejected),
+        (200, r#"{"error":{"code":400,"message":"Unable to generate token.","details":["Invalid username or password."]}}"#, RequestRejected),
+        (200, r#"{"error":{"code":400,"messageCode":"GWM_0007","message":"Invalid request","details":[]}}"#, RequestRejected),
+        (200, r#"{"error":"invalid_grant"}"#, RequestRejected),
+        (200, r#"{"status":"error","messages":["Token Expired."],"code":498}"#, RequestRejected),
+        (200, r#"{"error":{"code":504,"message":"Your request has timed out.","details":[]}}"#, PortalUnavailable),
+        (200, r#"{"error":{"code":"503"}}"#, PortalUnavailable),
+        (200, r#"{"status":"error","messages":["Could not access any server machines. Please contact your system administrator."]}"#, PortalUnavailable),
+        (200, "\r\n\r\n<html>Could not access any portal machine(s).</html>", PortalUnavailable),
+        (200, r#"{"code":500,"message":"Error getting subscription info","status":"failure","details":null}"#, PortalUnavailable),
+        (200, r#"{"code":200,"message":null,"status":"failure"}"#, MalformedResponse),
+        (200, r#"{"error":{"code":429,"message":"Too many requests."}}"#, RateLimited),
+        (429, "<html>", RateLimited),
+    ] {
+        assert_eq!(reason(status, body), Some(expected), "{status} {body}");
+    }
+    for status in [401, 403, 404, 405] {
+        assert_eq!(reason(status, "anything"), Some(RequestRejected));
+    }
+    for status in [408, 425, 443, 500, 502, 503, 504] {
+        assert_eq!(reason(status, r#"{"access_token":"a","expires_in":60}"#), Some(PortalUnavailable));
+    }
+}
+
+#[test]
+fn anything_else_is_malformed() {
+    let deep = "[".repeat(10_000);
+    let long = format!(r#"{{"access_token":"{}","expires_in":60}}"#, "a".repeat(16_385));
+    let large = format!(r#"{{"access_token":"a","expires_in":60,"x":"{}"}}"#, "a".repeat(64 * 1024));
+    for body in [
+        "",
+        "null",
+        "<html>Sign in</html>",
+        r#"{"access_token":"a"#,
+        r#"{"access_token":"a"}"#,
+        r#"{"access_token":"","expires_in":60}"#,
+        r#"{"access_token":"a b","expires_in":60}"#,
+        r#"{"access_token":"a\nb","expires_in":60}"#,
+        r#"{"access_token":"a;echo${IFS}x","expires_in":60}"#,
+        r#"{"access_token":"=a","expires_in":60}"#,
+        r#"{"access_token":"a","expires_in":0}"#,
+        r#"{"access_token":"a","expires_in":-1}"#,
+        r#"{"access_token":"a","expires_in":"NaN"}"#,
+        r#"{"access_token":"a","expires_in":"inf"}"#,
+        r#"{"access_token":"a","expires_in":315360001}"#,
+        r#"{"access_token":"a","expires_in":true}"#,
+        r#"{"token":"a","expires":1494541135122,"ssl":false}"#,
+        "\u{1f}\u{8b}\0\0",
+        &deep,
+        &long,
+        &large,
+    ] {
+        assert_eq!(reason(200, body), Some(MalformedResponse), "{}", &body[..body.len().min(60)]);
+    }
+    for status in [204, 301, 302, 307, 308, 304] {
+        assert_eq!(reason(status, ""), Some(MalformedResponse), "{status}");
+    }
+}
+
+#[test]
+fn an_error_status_never_yields_a_token() {
+    let token = r#"{"access_token":"a","expires_in":60}"#;
+    for status in (100..200).chain(300..600) {
+        assert!(reason(status, token).is_some(), "{status}");
+    }
+}
+
+#[test]
+fn the_wait_after_429_is_the_portal_s_within_a_minute_and_an_hour() {
+    let wait = |header: Option<&str>, body: &str| {
+        classify(429, header, body.as_bytes(), Timestamp::UNIX_EPOCH).err().and_then(|refusal| refusal.retry_after)
+    };
+    assert_eq!(wait(Some("120"), ""), Some(120));
+    assert_eq!(wait(Some("5"), ""), Some(60));
+    assert_eq!(wait(Some("99999999999999"), ""), Some(3600));
+    assert_eq!(wait(Some("Thu, 01 Jan 1970 00:10:00 GMT"), ""), Some(600));
+    assert_eq!(wait(Some("soon"), "Retry after 90 sec."), Some(90));
+    assert_eq!(wait(None, "no word"), Some(60));
+}

@@ -1,0 +1,270 @@
+//! Tables and properties of the pure core.
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::schedule::{Repairs, next_attempt};
+use super::*;
+use crate::api::{ArcGisAppCredentialStatus, Reason, Retry};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+#[test]
+fn durations_are_go_s_from_a_minute_to_336_hours() {
+    let good = [("1m", 60), ("336h", 1_209_600), ("90m", 5400), ("1h30m", 5400), ("1.5h", 5400), (".5h", 1800)];
+    for (text, seconds) in good {
+        assert_eq!(parse_duration(text), Ok(seconds), "{text}");
+    }
+    for text in ["", "1d", "junk", "-1h", "59s", "336h1ns", "5", "1h 30m", "PT2H", "1e3h", "h", "1.2.3h", "."] {
+        assert!(parse_duration(text).is_err(), "{text}");
+    }
+    assert!(parse_duration(&("9".repeat(40) + "h")).is_err());
+    assert_eq!([7200, 5400, 299, 0].map(format_seconds), ["2h", "1h30m", "4m59s", "0s"]);
+}
+
+#[test]
+fn portal_urls_have_one_normal_form() {
+    for (text, base) in [
+        ("https://www.arcgis.com", "https://www.arcgis.com"),
+        ("https://WWW.ArcGIS.com:443/", "https://www.arcgis.com"),
+        ("https://gis.example.com/portal/sharing/rest/oauth2/token/", "https://gis.example.com/portal"),
+        ("https://gis.example.com/portal/Sharing", "https://gis.example.com/portal"),
+        ("https://host:7443/arcgis/", "https://host:7443/arcgis"),
+        ("https://host/sharingx/rest", "https://host/sharingx/rest"),
+        ("https://[2001:DB8::1]/x", "https://[2001:db8::1]/x"),
+    ] {
+        assert_eq!(PortalUrl::parse(text).unwrap().base(), base);
+    }
+    for text in ["http://host", "https://u@host", "https://host?x", "https://host/#x", "https://ho st", "https://host:0"] {
+        assert!(PortalUrl::parse(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn an_origin_allows_its_host_and_port_and_a_wildcard_what_is_below() {
+    let allows = |origin: &str, url: &str| {
+        origin.parse::<AllowedOrigin>().unwrap().matches(&PortalUrl::parse(url).unwrap())
+    };
+    assert!(allows("https://*.example.com", "https://a.b.example.com/portal"));
+    assert!(!allows("https://*.example.com", "https://example.com"));
+    assert!(!allows("https://*.example.com", "https://evilexample.com"));
+    assert!(!allows("https://*.example.com", "https://a.example.com:7443"));
+    assert!(!allows("https://example.com", "https://a.example.com"));
+    assert!(allows("https://Host:7443", "https://host:7443/arcgis"));
+    for bad in ["http://host", "https://host/path", "host", "https://*.127.0.0.1", "https://", "https://u@host"] {
+        assert!(bad.parse::<AllowedOrigin>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn templates_substitute_three_names_and_nothing_else() {
+    let fill = |text: &str| Template::parse(text).map(|t| t.fill("T", "E", "P"));
+    assert_eq!(fill("$(access_token) $(expires_at) $(portal_url)").unwrap(), "T E P");
+    assert_eq!(fill("$$(access_token) $x ${y} $").unwrap(), "$(access_token) $x ${y} $");
+    assert_eq!(fill("$$$(access_token)").unwrap(), "$T");
+    for bad in ["$(other)", "$(access_token", "$()"] {
+        assert!(fill(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn repairs_are_free_three_times_and_then_a_fight() {
+    let mut repairs = Repairs::default();
+    let mut now = at(1000);
+    for _ in 0..3 {
+        assert_eq!(repairs.allowed_at(now), now);
+        repairs.note(now);
+        now = at(now.as_second() + 1);
+    }
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        let next = repairs.allowed_at(now);
+        waits.push(next.as_second() - now.as_second());
+        repairs.note(next);
+        now = next;
+    }
+    assert_eq!(waits, [29, 30, 60, 120, 240, 300]);
+    let calm = at(now.as_second() + 601);
+    assert_eq!(repairs.allowed_at(calm), calm);
+}
+
+#[test]
+fn a_host_that_asked_for_a_pause_is_probed_by_one() {
+    let mut gate = Gate::default();
+    assert_eq!(gate.enter(at(0)), Entry::Go);
+    gate.leave(Outcome::Limited(90), at(1));
+    assert_eq!(gate.look(at(2)), Entry::Held(at(91)));
+    assert_eq!(gate.enter(at(91)), Entry::Go);
+    assert_eq!(gate.enter(at(91)), Entry::Busy);
+    gate.leave(Outcome::Issued, at(92));
+    assert!((0..8).all(|_| gate.enter(at(92)) == Entry::Go));
+    assert_eq!(gate.enter(at(92)), Entry::Busy);
+}
+
+#[test]
+fn a_host_that_goes_on_saying_429_is_asked_at_most_twice_in_five_minutes() {
+    let mut gate = Gate::default();
+    let mut sent = Vec::new();
+    for second in 0..7200 {
+        if gate.enter(at(second)) == Entry::Go {
+            sent.push(second);
+            gate.leave(Outcome::Limited(60), at(second));
+        }
+    }
+    assert!(sent.windows(3).skip(2).all(|three| three[2] - three[0] > 300), "{sent:?}");
+}
+
+#[test]
+fn credentials_are_trimmed_and_must_be_visible() {
+    let keys = crate::api::CredentialsRef {
+        name: "s".to_owned(),
+        client_id_key: "client_id".to_owned(),
+        client_secret_key: "client_secret".to_owned(),
+    };
+    let read = |secret: &[u8]| {
+        let bytes = |b: &[u8]| k8s_openapi::ByteString(b.to_vec());
+        let data = [("client_id".to_owned(), bytes(b" id\n")), ("client_secret".to_owned(), bytes(secret))];
+        Credentials::read(&data.into(), &keys).map(|c| (c.id().to_owned(), c.secret().to_owned()))
+    };
+    assert_eq!(read(b"\t secret \r\n"), Ok(("id".to_owned(), "secret".to_owned())));
+    for bad in [&b""[..], b"  ", b"a b", b"a\0b", b"\xff\xfe"] {
+        assert_eq!(read(bad), Err(Incomplete { key: "client_secret".to_owned() }));
+    }
+}
+
+fn situation(now: Timestamp) -> Situation {
+    let spec = serde_json::from_value(json!({"credentialsRef": {"name": "c"}, "target": {"name": "t"}})).unwrap();
+    let version = Version { uid: "u".to_owned(), resource: "1".to_owned() };
+    let mut s = Situation {
+        me: Identity { namespace: "n".to_owned(), name: "r".to_owned(), uid: "uid".to_owned() },
+        generation: 1,
+        requested_at: None,
+        plan: Plan::new(&spec),
+        status: ArcGisAppCredentialStatus::default(),
+        allowed: true,
+        rival: None,
+        target: Sight::Absent,
+        credentials: Sight::Seen(version),
+        ca: Sight::Absent,
+        access: Entry::Go,
+        entered: false,
+        memory: Memory::default(),
+        handled: None,
+    };
+    s.recall(now);
+    s
+}
+
+/// Does what is decided, the portal granting or refusing, until the decision is to rest.
+fn run(mut s: Situation, now: Timestamp, answer: Result<i64, Reason>, requests: &mut u32) -> Conclusion {
+    let version = |n: u32| Version { uid: "target".to_owned(), resource: n.to_string() };
+    for _ in 0..20 {
+        let verdict = decide(&s, now);
+        match verdict.step {
+            Step::Rest => return conclude(s, verdict, now),
+            Step::ReadTarget => panic!("nothing has to be read"),
+            Step::ReadCredentials => {
+                let version = s.credentials.version().unwrap().clone();
+                s.credentials_read(Some((version, Ok(7))));
+            }
+            Step::ReadCa => s.ca_read(None),
+            Step::TryCreate => s.create_tried(),
+            Step::Enter => s.entered = true,
+            Step::Request => {
+                *requests += 1;
+                match answer {
+                    Ok(seconds) => s.issued(token::AccessToken::parse("t".to_owned()).unwrap(), seconds, now),
+                    Err(reason) => s.failed(Kind::Request, reason, None, now),
+                }
+            }
+            Step::Create => s.created(version(10 + *requests), now),
+            Step::Patch(_) => s.written(version(10 + *requests), now),
+            Step::Own(_) => panic!("ownership is right from the start"),
+        }
+    }
+    panic!("no rest");
+}
+
+/// The next look at what the last one left.
+fn again(mut s: Situation, last: Conclusion, version: u32, now: Timestamp) -> Situation {
+    if last.status.target_version.is_some() {
+        s.target = Sight::Seen(Version { uid: "target".to_owned(), resource: (10 + version).to_string() });
+    }
+    s.status = last.status;
+    s.memory = last.memory;
+    s.recall(now);
+    s
+}
+
+proptest! {
+    #[test]
+    fn a_renewal_is_after_the_floor_and_before_the_margin(
+        uid in "[a-z0-9-]{1,36}",
+        granted in 1_i64..2_000_000,
+        before in proptest::option::of(60_u64..1_209_600),
+    ) {
+        let renew = renew_at(&uid, at(0), granted, before).as_second();
+        prop_assert!(renew >= 30);
+        prop_assert_eq!(renew, renew_at(&uid, at(0), granted, before).as_second());
+        let margin = i64::try_from(before.unwrap_or(granted.unsigned_abs() / 3)).unwrap().max(300).min(granted / 2);
+        prop_assert!(renew <= (granted - margin).max(30));
+        prop_assert!(renew >= (granted - margin) * 3 / 4);
+    }
+
+    #[test]
+    fn back_off_grows_and_is_capped(uid in "[a-z0-9]{1,8}", reason in 0..Reason::ALL.len(), worked: bool) {
+        let reason = Reason::ALL[reason];
+        let waits: Vec<_> = (1..40)
+            .filter_map(|count| next_attempt(&uid, reason, count, None, worked, at(0)))
+            .map(|next| next.duration_since(at(0)))
+            .collect();
+        match reason.retry() {
+            Retry::OnChange => prop_assert!(waits.is_empty()),
+            Retry::Backoff { first, cap } => {
+                prop_assert!(waits[0] >= SignedDuration::from_secs(first.into()));
+                let most = SignedDuration::from_secs(i64::from(cap) * 5 / 4);
+                prop_assert!(waits.iter().all(|wait| *wait <= most));
+                prop_assert!(waits.windows(2).take(3).all(|two| two[0] < two[1] || two[1] >= SignedDuration::from_secs(i64::from(cap) * 3 / 4)));
+            }
+            Retry::RetryAfter => prop_assert!(waits.iter().all(|wait| *wait >= SignedDuration::from_mins(1) && *wait <= SignedDuration::from_mins(75))),
+        }
+    }
+
+    #[test]
+    fn there_is_always_a_next_look_and_no_request_before_it_is_due(granted in 1_i64..1_300_000, start in 0_i64..2_000_000_000) {
+        let mut requests = 0;
+        let mut now = at(start);
+        let mut last = run(situation(now), now, Ok(granted), &mut requests);
+        prop_assert_eq!(requests, 1);
+        let renew = last.status.token.as_ref().unwrap().renew_at;
+        let resumed = run(again(situation(now), Conclusion { memory: Memory::default(), ..last }, 1, now), now, Ok(granted), &mut requests);
+        prop_assert!(!resumed.changed, "a restart writes nothing");
+        last = resumed;
+        while requests == 1 {
+            prop_assert!(last.wake > now && last.wake <= at(now.as_second() + 601));
+            now = last.wake;
+            last = run(again(situation(now), last, requests, now), now, Ok(granted), &mut requests);
+        }
+        prop_assert!(now >= renew && now.as_second() <= renew.as_second() + 1);
+    }
+
+    #[test]
+    fn a_failing_portal_is_asked_ever_less_often(reason in 0..Reason::ALL.len()) {
+        let reason = Reason::ALL[reason];
+        prop_assume!(reason >= Reason::PortalUntrusted && reason < Reason::TargetRefused);
+        let mut requests = 0;
+        let mut now = at(1_000_000);
+        let mut last = run(situation(now), now, Err(reason), &mut requests);
+        while now < at(1_000_000 + 86_400) {
+            prop_assert!(last.wake > now);
+            now = last.wake;
+            last = run(again(situation(now), last, 0, now), now, Err(reason), &mut requests);
+            prop_assert_eq!(last.problem, Some(reason));
+        }
+        let most = if matches!(reason.retry(), Retry::Backoff { cap: 3600, .. } | Retry::RetryAfter) { 31 } else { 320 };
+        prop_assert!(requests <= most, "{} requests a day", requests);
+    }
+}
