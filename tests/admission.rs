@@ -1,5 +1,7 @@
 //! What admission refuses, each row with its message, and what it takes: by the real API server.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+
 mod support;
 
 use kube::api::{Patch, PatchParams};

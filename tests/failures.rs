@@ -1,5 +1,7 @@
 //! Each reason of the failure table, reached on the real parts, with the conditions that the status table asks for.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+
 mod support;
 
 use arcgis_credential_operator::api::{Move, Reason};
@@ -8,7 +10,11 @@ use support::{SECRET, World, condition, is, problem};
 use testkit::portal::{Answer, App, Certificate, Portal};
 
 fn answer(status: u16, body: &str) -> App {
-    App { secret: SECRET.to_owned(), answer: Some(Answer { status, body: body.to_owned(), ..Answer::default() }), ..App::default() }
+    App {
+        secret: SECRET.to_owned(),
+        answer: Some(Answer { status, body: body.to_owned(), ..Answer::default() }),
+        ..App::default()
+    }
 }
 
 /// The conditions of a resource without a token, by whose move it is.
@@ -108,7 +114,8 @@ async fn a_quota_shows_before_a_token_is_bought() {
     world.credentials("oauth", "app", SECRET).await;
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"},
                        "spec": {"hard": {"count/secrets": "1"}}});
-    let quotas = kube::Api::<k8s_openapi::api::core::v1::ResourceQuota>::namespaced(world.client.clone(), &world.namespace);
+    let quotas =
+        kube::Api::<k8s_openapi::api::core::v1::ResourceQuota>::namespaced(world.client.clone(), &world.namespace);
     quotas.create(&kube::api::PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
     // What the quota controller would write; it does not run here.
     let status = json!({"status": {"hard": {"count/secrets": "1"}, "used": {"count/secrets": "1"}}});
@@ -127,7 +134,8 @@ async fn certificates_that_do_not_verify_are_untrusted() {
         world.credentials("oauth", "app", SECRET).await;
         let bundle = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"},
                             "data": {"ca.crt": portal.ca()}});
-        let maps = kube::Api::<k8s_openapi::api::core::v1::ConfigMap>::namespaced(world.client.clone(), &world.namespace);
+        let maps =
+            kube::Api::<k8s_openapi::api::core::v1::ConfigMap>::namespaced(world.client.clone(), &world.namespace);
         maps.create(&kube::api::PostParams::default(), &serde_json::from_value(bundle).unwrap()).await.unwrap();
         let mut manifest = world.manifest("untrusted", "oauth");
         manifest["spec"]["portal"] = json!({"url": portal.url(), "caBundleRef": {"name": "ca"}});

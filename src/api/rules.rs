@@ -49,7 +49,8 @@ pub(super) const DATA_KEYS: &str = "self.all(k, k.matches('^[-._a-zA-Z0-9]{1,253
     && !(k in ['access_token', 'expires_at', 'portal_url', 'client_id', 'client_secret']))";
 pub(super) const DATA_KEYS_MESSAGE: &str = "a key is [-._a-zA-Z0-9]{1,253} and none of access_token, expires_at, \
     portal_url, client_id, client_secret";
-pub(super) const DATA_TEXTS: &str = r"self.all(k, self[k].matches('^([^$]|[$][$]|[$][(](access_token|expires_at|portal_url)[)]|[$][^$(])*[$]?$'))";
+pub(super) const DATA_TEXTS: &str =
+    r"self.all(k, self[k].matches('^([^$]|[$][$]|[$][(](access_token|expires_at|portal_url)[)]|[$][^$(])*[$]?$'))";
 pub(super) const DATA_TEXTS_MESSAGE: &str =
     "use only $(access_token), $(expires_at) and $(portal_url), closed by a bracket; write $$ for a literal $";
 pub(super) const DATA_FORMAT_KEYS: &str = "!has(self.data) || !has(self.formats) || self.formats.all(f, \
@@ -77,8 +78,5 @@ pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(super) fn data(_: &mut SchemaGenerator) -> Schema {
-    texts(
-        8192,
-        "Extra keys: text with $(access_token), $(expires_at) and $(portal_url); $$ is a literal $.",
-    )
+    texts(8192, "Extra keys: text with $(access_token), $(expires_at) and $(portal_url); $$ is a literal $.")
 }

@@ -1,5 +1,7 @@
 //! What a user asks for.
 
+#![allow(clippy::duplicated_attributes, reason = "each printer column has a name, a type and a path")]
+
 use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};

@@ -22,11 +22,7 @@ pub struct TokenRequest<'a> {
 }
 
 /// Exchanges id and secret for a token; `clock` dates an answer that names a time.
-pub async fn exchange(
-    client: &Client,
-    request: &TokenRequest<'_>,
-    clock: fn() -> Timestamp,
-) -> Result<Grant, Refusal> {
+pub async fn exchange(client: &Client, request: &TokenRequest<'_>, clock: fn() -> Timestamp) -> Result<Grant, Refusal> {
     let minutes = request.lifetime.map(|seconds| seconds.div_ceil(60).to_string());
     let mut form = vec![
         ("f", "json"),

@@ -29,19 +29,47 @@ fn a_token_with_a_positive_lifetime_is_a_grant_whatever_stands_beside_it() {
 #[test]
 fn refusals_are_told_by_text_then_status_then_code() {
     for (status, body, expected) in [
-        (200, r#"{"error":{"code":400,"error":"invalid_client_id","error_description":"Invalid client_id","message":"Invalid client_id","details":[]}}"#, ClientIdRejected),
-        (400, r#"{"error":{"code":999,"error":"invalid_request","error_description":"Invalid client_id","message":"invalid_request","details":[]}}"#, ClientIdRejected),
-        (200, r#"{"error":{"code":400,"error":"invalid_request","error_description":"Invalid client_secret","message":"Invalid client_secret","details":[]}}"#, ClientSecretRejected),
+        (
+            200,
+            r#"{"error":{"code":400,"error":"invalid_client_id","error_description":"Invalid client_id","message":"Invalid client_id","details":[]}}"#,
+            ClientIdRejected,
+        ),
+        (
+            400,
+            r#"{"error":{"code":999,"error":"invalid_request","error_description":"Invalid client_id","message":"invalid_request","details":[]}}"#,
+            ClientIdRejected,
+        ),
+        (
+            200,
+            r#"{"error":{"code":400,"error":"invalid_request","error_description":"Invalid client_secret","message":"Invalid client_secret","details":[]}}"#,
+            ClientSecretRejected,
+        ),
         (200, r#"{"error":{"code":498,"error":"invalid_request","message":"refresh_token expired"}}"#, RequestRejected),
-        (200, r#"{"error":{"code":400,"message":"Unable to generate token.","details":["Invalid username or password."]}}"#, RequestRejected),
-        (200, r#"{"error":{"code":400,"messageCode":"GWM_0007","message":"Invalid request","details":[]}}"#, RequestRejected),
+        (
+            200,
+            r#"{"error":{"code":400,"message":"Unable to generate token.","details":["Invalid username or password."]}}"#,
+            RequestRejected,
+        ),
+        (
+            200,
+            r#"{"error":{"code":400,"messageCode":"GWM_0007","message":"Invalid request","details":[]}}"#,
+            RequestRejected,
+        ),
         (200, r#"{"error":"invalid_grant"}"#, RequestRejected),
         (200, r#"{"status":"error","messages":["Token Expired."],"code":498}"#, RequestRejected),
         (200, r#"{"error":{"code":504,"message":"Your request has timed out.","details":[]}}"#, PortalUnavailable),
         (200, r#"{"error":{"code":"503"}}"#, PortalUnavailable),
-        (200, r#"{"status":"error","messages":["Could not access any server machines. Please contact your system administrator."]}"#, PortalUnavailable),
+        (
+            200,
+            r#"{"status":"error","messages":["Could not access any server machines. Please contact your system administrator."]}"#,
+            PortalUnavailable,
+        ),
         (200, "\r\n\r\n<html>Could not access any portal machine(s).</html>", PortalUnavailable),
-        (200, r#"{"code":500,"message":"Error getting subscription info","status":"failure","details":null}"#, PortalUnavailable),
+        (
+            200,
+            r#"{"code":500,"message":"Error getting subscription info","status":"failure","details":null}"#,
+            PortalUnavailable,
+        ),
         (200, r#"{"code":200,"message":null,"status":"failure"}"#, MalformedResponse),
         (200, r#"{"error":{"code":429,"message":"Too many requests."}}"#, RateLimited),
         (429, "<html>", RateLimited),

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Notify, Semaphore};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Notify, Semaphore};
 
 use super::hosts::Hosts;
 use super::index::{Index, Key};
@@ -47,11 +47,11 @@ impl Context {
         key: Key,
         uid: String,
         portal: String,
-        ca: Option<CaBundle>,
+        ca: Option<&CaBundle>,
         token: AccessToken,
         credentials: Credentials,
     ) {
-        let Ok(client) = self.portals.client(ca.as_ref()) else { return };
+        let Ok(client) = self.portals.client(ca) else { return };
         let (index, wake) = (self.index.clone(), self.wake.clone());
         tokio::spawn(async move {
             let answer = identify(&client, &portal, &token, credentials.id()).await;

@@ -20,7 +20,7 @@ struct Host {
 
 /// All hosts.
 pub struct Hosts {
-    hosts: Mutex<HashMap<String, Host>>,
+    by_name: Mutex<HashMap<String, Host>>,
     wake: UnboundedSender<Key>,
     clock: fn() -> Timestamp,
 }
@@ -35,11 +35,11 @@ pub struct Pass<'a> {
 impl Hosts {
     /// Whoever may go on is sent to `wake`.
     pub fn new(wake: UnboundedSender<Key>, clock: fn() -> Timestamp) -> Self {
-        Self { hosts: Mutex::default(), wake, clock }
+        Self { by_name: Mutex::default(), wake, clock }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Host>> {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a request to the host would meet.

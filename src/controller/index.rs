@@ -170,8 +170,11 @@ impl Index {
         if !self.resources.contains_key(&key) {
             for (kind, name) in entry.refs.clone() {
                 let id = (kind, Key { namespace: key.namespace.clone(), name });
-                let watched =
-                    self.objects.entry(id).or_insert(Watched { fact: Fact::Unknown, awaited: false, users: BTreeSet::new() });
+                let watched = self.objects.entry(id).or_insert(Watched {
+                    fact: Fact::Unknown,
+                    awaited: false,
+                    users: BTreeSet::new(),
+                });
                 watched.users.insert(key.clone());
             }
             if let Some(target) = &entry.target {
@@ -282,8 +285,7 @@ impl Index {
             None if watched.fact == *before => watched.fact = Fact::Absent,
             None => {}
             Some(version) => {
-                let stale =
-                    matches!(&watched.fact, Fact::Version(known) if older(&version.resource, &known.resource));
+                let stale = matches!(&watched.fact, Fact::Version(known) if older(&version.resource, &known.resource));
                 // A watch that has seen the object go meanwhile knows better.
                 if !stale && (watched.fact != Fact::Absent || *before == Fact::Absent) {
                     watched.fact = Fact::Version(version.clone());

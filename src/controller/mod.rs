@@ -29,8 +29,8 @@ use crate::ops::{Metrics, Readiness};
 use agenda::Agenda;
 use context::Context;
 use hosts::Hosts;
-pub use index::{Index, Report};
 use index::Key;
+pub use index::{Index, Report};
 use watches::{Change, Listing, News, NewsStream, Scope};
 
 /// The clock may jump, or the machine sleep: what is due is looked up at least this often.
@@ -105,7 +105,7 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
         let pause = controller.pause();
         tokio::select! {
             () = stop.cancelled() => break,
-            Some((scope, news)) = controller.streams.next() => controller.hear(scope, news),
+            Some((scope, news)) = controller.streams.next() => controller.hear(&scope, news),
             Some(key) = woken.recv() => controller.agenda.plan(key, Timestamp::MIN),
             Some(ended) = controller.jobs.join_next() => controller.ended(ended),
             () = ctx.freed.notified() => {}
@@ -156,7 +156,7 @@ impl Controller {
         self.open.insert(scope);
     }
 
-    fn hear(&mut self, scope: Scope, news: News) {
+    fn hear(&mut self, scope: &Scope, news: News) {
         let (done, failed) = match &news {
             News::Resource(Change::ListDone) | News::Object(_, Change::ListDone) => (true, None),
             News::Resource(Change::Failed(error)) | News::Object(_, Change::Failed(error)) => (false, Some(error)),
@@ -164,22 +164,18 @@ impl Controller {
         };
         if let Some(error) = failed {
             let why = describe(error);
-            if self.readiness.failing(&scope.to_string(), why, self.open.contains(&scope)) {
+            if self.readiness.failing(&scope.to_string(), why, self.open.contains(scope)) {
                 warn!(watch = %scope, "watch failed: {why}");
             }
         }
         let listing = self.listings.entry(scope.clone()).or_default();
-        let woken = listing.apply(
-            &mut self.ctx.index.lock().unwrap_or_else(PoisonError::into_inner),
-            &scope,
-            news,
-        );
+        let woken = listing.apply(&mut self.ctx.index.lock().unwrap_or_else(PoisonError::into_inner), scope, news);
         for key in woken {
             self.agenda.plan(key, Timestamp::MIN);
         }
         if done {
             self.readiness.listed(&scope.to_string());
-            if self.open.remove(&scope) && self.open.is_empty() {
+            if self.open.remove(scope) && self.open.is_empty() {
                 if self.objects_watched {
                     self.recall_pauses();
                     info!(resources = self.ctx.index().iter().count(), "watching");
@@ -209,9 +205,10 @@ impl Controller {
     }
 
     fn pause(&self) -> Duration {
-        let until = self.agenda.next().map_or(i64::MAX, |at| {
-            i64::try_from(at.duration_since(self.ctx.now()).as_millis()).unwrap_or(i64::MAX)
-        });
+        let until = self
+            .agenda
+            .next()
+            .map_or(i64::MAX, |at| i64::try_from(at.duration_since(self.ctx.now()).as_millis()).unwrap_or(i64::MAX));
         // When all places are taken, one that comes free ends the pause.
         Duration::from_millis(u64::try_from(until).unwrap_or(0).max(1)).min(TICK)
     }
@@ -266,7 +263,9 @@ impl std::fmt::Display for Scope {
 fn describe(error: &kube::runtime::watcher::Error) -> &'static str {
     use kube::runtime::watcher::Error;
     let status = match error {
-        Error::InitialListFailed(kube::Error::Api(status)) | Error::WatchStartFailed(kube::Error::Api(status)) => status,
+        Error::InitialListFailed(kube::Error::Api(status)) | Error::WatchStartFailed(kube::Error::Api(status)) => {
+            status
+        }
         Error::WatchError(status) => status,
         _ => return "the API server cannot be reached",
     };

@@ -356,7 +356,7 @@ async fn finish(look: Look<'_>, verdict: Verdict) -> Timestamp {
         }
     }
     if let (Some(token), Some(credentials), Some(plan), true) = (published, credentials, plan, written) {
-        ctx.verify(key.clone(), me.uid, plan.portal.base(), ca, token, credentials);
+        ctx.verify(key.clone(), me.uid, plan.portal.base(), ca.as_ref(), token, credentials);
     }
     wake
 }

@@ -6,8 +6,8 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 
 use super::index::{Index, Key, ObjectKind};
@@ -15,6 +15,7 @@ use crate::cluster::{LeanResource, version};
 use crate::core::Version;
 
 /// Something a watch has told.
+#[allow(clippy::large_enum_variant, reason = "passed on at once and never kept")]
 pub enum News {
     Resource(Change<LeanResource>),
     Object(ObjectKind, Change<(Key, Version)>),
@@ -80,7 +81,11 @@ pub fn objects(client: &Client, namespace: Option<&str>) -> [NewsStream; 2] {
 
 fn metadata<K>(client: &Client, namespace: Option<&str>, kind: ObjectKind, what: &'static str) -> NewsStream
 where
-    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + std::fmt::Debug + Send + 'static,
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + Send
+        + 'static,
 {
     let api = api::<PartialObjectMeta<K>>(client, namespace);
     let events = watcher(api, watcher::Config::default()).default_backoff();

@@ -254,5 +254,9 @@ fn notice(before: &ArcGisAppCredentialStatus, after: &ArcGisAppCredentialStatus)
     let told = stalled.or_else(|| {
         ["Stalled", "Ready", "Reconciling"].into_iter().any(changed).then(|| find(after, "Ready")).flatten()
     })?;
-    Some(Notice { warning: told.type_ == "Stalled" || told.status != "True", reason: told.reason, message: told.message })
+    Some(Notice {
+        warning: told.type_ == "Stalled" || told.status != "True",
+        reason: told.reason,
+        message: told.message,
+    })
 }

@@ -182,18 +182,18 @@ fn wait(s: &Situation, setback: &Setback, now: Timestamp) -> Option<Timestamp> {
     (until > now).then_some(until)
 }
 
-/// From when on a token may be asked for, where one is wanted.
-fn wanted_from(s: &Situation, view: &View, now: Timestamp) -> Option<Timestamp> {
+/// From when on a token is to be asked for.
+fn wanted_from(s: &Situation, view: &View, now: Timestamp) -> Timestamp {
     let floor = s.issued_at().map_or(Timestamp::MIN, |issued| after(issued, CHANGE_FLOOR_SECONDS));
     let restore = || floor.max(if s.memory.last_issued.is_some() { s.memory.repairs.allowed_at(now) } else { floor });
     let asked = s.requested_at.is_some() && s.requested_at != s.handled;
     let retry = s.memory.setback.as_ref().is_some_and(|setback| setback.made_with.kind == Kind::Request);
-    let View::Present(facts) = view else { return Some(restore()) };
-    let Some(token) = &facts.token else { return Some(restore()) };
+    let View::Present(facts) = view else { return restore() };
+    let Some(token) = &facts.token else { return restore() };
     let other_inputs = token.inputs.is_some() && token.inputs != s.inputs();
     let due = s.renew_at(token);
     let changed = (asked || other_inputs || s.memory.wish).then_some(if retry { Timestamp::MIN } else { floor });
-    Some(changed.map_or(due, |changed| changed.min(due)))
+    changed.map_or(due, |changed| changed.min(due))
 }
 
 fn request(
@@ -207,7 +207,7 @@ fn request(
     if s.held(now).is_some() {
         return None;
     }
-    let mut from = wanted_from(s, view, now)?;
+    let mut from = wanted_from(s, view, now);
     let absent = matches!(view, View::Absent);
     let holds_off = |setback: &&Setback| {
         setback.made_with.kind == Kind::Request || (absent && setback.made_with.kind == Kind::Write)

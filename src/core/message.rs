@@ -55,6 +55,8 @@ pub(crate) fn message(problem: &Problem, plan: Option<&Plan>) -> String {
              that is being deleted."
         ),
         Reason::ClusterError => "The Kubernetes API failed.".to_owned(),
-        Reason::Internal => "The operator failed on this resource: please report it with the operator's log.".to_owned(),
+        Reason::Internal => {
+            "The operator failed on this resource: please report it with the operator's log.".to_owned()
+        }
     }
 }

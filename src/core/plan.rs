@@ -109,7 +109,9 @@ fn target_plan(spec: &ArcGisAppCredentialSpec) -> Result<TargetPlan, SpecProblem
     let target = &spec.target;
     for (field, keys) in [("spec.target.labels", &target.labels), ("spec.target.annotations", &target.annotations)] {
         if keys.keys().any(|key| key.starts_with(DOMAIN) || key == MANAGED_BY) {
-            return Err(problem(field)(&"keys under credentials.arcgis.dev/ and app.kubernetes.io/managed-by are taken"));
+            return Err(problem(field)(
+                &"keys under credentials.arcgis.dev/ and app.kubernetes.io/managed-by are taken",
+            ));
         }
     }
     let mut formats = target.formats.clone();

@@ -409,5 +409,4 @@ impl Situation {
             self.handled.clone_from(&self.requested_at.clone().or_else(|| self.handled.clone()));
         }
     }
-
 }

@@ -106,11 +106,8 @@ impl Live {
     /// What to change so that it holds what is wanted; `None` when it does. Fields of others stay, our former ones go.
     #[must_use]
     pub fn patch(&self, wanted: &Wanted) -> Option<Value> {
-        let former: Extras = self
-            .annotations
-            .get(&own("extras"))
-            .and_then(|text| serde_json::from_str(text).ok())
-            .unwrap_or_default();
+        let former: Extras =
+            self.annotations.get(&own("extras")).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         let data = changes(&self.data, &wanted.data, former.data.iter(), |bytes| json!(bytes));
         let labels = changes(&self.labels, &wanted.labels, former.labels.iter(), |text| json!(text));
         let extras = own("extras");
@@ -236,8 +233,7 @@ pub fn render(plan: &Plan, me: &Identity, published: &Published) -> Wanted {
     annotations.insert(own("issued-at"), published.issued_at.to_string());
     annotations.insert(own("expires-at"), expires_at);
     annotations.insert(own("inputs"), published.inputs.clone());
-    annotations
-        .insert(own("token-digest"), digest(&published.token, published.issued_at, published.expires_at));
+    annotations.insert(own("token-digest"), digest(&published.token, published.issued_at, published.expires_at));
     if !(extras.data.is_empty() && extras.labels.is_empty() && extras.annotations.is_empty()) {
         annotations.insert(own("extras"), json!(extras).to_string());
     }
@@ -248,12 +244,10 @@ pub fn render(plan: &Plan, me: &Identity, published: &Published) -> Wanted {
 fn formatted(format: Format, token: &str, expires_at: &str, portal: &str) -> String {
     match format {
         Format::Headers => format!("X-Esri-Authorization: Bearer {token}\n"),
-        Format::DotEnv => format!(
-            "ARCGIS_ACCESS_TOKEN={token}\nARCGIS_TOKEN_EXPIRES_AT={expires_at}\nARCGIS_PORTAL_URL={portal}\n"
-        ),
-        Format::Json => {
-            json!({"access_token": token, "expires_at": expires_at, "portal_url": portal}).to_string()
+        Format::DotEnv => {
+            format!("ARCGIS_ACCESS_TOKEN={token}\nARCGIS_TOKEN_EXPIRES_AT={expires_at}\nARCGIS_PORTAL_URL={portal}\n")
         }
+        Format::Json => json!({"access_token": token, "expires_at": expires_at, "portal_url": portal}).to_string(),
         Format::RestJs => {
             json!({"type": "ApiKeyManager", "token": token, "portal": format!("{portal}/sharing/rest")}).to_string()
         }

@@ -1,5 +1,7 @@
 //! Tables and properties of the pure core.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::json;
@@ -38,16 +40,17 @@ fn portal_urls_have_one_normal_form() {
     ] {
         assert_eq!(PortalUrl::parse(text).unwrap().base(), base);
     }
-    for text in ["http://host", "https://u@host", "https://host?x", "https://host/#x", "https://ho st", "https://host:0"] {
+    for text in
+        ["http://host", "https://u@host", "https://host?x", "https://host/#x", "https://ho st", "https://host:0"]
+    {
         assert!(PortalUrl::parse(text).is_err(), "{text}");
     }
 }
 
 #[test]
 fn an_origin_allows_its_host_and_port_and_a_wildcard_what_is_below() {
-    let allows = |origin: &str, url: &str| {
-        origin.parse::<AllowedOrigin>().unwrap().matches(&PortalUrl::parse(url).unwrap())
-    };
+    let allows =
+        |origin: &str, url: &str| origin.parse::<AllowedOrigin>().unwrap().matches(&PortalUrl::parse(url).unwrap());
     assert!(allows("https://*.example.com", "https://a.b.example.com/portal"));
     assert!(!allows("https://*.example.com", "https://example.com"));
     assert!(!allows("https://*.example.com", "https://evilexample.com"));

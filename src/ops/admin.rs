@@ -38,9 +38,12 @@ pub async fn serve(
     let router = Router::new()
         .route(
             "/livez",
-            get(async move || match live.alive() {
-                true => (StatusCode::OK, "ok\n"),
-                false => (StatusCode::SERVICE_UNAVAILABLE, "the controller's loop stands still\n"),
+            get(async move || {
+                if live.alive() {
+                    (StatusCode::OK, "ok\n")
+                } else {
+                    (StatusCode::SERVICE_UNAVAILABLE, "the controller's loop stands still\n")
+                }
             }),
         )
         .route(
@@ -54,7 +57,10 @@ pub async fn serve(
             "/metrics",
             get(async move || {
                 let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                metrics.render().map(|text| ([(header::CONTENT_TYPE, kind)], text)).ok_or(StatusCode::INTERNAL_SERVER_ERROR)
+                metrics
+                    .render()
+                    .map(|text| ([(header::CONTENT_TYPE, kind)], text))
+                    .ok_or(StatusCode::INTERNAL_SERVER_ERROR)
             }),
         );
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await

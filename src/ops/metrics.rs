@@ -137,11 +137,8 @@ impl Collector for Resources {
             encoder.encode_descriptor("problem", "1 with the reason, while there is one", None, MetricType::Gauge)?;
         for (key, resource) in &resources {
             if let Some(reason) = resource.report.problem {
-                let labels = [
-                    ("namespace", key.namespace.as_str()),
-                    ("name", key.name.as_str()),
-                    ("reason", reason.as_str()),
-                ];
+                let labels =
+                    [("namespace", key.namespace.as_str()), ("name", key.name.as_str()), ("reason", reason.as_str())];
                 ConstGauge::new(1_i64).encode(family.encode_family(&labels)?)?;
             }
         }

@@ -212,7 +212,8 @@ impl ControlPlane {
 pub async fn client(kubeconfig: &Path) -> Result<kube::Client, Error> {
     let config = kube::config::Kubeconfig::read_from(kubeconfig).map_err(doing("reading the kubeconfig"))?;
     let options = kube::config::KubeConfigOptions::default();
-    let config = kube::Config::from_custom_kubeconfig(config, &options).await.map_err(doing("reading the kubeconfig"))?;
+    let config =
+        kube::Config::from_custom_kubeconfig(config, &options).await.map_err(doing("reading the kubeconfig"))?;
     kube::Client::try_from(config).map_err(doing("making a client"))
 }
 

@@ -118,7 +118,7 @@ impl Portal {
             world: Mutex::default(),
             heard: tokio::sync::watch::channel(0).0,
             counter: AtomicU64::new(1),
-            salt: salt[salt.len() - 40..].iter().map(|byte| format!("{byte:02x}")).collect(),
+            salt: salt[salt.len() - 40..].iter().map(|byte| char::from(b'a' + byte % 26)).collect(),
         });
         let server = tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(tls)), shared.clone()));
         Ok(Self { address, ca, shared, server })

@@ -1,5 +1,6 @@
 //! A world for one test: a namespace, a portal, and the operator as a user with only the shipped rights.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
 use std::collections::BTreeMap;
@@ -58,8 +59,21 @@ impl World {
         world
     }
 
-    /// Starts the operator.
+    /// Starts the operator and waits until it is ready.
     pub async fn start(&mut self) {
+        self.start_as(RESTRICTED.get().unwrap());
+        timeout(SOON, async {
+            while self.ask("/readyz").await.is_none_or(|answer| !answer.starts_with("HTTP/1.1 200")) {
+                // There is nothing to await before the address is bound.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await
+        .expect("the operator did not become ready");
+    }
+
+    /// Starts the operator with this kubeconfig.
+    pub fn start_as(&mut self, kubeconfig: &std::path::Path) {
         let ca = self.plane.dir().join(format!("{}-ca.pem", self.namespace));
         std::fs::write(&ca, self.portal.ca()).unwrap();
         // One folder of logs for the whole run: a test searches them.
@@ -76,7 +90,7 @@ impl World {
             .arg(ca)
             .args(["--admin-address", &self.admin.to_string()])
             .args(&self.flags)
-            .env("KUBECONFIG", RESTRICTED.get().unwrap())
+            .env("KUBECONFIG", kubeconfig)
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .stdin(Stdio::null())
@@ -84,14 +98,6 @@ impl World {
             .spawn()
             .unwrap();
         self.operator = Some(child);
-        timeout(SOON, async {
-            while self.ask("/readyz").await.is_none_or(|answer| !answer.starts_with("HTTP/1.1 200")) {
-                // There is nothing to await before the address is bound.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        })
-        .await
-        .expect("the operator did not become ready");
     }
 
     /// An answer of the admin address, headers and all.

@@ -14,7 +14,7 @@ struct Args {
     /// Keep its files here
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Enable the admission plugin OwnerReferencesPermissionEnforcement
+    /// Enable the admission plugin `OwnerReferencesPermissionEnforcement`
     #[arg(long)]
     guard_owners: bool,
     /// The script that says where the binaries are, building what is missing

@@ -38,8 +38,7 @@ async fn run(args: Args) -> Result<(), Error> {
         let (id, secret) = app.split_once(':').ok_or_else(|| Error("--app takes ID:SECRET".to_owned()))?;
         portal.app(id, App { secret: secret.to_owned(), ..App::default() });
     }
-    std::fs::write(&args.ca_out, portal.ca())
-        .map_err(|error| Error(format!("{}: {error}", args.ca_out.display())))?;
+    std::fs::write(&args.ca_out, portal.ca()).map_err(|error| Error(format!("{}: {error}", args.ca_out.display())))?;
     let _ = writeln!(std::io::stdout(), "{}", portal.url());
     let _ = tokio::signal::ctrl_c().await;
     Ok(())

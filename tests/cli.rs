@@ -1,0 +1,77 @@
+//! Bad input gets a clear line, and the exit code of the contract.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+
+use std::process::{Command, Output};
+
+fn operator(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_arcgis-credential-operator"))
+        .args(args)
+        .env("KUBECONFIG", "/nonexistent")
+        .output()
+        .unwrap()
+}
+
+fn first_line(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_flag_that_does_not_parse_is_exit_2_and_its_first_line_says_what_is_wrong() {
+    for (args, says) in [
+        (vec!["run", "--allowed-portal", "http://host"], "write an origin such as"),
+        (vec!["run", "--allowed-portal", "https://host/portal"], "without a path"),
+        (vec!["run", "--concurrency", "0"], "write a number from 1 to 1024"),
+        (vec!["run", "--log-level", "loud"], "invalid value 'loud'"),
+        (vec!["run", "--admin-address", "nowhere"], "invalid value 'nowhere'"),
+        (vec!["run", "--no-such-flag"], "unexpected argument"),
+        (vec!["fly"], "unrecognized subcommand"),
+    ] {
+        let output = operator(&args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(first_line(&output).contains(says), "{args:?}: {}", first_line(&output));
+    }
+}
+
+#[test]
+fn an_unreadable_ca_file_a_taken_address_and_no_cluster_are_exit_1_and_one_line() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (args, says) in [
+        (vec!["run", "--ca-file", "/nonexistent/ca.pem"], "cannot read /nonexistent/ca.pem"),
+        (vec!["run", "--ca-file", "Cargo.toml"], "--ca-file Cargo.toml: no certificate in PEM"),
+        (vec!["run", "--admin-address", &address], "cannot listen there"),
+        (vec!["run", "--admin-address", "127.0.0.1:0"], "no access to a cluster: set KUBECONFIG"),
+    ] {
+        let output = operator(&args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(first_line(&output).contains(says), "{args:?}: {}", first_line(&output));
+        assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1, "{args:?}");
+    }
+}
+
+#[test]
+fn probe_says_a_reason_and_never_a_secret() {
+    let dir = std::env::temp_dir().join(format!("probe-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(dir.join(name), text).unwrap();
+        dir.join(name).display().to_string()
+    };
+    let (id, secret, empty) = (file("id", "app"), file("secret", "canary"), file("empty", " "));
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let portal = format!("https://localhost:{}", closed.port());
+    let probe = |portal: &str, secret: &str| {
+        operator(&["probe", "--portal", portal, "--client-id-file", &id, "--client-secret-file", secret])
+    };
+    for (output, says) in [
+        (probe(&portal, &secret), "PortalUnreachable"),
+        (probe(&portal, &empty), "is missing, empty or not visible text"),
+        (probe("http://x", &secret), "--portal: write https://host"),
+    ] {
+        assert_eq!(output.status.code(), Some(1));
+        assert!(first_line(&output).contains(says), "{}", first_line(&output));
+        assert!(!first_line(&output).contains("canary"));
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}
