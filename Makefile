@@ -10,6 +10,8 @@ RELEASE := target/$(MUSL)/release/arcgis-credential-operator
 export CC_x86_64_unknown_linux_musl ?= gcc
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER ?= rust-lld
 
+export PORTAL CLIENT_ID_FILE CLIENT_SECRET_FILE DEMO_KEEP
+
 .PHONY: help
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
