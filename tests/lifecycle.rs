@@ -208,3 +208,49 @@ async fn verification_is_a_report_of_its_own() {
     let identity = world.portal.journal().into_iter().find(|e| e.path.ends_with("portals/self")).unwrap();
     assert_eq!(identity.query.as_deref(), Some("f=json"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drift_is_repaired_with_the_stored_token_and_what_others_add_stays() {
+    let world = World::new().await;
+    let before = world.ready("drift").await;
+    let drift = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null, "theirs": "stays"}},
+                       "data": {"expires_at": null}, "stringData": {"theirs": "stays"}});
+    world.secrets().patch("drift-token", &PatchParams::default(), &Patch::Merge(&drift)).await.unwrap();
+    let repaired = world.wait_target("drift", |s| text(s).contains_key("expires_at")).await;
+    assert_eq!(text(&repaired)["access_token"], before["access_token"]);
+    assert_eq!(text(&repaired)["theirs"], "stays");
+    let labels = repaired.metadata.labels.unwrap();
+    assert_eq!(labels["theirs"], "stays");
+    assert_eq!(labels["app.kubernetes.io/managed-by"], "arcgis-credential-operator");
+    assert_eq!(world.portal.requests("drift"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_token_is_replaced_by_a_new_one() {
+    let world = World::new().await;
+    let before = world.ready("damaged").await;
+    let damage = json!({"stringData": {"access_token": "tampered"}});
+    world.secrets().patch("damaged-token", &PatchParams::default(), &Patch::Merge(&damage)).await.unwrap();
+    let whole = |s: &k8s_openapi::api::core::v1::Secret| {
+        let token = &text(s)["access_token"];
+        *token != before["access_token"] && token != "tampered"
+    };
+    world.wait_target("damaged", whole).await;
+    world.wait("damaged", |r| is(r, "Ready", "True", "TokenValid")).await;
+    assert_eq!(world.portal.requests("damaged"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retained_target_has_no_owner_and_stays() {
+    let world = World::new().await;
+    world.ready("kept").await;
+    let mut manifest = world.manifest("kept", "kept-oauth");
+    manifest["spec"]["target"]["deletionPolicy"] = json!("Retain");
+    world.apply(&manifest).await;
+    let free = world.wait_target("kept", |s| s.metadata.owner_references.clone().unwrap_or_default().is_empty()).await;
+    assert_eq!(world.portal.requests("kept"), 1);
+    manifest["spec"]["target"]["deletionPolicy"] = json!("Delete");
+    world.apply(&manifest).await;
+    let owned = world.wait_target("kept", |s| s.metadata.owner_references.is_some()).await;
+    assert_eq!(owned.metadata.uid, free.metadata.uid);
+}

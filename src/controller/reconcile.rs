@@ -348,7 +348,7 @@ async fn finish(look: Look<'_>, verdict: Verdict) -> Timestamp {
                     }
                 }
             }
-            Err(Fault::NotFound | Fault::Invalid) => {}
+            Err(Fault::NotFound) => {}
             Err(fault) => {
                 warn!(namespace = me.namespace, name = me.name, "status not written: {fault}");
                 wake = wake.min(ctx.soon());

@@ -128,6 +128,8 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
             Sight::Seen(version) if s.memory.credentials.as_ref().is_none_or(|(last, _)| last != version) => {
                 s.status.credentials_version.clone()
             }
+            // One that comes back must be known for another.
+            Sight::Absent | Sight::Unknown => s.status.credentials_version.clone(),
             other => other.version().map(|version| version.resource.clone()),
         }
     };
