@@ -45,5 +45,6 @@ deny: toolchain $(TOOLS)/bin/cargo-deny
 
 .PHONY: release
 release: toolchain ## Build the static release binary
+	rustup target add $(MUSL)
 	cargo build --release --locked --target $(MUSL)
 	@ls -l $(RELEASE)
