@@ -34,7 +34,7 @@ impl From<Reason> for Refusal {
 pub fn classify(status: u16, retry_after: Option<&str>, body: &[u8], now: Timestamp) -> Result<Grant, Refusal> {
     let body = if body.len() > MAX_BODY { &[] } else { body };
     let text = String::from_utf8_lossy(body);
-    let text = text.trim_start_matches('\u{feff}').trim();
+    let text = text.trim_matches(|c: char| c == '\u{feff}' || c.is_whitespace());
     let json = serde_json::from_str::<Value>(text).ok();
     let answer = json.as_ref().and_then(Value::as_object);
     let envelope = answer.map(Envelope::new);
@@ -93,7 +93,8 @@ impl Envelope {
     fn new(answer: &Map<String, Value>) -> Self {
         let error = answer.get("error").filter(|error| !error.is_null());
         let code = |object: &Map<String, Value>| match object.get("code")? {
-            Value::Number(number) => number.as_u64().and_then(|code| u16::try_from(code).ok()),
+            // Some write 500.0.
+            Value::Number(number) => number.as_f64().and_then(|code| format!("{code}").parse().ok()),
             Value::String(text) => text.trim().parse().ok(),
             _ => None,
         };
@@ -179,11 +180,9 @@ fn header_seconds(header: &str, now: Timestamp) -> Option<u32> {
 /// "Retry after 60 sec."
 fn text_seconds(text: &str) -> Option<u32> {
     let text = text.to_lowercase();
-    let (_, rest) = text.split_once("retry after ")?;
-    let digits: String = rest.trim_start().chars().take_while(char::is_ascii_digit).collect();
-    let unit = rest.trim_start()[digits.len()..].trim_start();
-    if digits.is_empty() || !unit.starts_with("sec") {
-        return None;
-    }
-    Some(digits.parse().unwrap_or(u32::MAX))
+    text.match_indices("retry after ").find_map(|(at, words)| {
+        let rest = text[at + words.len()..].trim_start();
+        let (digits, unit) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        (!digits.is_empty() && unit.trim_start().starts_with("sec")).then(|| digits.parse().unwrap_or(u32::MAX))
+    })
 }

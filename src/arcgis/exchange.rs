@@ -36,7 +36,12 @@ pub async fn exchange(client: &Client, request: &TokenRequest<'_>, clock: fn() -
         let answer = client.post(url).form(&form).send().await.map_err(|error| Refusal::from(blame(&error)))?;
         let status = answer.status().as_u16();
         let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let body = read(answer, MAX_BODY).await?;
+        let body = match read(answer, MAX_BODY).await {
+            Ok(body) => body,
+            // An error status says enough without its body.
+            Err(_) if status >= 400 => Vec::new(),
+            Err(refusal) => return Err(refusal),
+        };
         classify(status, retry_after.as_deref(), &body, clock())
     };
     timeout(TOTAL, attempt).await.unwrap_or_else(|_| Err(Reason::PortalUnreachable.into()))

@@ -20,7 +20,7 @@ fn a_token_with_a_positive_lifetime_is_a_grant_whatever_stands_beside_it() {
         (r#"{"access_token":"AAPT_a-b.~+/==","expires_in":"1800","ssl":true,"token_type":"bearer"}"#, 1800),
         (r#"{"access_token":"a","expires_in":0.4}"#, 1),
         (r#"{"access_token":"a","expires_in":1e3}"#, 1000),
-        ("\u{feff} {\"access_token\":\"a\",\"expires_in\":7199.9}\r\n", 7199),
+        ("\r\n\u{feff} {\"access_token\":\"a\",\"expires_in\":7199.9}\r\n", 7199),
     ] {
         assert_eq!(granted(body), Some(seconds), "{body}");
     }
@@ -58,6 +58,7 @@ fn refusals_are_told_by_text_then_status_then_code() {
         (200, r#"{"error":"invalid_grant"}"#, RequestRejected),
         (200, r#"{"status":"error","messages":["Token Expired."],"code":498}"#, RequestRejected),
         (200, r#"{"error":{"code":504,"message":"Your request has timed out.","details":[]}}"#, PortalUnavailable),
+        (200, r#"{"error":{"code":500.0}}"#, PortalUnavailable),
         (200, r#"{"error":{"code":"503"}}"#, PortalUnavailable),
         (
             200,
@@ -137,5 +138,6 @@ fn the_wait_after_429_is_the_portal_s_within_a_minute_and_an_hour() {
     assert_eq!(wait(Some("99999999999999"), ""), Some(3600));
     assert_eq!(wait(Some("Thu, 01 Jan 1970 00:10:00 GMT"), ""), Some(600));
     assert_eq!(wait(Some("soon"), "Retry after 90 sec."), Some(90));
+    assert_eq!(wait(None, "retry after a while; Retry after 90 sec"), Some(90));
     assert_eq!(wait(None, "no word"), Some(60));
 }
