@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::core::AllowedOrigin;
+use crate::core::{AllowedOrigin, parse_selector};
 use crate::ops::{LogFormat, LogLevel};
 
 /// Keeps `ArcGIS` access tokens fresh in Kubernetes Secrets.
@@ -29,10 +29,11 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Watch this namespace only; may be given several times
-    #[arg(long = "namespace", value_name = "NS", env = "ARCGIS_OPERATOR_NAMESPACE", value_delimiter = ',')]
+    #[arg(long = "namespace", value_name = "NS", env = "ARCGIS_OPERATOR_NAMESPACE", value_delimiter = ',',
+          value_parser = parse_namespace)]
     pub namespaces: Vec<String>,
     /// Look only at resources with these labels
-    #[arg(long, value_name = "LABELS", env = "ARCGIS_OPERATOR_SELECTOR")]
+    #[arg(long, value_name = "LABELS", env = "ARCGIS_OPERATOR_SELECTOR", value_parser = parse_selector)]
     pub selector: Option<String>,
     /// Portals that credentials may be sent to; `https://*.example.com` is any depth below example.com
     #[arg(
@@ -57,6 +58,20 @@ pub struct RunArgs {
     pub log_format: LogFormat,
     #[arg(long, value_enum, env = "ARCGIS_OPERATOR_LOG_LEVEL", default_value = "info")]
     pub log_level: LogLevel,
+}
+
+/// An empty one would mean every namespace: whoever wants that leaves the flag out.
+fn parse_namespace(text: &str) -> Result<String, String> {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let valid = !text.is_empty()
+        && text.len() <= 63
+        && text.bytes().all(|b| inner(b) || b == b'-')
+        && !(text.starts_with('-') || text.ends_with('-'));
+    if valid {
+        Ok(text.to_owned())
+    } else {
+        Err("write a namespace's name, or leave the flag out for all namespaces".to_owned())
+    }
 }
 
 fn parse_concurrency(text: &str) -> Result<usize, String> {

@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::api::CredentialsRef;
-use crate::arcgis::{CaBundle, Portals, TokenRequest, exchange};
+use crate::arcgis::{CaBundle, Portals, ServiceRanges, TokenRequest, exchange};
 use crate::cli::{ProbeArgs, RunArgs};
 use crate::cluster::Cluster;
 use crate::controller::{self, Index, Options, Parts};
-use crate::core::{Credentials, PortalUrl, format_seconds};
+use crate::core::{Admission, Credentials, PortalUrl, format_seconds};
 use crate::ops::{self, Metrics, Readiness};
 
 /// The one place that asks for the time.
@@ -27,7 +27,7 @@ fn clock() -> Timestamp {
 /// Runs the controller until a signal to stop.
 pub async fn run(args: RunArgs) -> Result<(), String> {
     ops::init(args.log_format, args.log_level);
-    let portals = Portals::new(args.ca_file.as_deref().map(read_bundle).transpose()?).map_err(|e| e.to_string())?;
+    let portals = portals(args.ca_file.as_deref())?;
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
     let listener = ops::bind(args.admin_address).await.map_err(|error| {
@@ -43,7 +43,7 @@ pub async fn run(args: RunArgs) -> Result<(), String> {
         .map(Cluster::new)
         .map_err(|_| "cannot set up the client for the API server: check the kubeconfig's certificates".to_owned())?;
     let index = Arc::new(Mutex::new(Index::default()));
-    let metrics = Arc::new(Metrics::new(index.clone(), clock));
+    let metrics = Arc::new(Metrics::new(index.clone(), clock).map_err(|error| error.to_string())?);
     let readiness = Arc::new(Readiness::default());
     info!(version = env!("CARGO_PKG_VERSION"), "starting");
     // The probes answer until the last work is done.
@@ -84,6 +84,20 @@ fn read_bundle(path: &Path) -> Result<CaBundle, String> {
     CaBundle::parse(&read_file(path)?).map_err(|error| format!("--ca-file {}: {error}", path.display()))
 }
 
+fn portals(ca_file: Option<&Path>) -> Result<Portals, String> {
+    let bundle = ca_file.map(read_bundle).transpose()?;
+    let variable = |name: &str| std::env::var(name).ok();
+    let services = ServiceRanges::around(variable("KUBERNETES_SERVICE_HOST").and_then(|host| host.parse().ok()));
+    let proxies = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].into_iter().filter_map(variable);
+    Portals::new(bundle, services, proxies.filter_map(|proxy| proxy_host(&proxy)).collect()).map_err(|e| e.to_string())
+}
+
+/// The host of a proxy as environment variables name it: `http://user:password@host:port`, or `host:port`.
+fn proxy_host(proxy: &str) -> Option<String> {
+    let url = if proxy.contains("://") { proxy.to_owned() } else { format!("http://{proxy}") };
+    reqwest::Url::parse(&url).ok()?.host_str().map(str::to_owned)
+}
+
 /// Makes one exchange; the line says the granted lifetime or the reason.
 pub async fn probe(args: ProbeArgs) -> Result<String, String> {
     let portal = PortalUrl::parse(&args.portal).map_err(|error| format!("--portal: {error}"))?;
@@ -97,8 +111,8 @@ pub async fn probe(args: ProbeArgs) -> Result<String, String> {
         (keys.client_secret_key.clone(), ByteString(read_file(&args.client_secret_file)?)),
     ]);
     let credentials = Credentials::read(&data, &keys).map_err(|error| error.to_string())?;
-    let bundle = args.ca_file.as_deref().map(read_bundle).transpose()?;
-    let client = Portals::new(bundle).and_then(|portals| portals.client(None)).map_err(|error| error.to_string())?;
+    let portals = portals(args.ca_file.as_deref())?;
+    let client = portals.client(None, Admission::Exact).map_err(|error| error.to_string())?;
     let base = portal.base();
     let request = TokenRequest { portal: &base, credentials: &credentials, lifetime: None };
     match exchange(&client, &request, clock).await {

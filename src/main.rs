@@ -4,11 +4,13 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use arcgis_credential_operator::cli::{Cli, Command};
-use arcgis_credential_operator::{api, commands};
+use arcgis_credential_operator::{api, commands, ops};
 use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Where the kernel refuses, nothing is worse than without it.
+    let _ = ops::seal_memory();
     // Fails only where a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Runtime::new() {

@@ -24,6 +24,9 @@ fn a_flag_that_does_not_parse_is_exit_2_and_its_first_line_says_what_is_wrong() 
         (vec!["run", "--concurrency", "0"], "write a number from 1 to 1024"),
         (vec!["run", "--log-level", "loud"], "invalid value 'loud'"),
         (vec!["run", "--admin-address", "nowhere"], "invalid value 'nowhere'"),
+        (vec!["run", "--namespace", ""], "leave the flag out for all namespaces"),
+        (vec!["run", "--namespace", "maps,Maps"], "write a namespace's name"),
+        (vec!["run", "--selector", "a in (b"], "write a label selector such as"),
         (vec!["run", "--no-such-flag"], "unexpected argument"),
         (vec!["fly"], "unrecognized subcommand"),
     ] {

@@ -43,8 +43,11 @@ pub struct ArcGisAppCredentialStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenStatus {
+    #[schemars(length(max = 64))]
     pub issued_at: Timestamp,
+    #[schemars(length(max = 64))]
     pub expires_at: Timestamp,
+    #[schemars(length(max = 64))]
     pub renew_at: Timestamp,
     /// As granted, in Go's notation.
     #[schemars(length(max = 32))]
@@ -56,13 +59,16 @@ pub struct TokenStatus {
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
     pub reason: Reason,
+    #[schemars(length(max = 64))]
     pub since: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>", range(min = 0))]
     pub count: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub last_attempt_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub next_attempt_at: Option<Timestamp>,
     /// What the failed attempt was made with; nothing in it is derived from a secret value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,6 +112,7 @@ pub struct Condition {
     #[schemars(length(max = 32768))]
     pub message: String,
     pub observed_generation: i64,
+    #[schemars(length(max = 64))]
     pub last_transition_time: Timestamp,
 }
 

@@ -1,6 +1,6 @@
 //! HTTPS clients: one per set of trusted roots, each with its own connections.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use reqwest::{Certificate, Client, redirect, retry};
@@ -8,6 +8,9 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
+
+use super::guard::{Guarded, ServiceRanges};
+use crate::core::Admission;
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// The time for one exchange in all.
@@ -63,25 +66,28 @@ impl CaBundle {
 /// The clients in use, most recently used last.
 pub struct Portals {
     operator: Vec<Certificate>,
-    clients: Mutex<Vec<(Fingerprint, Client)>>,
+    services: ServiceRanges,
+    proxies: Arc<[String]>,
+    clients: Mutex<Vec<((Fingerprint, Admission), Client)>>,
 }
 
 impl Portals {
-    /// With the roots that the operator trusts for every portal, beside the system's.
-    pub fn new(operator: Option<CaBundle>) -> Result<Self, ClientError> {
+    /// With the roots that the operator trusts for every portal, beside the system's; what the cluster keeps to
+    /// itself; and the hosts of the proxies in use.
+    pub fn new(operator: Option<CaBundle>, services: ServiceRanges, proxies: Vec<String>) -> Result<Self, ClientError> {
         let operator = operator.map(|bundle| bundle.certificates).unwrap_or_default();
-        let portals = Self { operator, clients: Mutex::default() };
-        portals.client(None)?;
+        let portals = Self { operator, services, proxies: proxies.into(), clients: Mutex::default() };
+        portals.client(None, Admission::Exact)?;
         Ok(portals)
     }
 
-    /// The client that trusts these roots too.
-    pub fn client(&self, bundle: Option<&CaBundle>) -> Result<Client, ClientError> {
-        let fingerprint = bundle.map_or([0; 32], |bundle| bundle.fingerprint);
+    /// The client that trusts these roots too, for portals that are admitted like this.
+    pub fn client(&self, bundle: Option<&CaBundle>, admission: Admission) -> Result<Client, ClientError> {
+        let id = (bundle.map_or([0; 32], |bundle| bundle.fingerprint), admission);
         let mut clients = self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let found = match clients.iter().position(|(known, _)| *known == fingerprint) {
+        let found = match clients.iter().position(|(known, _)| *known == id) {
             Some(at) => clients.remove(at),
-            None => (fingerprint, self.build(bundle).map_err(ClientError)?),
+            None => (id, self.build(bundle, admission).map_err(ClientError)?),
         };
         if clients.len() >= MAX_CLIENTS {
             clients.remove(0);
@@ -91,9 +97,15 @@ impl Portals {
         Ok(client)
     }
 
-    fn build(&self, bundle: Option<&CaBundle>) -> reqwest::Result<Client> {
+    /// What the cluster keeps to itself.
+    #[must_use]
+    pub fn services(&self) -> &ServiceRanges {
+        &self.services
+    }
+
+    fn build(&self, bundle: Option<&CaBundle>, admission: Admission) -> reqwest::Result<Client> {
         let extra = self.operator.iter().chain(bundle.iter().flat_map(|bundle| &bundle.certificates));
-        Client::builder()
+        let builder = Client::builder()
             .user_agent(concat!("arcgis-credential-operator/", env!("CARGO_PKG_VERSION")))
             .https_only(true)
             .redirect(redirect::Policy::none())
@@ -101,7 +113,12 @@ impl Portals {
             .connect_timeout(CONNECT)
             .timeout(TOTAL)
             .pool_idle_timeout(IDLE)
-            .tls_certs_merge(extra.cloned())
-            .build()
+            .tls_certs_merge(extra.cloned());
+        match admission {
+            Admission::Exact => builder,
+            Admission::Wildcard => builder
+                .dns_resolver(Arc::new(Guarded { services: self.services.clone(), proxies: self.proxies.clone() })),
+        }
+        .build()
     }
 }

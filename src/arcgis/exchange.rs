@@ -60,12 +60,17 @@ pub(super) async fn read(mut answer: Response, limit: usize) -> Result<Vec<u8>, 
     }
 }
 
-/// A certificate that does not verify looks like a refused connection: only the chain of causes tells.
+/// A certificate that does not verify, or an answer that is not HTTP, looks like a refused connection: only the chain of
+/// causes tells.
 fn blame(error: &reqwest::Error) -> Reason {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(current) = cause {
         if let Some(rustls::Error::InvalidCertificate(_)) = current.downcast_ref::<rustls::Error>() {
             return Reason::PortalUntrusted;
+        }
+        // Something answered, but not in HTTP.
+        if current.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+            return Reason::MalformedResponse;
         }
         cause = match current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
             Some(inner) => Some(inner),

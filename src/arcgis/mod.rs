@@ -3,6 +3,7 @@
 mod answer;
 mod client;
 mod exchange;
+mod guard;
 mod identity;
 #[cfg(test)]
 mod tests;
@@ -10,4 +11,5 @@ mod tests;
 pub use answer::{Grant, Refusal, classify};
 pub use client::{CaBundle, ClientError, NoCertificate, Portals};
 pub use exchange::{TokenRequest, exchange};
+pub use guard::ServiceRanges;
 pub use identity::identify;

@@ -2,6 +2,7 @@
 
 mod events;
 mod lean;
+mod rights;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio::time::timeout;
 
 pub use events::publish;
 pub use lean::LeanResource;
+pub use rights::{NEEDED, Right};
 
 use crate::api::ArcGisAppCredentialStatus;
 use crate::core::Version;

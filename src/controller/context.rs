@@ -8,10 +8,10 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::hosts::Hosts;
 use super::index::{Index, Key};
-use crate::arcgis::{CaBundle, Portals, identify};
+use crate::arcgis::{CaBundle, ClientError, Portals, identify};
 use crate::cluster::Cluster;
 use crate::core::token::AccessToken;
-use crate::core::{AllowedOrigin, Credentials, Digester};
+use crate::core::{Admission, AllowedOrigin, Credentials, Digester, Plan};
 use crate::ops::Metrics;
 
 /// A status that could not be written is tried again after this many seconds.
@@ -41,17 +41,24 @@ impl Context {
         self.now().checked_add(SignedDuration::from_secs(STATUS_RETRY_SECONDS)).unwrap_or(Timestamp::MAX)
     }
 
+    /// The client for a plan's portal.
+    pub fn client(&self, plan: &Plan, ca: Option<&CaBundle>) -> Result<reqwest::Client, ClientError> {
+        let admission = Admission::of(&plan.portal, &self.allowed).unwrap_or(Admission::Wildcard);
+        self.portals.client(ca, admission)
+    }
+
     /// Asks whose token it is; nothing waits for the answer, which comes with a look of its own.
     pub fn verify(
         &self,
         key: Key,
         uid: String,
-        portal: String,
+        plan: &Plan,
         ca: Option<&CaBundle>,
         token: AccessToken,
         credentials: Credentials,
     ) {
-        let Ok(client) = self.portals.client(ca) else { return };
+        let Ok(client) = self.client(plan, ca) else { return };
+        let portal = plan.portal.base();
         let (index, wake) = (self.index.clone(), self.wake.clone());
         tokio::spawn(async move {
             let answer = identify(&client, &portal, &token, credentials.id()).await;

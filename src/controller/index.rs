@@ -49,11 +49,13 @@ pub struct Report {
     pub expires_at: Option<Timestamp>,
     pub renew_at: Option<Timestamp>,
     pub problem: Option<Reason>,
+    pub suspended: bool,
 }
 
 impl Report {
-    fn new(status: &ArcGisAppCredentialStatus) -> Self {
+    fn new(status: &ArcGisAppCredentialStatus, suspended: bool) -> Self {
         Self {
+            suspended,
             ready: status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
             expires_at: status.token.as_ref().map(|token| token.expires_at),
             renew_at: status.token.as_ref().map(|token| token.renew_at),
@@ -111,7 +113,7 @@ impl Entry {
                 .annotations
                 .and_then(|mut all| all.remove(REQUESTED_AT))
                 .map(|text| text.chars().take(REQUESTED_AT_CHARS).collect()),
-            report: Report::new(&status),
+            report: Report::new(&status, spec["suspend"] == true),
             spec: resource.spec,
             status: resource.status,
             memory: Memory::default(),
@@ -159,7 +161,7 @@ impl Index {
                 entry.answer = before.answer.take();
                 if older(&entry.version, &before.status_version) {
                     entry.status = std::mem::take(&mut before.status);
-                    entry.report = before.report;
+                    entry.report = Report { suspended: entry.report.suspended, ..before.report };
                     entry.status_version = std::mem::take(&mut before.status_version);
                 }
             }
@@ -309,7 +311,7 @@ impl Index {
         let Some(entry) = self.get_mut(key, uid) else { return };
         entry.status_version = version;
         entry.status = serde_json::to_string(status).unwrap_or_default().into();
-        entry.report = Report::new(status);
+        entry.report = Report::new(status, entry.report.suspended);
     }
 
     /// Every resource.

@@ -4,6 +4,7 @@ mod agenda;
 mod context;
 mod hosts;
 mod index;
+mod preflight;
 mod reconcile;
 mod watches;
 
@@ -19,6 +20,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::api::Reason;
@@ -29,8 +31,7 @@ use crate::ops::{Metrics, Readiness};
 use agenda::Agenda;
 use context::Context;
 use hosts::Hosts;
-use index::Key;
-pub use index::{Index, Report};
+pub use index::{Entry, Index, Key, Report};
 use watches::{Change, Listing, News, NewsStream, Scope};
 
 /// The clock may jump, or the machine sleep: what is due is looked up at least this often.
@@ -99,6 +100,9 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
         jobs: JoinSet::new(),
     };
     controller.watch_resources();
+    let services = ctx.portals.services().clone();
+    let preflight = preflight::run(ctx.cluster.clone(), controller.scopes(), controller.readiness.clone(), services);
+    let _preflight = AbortOnDropHandle::new(tokio::spawn(preflight));
     loop {
         controller.readiness.beat();
         controller.start_due();
@@ -162,6 +166,7 @@ impl Controller {
             News::Resource(Change::Failed(error)) | News::Object(_, Change::Failed(error)) => (false, Some(error)),
             _ => (false, None),
         };
+        self.ctx.metrics.watch(&scope.to_string(), failed.is_some());
         if let Some(error) = failed {
             let why = describe(error);
             if self.readiness.failing(&scope.to_string(), why, self.open.contains(scope)) {

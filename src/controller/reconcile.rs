@@ -15,8 +15,8 @@ use crate::arcgis::{CaBundle, TokenRequest, exchange};
 use crate::cluster::{Fault, publish, version};
 use crate::core::token::AccessToken;
 use crate::core::{
-    Credentials, Entry, Identity, Kind, Live, Outcome, Plan, Published, Sight, Situation, SpecProblem, Step, Verdict,
-    conclude, decide, render,
+    Admission, Credentials, Entry, Identity, Kind, Live, Outcome, Plan, Published, Sight, Situation, SpecProblem, Step,
+    Verdict, conclude, decide, render, zero,
 };
 
 /// A look needs far fewer; more is a bug or a fight over the target.
@@ -83,7 +83,7 @@ fn observe(ctx: &Context, key: &Key) -> Option<Situation> {
         me: Identity { namespace: key.namespace.clone(), name: key.name.clone(), uid },
         generation: resource.generation,
         requested_at: resource.requested_at,
-        allowed: plan.as_ref().is_ok_and(|plan| ctx.allowed.iter().any(|origin| origin.matches(&plan.portal))),
+        allowed: plan.as_ref().is_ok_and(|plan| Admission::of(&plan.portal, &ctx.allowed).is_some()),
         plan,
         status: serde_json::from_str(&resource.status).unwrap_or_default(),
         rival,
@@ -164,8 +164,10 @@ impl Look<'_> {
                 let version = secret.as_ref().map(version);
                 self.ctx.index().note(ObjectKind::Secret, namespace, name, &before, version.as_ref());
                 let read = secret.map(|secret| {
-                    let data = secret.data.unwrap_or_default();
-                    Credentials::read(&data, &plan.credentials)
+                    let mut data = secret.data.unwrap_or_default();
+                    let read = Credentials::read(&data, &plan.credentials);
+                    zero(&mut data);
+                    read
                 });
                 let digest = read.as_ref().map(|read| {
                     read.as_ref().map(|credentials| self.ctx.digester.digest(credentials)).map_err(Clone::clone)
@@ -222,7 +224,7 @@ impl Look<'_> {
             self.s.credentials_read(None);
             return;
         };
-        let Ok(client) = self.ctx.portals.client(self.ca.as_ref()) else {
+        let Ok(client) = self.ctx.client(plan, self.ca.as_ref()) else {
             self.s.failed(Kind::Request, Reason::Internal, None, self.ctx.now());
             return;
         };
@@ -356,7 +358,7 @@ async fn finish(look: Look<'_>, verdict: Verdict) -> Timestamp {
         }
     }
     if let (Some(token), Some(credentials), Some(plan), true) = (published, credentials, plan, written) {
-        ctx.verify(key.clone(), me.uid, plan.portal.base(), ca.as_ref(), token, credentials);
+        ctx.verify(key.clone(), me.uid, &plan, ca.as_ref(), token, credentials);
     }
     wake
 }

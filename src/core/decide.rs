@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::schedule::{CHANGE_FLOOR_SECONDS, RESYNC_SECONDS, RETRY_FLOOR_SECONDS, after};
+use super::schedule::{CHANGE_FLOOR_SECONDS, FLOOR_SECONDS, RESYNC_SECONDS, RETRY_FLOOR_SECONDS, after};
 use super::situation::{Facts, View};
 use super::target::{Owner, render};
 use super::{Entry, Kind, Plan, Setback, Sight, Situation};
@@ -50,6 +50,9 @@ pub struct Verdict {
     pub wake: Timestamp,
 }
 
+/// What is refused where only the owner reference of a target could not be changed.
+pub(super) const OWNER_REFERENCE: &str = "owner reference";
+
 fn check(reason: Reason, detail: Option<String>) -> Problem {
     Problem { reason, detail, until: None, check: true }
 }
@@ -59,7 +62,12 @@ fn check(reason: Reason, detail: Option<String>) -> Problem {
 pub fn decide(s: &Situation, now: Timestamp) -> Verdict {
     let mut wake = after(now, RESYNC_SECONDS);
     let setback = s.memory.setback.as_ref().filter(|setback| setback.made_with.kind != Kind::Check);
-    let mut problem = setback.map(|s| Problem { reason: s.reason, detail: None, until: None, check: false });
+    let mut problem = setback.map(|setback| Problem {
+        reason: setback.reason,
+        detail: (setback.made_with.kind == Kind::Ownership).then(|| OWNER_REFERENCE.to_owned()),
+        until: None,
+        check: false,
+    });
     let step = step(s, now, &mut problem, &mut wake);
     Verdict { step, problem, wake }
 }
@@ -184,14 +192,15 @@ fn wait(s: &Situation, setback: &Setback, now: Timestamp) -> Option<Timestamp> {
 
 /// From when on a token is to be asked for.
 fn wanted_from(s: &Situation, view: &View, now: Timestamp) -> Timestamp {
-    let floor = s.issued_at().map_or(Timestamp::MIN, |issued| after(issued, CHANGE_FLOOR_SECONDS));
+    let no_sooner = |seconds| s.last_issued().map_or(Timestamp::MIN, |issued| after(issued, seconds));
+    let floor = no_sooner(CHANGE_FLOOR_SECONDS);
     let restore = || floor.max(if s.memory.last_issued.is_some() { s.memory.repairs.allowed_at(now) } else { floor });
     let asked = s.requested_at.is_some() && s.requested_at != s.handled;
     let retry = s.memory.setback.as_ref().is_some_and(|setback| setback.made_with.kind == Kind::Request);
     let View::Present(facts) = view else { return restore() };
     let Some(token) = &facts.token else { return restore() };
     let other_inputs = token.inputs.is_some() && token.inputs != s.inputs();
-    let due = s.renew_at(token);
+    let due = s.renew_at(token).max(no_sooner(FLOOR_SECONDS));
     let changed = (asked || other_inputs || s.memory.wish).then_some(if retry { Timestamp::MIN } else { floor });
     changed.map_or(due, |changed| changed.min(due))
 }

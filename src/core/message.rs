@@ -1,5 +1,6 @@
 //! What users are told: one sentence per reason, with names they wrote themselves and nothing else.
 
+use super::decide::OWNER_REFERENCE;
 use super::{Plan, Problem};
 use crate::api::{CaBundleKind, Reason};
 
@@ -50,6 +51,10 @@ pub(crate) fn message(problem: &Problem, plan: Option<&Plan>) -> String {
         Reason::MalformedResponse => {
             format!("Portal {portal} answers with something that is neither a token nor an ArcGIS error.")
         }
+        Reason::TargetRefused if detail == Some(OWNER_REFERENCE) => format!(
+            "The API server refuses to change the owner reference of Secret {target}: on a cluster that guards them it takes \
+             the right to delete Secrets. The token is kept fresh all the same."
+        ),
         Reason::TargetRefused => format!(
             "The API server refuses to write Secret {target}: look for a quota, a policy, a missing right or a namespace \
              that is being deleted."

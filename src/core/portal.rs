@@ -90,7 +90,11 @@ fn parse_authority(text: &str) -> Option<(String, u16)> {
     Some((host, port))
 }
 
+/// A host name, or an IPv4 address in its usual form: other numbers would be read as addresses by URL parsers.
 fn is_host(host: &str) -> bool {
+    if ends_in_number(host) {
+        return host.parse::<std::net::Ipv4Addr>().is_ok();
+    }
     let label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
@@ -99,6 +103,15 @@ fn is_host(host: &str) -> bool {
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
     host.len() <= 253 && host.split('.').all(label)
+}
+
+/// Whether URL parsers take the host for an IPv4 address (URL Standard, "ends in a number").
+fn ends_in_number(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let digits =
+        |text: &str, hex: bool| text.bytes().all(|b| if hex { b.is_ascii_hexdigit() } else { b.is_ascii_digit() });
+    (!last.is_empty() && digits(last, false))
+        || last.strip_prefix("0x").or_else(|| last.strip_prefix("0X")).is_some_and(|rest| digits(rest, true))
 }
 
 /// Why a text is no origin to allow.
@@ -112,6 +125,24 @@ pub struct AllowedOrigin {
     wildcard: bool,
     host: String,
     port: u16,
+}
+
+/// How a portal came to be allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Admission {
+    /// Its origin is listed: the administrator has vouched for wherever it leads.
+    Exact,
+    /// Its name is below a listed domain.
+    Wildcard,
+}
+
+impl Admission {
+    /// Whether any of the origins allows the portal; one that is listed exactly counts more.
+    #[must_use]
+    pub fn of(portal: &PortalUrl, allowed: &[AllowedOrigin]) -> Option<Self> {
+        let how = |origin: &AllowedOrigin| if origin.wildcard { Self::Wildcard } else { Self::Exact };
+        allowed.iter().filter(|origin| origin.matches(portal)).map(how).min()
+    }
 }
 
 impl AllowedOrigin {
@@ -134,8 +165,11 @@ impl std::str::FromStr for AllowedOrigin {
         let rest = text.strip_prefix("https://").ok_or(OriginError)?;
         let (wildcard, rest) = rest.strip_prefix("*.").map_or((false, rest), |rest| (true, rest));
         let (host, port) = parse_authority(rest.strip_suffix('/').unwrap_or(rest)).ok_or(OriginError)?;
-        // A numeric host has nothing below it.
-        let numeric = host.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok();
-        if wildcard && numeric { Err(OriginError) } else { Ok(Self { wildcard, host, port }) }
+        // An address has nothing below it.
+        if wildcard && (host.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok()) {
+            Err(OriginError)
+        } else {
+            Ok(Self { wildcard, host, port })
+        }
     }
 }

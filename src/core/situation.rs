@@ -225,9 +225,12 @@ impl Situation {
         self.held(now)
     }
 
-    /// When the last token was issued.
-    pub(crate) fn issued_at(&self) -> Option<Timestamp> {
-        self.memory.last_issued.max(self.status.token.as_ref().map(|token| token.issued_at))
+    /// When the request for the last token was sent. The status keeps whole seconds: the next one counts.
+    pub(crate) fn last_issued(&self) -> Option<Timestamp> {
+        let reported = self.status.token.as_ref().map(|token| token.issued_at);
+        let exact =
+            self.memory.last_issued.filter(|exact| reported.is_none_or(|at| exact.as_second() >= at.as_second()));
+        exact.or_else(|| reported.map(|at| super::schedule::after(at, 1)))
     }
 
     /// When a token is renewed.
@@ -329,7 +332,7 @@ impl Situation {
             inputs,
             portal_url: plan.portal.base(),
         });
-        self.memory.last_issued = Some(issued_at);
+        self.memory.last_issued = Some(sent);
         self.memory.wish = false;
         self.memory.verification = None;
         self.memory.setback.take_if(|setback| setback.made_with.kind == Kind::Request);

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroize;
 
 use super::plan::{DOMAIN, MANAGED_BY, Plan};
 use super::situation::{Identity, Version};
@@ -52,6 +53,19 @@ pub struct Live {
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
     data: BTreeMap<String, ByteString>,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        zero(&mut self.data);
+    }
+}
+
+/// The values of a Secret are not left in memory.
+pub fn zero(data: &mut BTreeMap<String, ByteString>) {
+    for bytes in data.values_mut() {
+        bytes.0.zeroize();
+    }
 }
 
 impl Live {
@@ -167,6 +181,12 @@ pub struct Wanted {
     data: BTreeMap<String, ByteString>,
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        zero(&mut self.data);
+    }
 }
 
 impl Wanted {

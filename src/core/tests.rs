@@ -63,6 +63,38 @@ fn an_origin_allows_its_host_and_port_and_a_wildcard_what_is_below() {
 }
 
 #[test]
+fn a_host_that_url_parsers_read_as_an_address_is_one_in_its_usual_form() {
+    for bad in ["https://2130706433", "https://0x7f.1", "https://127.1", "https://a.0x7f000001", "https://1.2.3.4.5"] {
+        assert!(PortalUrl::parse(bad).is_err(), "{bad}");
+    }
+    assert!(PortalUrl::parse("https://10.1.2.3/portal").is_ok());
+    for bad in ["https://*.0.0.1", "https://*.1", "https://*.[::1]", "https://*.0x1"] {
+        assert!(bad.parse::<AllowedOrigin>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn an_origin_that_is_listed_exactly_counts_more_than_a_wildcard() {
+    let allowed = ["https://*.example.com", "https://gis.example.com"].map(|origin| origin.parse().unwrap());
+    let how = |url: &str| Admission::of(&PortalUrl::parse(url).unwrap(), &allowed);
+    assert_eq!(how("https://gis.example.com/portal"), Some(Admission::Exact));
+    assert_eq!(how("https://other.example.com"), Some(Admission::Wildcard));
+    assert_eq!(how("https://gis.example.com:7443"), None);
+}
+
+#[test]
+fn selectors_are_kubectl_s() {
+    for good in
+        ["", "a=b", "a==b", "a!=b", "a", "!a", "x.io/a in (b,c), d notin (e)", "a=", "n>5", "a=b,c=d", "a in (,b)"]
+    {
+        assert_eq!(parse_selector(good).as_deref(), Ok(good));
+    }
+    for bad in ["a in b", "a in (b", "a)", "=b", "a=b c", "a,,b", "-a", "a/b/c=d", "a is (b)", "n>x", "((a))"] {
+        assert!(parse_selector(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn templates_substitute_three_names_and_nothing_else() {
     let fill = |text: &str| Template::parse(text).map(|t| t.fill("T", "E", "P"));
     assert_eq!(fill("$(access_token) $(expires_at) $(portal_url)").unwrap(), "T E P");

@@ -56,7 +56,7 @@ pub async fn serve(
         .route(
             "/metrics",
             get(async move || {
-                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                let kind = prometheus::TEXT_FORMAT;
                 metrics
                     .render()
                     .map(|text| ([(header::CONTENT_TYPE, kind)], text))

@@ -1,11 +1,13 @@
 //! What an operator of the operator sees: metrics, health and logs. It is told things and asked nothing.
 
 mod admin;
+mod hardening;
 mod metrics;
 mod readiness;
 mod telemetry;
 
 pub use admin::{bind, serve};
+pub use hardening::seal_memory;
 pub use metrics::Metrics;
 pub use readiness::Readiness;
 pub use telemetry::{LogFormat, LogLevel, init};
