@@ -15,6 +15,7 @@ use crate::{Error, doing};
 /// The folder of a running control plane, for whoever is started inside one.
 pub const ENV: &str = "TESTKIT_CONTROL_PLANE";
 const START: Duration = Duration::from_secs(90);
+const CA: &str = "certs/apiserver.crt";
 const ADMIN_TOKEN: &str = "admin";
 const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\n\
     rules: [{level: Metadata}]\n";
@@ -76,8 +77,9 @@ impl ControlPlane {
         }
         plane.spawn("kube-apiserver", &flags)?;
         let server = format!("https://127.0.0.1:{secure}");
-        plane.write_kubeconfig("kubeconfig", &server, ADMIN_TOKEN)?;
         plane.write("server", &server)?;
+        plane.write("bin", &plane.bin.display().to_string())?;
+        plane.kubeconfig_for("kubeconfig", ADMIN_TOKEN)?;
         plane.ready().await?;
         let (kubeconfig, key) = (plane.path("kubeconfig"), plane.path("sa.key"));
         plane.spawn(
@@ -133,8 +135,13 @@ impl ControlPlane {
     /// A kubeconfig with this bearer token.
     pub fn kubeconfig_for(&self, name: &str, token: &str) -> Result<PathBuf, Error> {
         let server = std::fs::read_to_string(self.dir.join("server")).map_err(doing("finding the API server"))?;
-        self.write_kubeconfig(name, &server, token)?;
-        Ok(self.dir.join(name))
+        self.write_kubeconfig(name, &server, &self.dir.join(CA), token)
+    }
+
+    /// The API server's URL, and its CA in PEM.
+    pub(crate) fn server(&self) -> Result<(String, String), Error> {
+        let read = |name| std::fs::read_to_string(self.dir.join(name)).map_err(doing("finding the API server"));
+        Ok((read("server")?, read(CA)?))
     }
 
     /// Stops the processes in order and waits for them.
@@ -152,8 +159,7 @@ impl ControlPlane {
         std::fs::write(self.dir.join(name), text).map_err(doing(format!("writing {name}")))
     }
 
-    fn write_kubeconfig(&self, name: &str, server: &str, token: &str) -> Result<(), Error> {
-        let ca = self.path("certs/apiserver.crt");
+    pub(crate) fn write_kubeconfig(&self, name: &str, server: &str, ca: &Path, token: &str) -> Result<PathBuf, Error> {
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "testkit",
             "clusters": [{"name": "testkit", "cluster": {"server": server, "certificate-authority": ca}}],
@@ -161,7 +167,7 @@ impl ControlPlane {
             "users": [{"name": "testkit", "user": {"token": token}}],
         });
         self.write(name, &config.to_string())?;
-        self.write("bin", &self.bin.display().to_string())
+        Ok(self.dir.join(name))
     }
 
     fn service_account_key(&self) -> Result<(), Error> {

@@ -1,7 +1,9 @@
-//! What tests, demo and benchmarks stand on: a real control plane and a stand-in portal.
+//! What tests, demo and benchmarks stand on: a real control plane, a stand-in portal, and a tap on the API server.
 
 pub mod control_plane;
+mod https;
 pub mod portal;
+pub mod tap;
 
 /// Installs the process-wide TLS provider; later calls change nothing.
 pub fn init_crypto() {

@@ -11,31 +11,18 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use hyper_util::rt::TokioIo;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
-use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rcgen::KeyPair;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
-use tower::ServiceExt;
 
+pub use crate::https::Certificate;
+use crate::https::{closed, identity, serve};
 use crate::{Error, doing};
 
 const DEFAULT_LIFETIME: u64 = 7200;
 const MAX_FORM: usize = 64 * 1024;
-
-/// Which certificate is shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Certificate {
-    #[default]
-    Good,
-    Expired,
-    WrongHost,
-    SelfSigned,
-}
 
 /// How an app's token requests are answered, as long as it is set.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -120,7 +107,8 @@ impl Portal {
             counter: AtomicU64::new(1),
             salt: salt[salt.len() - 40..].iter().map(|byte| char::from(b'a' + byte % 26)).collect(),
         });
-        let server = tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(tls)), shared.clone()));
+        let router = Router::new().fallback(answer).with_state(shared.clone());
+        let server = tokio::spawn(serve(listener, tls, router));
         Ok(Self { address, ca, shared, server })
     }
 
@@ -189,39 +177,6 @@ impl Shared {
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Marks an answer that is not to be given: the connection is closed instead.
-#[derive(Clone)]
-struct Closed;
-
-async fn serve(listener: TcpListener, tls: TlsAcceptor, shared: Arc<Shared>) {
-    let router = Router::new().fallback(answer).with_state(shared);
-    loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        let (tls, router) = (tls.clone(), router.clone());
-        tokio::spawn(async move {
-            let Ok(stream) = tls.accept(stream).await else { return };
-            let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-                let router = router.clone();
-                async move {
-                    let response = router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {});
-                    match response.extensions().get::<Closed>() {
-                        Some(Closed) => Err(Error("closed on purpose".to_owned())),
-                        None => Ok(response),
-                    }
-                }
-            });
-            // A connection that ends in an error is what was asked for, or the client's affair.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-        });
-    }
-}
-
-fn closed() -> Response {
-    let mut response = StatusCode::OK.into_response();
-    response.extensions_mut().insert(Closed);
-    response
 }
 
 /// `ArcGIS` labels its JSON as plain text.
@@ -357,34 +312,4 @@ async fn token(shared: &Shared, method: &Method, uri: &axum::http::Uri, headers:
     let token = format!("stand-in-{serial:06}-{}..", shared.salt);
     shared.world().tokens.insert(token.clone(), id);
     plain(&json!({"access_token": token, "expires_in": app.lifetime.or(asked).unwrap_or(DEFAULT_LIFETIME)}))
-}
-
-fn identity(certificate: Certificate) -> Result<(String, ServerConfig), Error> {
-    let failed = || doing::<rcgen::Error>("making a certificate");
-    let ca_key = KeyPair::generate().map_err(failed())?;
-    let mut ca = CertificateParams::new(Vec::new()).map_err(failed())?;
-    // Issuer and subject of the leaf must differ, or OpenSSL takes it for self-signed.
-    ca.distinguished_name.push(rcgen::DnType::CommonName, "stand-in portal CA");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_cert = ca.self_signed(&ca_key).map_err(failed())?;
-    let key = KeyPair::generate().map_err(failed())?;
-    let names = match certificate {
-        Certificate::WrongHost => vec!["elsewhere.example.com".to_owned()],
-        _ => vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()],
-    };
-    let mut params = CertificateParams::new(names).map_err(failed())?;
-    if certificate == Certificate::Expired {
-        params.not_before = date_time_ymd(2020, 1, 1);
-        params.not_after = date_time_ymd(2021, 1, 1);
-    }
-    let signed = match certificate {
-        Certificate::SelfSigned => params.self_signed(&key),
-        _ => params.signed_by(&key, &Issuer::new(ca, ca_key)),
-    };
-    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![signed.map_err(failed())?.der().clone()], private)
-        .map_err(doing("setting up TLS"))?;
-    Ok((ca_cert.pem(), config))
 }

@@ -18,6 +18,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use testkit::control_plane::{ControlPlane, client};
 use testkit::portal::{App, Certificate, Portal};
+use testkit::tap::Tap;
 use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -25,7 +26,13 @@ use tokio::time::timeout;
 pub const SECRET: &str = "canary-client-secret-0123456789";
 const SOON: Duration = Duration::from_secs(20);
 static SERIAL: AtomicU32 = AtomicU32::new(0);
-static RESTRICTED: OnceCell<PathBuf> = OnceCell::const_new();
+static RESTRICTED: OnceCell<Restricted> = OnceCell::const_new();
+
+/// The user with only the shipped rights.
+struct Restricted {
+    token: String,
+    kubeconfig: PathBuf,
+}
 
 pub struct World {
     pub plane: ControlPlane,
@@ -35,6 +42,7 @@ pub struct World {
     pub operator: Option<Child>,
     pub admin: SocketAddr,
     flags: Vec<String>,
+    tap: Option<(Tap, PathBuf)>,
 }
 
 impl World {
@@ -44,6 +52,29 @@ impl World {
 
     /// With more flags for the operator.
     pub async fn with(flags: &[&str]) -> Self {
+        let mut world = Self::idle(flags).await;
+        world.start().await;
+        world
+    }
+
+    /// With a tap between the operator and the API server.
+    pub async fn tapped() -> Self {
+        let mut world = Self::idle(&[]).await;
+        let tap = Tap::start(&world.plane).await.unwrap();
+        let name = format!("{}-tap", world.namespace);
+        let path = tap.kubeconfig(&world.plane, &name, &RESTRICTED.get().unwrap().token).unwrap();
+        world.tap = Some((tap, path));
+        world.start().await;
+        world
+    }
+
+    /// The tap of a world that has one.
+    pub fn tap(&self) -> &Tap {
+        &self.tap.as_ref().unwrap().0
+    }
+
+    /// Without a running operator.
+    pub async fn idle(flags: &[&str]) -> Self {
         let plane = ControlPlane::surrounding().unwrap();
         let client = client(&plane.kubeconfig()).await.unwrap();
         RESTRICTED.get_or_init(|| install(&plane)).await;
@@ -54,14 +85,13 @@ impl World {
         portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
         let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let mut world = Self { plane, portal, client, namespace, operator: None, admin, flags };
-        world.start().await;
-        world
+        Self { plane, portal, client, namespace, operator: None, admin, flags, tap: None }
     }
 
     /// Starts the operator and waits until it is ready.
     pub async fn start(&mut self) {
-        self.start_as(RESTRICTED.get().unwrap());
+        let kubeconfig = self.tap.as_ref().map_or(&RESTRICTED.get().unwrap().kubeconfig, |(_, path)| path).clone();
+        self.start_as(&kubeconfig);
         timeout(SOON, async {
             while self.ask("/readyz").await.is_none_or(|answer| !answer.starts_with("HTTP/1.1 200")) {
                 // There is nothing to await before the address is bound.
@@ -223,7 +253,7 @@ impl World {
 }
 
 /// Installs the CRD and the shipped rights, and makes a kubeconfig of the service account.
-async fn install(plane: &ControlPlane) -> PathBuf {
+async fn install(plane: &ControlPlane) -> Restricted {
     let kubectl = |args: Vec<String>| {
         let mut command = Command::new(plane.tool("kubectl"));
         command.env("KUBECONFIG", plane.kubeconfig()).args(args);
@@ -239,7 +269,9 @@ async fn install(plane: &ControlPlane) -> PathBuf {
     kubectl(words("wait --for=condition=Established crd/arcgisappcredentials.credentials.arcgis.dev")).await;
     let account = "arcgis-credential-operator";
     let token = kubectl(words(&format!("create token {account} -n {account} --duration=24h"))).await;
-    plane.kubeconfig_for(&format!("restricted-{}", std::process::id()), token.trim()).unwrap()
+    let token = token.trim().to_owned();
+    let kubeconfig = plane.kubeconfig_for(&format!("restricted-{}", std::process::id()), &token).unwrap();
+    Restricted { token, kubeconfig }
 }
 
 /// A Secret's data as text.

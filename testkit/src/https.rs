@@ -1,0 +1,91 @@
+//! HTTPS on loopback with a throw-away CA: what stand-in portal and tap are served by.
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use hyper_util::rt::TokioIo;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rustls::ServerConfig;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+
+use crate::{Error, doing};
+
+/// Which certificate is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Certificate {
+    #[default]
+    Good,
+    Expired,
+    WrongHost,
+    SelfSigned,
+}
+
+/// Marks an answer that is not to be given: the connection is closed instead.
+#[derive(Clone)]
+struct Closed;
+
+/// The answer that closes the connection.
+pub(crate) fn closed() -> Response {
+    let mut response = StatusCode::OK.into_response();
+    response.extensions_mut().insert(Closed);
+    response
+}
+
+/// Serves until dropped.
+pub(crate) async fn serve(listener: TcpListener, tls: ServerConfig, router: Router) {
+    let tls = TlsAcceptor::from(std::sync::Arc::new(tls));
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let (tls, router) = (tls.clone(), router.clone());
+        tokio::spawn(async move {
+            let Ok(stream) = tls.accept(stream).await else { return };
+            let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                let router = router.clone();
+                async move {
+                    let response = router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {});
+                    match response.extensions().get::<Closed>() {
+                        Some(Closed) => Err(Error("closed on purpose".to_owned())),
+                        None => Ok(response),
+                    }
+                }
+            });
+            // A connection that ends in an error is what was asked for, or the client's affair.
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+/// A CA in PEM, and a server that its certificate vouches for, or is made not to.
+pub(crate) fn identity(certificate: Certificate) -> Result<(String, ServerConfig), Error> {
+    let failed = || doing::<rcgen::Error>("making a certificate");
+    let ca_key = KeyPair::generate().map_err(failed())?;
+    let mut ca = CertificateParams::new(Vec::new()).map_err(failed())?;
+    // Issuer and subject of the leaf must differ, or OpenSSL takes it for self-signed.
+    ca.distinguished_name.push(rcgen::DnType::CommonName, "stand-in portal CA");
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_cert = ca.self_signed(&ca_key).map_err(failed())?;
+    let key = KeyPair::generate().map_err(failed())?;
+    let names = match certificate {
+        Certificate::WrongHost => vec!["elsewhere.example.com".to_owned()],
+        _ => vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()],
+    };
+    let mut params = CertificateParams::new(names).map_err(failed())?;
+    if certificate == Certificate::Expired {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+    }
+    let signed = match certificate {
+        Certificate::SelfSigned => params.self_signed(&key),
+        _ => params.signed_by(&key, &Issuer::new(ca, ca_key)),
+    };
+    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![signed.map_err(failed())?.der().clone()], private)
+        .map_err(doing("setting up TLS"))?;
+    Ok((ca_cert.pem(), config))
+}

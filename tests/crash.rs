@@ -1,0 +1,124 @@
+//! Killed outright at each call it makes, the operator ends after a restart where it would have ended without.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+
+mod support;
+
+use std::time::Duration;
+
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use support::{SECRET, World, is, text};
+use testkit::portal::App;
+use testkit::tap::{Call, Fault};
+
+const CAUGHT: Duration = Duration::from_secs(20);
+
+/// Where the operator is killed: before the API server hears the call, or after it has done what was asked.
+struct Point {
+    name: &'static str,
+    fault: Fault,
+    call: fn(&Call) -> bool,
+}
+
+const fn point(name: &'static str, fault: Fault, call: fn(&Call) -> bool) -> Point {
+    Point { name, fault, call }
+}
+
+const CREATION: [Point; 10] = [
+    point("read-before", Fault::LostBefore, |call| call.is("GET", "-oauth")),
+    point("read-after", Fault::LostAfter, |call| call.is("GET", "-oauth")),
+    point("dry-before", Fault::LostBefore, |call| call.is("POST", "/secrets") && call.dry()),
+    point("dry-after", Fault::LostAfter, |call| call.is("POST", "/secrets") && call.dry()),
+    point("create-before", Fault::LostBefore, |call| call.is("POST", "/secrets") && !call.dry()),
+    point("create-after", Fault::LostAfter, |call| call.is("POST", "/secrets") && !call.dry()),
+    point("status-before", Fault::LostBefore, |call| call.is("PATCH", "/status")),
+    point("status-after", Fault::LostAfter, |call| call.is("PATCH", "/status")),
+    point("event-before", Fault::LostBefore, |call| call.is("POST", "/events")),
+    point("event-after", Fault::LostAfter, |call| call.is("POST", "/events")),
+];
+
+const RENEWAL: [Point; 6] = [
+    point("read-before", Fault::LostBefore, |call| call.is("GET", "-oauth")),
+    point("read-after", Fault::LostAfter, |call| call.is("GET", "-oauth")),
+    point("patch-before", Fault::LostBefore, |call| call.is("PATCH", "-token")),
+    point("patch-after", Fault::LostAfter, |call| call.is("PATCH", "-token")),
+    point("status-before", Fault::LostBefore, |call| call.is("PATCH", "/status")),
+    point("status-after", Fault::LostAfter, |call| call.is("PATCH", "/status")),
+];
+
+async fn restart(world: &mut World) {
+    world.kill().await;
+    world.tap().heal();
+    world.start().await;
+}
+
+/// The end that every history comes to; returns how many tokens were asked for.
+async fn settled(world: &World, name: &str) -> usize {
+    let settled = |r: &arcgis_credential_operator::api::ArcGisAppCredential| {
+        let asked = r.metadata.annotations.as_ref().and_then(|all| all.get("credentials.arcgis.dev/requested-at"));
+        let status = r.status.as_ref();
+        is(r, "Ready", "True", "TokenValid")
+            && status.is_some_and(|s| s.failure.is_none() && s.conditions.len() == 1)
+            && status.and_then(|s| s.last_handled_request.as_ref()) == asked
+    };
+    let status = world.wait(name, settled).await.status.unwrap();
+    let secret = world.secrets().get(&format!("{name}-token")).await.unwrap();
+    assert_eq!(status.target_version, secret.metadata.resource_version, "{name}: the status is about this Secret");
+    assert!(world.portal.tokens().contains(&text(&secret)["access_token"]), "{name}: a token of the portal's");
+    world.portal.requests(name)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_at_any_call_of_the_creation_costs_at_most_one_more_request() {
+    let mut world = World::tapped().await;
+    for (nth, Point { name, fault, call }) in CREATION.into_iter().enumerate() {
+        world.portal.app(name, App { secret: SECRET.to_owned(), ..App::default() });
+        world.credentials(&format!("{name}-oauth"), name, SECRET).await;
+        world.tap().fail(1, fault, call);
+        world.apply(&world.manifest(name, &format!("{name}-oauth"))).await;
+        world.tap().wait_until_caught(nth + 1, CAUGHT).await.expect(name);
+        restart(&mut world).await;
+        let requests = settled(&world, name).await;
+        let lost = name == "create-before";
+        assert_eq!(
+            requests,
+            if lost { 2 } else { 1 },
+            "{name}: only a token that was never written is asked for again"
+        );
+    }
+    for Point { name, .. } in CREATION {
+        let requests = world.portal.requests(name);
+        assert!(requests <= 2, "{name}: later restarts asked for more: {requests}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_while_the_portal_answers_costs_one_more_request() {
+    let mut world = World::tapped().await;
+    world.portal.app("app", App { secret: SECRET.to_owned(), hang: true, ..App::default() });
+    world.credentials("oauth", "app", SECRET).await;
+    world.apply(&world.manifest("app", "oauth")).await;
+    world.portal.wait_for_requests("app", 1, CAUGHT).await.unwrap();
+    world.portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
+    restart(&mut world).await;
+    assert_eq!(settled(&world, "app").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_at_any_call_of_a_renewal_keeps_the_token_and_costs_at_most_one_more_request() {
+    let mut world = World::tapped().await;
+    for (nth, Point { name, fault, call }) in RENEWAL.into_iter().enumerate() {
+        let before = world.ready(name).await;
+        world.tap().fail(1, fault, call);
+        let asked = json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": "now"}}});
+        world.resources().patch(name, &PatchParams::default(), &Patch::Merge(&asked)).await.unwrap();
+        world.tap().wait_until_caught(nth + 1, CAUGHT).await.expect(name);
+        let meanwhile = world.target(name).await;
+        assert!(world.portal.tokens().contains(&meanwhile["access_token"]), "{name}: never half a Secret");
+        restart(&mut world).await;
+        let requests = settled(&world, name).await;
+        assert_ne!(world.target(name).await["access_token"], before["access_token"], "{name}");
+        assert!((2..=3).contains(&requests), "{name}: {requests}");
+    }
+}
