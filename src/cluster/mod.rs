@@ -51,12 +51,15 @@ pub enum Fault {
 impl From<kube::Error> for Fault {
     fn from(error: kube::Error) -> Self {
         match error {
-            kube::Error::Api(status) if status.is_not_found() => Self::NotFound,
             kube::Error::Api(status) if status.is_already_exists() => Self::Exists,
-            kube::Error::Api(status) if status.is_conflict() => Self::Conflict,
-            kube::Error::Api(status) if status.is_forbidden() => Self::Refused,
-            kube::Error::Api(status) if status.is_invalid() => Self::Invalid,
-            kube::Error::Api(status) => Self::Failed(status.code),
+            // By the code: whatever stands between may give no reason.
+            kube::Error::Api(status) => match status.code {
+                404 => Self::NotFound,
+                409 => Self::Conflict,
+                403 => Self::Refused,
+                422 => Self::Invalid,
+                code => Self::Failed(code),
+            },
             _ => Self::Unreachable,
         }
     }
