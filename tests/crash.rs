@@ -6,8 +6,6 @@ mod support;
 
 use std::time::Duration;
 
-use kube::api::{Patch, PatchParams};
-use serde_json::json;
 use support::{SECRET, World, is, text};
 use testkit::portal::App;
 use testkit::tap::{Call, Fault};
@@ -111,8 +109,7 @@ async fn a_kill_at_any_call_of_a_renewal_keeps_the_token_and_costs_at_most_one_m
     for (nth, Point { name, fault, call }) in RENEWAL.into_iter().enumerate() {
         let before = world.ready(name).await;
         world.tap().fail(1, fault, call);
-        let asked = json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": "now"}}});
-        world.resources().patch(name, &PatchParams::default(), &Patch::Merge(&asked)).await.unwrap();
+        world.ask_anew(name, "now").await;
         world.tap().wait_until_caught(nth + 1, CAUGHT).await.expect(name);
         let meanwhile = world.target(name).await;
         assert!(world.portal.tokens().contains(&meanwhile["access_token"]), "{name}: never half a Secret");

@@ -6,18 +6,11 @@ mod support;
 
 use std::time::Duration;
 
-use kube::api::{Patch, PatchParams};
-use serde_json::json;
 use support::{SECRET, World, condition, is, problem};
 use testkit::portal::App;
 use testkit::tap::Fault;
 
 const CAUGHT: Duration = Duration::from_secs(30);
-
-async fn ask(world: &World, name: &str, mark: &str) {
-    let asked = json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": mark}}});
-    world.resources().patch(name, &PatchParams::default(), &Patch::Merge(&asked)).await.unwrap();
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_kubernetes_api_is_nobody_s_move_and_heals_by_itself() {
@@ -37,7 +30,7 @@ async fn a_token_that_could_not_be_written_is_held_and_not_bought_again() {
     let world = World::tapped().await;
     let before = world.ready("held").await;
     world.tap().fail(2, Fault::Status(500), |call| call.is("PATCH", "/held-token"));
-    ask(&world, "held", "now").await;
+    world.ask_anew("held", "now").await;
     world.tap().wait_until_caught(2, CAUGHT).await.unwrap();
     assert_eq!(world.target("held").await, before, "the old one stays meanwhile");
     world.wait("held", |r| problem(r).is_none() && r.status.as_ref().unwrap().last_handled_request.is_some()).await;
@@ -75,7 +68,7 @@ async fn a_write_that_the_api_server_refuses_is_told_and_the_old_token_stays() {
     let world = World::tapped().await;
     let before = world.ready("kept").await;
     world.tap().fail(1, Fault::Status(403), |call| call.is("PATCH", "/kept-token"));
-    ask(&world, "kept", "now").await;
+    world.ask_anew("kept", "now").await;
     let resource = world.wait("kept", |r| is(r, "Stalled", "True", "TargetRefused")).await;
     assert!(is(&resource, "Ready", "True", "TokenValid"));
     assert_eq!(world.target("kept").await, before);

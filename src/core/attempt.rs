@@ -118,7 +118,10 @@ impl Setback {
         let kept = self.reason.mover() == Move::User || self.reason == Reason::RateLimited;
         let whole = |time: Timestamp| Timestamp::from_second(time.as_second()).unwrap_or(time);
         // Rounded up: whoever reads it back must not be early.
-        let later = |time: Timestamp| Timestamp::from_second(time.as_second() + 1).unwrap_or(time);
+        let later = |time: Timestamp| {
+            let part = i64::from(time.subsec_nanosecond() > 0);
+            Timestamp::from_second(time.as_second() + part).unwrap_or(time)
+        };
         Failure {
             reason: self.reason,
             since: whole(self.since),

@@ -126,6 +126,12 @@ impl ControlPlane {
         self.dir.join("audit.log")
     }
 
+    /// The folder of its binaries.
+    #[must_use]
+    pub fn bin(&self) -> PathBuf {
+        self.bin.clone()
+    }
+
     /// A command among its binaries, such as kubectl.
     #[must_use]
     pub fn tool(&self, name: &str) -> PathBuf {

@@ -39,6 +39,8 @@ pub struct App {
     pub close: bool,
     /// `portals/self` says this app id instead of the client's.
     pub identity: Option<String>,
+    /// `portals/self` closes the connection.
+    pub mute: bool,
 }
 
 /// A scripted answer.
@@ -218,6 +220,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     if path.ends_with("/sharing/rest/portals/self") {
         note(&shared, &head.method, &head.uri, &head.headers, Vec::new(), owner.clone().unwrap_or_default(), false);
         return match owner {
+            Some(_) if app.as_ref().is_some_and(|app| app.mute) => closed(),
             Some(owner) => {
                 let id = app.and_then(|app| app.identity).unwrap_or(owner);
                 plain(&json!({"appInfo": {"appId": id, "itemId": "item", "appOwner": "owner", "orgId": "org",

@@ -51,6 +51,8 @@ pub enum Fault {
     LostAfter,
     /// It is passed on; the connection is closed instead of an answer.
     ClosedAfter,
+    /// It is passed on only after [`Tap::heal`].
+    Held,
     /// It is answered with this status, and not passed on.
     Status(u16),
 }
@@ -66,6 +68,7 @@ struct Shared {
     client: reqwest::Client,
     rules: Mutex<Vec<Rule>>,
     caught: watch::Sender<usize>,
+    healed: watch::Sender<()>,
 }
 
 /// A running tap; dropping it stops it.
@@ -97,6 +100,7 @@ impl Tap {
             client: client.map_err(doing("making a client"))?,
             rules: Mutex::default(),
             caught: watch::channel(0).0,
+            healed: watch::channel(()).0,
         });
         let router = Router::new().fallback(pass).with_state(shared.clone());
         Ok(Self { port, ca, shared, server: tokio::spawn(serve(listener, tls, router)) })
@@ -114,9 +118,10 @@ impl Tap {
         self.rules().push(Rule { matches: Box::new(matches), fault, left: count });
     }
 
-    /// Fails nothing any more.
+    /// Fails nothing any more, and lets go of what is held.
     pub fn heal(&self) {
         self.rules().clear();
+        self.shared.healed.send_replace(());
     }
 
     /// Waits until this many calls were failed since the start.
@@ -149,6 +154,13 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
         Some(Fault::LostBefore) => {
             caught();
             std::future::pending().await
+        }
+        Some(Fault::Held) => {
+            let mut healed = shared.healed.subscribe();
+            caught();
+            // The sender lives as long as the tap.
+            let _ = healed.changed().await;
+            forward(&shared, &call.path, request).await
         }
         Some(Fault::Status(code)) => {
             caught();

@@ -26,9 +26,11 @@ use tokio::time::timeout;
 pub const SECRET: &str = "canary-client-secret-0123456789";
 const SOON: Duration = Duration::from_secs(20);
 static SERIAL: AtomicU32 = AtomicU32::new(0);
+static KSTATUS: OnceCell<PathBuf> = OnceCell::const_new();
 static RESTRICTED: OnceCell<Restricted> = OnceCell::const_new();
 
 /// The user with only the shipped rights.
+#[derive(Clone)]
 struct Restricted {
     token: String,
     kubeconfig: PathBuf,
@@ -42,6 +44,7 @@ pub struct World {
     pub operator: Option<Child>,
     pub admin: SocketAddr,
     flags: Vec<String>,
+    restricted: Restricted,
     tap: Option<(Tap, PathBuf)>,
 }
 
@@ -62,7 +65,7 @@ impl World {
         let mut world = Self::idle(&[]).await;
         let tap = Tap::start(&world.plane).await.unwrap();
         let name = format!("{}-tap", world.namespace);
-        let path = tap.kubeconfig(&world.plane, &name, &RESTRICTED.get().unwrap().token).unwrap();
+        let path = tap.kubeconfig(&world.plane, &name, &world.restricted.token).unwrap();
         world.tap = Some((tap, path));
         world.start().await;
         world
@@ -76,8 +79,26 @@ impl World {
     /// Without a running operator.
     pub async fn idle(flags: &[&str]) -> Self {
         let plane = ControlPlane::surrounding().unwrap();
+        let restricted = RESTRICTED.get_or_init(|| install(&plane)).await.clone();
+        Self::prepare(plane, restricted, flags).await
+    }
+
+    /// On a control plane of its own.
+    pub async fn on(plane: ControlPlane, flags: &[&str]) -> Self {
+        let restricted = install(&plane).await;
+        let mut world = Self::prepare(plane, restricted, flags).await;
+        world.start().await;
+        world
+    }
+
+    /// Stops the operator, and a control plane of its own.
+    pub async fn end(mut self) {
+        self.kill().await;
+        self.plane.stop().await;
+    }
+
+    async fn prepare(plane: ControlPlane, restricted: Restricted, flags: &[&str]) -> Self {
         let client = client(&plane.kubeconfig()).await.unwrap();
-        RESTRICTED.get_or_init(|| install(&plane)).await;
         let namespace = format!("t{}-{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed));
         let body = serde_json::from_value::<Namespace>(json!({"metadata": {"name": namespace}})).unwrap();
         Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &body).await.unwrap();
@@ -85,12 +106,12 @@ impl World {
         portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
         let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Self { plane, portal, client, namespace, operator: None, admin, flags, tap: None }
+        Self { plane, portal, client, namespace, operator: None, admin, flags, restricted, tap: None }
     }
 
     /// Starts the operator and waits until it is ready.
     pub async fn start(&mut self) {
-        let kubeconfig = self.tap.as_ref().map_or(&RESTRICTED.get().unwrap().kubeconfig, |(_, path)| path).clone();
+        let kubeconfig = self.tap.as_ref().map_or(&self.restricted.kubeconfig, |(_, path)| path).clone();
         self.start_as(&kubeconfig);
         timeout(SOON, async {
             while self.ask("/readyz").await.is_none_or(|answer| !answer.starts_with("HTTP/1.1 200")) {
@@ -128,6 +149,20 @@ impl World {
             .spawn()
             .unwrap();
         self.operator = Some(child);
+    }
+
+    /// What tools that follow kstatus make of a resource, by the library that Flux uses.
+    pub async fn kstatus(&self, name: &str) -> String {
+        let tool = KSTATUS.get_or_init(build_kstatus).await;
+        let gvk = kube::core::GroupVersionKind::gvk("credentials.arcgis.dev", "v1alpha1", "ArcGisAppCredential");
+        let kind = kube::core::ApiResource::from_gvk_with_plural(&gvk, "arcgisappcredentials");
+        let api = Api::<kube::core::DynamicObject>::namespaced_with(self.client.clone(), &self.namespace, &kind);
+        let object = serde_json::to_vec(&api.get(name).await.unwrap()).unwrap();
+        let mut child = Command::new(tool).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut child.stdin.take().unwrap(), &object).await.unwrap();
+        let output = child.wait_with_output().await.unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
     }
 
     /// An answer of the admin address, headers and all.
@@ -177,6 +212,21 @@ impl World {
             "spec": {"portal": {"url": self.portal.url()}, "credentialsRef": {"name": credentials},
                      "target": {"name": format!("{name}-token")}},
         })
+    }
+
+    /// Changes a resource.
+    pub async fn change(&self, name: &str, change: Value) {
+        self.resources().patch(name, &PatchParams::default(), &Patch::Merge(&change)).await.unwrap();
+    }
+
+    /// Asks for a new token, as a person does.
+    pub async fn ask_anew(&self, name: &str, mark: &str) {
+        self.change(name, json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": mark}}})).await;
+    }
+
+    /// Changes a Secret, as anybody may who has the right.
+    pub async fn meddle(&self, name: &str, change: Value) -> Secret {
+        self.secrets().patch(name, &PatchParams::default(), &Patch::Merge(&change)).await.unwrap()
     }
 
     pub async fn apply(&self, manifest: &Value) {
@@ -250,6 +300,15 @@ impl World {
             })
             .collect()
     }
+}
+
+async fn build_kstatus() -> PathBuf {
+    let tool = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("kstatus");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/hack/kstatus");
+    let status =
+        Command::new("go").args(["build", "-o"]).arg(&tool).arg(".").current_dir(source).status().await.unwrap();
+    assert!(status.success(), "hack/kstatus does not build");
+    tool
 }
 
 /// Installs the CRD and the shipped rights, and makes a kubeconfig of the service account.
