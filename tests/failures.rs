@@ -53,7 +53,7 @@ async fn the_portal_s_answers_become_reasons_whatever_their_status() {
     for (name, _, reason) in &cases {
         shows(&world, name, *reason).await;
     }
-    world.credentials("secret-oauth", "app", "wrong").await;
+    world.credentials("secret-oauth", "app", support::WRONG_SECRET).await;
     world.apply(&world.manifest("secret", "secret-oauth")).await;
     shows(&world, "secret", Reason::ClientSecretRejected).await;
 }

@@ -86,7 +86,7 @@ async fn renews_from_the_granted_lifetime_and_not_from_the_one_asked_for() {
 async fn keeps_the_last_good_token_while_the_secret_is_wrong_and_says_so() {
     let world = World::new().await;
     let before = world.ready("kept").await;
-    world.credentials("kept-oauth", "kept", "wrong").await;
+    world.credentials("kept-oauth", "kept", support::WRONG_SECRET).await;
     let resource = world.wait("kept", |r| is(r, "Stalled", "True", "ClientSecretRejected")).await;
     assert!(is(&resource, "Ready", "True", "TokenValid"));
     assert_eq!(world.target("kept").await, before);

@@ -101,7 +101,7 @@ async fn while_suspended_nothing_is_requested_written_or_repaired_and_on_resume_
     world.change("paused", json!({"spec": {"suspend": true}})).await;
     world.wait("paused", |r| r.status.as_ref().unwrap().observed_generation == 2).await;
     world.ask_anew("paused", "later").await;
-    world.credentials("paused-oauth", "paused", "another secret of the app").await;
+    world.credentials("paused-oauth", "paused", support::WRONG_SECRET).await;
     let drifted = world.meddle("paused-token", json!({"data": {"expires_at": null}})).await;
     // What would be repaired is repaired at once, what would be requested after 5 s.
     tokio::time::sleep(Duration::from_secs(7)).await;

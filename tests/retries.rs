@@ -22,7 +22,7 @@ fn wait(failure: &Failure) -> i64 {
 
 async fn wrong_secret(world: &World, name: &str) -> ArcGisAppCredential {
     world.portal.app(name, App { secret: SECRET.to_owned(), ..App::default() });
-    world.credentials(&format!("{name}-oauth"), name, "wrong").await;
+    world.credentials(&format!("{name}-oauth"), name, support::WRONG_SECRET).await;
     world.apply(&world.manifest(name, &format!("{name}-oauth"))).await;
     world.wait(name, |r| is(r, "Stalled", "True", "ClientSecretRejected")).await
 }
@@ -58,7 +58,7 @@ async fn each_person_s_change_starts_the_count_anew() {
     let world = World::new().await;
     wrong_secret(&world, "app").await;
     let mut before = world.portal.requests("app");
-    for wrong in ["wrong-2", "wrong-3"] {
+    for wrong in ["canary-client-secret-wrong-2", "canary-client-secret-wrong-3"] {
         world.credentials("app-oauth", "app", wrong).await;
         world.portal.wait_for_requests("app", before + 1, Duration::from_secs(10)).await.unwrap();
         before += 1;

@@ -61,7 +61,7 @@ async fn a_valid_token_is_current_also_while_its_renewal_fails_through_nobody_s_
 async fn a_valid_token_whose_renewal_waits_for_the_user_is_ready_and_failed() {
     let world = World::new().await;
     world.ready("stuck").await;
-    world.credentials("stuck-oauth", "stuck", "wrong").await;
+    world.credentials("stuck-oauth", "stuck", support::WRONG_SECRET).await;
     let rows = [("Ready", "True", "TokenValid"), ("Stalled", "True", "ClientSecretRejected")];
     shows(&world, "stuck", &rows, "Failed").await;
 }
@@ -92,7 +92,7 @@ async fn no_token_is_in_progress_when_it_may_come_and_failed_when_it_is_the_user
     make(&world, "waits", App { close: true, ..brief() }, |_| {}).await;
     let rows = [("Ready", "False", "PortalUnreachable"), ("Reconciling", "True", "PortalUnreachable")];
     shows(&world, "waits", &rows, "InProgress").await;
-    make(&world, "wrong", App { secret: "another".to_owned(), ..brief() }, |_| {}).await;
+    make(&world, "wrong", App { secret: support::WRONG_SECRET.to_owned(), ..brief() }, |_| {}).await;
     let rows = [("Ready", "False", "ClientSecretRejected"), ("Stalled", "True", "ClientSecretRejected")];
     let wrong = shows(&world, "wrong", &rows, "Failed").await;
     assert_eq!(condition(&wrong, "Ready").unwrap().observed_generation, 1, "without a Secret the one looked at");
@@ -107,7 +107,7 @@ async fn a_token_past_its_end_is_told_within_5_s_and_says_whose_move_it_is() {
     for name in ["pending", "user", "nobody"] {
         world.wait(name, |r| is(r, "Ready", "True", "TokenValid")).await;
     }
-    world.credentials("user-oauth", "user", "wrong").await;
+    world.credentials("user-oauth", "user", support::WRONG_SECRET).await;
     world.portal.app("nobody", App { close: true, ..brief() });
     world.ask_anew("nobody", "now").await;
     let expired = ("Ready", "False", "TokenExpired");

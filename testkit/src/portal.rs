@@ -21,6 +21,10 @@ pub use crate::https::Certificate;
 use crate::https::{closed, identity, serve};
 use crate::{Error, doing};
 
+/// Every token begins with this.
+pub const TOKEN_CANARY: &str = "stand-in-";
+/// Stands in the body of every failure that the portal makes up itself.
+pub const BODY_CANARY: &str = "canary-body-text";
 const DEFAULT_LIFETIME: u64 = 7200;
 const MAX_FORM: usize = 64 * 1024;
 
@@ -188,7 +192,7 @@ fn plain(body: &Value) -> Response {
 
 fn failure(code: u16, error: &str, message: &str) -> Response {
     plain(&json!({"error": {"code": code, "error": error, "error_description": message, "message": message,
-                            "details": []}}))
+                            "details": [BODY_CANARY]}}))
 }
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
@@ -312,7 +316,7 @@ async fn token(shared: &Shared, method: &Method, uri: &axum::http::Uri, headers:
         return failure(400, "invalid_request", "Invalid client_secret");
     }
     let serial = shared.counter.fetch_add(1, Ordering::Relaxed);
-    let token = format!("stand-in-{serial:06}-{}..", shared.salt);
+    let token = format!("{TOKEN_CANARY}{serial:06}-{}..", shared.salt);
     shared.world().tokens.insert(token.clone(), id);
     plain(&json!({"access_token": token, "expires_in": app.lifetime.or(asked).unwrap_or(DEFAULT_LIFETIME)}))
 }

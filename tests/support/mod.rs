@@ -23,7 +23,10 @@ use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
+/// Every client secret in these tests, right or wrong, holds this.
+pub const SECRET_CANARY: &str = "canary-client-secret";
 pub const SECRET: &str = "canary-client-secret-0123456789";
+pub const WRONG_SECRET: &str = "canary-client-secret-that-is-wrong";
 const SOON: Duration = Duration::from_secs(20);
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 static KSTATUS: OnceCell<PathBuf> = OnceCell::const_new();

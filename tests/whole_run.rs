@@ -1,0 +1,71 @@
+//! The last of the tests: nothing secret stands in what all of them have left behind.
+//!
+//! Each operator of a run logs at trace level into one folder, and what it wrote to the cluster is still there.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+
+mod support;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::ListParams;
+use support::{SECRET, SECRET_CANARY, WRONG_SECRET, World, is, problem};
+use testkit::portal::{Answer, App, BODY_CANARY, TOKEN_CANARY};
+
+fn clean(what: &str, text: &str) {
+    for canary in [SECRET_CANARY, TOKEN_CANARY, BODY_CANARY] {
+        // Not even encoded as it stands in a Secret.
+        let encoded = encode(canary);
+        assert!(!text.contains(canary) && !text.contains(&encoded), "{canary} stands in {what}");
+    }
+}
+
+/// The part of a text's base64 form that does not depend on what follows it.
+fn encode(text: &str) -> String {
+    let secret = k8s_openapi::ByteString(text.as_bytes()[..text.len() / 3 * 3].to_vec());
+    serde_json::to_value(secret).unwrap().as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_no_token_and_no_answer_stands_in_a_log_a_status_an_event_or_a_metric() {
+    let world = World::new().await;
+    world.ready("good").await;
+    world.portal.app("wrong", App { secret: SECRET.to_owned(), ..App::default() });
+    let body = format!(r#"{{"error":{{"code":403,"message":"{BODY_CANARY}","error_description":"{BODY_CANARY}"}}}}"#);
+    let answer = Answer { status: 200, body, ..Answer::default() };
+    world.portal.app("loud", App { secret: SECRET.to_owned(), answer: Some(answer), ..App::default() });
+    for (name, secret, reason) in [("wrong", WRONG_SECRET, "ClientSecretRejected"), ("loud", SECRET, "RequestRejected")]
+    {
+        world.credentials(&format!("{name}-oauth"), name, secret).await;
+        world.apply(&world.manifest(name, &format!("{name}-oauth"))).await;
+        world.wait(name, |r| is(r, "Stalled", "True", reason) && problem(r) == Some(reason)).await;
+    }
+    let metrics = world.ask("/metrics").await.unwrap();
+    assert!(metrics.contains("arcgis_credential_problem{") && metrics.contains("outcome=\"Issued\""), "{metrics}");
+    clean("/metrics", &metrics);
+    let pid = world.operator.as_ref().unwrap().id().unwrap();
+    for file in ["cmdline", "environ"] {
+        clean(file, &String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/{file}")).unwrap()));
+    }
+    let (mut logs, mut bytes) = (0, 0);
+    for file in std::fs::read_dir(world.plane.dir().join("logs")).unwrap() {
+        let path = file.unwrap().path();
+        let log = std::fs::read_to_string(&path).unwrap();
+        assert!(log.contains("starting") || log.is_empty(), "{}: it is an operator's log", path.display());
+        clean(&path.display().to_string(), &log);
+        logs += 1;
+        bytes += log.len();
+    }
+    clean("the audit log", &std::fs::read_to_string(world.plane.audit_log()).unwrap());
+    let all = ListParams::default();
+    let resources = Api::<arcgis_credential_operator::api::ArcGisAppCredential>::all(world.client.clone());
+    let statuses = resources.list(&all).await.unwrap().items;
+    assert!(statuses.len() >= 3);
+    clean("a status", &serde_json::to_string(&statuses.iter().map(|r| &r.status).collect::<Vec<_>>()).unwrap());
+    let events = Api::<Event>::all(world.client.clone()).list(&all).await.unwrap();
+    clean("an event", &serde_json::to_string(&events).unwrap());
+    let maps = Api::<ConfigMap>::all(world.client.clone()).list(&all).await.unwrap();
+    clean("a ConfigMap", &serde_json::to_string(&maps).unwrap());
+    assert!(logs > 0 && bytes > 0, "there is something to search");
+}
