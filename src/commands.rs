@@ -39,6 +39,8 @@ pub async fn run(args: RunArgs) -> Result<(), String> {
         .map_err(|_| "no access to a cluster: set KUBECONFIG to a readable file, or run in a pod".to_owned())?;
     // Retries are the controller's matter: a call that waits for minutes would hold up its resource.
     config.default_retry = false;
+    // The proxies of the environment are for portals; the API server is reached directly.
+    config.proxy_url = None;
     let cluster = Client::try_from(config)
         .map(Cluster::new)
         .map_err(|_| "cannot set up the client for the API server: check the kubeconfig's certificates".to_owned())?;

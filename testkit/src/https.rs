@@ -8,8 +8,10 @@ use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use crate::{Error, doing};
@@ -24,6 +26,25 @@ pub enum Certificate {
     SelfSigned,
 }
 
+/// Which version of TLS is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    #[default]
+    Any,
+    Tls12,
+    Tls13,
+}
+
+impl Protocol {
+    fn versions(self) -> Vec<&'static rustls::SupportedProtocolVersion> {
+        match self {
+            Self::Any => rustls::ALL_VERSIONS.to_vec(),
+            Self::Tls12 => vec![&rustls::version::TLS12],
+            Self::Tls13 => vec![&rustls::version::TLS13],
+        }
+    }
+}
+
 /// Marks an answer that is not to be given: the connection is closed instead.
 #[derive(Clone)]
 struct Closed;
@@ -35,14 +56,11 @@ pub(crate) fn closed() -> Response {
     response
 }
 
-/// Serves until dropped.
+/// Serves until dropped, and its connections with it.
 pub(crate) async fn serve(listener: TcpListener, tls: ServerConfig, router: Router) {
-    let tls = TlsAcceptor::from(std::sync::Arc::new(tls));
-    loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        let (tls, router) = (tls.clone(), router.clone());
-        tokio::spawn(async move {
-            let Ok(stream) = tls.accept(stream).await else { return };
+    accept(listener, tls, move |stream| {
+        let router = router.clone();
+        async move {
             let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
                 let router = router.clone();
                 async move {
@@ -55,12 +73,36 @@ pub(crate) async fn serve(listener: TcpListener, tls: ServerConfig, router: Rout
             });
             // A connection that ends in an error is what was asked for, or the client's affair.
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-        });
+        }
+    })
+    .await;
+}
+
+/// Has each connection handled until dropped.
+pub(crate) async fn accept<F: Future<Output = ()> + Send + 'static>(
+    listener: TcpListener,
+    tls: ServerConfig,
+    handle: impl Fn(TlsStream<TcpStream>) -> F + Clone + Send + 'static,
+) {
+    let tls = TlsAcceptor::from(std::sync::Arc::new(tls));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Ok((stream, _)) = listener.accept() => {
+                let (tls, handle) = (tls.clone(), handle.clone());
+                connections.spawn(async move {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        handle(stream).await;
+                    }
+                });
+            }
+            Some(_) = connections.join_next() => {}
+        }
     }
 }
 
 /// A CA in PEM, and a server that its certificate vouches for, or is made not to.
-pub(crate) fn identity(certificate: Certificate) -> Result<(String, ServerConfig), Error> {
+pub(crate) fn identity(certificate: Certificate, protocol: Protocol) -> Result<(String, ServerConfig), Error> {
     let failed = || doing::<rcgen::Error>("making a certificate");
     let ca_key = KeyPair::generate().map_err(failed())?;
     let mut ca = CertificateParams::new(Vec::new()).map_err(failed())?;
@@ -83,7 +125,7 @@ pub(crate) fn identity(certificate: Certificate) -> Result<(String, ServerConfig
         _ => params.signed_by(&key, &Issuer::new(ca, ca_key)),
     };
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder()
+    let config = ServerConfig::builder_with_protocol_versions(&protocol.versions())
         .with_no_client_auth()
         .with_single_cert(vec![signed.map_err(failed())?.der().clone()], private)
         .map_err(doing("setting up TLS"))?;

@@ -1,6 +1,7 @@
 //! What tests, demo and benchmarks stand on: a real control plane, a stand-in portal, and a tap on the API server.
 
 pub mod control_plane;
+pub mod hostile;
 mod https;
 pub mod portal;
 pub mod tap;

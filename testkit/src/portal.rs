@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-pub use crate::https::Certificate;
+pub use crate::https::{Certificate, Protocol};
 use crate::https::{closed, identity, serve};
 use crate::{Error, doing};
 
@@ -65,6 +65,8 @@ pub struct Entry {
     pub query: Option<String>,
     pub content_type: Option<String>,
     pub user_agent: Option<String>,
+    /// The names of all headers.
+    pub headers: Vec<String>,
     pub fields: Vec<(String, String)>,
     pub client_id: String,
     pub secret_matched: bool,
@@ -102,8 +104,13 @@ impl Drop for Portal {
 impl Portal {
     /// Starts one on a loopback address.
     pub async fn start(address: SocketAddr, certificate: Certificate) -> Result<Self, Error> {
+        Self::speaking(address, certificate, Protocol::Any).await
+    }
+
+    /// Starts one that speaks only this version of TLS.
+    pub async fn speaking(address: SocketAddr, certificate: Certificate, protocol: Protocol) -> Result<Self, Error> {
         crate::init_crypto();
-        let (ca, tls) = identity(certificate)?;
+        let (ca, tls) = identity(certificate, protocol)?;
         let listener = TcpListener::bind(address).await.map_err(doing(format!("listening on {address}")))?;
         let address = listener.local_addr().map_err(doing("listening"))?;
         let salt = KeyPair::generate().map_err(doing("making a salt"))?.serialize_der();
@@ -126,6 +133,12 @@ impl Portal {
     #[must_use]
     pub fn url(&self) -> String {
         format!("https://localhost:{}", self.address.port())
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The CA that signed its certificate, in PEM.
@@ -278,6 +291,7 @@ fn note(
         query: uri.query().map(str::to_owned),
         content_type: header("content-type"),
         user_agent: header("user-agent"),
+        headers: headers.keys().map(ToString::to_string).collect(),
         fields,
         client_id,
         secret_matched,

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::control_plane::ControlPlane;
-use crate::https::{Certificate, closed, identity, serve};
+use crate::https::{Certificate, Protocol, closed, identity, serve};
 use crate::{Error, doing};
 
 const MAX_BODY: usize = 4 * 1024 * 1024;
@@ -94,7 +94,7 @@ impl Tap {
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([root]).build();
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(doing("listening"))?;
         let port = listener.local_addr().map_err(doing("listening"))?.port();
-        let (ca, tls) = identity(Certificate::Good)?;
+        let (ca, tls) = identity(Certificate::Good, Protocol::Any)?;
         let shared = Arc::new(Shared {
             upstream,
             client: client.map_err(doing("making a client"))?,

@@ -47,6 +47,7 @@ pub struct World {
     pub operator: Option<Child>,
     pub admin: SocketAddr,
     flags: Vec<String>,
+    environment: Vec<(String, String)>,
     restricted: Restricted,
     tap: Option<(Tap, PathBuf)>,
 }
@@ -109,7 +110,23 @@ impl World {
         portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
         let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Self { plane, portal, client, namespace, operator: None, admin, flags, restricted, tap: None }
+        Self {
+            plane,
+            portal,
+            client,
+            namespace,
+            operator: None,
+            admin,
+            flags,
+            environment: Vec::new(),
+            restricted,
+            tap: None,
+        }
+    }
+
+    /// Sets a variable of the operator's environment, from the next start on.
+    pub fn environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// Starts the operator and waits until it is ready.
@@ -145,6 +162,7 @@ impl World {
             .args(["--admin-address", &self.admin.to_string()])
             .args(&self.flags)
             .env("KUBECONFIG", kubeconfig)
+            .envs(self.environment.clone())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .stdin(Stdio::null())
