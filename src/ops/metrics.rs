@@ -31,6 +31,7 @@ pub struct Metrics {
     leader: IntGauge,
     watches: IntGaugeVec,
     watch_failed: Mutex<HashMap<String, Option<Instant>>>,
+    described: Vec<String>,
 }
 
 fn opts(name: &str, help: &str) -> Opts {
@@ -44,7 +45,7 @@ fn histogram(name: &str, help: &str, buckets: &[f64]) -> HistogramOpts {
 impl Metrics {
     /// Metrics over the resources in an index.
     pub fn new(index: Arc<Mutex<Index>>, clock: fn() -> Timestamp) -> Result<Self, Error> {
-        let metrics = Self {
+        let mut metrics = Self {
             registry: Registry::new(),
             requests: IntCounterVec::new(
                 opts("token_requests_total", "Token requests by portal host and outcome: Issued, or the reason"),
@@ -66,6 +67,7 @@ impl Metrics {
             leader: IntGauge::with_opts(opts("leader", "1 where this process acts, 0 where it stands by"))?,
             watches: IntGaugeVec::new(opts("watch_failing", "1 while a watch on the cluster fails"), &["watch"])?,
             watch_failed: Mutex::default(),
+            described: Vec::new(),
         };
         metrics.leader.set(1);
         let build = IntGaugeVec::new(opts("build_info", "Build of the operator"), &["version"])?;
@@ -80,7 +82,10 @@ impl Metrics {
             Box::new(build),
             Box::new(Resources::new(index, clock)?),
         ];
-        collectors.into_iter().try_for_each(|collector| metrics.registry.register(collector))?;
+        for collector in collectors {
+            metrics.described.extend(collector.desc().iter().map(|desc| desc.fq_name.clone()));
+            metrics.registry.register(collector)?;
+        }
         Ok(metrics)
     }
 
@@ -104,6 +109,12 @@ impl Metrics {
     pub fn watch(&self, watch: &str, failed: bool) {
         let mut watches = self.watch_failed.lock().unwrap_or_else(PoisonError::into_inner);
         watches.insert(watch.to_owned(), failed.then(Instant::now));
+    }
+
+    /// The names of all metrics.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.described.clone()
     }
 
     /// The text to be scraped.

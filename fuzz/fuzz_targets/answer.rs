@@ -1,0 +1,25 @@
+//! Any status, header and body is a token within its bounds or a reason, and an error status is never a token.
+#![no_main]
+
+use arcgis_credential_operator::api::Reason;
+use arcgis_credential_operator::arcgis::classify;
+use jiff::Timestamp;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: (u16, Option<&str>, &[u8])| {
+    let (status, retry_after, body) = input;
+    let status = status % 600;
+    match classify(status, retry_after, body, Timestamp::UNIX_EPOCH) {
+        Ok(grant) => {
+            let token = grant.token.expose();
+            assert!((200..300).contains(&status) && body.len() <= 64 * 1024);
+            assert!((1..=315_360_000).contains(&grant.lifetime_seconds));
+            assert!((1..=16_384).contains(&token.len()));
+            assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~+/-=".contains(&b)));
+        }
+        Err(refusal) => match refusal.retry_after {
+            Some(seconds) => assert!(refusal.reason == Reason::RateLimited && (60..=3600).contains(&seconds)),
+            None => assert_ne!(refusal.reason, Reason::RateLimited),
+        },
+    }
+});

@@ -1,0 +1,12 @@
+//! A duration is refused or within a minute and 336 hours, and what is written of it reads the same.
+#![no_main]
+
+use arcgis_credential_operator::core::{format_seconds, parse_duration};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    if let Ok(seconds) = parse_duration(text) {
+        assert!((60..=1_209_600).contains(&seconds));
+        assert_eq!(parse_duration(&format_seconds(seconds as i64)), Ok(seconds));
+    }
+});

@@ -1,0 +1,9 @@
+//! A bundle is refused or usable, whatever it holds.
+#![no_main]
+
+use arcgis_credential_operator::arcgis::CaBundle;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = CaBundle::parse(bytes);
+});
