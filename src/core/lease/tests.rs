@@ -1,0 +1,374 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// The time that all share; each process has clocks of its own.
+#[derive(Clone, Copy)]
+struct Clock {
+    start: Instant,
+    instant_ms: u64,
+    wall_ms: i64,
+}
+
+impl Clock {
+    fn new(skew_ms: i64) -> Self {
+        Self { start: Instant::now(), instant_ms: 0, wall_ms: 1_000_000_000 + skew_ms }
+    }
+
+    fn now(&self) -> Moment {
+        let wall = Timestamp::from_millisecond(self.wall_ms).unwrap();
+        Moment { instant: self.start + Duration::from_millis(self.instant_ms), wall }
+    }
+
+    fn pass(&mut self, ms: u64, asleep: bool) {
+        self.wall_ms += i64::try_from(ms).unwrap();
+        self.instant_ms += if asleep { 0 } else { ms };
+    }
+}
+
+/// One Lease as the API server keeps it.
+#[derive(Default)]
+struct Store {
+    lease: Option<Lease>,
+    versions: u64,
+}
+
+impl Store {
+    fn keep(&mut self, mut lease: Lease) -> Lease {
+        self.versions += 1;
+        lease.metadata.resource_version = Some(self.versions.to_string());
+        self.lease.insert(lease).clone()
+    }
+
+    /// `Err`: a conflict.
+    fn create(&mut self, lease: &Lease) -> Result<Lease, ()> {
+        if self.lease.is_some() { Err(()) } else { Ok(self.keep(lease.clone())) }
+    }
+
+    /// `Ok(None)`: it is not there.
+    fn replace(&mut self, lease: &Lease) -> Result<Option<Lease>, ()> {
+        match &self.lease {
+            None => Ok(None),
+            Some(stored) if stored.metadata.resource_version != lease.metadata.resource_version => Err(()),
+            Some(_) => Ok(Some(self.keep(lease.clone()))),
+        }
+    }
+
+    fn edit(&mut self, holder: &str) {
+        if let Some(mut lease) = self.lease.clone() {
+            lease.spec.as_mut().unwrap().holder_identity = Some(holder.to_owned());
+            self.keep(lease);
+        }
+    }
+
+    fn holder(&self) -> Option<&str> {
+        self.lease.as_ref()?.spec.as_ref()?.holder_identity.as_deref()
+    }
+}
+
+/// A call on its way.
+enum Call {
+    Read,
+    ReadAnswered(Option<Lease>),
+    Write { next: Next, sent: Moment },
+    Written { answer: Result<Option<Lease>, ()>, sent: Moment },
+}
+
+struct Process {
+    clock: Clock,
+    candidate: Candidate,
+    call: Option<Call>,
+}
+
+impl Process {
+    fn new(name: &str, skew_ms: i64) -> Self {
+        Self { clock: Clock::new(skew_ms), candidate: Candidate::new(name.to_owned()), call: None }
+    }
+
+    fn leads(&self) -> bool {
+        self.candidate.claim().is_some_and(|claim| claim.valid(self.clock.now()))
+    }
+
+    fn go(&mut self, next: Next) {
+        self.call = match next {
+            Next::Wait(_) => None,
+            Next::Read => Some(Call::Read),
+            write => Some(Call::Write { next: write, sent: self.clock.now() }),
+        };
+    }
+
+    /// One step of a round: a call is made, served or answered.
+    fn step(&mut self, store: &mut Store) {
+        let now = self.clock.now();
+        match self.call.take() {
+            None => {
+                let next = self.candidate.begin(now);
+                self.go(next);
+            }
+            Some(Call::Read) => self.call = Some(Call::ReadAnswered(store.lease.clone())),
+            Some(Call::ReadAnswered(lease)) => {
+                let next = self.candidate.read(lease, now);
+                self.go(next);
+            }
+            Some(Call::Write { next, sent }) => self.call = Some(Call::Written { answer: serve(store, &next), sent }),
+            Some(Call::Written { answer: Ok(Some(lease)), sent }) => self.candidate.written(lease, sent, now),
+            Some(Call::Written { answer: Ok(None), .. }) => {
+                let next = self.candidate.read(None, now);
+                self.go(next);
+            }
+            Some(Call::Written { answer: Err(()), .. }) => self.call = Some(Call::Read),
+        }
+    }
+
+    /// A whole round, undisturbed.
+    fn round(&mut self, store: &mut Store) {
+        self.step(store);
+        while self.call.is_some() {
+            self.step(store);
+        }
+    }
+
+    /// No answer comes; what was sent may still arrive.
+    fn give_up(&mut self, late: &mut Vec<Next>) {
+        if let Some(Call::Write { next, .. }) = self.call.take() {
+            late.push(next);
+        }
+        self.candidate.unanswered(self.clock.now());
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.clock.pass(seconds * 1000, false);
+    }
+}
+
+fn serve(store: &mut Store, next: &Next) -> Result<Option<Lease>, ()> {
+    match next {
+        Next::Create(lease) => store.create(lease).map(Some),
+        Next::Replace(lease) => store.replace(lease),
+        Next::Read | Next::Wait(_) => panic!("not a write"),
+    }
+}
+
+fn two() -> (Store, Process, Process) {
+    let (mut store, mut a, mut b) = (Store::default(), Process::new("a", 0), Process::new("b", 3_600_000));
+    a.round(&mut store);
+    b.round(&mut store);
+    assert!(a.leads() && !b.leads());
+    (store, a, b)
+}
+
+#[test]
+fn the_first_creates_the_lease_and_renews_it_for_one_term() {
+    let (mut store, mut a, mut b) = two();
+    let term = a.candidate.claim().unwrap().term;
+    let acquired = store.lease.clone().unwrap().spec.unwrap().acquire_time;
+    for _ in 0..30 {
+        a.pass(2);
+        b.pass(2);
+        a.round(&mut store);
+        b.round(&mut store);
+        assert!(a.leads() && !b.leads());
+    }
+    let spec = store.lease.unwrap().spec.unwrap();
+    assert_eq!(a.candidate.claim().unwrap().term, term);
+    assert_eq!((spec.acquire_time, spec.lease_transitions, spec.lease_duration_seconds), (acquired, Some(0), Some(10)));
+}
+
+#[test]
+fn a_released_lease_is_taken_at_once() {
+    let (mut store, a, mut b) = two();
+    store.replace(&a.candidate.release(a.clock.now()).unwrap()).unwrap().unwrap();
+    let spec = store.lease.clone().unwrap().spec.unwrap();
+    assert_eq!((spec.holder_identity.as_deref(), spec.lease_duration_seconds), (Some(""), Some(1)));
+    b.round(&mut store);
+    assert!(b.leads());
+    assert_eq!(store.lease.unwrap().spec.unwrap().lease_transitions, Some(1));
+}
+
+#[test]
+fn a_lease_that_nobody_ever_held_is_taken_at_once() {
+    let mut store = Store::default();
+    store.keep(Lease::default());
+    let mut a = Process::new("a", 0);
+    a.round(&mut store);
+    assert!(a.leads());
+}
+
+#[test]
+fn a_dead_holder_is_followed_ten_seconds_after_its_last_renewal_was_seen() {
+    let (mut store, _, mut b) = two();
+    b.pass(9);
+    b.round(&mut store);
+    assert!(!b.leads());
+    b.pass(1);
+    b.round(&mut store);
+    assert!(b.leads());
+    // A time in the Lease says nothing: it is respected as long after it was first seen.
+    let mut c = Process::new("c", -86_400_000);
+    c.round(&mut store);
+    c.pass(9);
+    c.round(&mut store);
+    assert!(!c.leads());
+}
+
+#[test]
+fn a_holder_that_was_replaced_steps_down_with_its_next_renewal() {
+    for holder in ["stranger", "b", ""] {
+        let (mut store, mut a, mut b) = two();
+        store.edit(holder);
+        b.round(&mut store);
+        a.round(&mut store);
+        assert!(!a.leads() && !b.leads(), "{holder}: nobody takes what was not seen to end");
+        assert_eq!(a.candidate.claim(), None);
+        b.pass(10);
+        b.round(&mut store);
+        assert!(b.leads(), "{holder}");
+    }
+}
+
+#[test]
+fn a_deleted_lease_stays_with_its_holder_and_is_not_taken_before_that_must_know() {
+    let (mut store, mut a, mut b) = two();
+    let term = a.candidate.claim().unwrap().term;
+    store.lease = None;
+    b.round(&mut store);
+    assert!(!b.leads());
+    a.round(&mut store);
+    assert!(a.leads() && a.candidate.claim().unwrap().term == term);
+    store.lease = None;
+    b.round(&mut store);
+    // Gone for good: it is put back for nobody, and watched.
+    for (pass, leads) in [(5, false), (9, false), (1, true)] {
+        b.pass(pass);
+        b.round(&mut store);
+        assert_eq!(b.leads(), leads);
+    }
+}
+
+#[test]
+fn a_renewal_whose_answer_got_lost_is_known_again() {
+    let (mut store, mut a, _) = two();
+    let term = a.candidate.claim().unwrap().term;
+    a.step(&mut store);
+    a.step(&mut store);
+    a.give_up(&mut Vec::new());
+    a.pass(2);
+    a.round(&mut store);
+    assert!(a.leads() && a.candidate.claim().unwrap().term == term);
+}
+
+#[test]
+fn after_an_outage_the_holder_comes_first_and_goes_on_with_its_term() {
+    let (mut store, mut a, mut b) = two();
+    let term = a.candidate.claim().unwrap().term;
+    a.pass(60);
+    b.pass(60);
+    b.give_up(&mut Vec::new());
+    b.round(&mut store);
+    assert!(!a.leads() && !b.leads());
+    a.round(&mut store);
+    assert!(a.leads() && a.candidate.claim().unwrap().term == term);
+}
+
+#[test]
+fn a_claim_ends_by_either_clock() {
+    let (_, mut a, _) = two();
+    let (mut asleep, mut set_back) = (a.clock, a.clock);
+    asleep.pass(8000, true);
+    set_back.pass(8000, false);
+    set_back.wall_ms -= 3_600_000;
+    let claim = a.candidate.claim().unwrap();
+    a.clock.pass(7999, false);
+    assert!(claim.valid(a.clock.now()) && !claim.valid(asleep.now()) && !claim.valid(set_back.now()));
+    assert!(Claim::ALWAYS.valid(asleep.now()));
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Step(usize),
+    Round(usize),
+    GiveUp(usize),
+    Arrive,
+    Pass(u64),
+    /// One process's machine sleeps while time goes on for the others.
+    Sleep(usize, u64),
+    Release(usize),
+    Edit(usize),
+    Delete,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => (0..3_usize).prop_map(Event::Step),
+        8 => (0..3_usize).prop_map(Event::Round),
+        2 => (0..3_usize).prop_map(Event::GiveUp),
+        1 => Just(Event::Arrive),
+        6 => (1..4000_u64).prop_map(Event::Pass),
+        1 => (1..15_000_u64).prop_map(Event::Pass),
+        1 => (0..3_usize, 1..20_000_u64).prop_map(|(who, ms)| Event::Sleep(who, ms)),
+        1 => (0..3_usize).prop_map(Event::Release),
+        1 => (0..5_usize).prop_map(Event::Edit),
+        1 => Just(Event::Delete),
+    ]
+}
+
+const NAMES: [&str; 5] = ["a", "b", "c", "stranger", ""];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #[test]
+    fn two_never_hold_the_claim_at_once_and_in_the_end_one_does(
+        skews in [-1_000_000_i64..1_000_000, -1_000_000_i64..1_000_000, -1_000_000_i64..1_000_000],
+        events in proptest::collection::vec(event(), 1..120),
+    ) {
+        let mut store = Store::default();
+        let mut all: Vec<Process> = (0..3).map(|n| Process::new(NAMES[n], skews[n])).collect();
+        for process in &mut all {
+            process.round(&mut store);
+        }
+        let mut late = Vec::new();
+        for event in events {
+            match event {
+                Event::Step(who) => all[who].step(&mut store),
+                Event::Round(who) => all[who].round(&mut store),
+                Event::GiveUp(who) => all[who].give_up(&mut late),
+                Event::Arrive => {
+                    late.pop().map(|next| serve(&mut store, &next));
+                }
+                Event::Pass(ms) => all.iter_mut().for_each(|process| process.clock.pass(ms, false)),
+                Event::Sleep(who, ms) => {
+                    (0..3).for_each(|n| all[n].clock.pass(ms, n == who));
+                }
+                Event::Release(who) => {
+                    // A process that releases has ended its work, and ends. One that starts must be able to tell a
+                    // Lease that a person has just deleted from one that never was: it cannot.
+                    if store.lease.is_some()
+                        && let Some(lease) = all[who].candidate.release(all[who].clock.now()) {
+                        let clock = all[who].clock;
+                        all[who] = Process { clock, ..Process::new(NAMES[who], 0) };
+                        let _ = store.replace(&lease);
+                        all[who].round(&mut store);
+                    }
+                }
+                Event::Edit(holder) => store.edit(NAMES[holder]),
+                Event::Delete => {
+                    store.lease = None;
+                    // A creation that arrives after a person's deletion is the one thing no version guards.
+                    late.retain(|next| matches!(next, Next::Replace(_)));
+                }
+            }
+            let leaders: Vec<_> = (0..3).filter(|n| all[*n].leads()).map(|n| NAMES[n]).collect();
+            prop_assert!(leaders.len() <= 1, "{leaders:?} lead while the lease names {:?}", store.holder());
+        }
+        for _ in 0..30 {
+            for process in &mut all {
+                process.pass(1);
+                process.call = None;
+                process.round(&mut store);
+            }
+        }
+        prop_assert_eq!(all.iter().filter(|process| process.leads()).count(), 1);
+    }
+}
