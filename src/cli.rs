@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::core::{AllowedOrigin, parse_selector};
+use crate::core::{AllowedOrigin, is_subdomain, parse_selector};
 use crate::ops::{LogFormat, LogLevel};
 
 /// Keeps `ArcGIS` access tokens fresh in Kubernetes Secrets.
@@ -54,6 +54,17 @@ pub struct RunArgs {
     /// Where /livez, /readyz and /metrics are served [default: [::]:8080, without IPv6 0.0.0.0:8080]
     #[arg(long, value_name = "ADDR", env = "ARCGIS_OPERATOR_ADMIN_ADDRESS")]
     pub admin_address: Option<SocketAddr>,
+    /// Act only while holding the lease, so that of several replicas one does
+    #[arg(long, value_name = "BOOL", env = "ARCGIS_OPERATOR_LEADER_ELECT", action = ArgAction::Set,
+          default_value_t = true, num_args = 0..=1, default_missing_value = "true")]
+    pub leader_elect: bool,
+    /// The lease; operators that look at different resources need different ones
+    #[arg(long, value_name = "NAME", env = "ARCGIS_OPERATOR_LEASE_NAME", default_value = "arcgis-credential-operator",
+          value_parser = parse_name)]
+    pub lease_name: String,
+    /// Where the lease is [default: the pod's namespace, without a pod that of the kubeconfig]
+    #[arg(long, value_name = "NS", env = "ARCGIS_OPERATOR_LEASE_NAMESPACE", value_parser = parse_name)]
+    pub lease_namespace: Option<String>,
     #[arg(long, value_enum, env = "ARCGIS_OPERATOR_LOG_FORMAT", default_value = "json")]
     pub log_format: LogFormat,
     #[arg(long, value_enum, env = "ARCGIS_OPERATOR_LOG_LEVEL", default_value = "info")]
@@ -76,6 +87,11 @@ fn parse_namespace(text: &str) -> Result<String, String> {
 
 fn parse_concurrency(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| (1..=1024).contains(n)).ok_or_else(|| "write a number from 1 to 1024".to_owned())
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    let name = is_subdomain(text).then(|| text.to_owned());
+    name.ok_or_else(|| "write lower-case letters, digits, - and .".to_owned())
 }
 
 #[derive(Debug, Args)]

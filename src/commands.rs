@@ -14,7 +14,7 @@ use tracing::info;
 use crate::api::CredentialsRef;
 use crate::arcgis::{CaBundle, Portals, ServiceRanges, TokenRequest, exchange};
 use crate::cli::{ProbeArgs, RunArgs};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Leases};
 use crate::controller::{self, Index, Options, Parts};
 use crate::core::{Admission, Credentials, PortalUrl, format_seconds};
 use crate::ops::{self, Metrics, Readiness};
@@ -23,6 +23,9 @@ use crate::ops::{self, Metrics, Readiness};
 fn clock() -> Timestamp {
     Timestamp::now()
 }
+
+/// Says which namespace a pod runs in.
+const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 /// Runs the controller until a signal to stop.
 pub async fn run(args: RunArgs) -> Result<(), String> {
@@ -41,9 +44,13 @@ pub async fn run(args: RunArgs) -> Result<(), String> {
     config.default_retry = false;
     // The proxies of the environment are for portals; the API server is reached directly.
     config.proxy_url = None;
+    let pod_namespace = || std::fs::read_to_string(POD_NAMESPACE).ok().map(|text| text.trim().to_owned());
+    let lease_namespace =
+        args.lease_namespace.or_else(pod_namespace).unwrap_or_else(|| config.default_namespace.clone());
     let cluster = Client::try_from(config)
         .map(Cluster::new)
         .map_err(|_| "cannot set up the client for the API server: check the kubeconfig's certificates".to_owned())?;
+    let leases = args.leader_elect.then(|| Leases::new(cluster.client(), lease_namespace, args.lease_name));
     let index = Arc::new(Mutex::new(Index::default()));
     let metrics = Arc::new(Metrics::new(index.clone(), clock).map_err(|error| error.to_string())?);
     let readiness = Arc::new(Readiness::default());
@@ -57,7 +64,7 @@ pub async fn run(args: RunArgs) -> Result<(), String> {
         allowed: args.allowed_portals,
         concurrency: args.concurrency,
     };
-    controller::run(options, Parts { cluster, portals, index, metrics, readiness, clock }, stop).await;
+    controller::run(options, Parts { cluster, leases, portals, index, metrics, readiness, clock }, stop).await;
     stopped.cancel();
     // A scraper that keeps its connection open must not hold up the end.
     let _ = tokio::time::timeout(std::time::Duration::from_secs(1), admin).await;

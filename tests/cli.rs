@@ -27,6 +27,8 @@ fn a_flag_that_does_not_parse_is_exit_2_and_its_first_line_says_what_is_wrong() 
         (vec!["run", "--namespace", ""], "leave the flag out for all namespaces"),
         (vec!["run", "--namespace", "maps,Maps"], "write a namespace's name"),
         (vec!["run", "--selector", "a in (b"], "write a label selector such as"),
+        (vec!["run", "--leader-elect", "perhaps"], "invalid value 'perhaps'"),
+        (vec!["run", "--lease-name", "My Lease"], "write lower-case letters, digits, - and ."),
         (vec!["run", "--no-such-flag"], "unexpected argument"),
         (vec!["fly"], "unrecognized subcommand"),
     ] {
@@ -50,6 +52,16 @@ fn an_unreadable_ca_file_a_taken_address_and_no_cluster_are_exit_1_and_one_line(
         assert_eq!(output.status.code(), Some(1), "{args:?}");
         assert!(first_line(&output).contains(says), "{args:?}: {}", first_line(&output));
         assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1, "{args:?}");
+    }
+}
+
+#[test]
+fn leader_election_is_turned_off_with_and_without_an_equals_sign() {
+    for args in [vec!["--leader-elect=false"], vec!["--leader-elect", "false"], vec!["--leader-elect=true"]] {
+        let args = [vec!["run", "--admin-address", "127.0.0.1:0"], args].concat();
+        let output = operator(&args);
+        assert_eq!(output.status.code(), Some(1), "{args:?} parses: {}", first_line(&output));
+        assert!(first_line(&output).contains("no access to a cluster"), "{args:?}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod events;
 mod lean;
+mod leases;
 mod rights;
 
 use std::fmt::Debug;
@@ -18,6 +19,7 @@ use tokio::time::timeout;
 
 pub use events::publish;
 pub use lean::LeanResource;
+pub use leases::Leases;
 pub use rights::{NEEDED, Right};
 
 use crate::api::ArcGisAppCredentialStatus;

@@ -8,10 +8,11 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::hosts::Hosts;
 use super::index::{Index, Key};
+use super::lead::Lead;
 use crate::arcgis::{CaBundle, ClientError, Portals, identify};
 use crate::cluster::Cluster;
 use crate::core::token::AccessToken;
-use crate::core::{Admission, AllowedOrigin, Credentials, Digester, Plan};
+use crate::core::{Admission, AllowedOrigin, Credentials, Digester, Identity, Plan, Term};
 use crate::ops::Metrics;
 
 /// A status that could not be written is tried again after this many seconds.
@@ -24,6 +25,7 @@ pub struct Context {
     pub digester: Digester,
     pub index: Arc<Mutex<Index>>,
     pub hosts: Hosts,
+    pub lead: Lead,
     pub permits: Arc<Semaphore>,
     pub metrics: Arc<Metrics>,
     pub clock: fn() -> Timestamp,
@@ -50,8 +52,8 @@ impl Context {
     /// Asks whose token it is; nothing waits for the answer, which comes with a look of its own.
     pub fn verify(
         &self,
-        key: Key,
-        uid: String,
+        term: Term,
+        me: Identity,
         plan: &Plan,
         ca: Option<&CaBundle>,
         token: AccessToken,
@@ -59,11 +61,16 @@ impl Context {
     ) {
         let Ok(client) = self.client(plan, ca) else { return };
         let portal = plan.portal.base();
-        let (index, wake) = (self.index.clone(), self.wake.clone());
+        let (index, wake, lead) = (self.index.clone(), self.wake.clone(), self.lead.clone());
         tokio::spawn(async move {
-            let answer = identify(&client, &portal, &token, credentials.id()).await;
+            let answer = tokio::select! {
+                biased;
+                () = lead.ended(term) => return,
+                answer = identify(&client, &portal, &token, credentials.id()) => answer,
+            };
+            let key = Key { namespace: me.namespace, name: me.name };
             let mut index = index.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if let Some(resource) = index.get_mut(&key, &uid) {
+            if let Some(resource) = index.get_mut(&key, &me.uid).filter(|_| lead.holds(term)) {
                 resource.answer = Some(answer);
             }
             // The receiver is gone only at the end.

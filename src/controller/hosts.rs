@@ -67,6 +67,11 @@ impl Hosts {
         }
     }
 
+    /// Forgets all: somebody else may have asked since.
+    pub fn forget(&self) {
+        self.lock().clear();
+    }
+
     /// A pause that was asked for before a restart.
     pub fn recall(&self, host: &str, seconds: u32) {
         self.lock().entry(host.to_owned()).or_default().gate.hold_for(seconds, (self.clock)());

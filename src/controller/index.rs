@@ -314,6 +314,14 @@ impl Index {
         entry.report = Report::new(status, entry.report.suspended);
     }
 
+    /// Forgets what was remembered between looks: somebody else may have acted since.
+    pub fn forget(&mut self) {
+        for entry in self.resources.values_mut() {
+            entry.memory = Memory::default();
+            entry.answer = None;
+        }
+    }
+
     /// Every resource.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Entry)> {
         self.resources.iter()

@@ -4,6 +4,7 @@ mod agenda;
 mod context;
 mod hosts;
 mod index;
+mod lead;
 mod preflight;
 mod reconcile;
 mod watches;
@@ -25,19 +26,20 @@ use tracing::{error, info, warn};
 
 use crate::api::Reason;
 use crate::arcgis::Portals;
-use crate::cluster::Cluster;
-use crate::core::{AllowedOrigin, Digester};
+use crate::cluster::{Cluster, Leases};
+use crate::core::{AllowedOrigin, Digester, Term};
 use crate::ops::{Metrics, Readiness};
 use agenda::Agenda;
 use context::Context;
 use hosts::Hosts;
 pub use index::{Entry, Index, Key, Report};
-use watches::{Change, Listing, News, NewsStream, Scope};
+use lead::Elector;
+use watches::{Change, Listing, News, NewsStream, Scope, describe};
 
 /// The clock may jump, or the machine sleep: what is due is looked up at least this often.
 const TICK: Duration = Duration::from_secs(5);
-/// How long what is in flight may take after a signal to stop.
-const GRACE: Duration = Duration::from_secs(17);
+/// How long what is in flight may take after a signal to stop; a token request takes 15 s at most.
+const GRACE: Duration = Duration::from_secs(16);
 
 /// What the controller is told by its flags.
 pub struct Options {
@@ -51,6 +53,8 @@ pub struct Options {
 /// What the controller works with.
 pub struct Parts {
     pub cluster: Cluster,
+    /// `None`: without election.
+    pub leases: Option<Leases>,
     pub portals: Portals,
     pub index: Arc<Mutex<Index>>,
     pub metrics: Arc<Metrics>,
@@ -67,14 +71,20 @@ struct Controller {
     listings: BTreeMap<Scope, Listing>,
     /// Lists that are not complete yet.
     open: BTreeSet<Scope>,
+    /// Lists that were waited for once: what is listed anew is known well enough to be ready.
+    announced: BTreeSet<Scope>,
     objects_watched: bool,
+    /// The term that what is remembered belongs to.
+    term: Option<Term>,
+    acting: bool,
     jobs: JoinSet<(Key, Option<Timestamp>)>,
 }
 
 /// Runs until stopped.
 pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
-    let Parts { cluster, portals, index, metrics, readiness, clock } = parts;
+    let Parts { cluster, leases, portals, index, metrics, readiness, clock } = parts;
     let (wake, mut woken) = mpsc::unbounded_channel();
+    let (mut elector, mut lead) = Elector::new(leases, readiness.clone(), clock);
     let ctx = Arc::new(Context {
         cluster,
         portals: Arc::new(portals),
@@ -82,6 +92,7 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
         digester: Digester::default(),
         index,
         hosts: Hosts::new(wake.clone(), clock),
+        lead: lead.clone(),
         permits: Arc::new(Semaphore::new(options.concurrency)),
         metrics,
         clock,
@@ -96,23 +107,38 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
         streams: SelectAll::new(),
         listings: BTreeMap::new(),
         open: BTreeSet::new(),
+        announced: BTreeSet::new(),
         objects_watched: false,
+        term: None,
+        acting: false,
         jobs: JoinSet::new(),
     };
-    controller.watch_resources();
     let services = ctx.portals.services().clone();
     let preflight = preflight::run(ctx.cluster.clone(), controller.scopes(), controller.readiness.clone(), services);
     let _preflight = AbortOnDropHandle::new(tokio::spawn(preflight));
+    // Whoever leads from the start need not list twice.
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ = elector.round() => {}
+    }
+    let released = CancellationToken::new();
+    let election = tokio::spawn(elector.run(released.clone()));
+    if lead.claim().is_none() {
+        info!("standing by");
+        controller.list_anew();
+    }
     loop {
         controller.readiness.beat();
+        controller.follow();
         controller.start_due();
         let pause = controller.pause();
         tokio::select! {
             () = stop.cancelled() => break,
             Some((scope, news)) = controller.streams.next() => controller.hear(&scope, news),
-            Some(key) = woken.recv() => controller.agenda.plan(key, Timestamp::MIN),
+            Some(key) = woken.recv() => controller.wake(key),
             Some(ended) = controller.jobs.join_next() => controller.ended(ended),
             () = ctx.freed.notified() => {}
+            () = lead.changed() => {}
             () = sleep(pause) => {}
         }
     }
@@ -120,7 +146,11 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
     let finish = async { while controller.jobs.join_next().await.is_some() {} };
     if timeout(GRACE, finish).await.is_err() {
         warn!("stopped with work in flight");
+        controller.jobs.shutdown().await;
     }
+    released.cancel();
+    // It ends by itself within 2 s.
+    let _ = election.await;
 }
 
 impl Controller {
@@ -130,6 +160,53 @@ impl Controller {
         } else {
             self.options.namespaces.iter().cloned().map(Some).collect()
         }
+    }
+
+    /// Goes by the claim. What was remembered in one term is worth nothing in another, as somebody else may have acted
+    /// in between, and a watch may be behind what they did: a term begins like a process, with new lists.
+    fn follow(&mut self) {
+        let claim = self.ctx.lead.claim();
+        let term = claim.map(|claim| claim.term);
+        if self.term != term && self.jobs.is_empty() {
+            self.ctx.index().forget();
+            self.ctx.hosts.forget();
+            self.agenda = Agenda::default();
+            self.term = term;
+            if term.is_some() {
+                self.list_anew();
+            }
+        }
+        let acts = self.term.is_some_and(|term| self.ctx.lead.holds(term));
+        if !std::mem::replace(&mut self.acting, acts) && acts {
+            self.plan_all();
+        }
+        self.ctx.metrics.leads(acts);
+    }
+
+    fn plan_all(&mut self) {
+        let keys: Vec<Key> = self.ctx.index().iter().map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            self.wake(key);
+        }
+    }
+
+    /// Plans a look. Whoever stands by looks at nothing, and at all when that changes.
+    fn wake(&mut self, key: Key) {
+        if self.acting {
+            self.agenda.plan(key, Timestamp::MIN);
+        }
+    }
+
+    fn list_anew(&mut self) {
+        self.streams.clear();
+        self.listings.clear();
+        self.open.clear();
+        self.objects_watched = false;
+        self.watch_resources();
+    }
+
+    fn listed(&self) -> bool {
+        self.objects_watched && self.open.is_empty()
     }
 
     fn watch_resources(&mut self) {
@@ -156,7 +233,9 @@ impl Controller {
     }
 
     fn wait_for(&mut self, scope: Scope) {
-        self.readiness.waiting(&scope.to_string(), "listing");
+        if self.announced.insert(scope.clone()) {
+            self.readiness.waiting(&scope.to_string(), "listing");
+        }
         self.open.insert(scope);
     }
 
@@ -176,13 +255,14 @@ impl Controller {
         let listing = self.listings.entry(scope.clone()).or_default();
         let woken = listing.apply(&mut self.ctx.index.lock().unwrap_or_else(PoisonError::into_inner), scope, news);
         for key in woken {
-            self.agenda.plan(key, Timestamp::MIN);
+            self.wake(key);
         }
         if done {
             self.readiness.listed(&scope.to_string());
             if self.open.remove(scope) && self.open.is_empty() {
                 if self.objects_watched {
                     self.recall_pauses();
+                    self.plan_all();
                     info!(resources = self.ctx.index().iter().count(), "watching");
                 } else {
                     self.watch_objects();
@@ -210,25 +290,27 @@ impl Controller {
     }
 
     fn pause(&self) -> Duration {
-        let until = self
-            .agenda
-            .next()
-            .map_or(i64::MAX, |at| i64::try_from(at.duration_since(self.ctx.now()).as_millis()).unwrap_or(i64::MAX));
+        if !self.acting {
+            return TICK;
+        }
+        let claim = self.ctx.lead.claim().and_then(|claim| claim.left(Instant::now()));
+        let until =
+            self.agenda.next().filter(|_| self.listed()).map_or(i64::MAX, |at| {
+                i64::try_from(at.duration_since(self.ctx.now()).as_millis()).unwrap_or(i64::MAX)
+            });
         // When all places are taken, one that comes free ends the pause.
-        Duration::from_millis(u64::try_from(until).unwrap_or(0).max(1)).min(TICK)
+        Duration::from_millis(u64::try_from(until).unwrap_or(0).max(1)).min(claim.unwrap_or(TICK)).min(TICK)
     }
 
     fn start_due(&mut self) {
-        if !self.open.is_empty() || !self.objects_watched {
-            return;
-        }
+        let Some(term) = self.term.filter(|_| self.acting && self.listed()) else { return };
         let ctx = self.ctx.clone();
         self.agenda.advance(ctx.now(), |key| ctx.index().get(key).and_then(|resource| resource.report.expires_at));
         while let Ok(permit) = self.ctx.permits.clone().try_acquire_owned() {
             let Some(key) = self.agenda.start() else { break };
             let ctx = self.ctx.clone();
             self.jobs.spawn(async move {
-                let wake = look(&ctx, &key, permit).await;
+                let wake = look(&ctx, &key, term, permit).await;
                 (key, wake)
             });
         }
@@ -243,42 +325,14 @@ impl Controller {
     }
 }
 
-async fn look(ctx: &Context, key: &Key, permit: OwnedSemaphorePermit) -> Option<Timestamp> {
+async fn look(ctx: &Context, key: &Key, term: Term, permit: OwnedSemaphorePermit) -> Option<Timestamp> {
     let started = Instant::now();
-    let outcome = AssertUnwindSafe(reconcile::reconcile(ctx, key, permit)).catch_unwind().await;
+    let outcome = AssertUnwindSafe(reconcile::reconcile(ctx, key, term, permit)).catch_unwind().await;
     ctx.metrics.looked(started.elapsed());
     if let Ok(wake) = outcome {
         return wake;
     }
     error!(namespace = key.namespace, name = key.name, reason = Reason::Internal.as_str(), "a look panicked");
     let permit = ctx.permits.clone().acquire_owned().await.ok()?;
-    reconcile::report_bug(ctx, key, permit).await
-}
-
-impl std::fmt::Display for Scope {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.namespace {
-            Some(namespace) => write!(f, "{} in namespace {namespace}", self.what),
-            None => f.write_str(self.what),
-        }
-    }
-}
-
-/// The text of the API server is not repeated: what to do is.
-fn describe(error: &kube::runtime::watcher::Error) -> &'static str {
-    use kube::runtime::watcher::Error;
-    let status = match error {
-        Error::InitialListFailed(kube::Error::Api(status)) | Error::WatchStartFailed(kube::Error::Api(status)) => {
-            status
-        }
-        Error::WatchError(status) => status,
-        _ => return "the API server cannot be reached",
-    };
-    match status.code {
-        401 => "the operator's credentials for the API server are not accepted",
-        403 => "missing right to list and watch: apply the operator's RBAC",
-        404 => "unknown to the API server: install the CRD",
-        410 => "the watch was too old: listing again",
-        _ => "the API server failed",
-    }
+    reconcile::report_bug(ctx, key, term, permit).await
 }

@@ -16,7 +16,7 @@ use crate::cluster::{Fault, publish, version};
 use crate::core::token::AccessToken;
 use crate::core::{
     Admission, Credentials, Entry, Identity, Kind, Live, Outcome, Plan, Published, Sight, Situation, SpecProblem, Step,
-    Verdict, conclude, decide, render, zero,
+    Term, Verdict, conclude, decide, render, zero,
 };
 
 /// A look needs far fewer; more is a bug or a fight over the target.
@@ -26,6 +26,8 @@ const MAX_STEPS: usize = 24;
 struct Look<'a> {
     ctx: &'a Context,
     key: &'a Key,
+    /// Nothing is touched after its end.
+    term: Term,
     s: Situation,
     credentials: Option<Credentials>,
     ca: Option<CaBundle>,
@@ -36,9 +38,9 @@ struct Look<'a> {
 }
 
 /// Looks at a resource; returns when to look again, `None` when it is gone.
-pub async fn reconcile(ctx: &Context, key: &Key, permit: OwnedSemaphorePermit) -> Option<Timestamp> {
+pub async fn reconcile(ctx: &Context, key: &Key, term: Term, permit: OwnedSemaphorePermit) -> Option<Timestamp> {
     let s = observe(ctx, key)?;
-    let mut look = Look { ctx, key, s, credentials: None, ca: None, permit: Some(permit), pass: None, published: None };
+    let mut look = Look::new(ctx, key, term, s, permit);
     for _ in 0..MAX_STEPS {
         if look.pass.is_none() {
             look.s.access = look.host().map_or(Entry::Go, |host| ctx.hosts.look(&host));
@@ -46,7 +48,8 @@ pub async fn reconcile(ctx: &Context, key: &Key, permit: OwnedSemaphorePermit) -
         let verdict = decide(&look.s, ctx.now());
         match verdict.step {
             Step::Rest => return Some(finish(look, verdict).await),
-            step => look.act(step).await,
+            step if ctx.lead.holds(term) => look.act(step).await,
+            _ => return look.abandon(),
         }
     }
     look.s.failed(Kind::Write, Reason::ClusterError, None, ctx.now());
@@ -55,12 +58,11 @@ pub async fn reconcile(ctx: &Context, key: &Key, permit: OwnedSemaphorePermit) -
 }
 
 /// After a panic: the bug is reported on this resource alone.
-pub async fn report_bug(ctx: &Context, key: &Key, permit: OwnedSemaphorePermit) -> Option<Timestamp> {
+pub async fn report_bug(ctx: &Context, key: &Key, term: Term, permit: OwnedSemaphorePermit) -> Option<Timestamp> {
     let mut s = observe(ctx, key)?;
     s.failed(Kind::Write, Reason::Internal, None, ctx.now());
     let verdict = decide(&s, ctx.now());
-    let look = Look { ctx, key, s, credentials: None, ca: None, permit: Some(permit), pass: None, published: None };
-    Some(finish(look, verdict).await)
+    Some(finish(Look::new(ctx, key, term, s, permit), verdict).await)
 }
 
 fn observe(ctx: &Context, key: &Key) -> Option<Situation> {
@@ -117,7 +119,19 @@ fn ca_kind(kind: CaBundleKind) -> ObjectKind {
     }
 }
 
-impl Look<'_> {
+impl<'a> Look<'a> {
+    fn new(ctx: &'a Context, key: &'a Key, term: Term, s: Situation, permit: OwnedSemaphorePermit) -> Self {
+        Self { ctx, key, term, s, credentials: None, ca: None, permit: Some(permit), pass: None, published: None }
+    }
+
+    /// The right to act has ended: what is known is kept for the case that nobody else gets it.
+    fn abandon(self) -> Option<Timestamp> {
+        if let Some(resource) = self.ctx.index().get_mut(self.key, &self.s.me.uid) {
+            resource.memory = self.s.memory;
+        }
+        None
+    }
+
     fn plan(&self) -> Option<&Plan> {
         self.s.plan.as_ref().ok()
     }
@@ -236,7 +250,16 @@ impl Look<'_> {
         let (sent, started) = (self.ctx.now(), Instant::now());
         let base = plan.portal.base();
         let request = TokenRequest { portal: &base, credentials: &credentials, lifetime: plan.lifetime };
-        let answer = exchange(&client, &request, self.ctx.clock).await;
+        let answer = tokio::select! {
+            biased;
+            () = self.ctx.lead.ended(self.term) => None,
+            answer = exchange(&client, &request, self.ctx.clock) => Some(answer),
+        };
+        let Some(answer) = answer else {
+            // The portal may have received it: it counts as an attempt.
+            self.s.failed(Kind::Request, Reason::ClusterError, None, self.ctx.now());
+            return;
+        };
         if let Some(pass) = pass {
             pass.ended(match &answer {
                 Ok(_) => Outcome::Issued,
@@ -325,7 +348,7 @@ fn stand_in(plan: &Plan, now: Timestamp) -> Option<Published> {
 
 /// Reports, remembers, and says when to look again.
 async fn finish(look: Look<'_>, verdict: Verdict) -> Timestamp {
-    let Look { ctx, key, s, credentials, ca, published, .. } = look;
+    let Look { ctx, key, term, s, credentials, ca, published, .. } = look;
     let (me, host) = (s.me.clone(), s.plan.as_ref().ok().map(|plan| plan.portal.authority()));
     let plan = s.plan.as_ref().ok().cloned();
     let (busy, waiting_for) = (s.access == Entry::Busy, s.status.token.as_ref().map(|token| token.expires_at));
@@ -339,13 +362,15 @@ async fn finish(look: Look<'_>, verdict: Verdict) -> Timestamp {
         ctx.hosts.queue(&host, waiting_for, key.clone());
     }
     let mut wake = conclusion.wake;
-    if conclusion.changed {
+    if conclusion.changed && ctx.lead.holds(term) {
         match ctx.cluster.patch_status(&me.namespace, &me.name, &me.uid, &conclusion.status).await {
             Ok(version) => {
                 ctx.index().status_written(key, &me.uid, version, &conclusion.status);
                 if let Some(notice) = conclusion.notice {
                     info!(namespace = me.namespace, name = me.name, reason = notice.reason, "{}", notice.message);
-                    if let Err(fault) = publish(&ctx.cluster, &me, notice, ctx.now()).await {
+                    if ctx.lead.holds(term)
+                        && let Err(fault) = publish(&ctx.cluster, &me, notice, ctx.now()).await
+                    {
                         warn!(namespace = me.namespace, name = me.name, "event not written: {fault}");
                     }
                 }
@@ -357,8 +382,9 @@ async fn finish(look: Look<'_>, verdict: Verdict) -> Timestamp {
             }
         }
     }
-    if let (Some(token), Some(credentials), Some(plan), true) = (published, credentials, plan, written) {
-        ctx.verify(key.clone(), me.uid, &plan, ca.as_ref(), token, credentials);
+    let verifies = written && ctx.lead.holds(term);
+    if let (Some(token), Some(credentials), Some(plan), true) = (published, credentials, plan, verifies) {
+        ctx.verify(term, me, &plan, ca.as_ref(), token, credentials);
     }
     wake
 }

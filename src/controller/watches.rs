@@ -38,8 +38,36 @@ pub struct Scope {
     pub namespace: Option<String>,
 }
 
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{} in namespace {namespace}", self.what),
+            None => f.write_str(self.what),
+        }
+    }
+}
+
 /// News, and from which watch.
 pub type NewsStream = BoxStream<'static, (Scope, News)>;
+
+/// The text of the API server is not repeated: what to do is.
+pub fn describe(error: &watcher::Error) -> &'static str {
+    use watcher::Error;
+    let status = match error {
+        Error::InitialListFailed(kube::Error::Api(status)) | Error::WatchStartFailed(kube::Error::Api(status)) => {
+            status
+        }
+        Error::WatchError(status) => status,
+        _ => return "the API server cannot be reached",
+    };
+    match status.code {
+        401 => "the operator's credentials for the API server are not accepted",
+        403 => "missing right to list and watch: apply the operator's RBAC",
+        404 => "unknown to the API server: install the CRD",
+        410 => "the watch was too old: listing again",
+        _ => "the API server failed",
+    }
+}
 
 fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where

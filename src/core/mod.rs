@@ -29,7 +29,7 @@ pub use decide::{Problem, Step, Verdict, decide};
 pub use duration::{DurationError, format_seconds, parse_duration};
 pub use gate::{Entry, Gate, Outcome};
 pub use lease::{Candidate, Claim, Moment, Next, RENEW, Term};
-pub use plan::{Plan, SpecProblem, TargetPlan};
+pub use plan::{Plan, SpecProblem, TargetPlan, is_subdomain};
 pub use portal::{Admission, AllowedOrigin, OriginError, PortalUrl, PortalUrlError};
 pub use schedule::{RESYNC_SECONDS, renew_at};
 pub use selector::{SelectorError, parse_selector};

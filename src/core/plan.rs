@@ -92,17 +92,23 @@ impl Plan {
 
 /// A name goes into request paths, so it is checked once more here.
 fn check_name(field: &'static str, name: &str) -> Result<(), SpecProblem> {
+    if is_subdomain(name) {
+        Ok(())
+    } else {
+        Err(problem(field)(&"write a DNS-1123 subdomain: lower-case letters, digits, - and ."))
+    }
+}
+
+/// Whether a text is a DNS-1123 subdomain, as names of objects are.
+#[must_use]
+pub fn is_subdomain(name: &str) -> bool {
     let edge = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let label = |l: &str| {
         l.bytes().all(|b| edge(b) || b == b'-')
             && l.bytes().next().is_some_and(edge)
             && l.bytes().last().is_some_and(edge)
     };
-    if name.len() <= 253 && name.split('.').all(label) {
-        Ok(())
-    } else {
-        Err(problem(field)(&"write a DNS-1123 subdomain: lower-case letters, digits, - and ."))
-    }
+    name.len() <= 253 && name.split('.').all(label)
 }
 
 fn target_plan(spec: &ArcGisAppCredentialSpec) -> Result<TargetPlan, SpecProblem> {

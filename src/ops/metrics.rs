@@ -64,12 +64,11 @@ impl Metrics {
                 "Time that a reconcile took",
                 &LOOK_BUCKETS,
             ))?,
-            leader: IntGauge::with_opts(opts("leader", "1 where this process acts, 0 where it stands by"))?,
+            leader: IntGauge::with_opts(opts("leader", "Whether this process acts (1) or stands by (0)"))?,
             watches: IntGaugeVec::new(opts("watch_failing", "1 while a watch on the cluster fails"), &["watch"])?,
             watch_failed: Mutex::default(),
             described: Vec::new(),
         };
-        metrics.leader.set(1);
         let build = IntGaugeVec::new(opts("build_info", "Build of the operator"), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let collectors: [Box<dyn Collector>; 8] = [
@@ -87,6 +86,11 @@ impl Metrics {
             metrics.registry.register(collector)?;
         }
         Ok(metrics)
+    }
+
+    /// Whether this process acts.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
     }
 
     /// A token request has ended; no reason: a token was issued.

@@ -52,6 +52,41 @@ pub struct World {
     tap: Option<(Tap, PathBuf)>,
 }
 
+/// One of several operators in a world.
+pub struct Replica {
+    pub child: Child,
+    pub admin: SocketAddr,
+}
+
+impl Replica {
+    /// Sends it a signal, such as TERM.
+    pub async fn signal(&self, signal: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        let sent = Command::new("kill").args([&format!("-{signal}"), &pid]).status().await.unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end.
+    pub async fn exit_code(&mut self) -> Option<i32> {
+        timeout(SOON, self.child.wait()).await.unwrap().unwrap().code()
+    }
+
+    /// Whether `/metrics` says that it acts; `None`: no answer.
+    pub async fn leads(&self) -> Option<bool> {
+        let answer = self.ask("/metrics").await?;
+        let line = answer.lines().find(|line| line.starts_with("arcgis_credential_leader "))?;
+        Some(line.ends_with(" 1"))
+    }
+
+    pub async fn ask(&self, path: &str) -> Option<String> {
+        timeout(Duration::from_secs(1), ask(self.admin, path)).await.ok()?
+    }
+
+    pub async fn is_ready(&self) -> bool {
+        self.ask("/readyz").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    }
+}
+
 impl World {
     pub async fn new() -> Self {
         Self::with(&[]).await
@@ -108,7 +143,7 @@ impl World {
         Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &body).await.unwrap();
         let portal = Portal::start("127.0.0.1:0".parse().unwrap(), Certificate::Good).await.unwrap();
         portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
-        let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let admin = free_address();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         Self {
             plane,
@@ -143,8 +178,25 @@ impl World {
         .expect("the operator did not become ready");
     }
 
-    /// Starts the operator with this kubeconfig.
+    /// The service account's kubeconfig.
+    pub fn restricted() -> PathBuf {
+        RESTRICTED.get().unwrap().kubeconfig.clone()
+    }
+
+    /// Starts the operator, alone, with this kubeconfig.
     pub fn start_as(&mut self, kubeconfig: &std::path::Path) {
+        let mut flags = vec!["--leader-elect=false".to_owned()];
+        flags.extend(self.flags.clone());
+        self.operator = Some(self.spawn(kubeconfig, self.admin, &flags));
+    }
+
+    /// Starts one more operator, with these flags.
+    pub fn replica(&self, kubeconfig: &std::path::Path, flags: &[String]) -> Replica {
+        let admin = free_address();
+        Replica { child: self.spawn(kubeconfig, admin, flags), admin }
+    }
+
+    fn spawn(&self, kubeconfig: &std::path::Path, admin: SocketAddr, flags: &[String]) -> Child {
         let ca = self.plane.dir().join(format!("{}-ca.pem", self.namespace));
         std::fs::write(&ca, self.portal.ca()).unwrap();
         // One folder of logs for the whole run: a test searches them.
@@ -155,12 +207,12 @@ impl World {
             .append(true)
             .open(logs.join(format!("{}.log", self.namespace)))
             .unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_arcgis-credential-operator"))
+        Command::new(env!("CARGO_BIN_EXE_arcgis-credential-operator"))
             .args(["run", "--log-level=trace", "--namespace", &self.namespace])
             .args(["--allowed-portal", &self.portal.url(), "--ca-file"])
             .arg(ca)
-            .args(["--admin-address", &self.admin.to_string()])
-            .args(&self.flags)
+            .args(["--admin-address", &admin.to_string()])
+            .args(flags)
             .env("KUBECONFIG", kubeconfig)
             .envs(self.environment.clone())
             .stdout(log.try_clone().unwrap())
@@ -168,8 +220,7 @@ impl World {
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()
-            .unwrap();
-        self.operator = Some(child);
+            .unwrap()
     }
 
     /// What tools that follow kstatus make of a resource, by the library that Flux uses.
@@ -188,13 +239,7 @@ impl World {
 
     /// An answer of the admin address, headers and all.
     pub async fn ask(&self, path: &str) -> Option<String> {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let mut stream = tokio::net::TcpStream::connect(self.admin).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.ok()?;
-        Some(answer)
+        ask(self.admin, path).await
     }
 
     /// Kills the operator outright.
@@ -330,6 +375,20 @@ async fn build_kstatus() -> PathBuf {
         Command::new("go").args(["build", "-o"]).arg(&tool).arg(".").current_dir(source).status().await.unwrap();
     assert!(status.success(), "hack/kstatus does not build");
     tool
+}
+
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+async fn ask(admin: SocketAddr, path: &str) -> Option<String> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(admin).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    Some(answer)
 }
 
 /// Installs the CRD and the shipped rights, and makes a kubeconfig of the service account.
