@@ -37,6 +37,8 @@ pub struct App {
     pub lifetime: Option<u64>,
     /// Instead of a token: status, headers, body.
     pub answer: Option<Answer>,
+    /// The answer comes only after so many milliseconds.
+    pub delay: u64,
     /// No answer at all.
     pub hang: bool,
     /// The connection is closed without an answer.
@@ -313,6 +315,7 @@ async fn token(shared: &Shared, method: &Method, uri: &axum::http::Uri, headers:
     }
     note(shared, method, uri, headers, fields, id.clone(), matched);
     let Some(app) = app else { return failure(400, "invalid_client_id", "Invalid client_id") };
+    tokio::time::sleep(Duration::from_millis(app.delay)).await;
     if app.hang {
         std::future::pending::<()>().await;
     }

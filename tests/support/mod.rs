@@ -23,6 +23,10 @@ use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
+pub mod fleet;
+
+use fleet::Replica;
+
 /// Every client secret in these tests, right or wrong, holds this.
 pub const SECRET_CANARY: &str = "canary-client-secret";
 pub const SECRET: &str = "canary-client-secret-0123456789";
@@ -50,41 +54,6 @@ pub struct World {
     environment: Vec<(String, String)>,
     restricted: Restricted,
     tap: Option<(Tap, PathBuf)>,
-}
-
-/// One of several operators in a world.
-pub struct Replica {
-    pub child: Child,
-    pub admin: SocketAddr,
-}
-
-impl Replica {
-    /// Sends it a signal, such as TERM.
-    pub async fn signal(&self, signal: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        let sent = Command::new("kill").args([&format!("-{signal}"), &pid]).status().await.unwrap();
-        assert!(sent.success());
-    }
-
-    /// Waits for its end.
-    pub async fn exit_code(&mut self) -> Option<i32> {
-        timeout(SOON, self.child.wait()).await.unwrap().unwrap().code()
-    }
-
-    /// Whether `/metrics` says that it acts; `None`: no answer.
-    pub async fn leads(&self) -> Option<bool> {
-        let answer = self.ask("/metrics").await?;
-        let line = answer.lines().find(|line| line.starts_with("arcgis_credential_leader "))?;
-        Some(line.ends_with(" 1"))
-    }
-
-    pub async fn ask(&self, path: &str) -> Option<String> {
-        timeout(Duration::from_secs(1), ask(self.admin, path)).await.ok()?
-    }
-
-    pub async fn is_ready(&self) -> bool {
-        self.ask("/readyz").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
-    }
 }
 
 impl World {
