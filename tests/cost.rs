@@ -52,7 +52,7 @@ impl Fleet {
 
     async fn all(&self, wish: impl Fn(&ArcGisAppCredential) -> bool) {
         for n in 0..self.size {
-            self.world.wait_for(&format!("r{n}"), Duration::from_secs(120), &wish).await;
+            self.world.wait_for(&format!("r{n}"), Duration::from_mins(2), &wish).await;
         }
     }
 
@@ -153,7 +153,7 @@ async fn another_failed_attempt_for_the_user_to_mend_costs_a_read_and_a_status()
 async fn another_failed_attempt_that_is_nobody_s_move_costs_a_read() {
     let mut fleet = Fleet::new(20, App { close: true, ..app() }, |_| {}).await;
     fleet.all(|r| problem(r) == Some("PortalUnreachable")).await;
-    fleet.world.portal.wait_for_requests("app", 4 * fleet.size, Duration::from_secs(60)).await.unwrap();
+    fleet.world.portal.wait_for_requests("app", 4 * fleet.size, Duration::from_mins(1)).await.unwrap();
     let calls = count(&fleet.world.calls());
     let (reads, requests) = (calls["reads"], fleet.world.portal.requests("app"));
     // What is under way has read and not yet asked, or asked and not yet been noted.
