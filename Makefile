@@ -7,8 +7,6 @@ TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/arcgis-credential-operator
 DENY_VERSION := 0.20.2
 MUSL := x86_64-unknown-linux-musl
 RELEASE := target/$(MUSL)/release/arcgis-credential-operator
-export CC_x86_64_unknown_linux_musl ?= gcc
-export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER ?= rust-lld
 
 export PORTAL CLIENT_ID_FILE CLIENT_SECRET_FILE DEMO_KEEP
 
@@ -25,8 +23,12 @@ demo: toolchain ## Show the main job on a real control plane; PORTAL=, CLIENT_ID
 	@cargo build --quiet --workspace --locked
 	@target/debug/control-plane -- ./hack/demo
 
+.PHONY: tools
+tools:
+	@hack/tools/build $(TOOLS)/bin
+
 .PHONY: test
-test: toolchain lint deny ## Check everything
+test: toolchain lint deny tools ## Check everything
 	cargo build --workspace --locked
 	target/debug/control-plane -- cargo test --workspace --locked
 
@@ -42,6 +44,10 @@ $(TOOLS)/bin/cargo-deny:
 .PHONY: deny
 deny: toolchain $(TOOLS)/bin/cargo-deny
 	$(TOOLS)/bin/cargo-deny --locked check licenses bans sources
+
+# For this target alone: a change of these builds C code anew.
+release: export CC_x86_64_unknown_linux_musl ?= gcc
+release: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER ?= rust-lld
 
 .PHONY: release
 release: toolchain ## Build the static release binary
