@@ -32,6 +32,13 @@ test: toolchain lint deny tools ## Check everything
 	cargo build --workspace --locked
 	target/debug/control-plane -- cargo test --workspace --locked
 
+.PHONY: generate
+generate: toolchain ## Make the CRD anew, and the chart's copies and README
+	cargo run --quiet --locked -- crd > crds/crd.new && mv crds/crd.new crds/arcgisappcredentials.yaml
+	cp crds/arcgisappcredentials.yaml deploy/chart/files/crd.yaml
+	cp deploy/monitoring/alerts.yaml deploy/monitoring/dashboard.json deploy/chart/files/
+	hack/chart-readme > deploy/chart/README.new && mv deploy/chart/README.new deploy/chart/README.md
+
 .PHONY: lint
 lint: toolchain
 	cargo fmt --all --check

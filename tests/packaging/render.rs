@@ -1,0 +1,127 @@
+//! Renderings of the chart and of the overlays.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::tools::{Printed, run, succeed, tool};
+
+pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/chart");
+pub const NAME: &str = "arcgis-credential-operator";
+
+/// Values that together reach every branch of the templates.
+pub const MATRIX: &[&str] = &[
+    "{}",
+    "namespaces: [maps]",
+    "{namespaces: [maps, gis], replicas: 3, selector: team=maps, leaderElection: {leaseName: other}}",
+    "{ca: {configMapName: roots}, proxy: {url: 'http://proxy.example.com:3128', noProxy: .internal}}",
+    "{ca: {secretName: roots, key: roots.pem}, allowedPortals: ['https://*.example.com:7443']}",
+    "image: {repository: registry.example.com/operator, pullPolicy: Always, pullSecrets: [registry],
+      digest: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}",
+    "{podMonitor: {enabled: true, labels: {release: prometheus}}, dashboard: {enabled: true},
+      prometheusRule: {enabled: true, runbookBaseUrl: 'https://git.example.com/operator/'}}",
+    "rbac: {guardedOwnerReferences: true, userRoles: {aggregateToEdit: true}}",
+    "{rbac: {create: false}, serviceAccount: {create: false, name: other}, resources: {requests: null, limits: null}}",
+    "{leaderElection: {enabled: false}, networkPolicy: {enabled: false}, crds: {install: false}}",
+    "{commonLabels: {team: gis}, commonAnnotations: {owner: gis}, podLabels: {tier: ops}, podAnnotations: {a: b},
+      serviceAccount: {annotations: {a: b}}, nodeSelector: {pool: a}, priorityClassName: system-cluster-critical,
+      tolerations: [{key: a, operator: Exists, effect: NoExecute, tolerationSeconds: 30}],
+      affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [
+        {matchExpressions: [{key: pool, operator: In, values: [a]}]}]}}},
+      topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule,
+        labelSelector: {matchLabels: {app.kubernetes.io/name: arcgis-credential-operator}}}],
+      networkPolicy: {metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}], extraEgressPorts: [8443]}}",
+];
+
+/// Helm with a home of its own.
+pub fn helm(home: &Path, arguments: &[&str], values: &str) -> Printed {
+    let mut command = Command::new(tool("helm"));
+    for (variable, folder) in [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
+    {
+        command.env(variable, home.join(folder));
+    }
+    run(command.args(arguments), values)
+}
+
+/// What the chart renders in the namespace `arcgis-credential-operator`, or what Helm says against it.
+pub fn try_render(chart: &str, values: &str) -> Result<String, String> {
+    let printed = helm(&std::env::temp_dir(), &["template", NAME, chart, "--namespace", NAME, "--values=-"], values);
+    if printed.success { Ok(printed.out) } else { Err(printed.err) }
+}
+
+pub fn render(values: &str) -> Vec<Value> {
+    objects(&try_render(CHART, values).unwrap_or_else(|error| panic!("{values}: {error}")))
+}
+
+/// What an overlay renders.
+pub fn overlay(name: &str) -> Vec<Value> {
+    let path = format!("{ROOT}/deploy/kustomize/{name}");
+    objects(&succeed(Command::new(tool("kubectl")).args(["kustomize", &path]), ""))
+}
+
+pub fn objects(yaml: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(yaml).unwrap()
+}
+
+/// An object's kind, namespace and name.
+pub fn id(object: &Value) -> String {
+    let of = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    format!("{} {}/{}", of("/kind"), of("/metadata/namespace"), of("/metadata/name"))
+}
+
+/// The objects of a kind.
+pub fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    objects.iter().filter(|object| object["kind"] == kind).collect()
+}
+
+/// The objects by id, without what only Helm sets, and without the Namespace, which Helm does not make.
+pub fn comparable(objects: Vec<Value>) -> BTreeMap<String, Value> {
+    let ours = objects.into_iter().filter(|object| object["kind"] != "Namespace");
+    ours.map(|mut object| {
+        for (field, keys) in [
+            ("labels", &["helm.sh/chart", "app.kubernetes.io/managed-by", "app.kubernetes.io/version"][..]),
+            ("annotations", &["helm.sh/resource-policy"][..]),
+        ] {
+            let meta = object["metadata"].as_object_mut().unwrap();
+            if let Some(map) = meta.get_mut(field).and_then(Value::as_object_mut) {
+                map.retain(|key, _| !keys.contains(&key.as_str()));
+                if map.is_empty() {
+                    meta.remove(field);
+                }
+            }
+        }
+        whole_numbers(&mut object);
+        (id(&object), object)
+    })
+    .collect()
+}
+
+/// Writes 0.0 as 0, as kustomize does.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Object(fields) => fields.values_mut().for_each(whole_numbers),
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Number(number) if number.as_f64() == Some(0.0) => *value = Value::from(0),
+        _ => {}
+    }
+}
+
+/// The rules of all `Roles` and `ClusterRoles`, each with the id of its role.
+pub fn rules(objects: &[Value]) -> Vec<(String, Value)> {
+    let roles = objects.iter().filter(|object| object["kind"] == "Role" || object["kind"] == "ClusterRole");
+    roles.flat_map(|role| role["rules"].as_array().unwrap().iter().map(|rule| (id(role), rule.clone()))).collect()
+}
+
+/// Whether a list in a rule holds a word.
+pub fn holds(rule: &Value, list: &str, word: &str) -> bool {
+    rule[list].as_array().is_some_and(|words| words.iter().any(|found| found == word))
+}
+
+/// The operator's arguments.
+pub fn arguments(objects: &[Value]) -> Vec<String> {
+    let containers = &of_kind(objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"];
+    serde_json::from_value(containers[0]["args"].clone()).unwrap()
+}
