@@ -5,7 +5,9 @@ SHELL := /bin/bash
 
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/arcgis-credential-operator
 DENY_VERSION := 0.20.2
-MUSL := x86_64-unknown-linux-musl
+# amd64 or arm64; the latter needs aarch64-linux-gnu-gcc, of Debian's gcc-aarch64-linux-gnu.
+ARCH ?= amd64
+MUSL := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-musl
 RELEASE := target/$(MUSL)/release/arcgis-credential-operator
 
 export PORTAL CLIENT_ID_FILE CLIENT_SECRET_FILE DEMO_KEEP
@@ -54,10 +56,22 @@ deny: toolchain $(TOOLS)/bin/cargo-deny
 
 # For this target alone: a change of these builds C code anew.
 release: export CC_x86_64_unknown_linux_musl ?= gcc
+release: export CC_aarch64_unknown_linux_musl ?= aarch64-linux-gnu-gcc
 release: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER ?= rust-lld
+release: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER ?= rust-lld
 
 .PHONY: release
 release: toolchain ## Build the static release binary
 	rustup target add $(MUSL)
 	cargo build --release --locked --target $(MUSL)
 	@ls -l $(RELEASE)
+
+.PHONY: image
+image: release tools ## Assemble the container image, without a container engine, into out/image.tar
+	@mkdir -p out
+	$(TOOLS)/bin/assemble-image -binary $(RELEASE) -arch $(ARCH) \
+	  -epoch $${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)} \
+	  -version $$(sed -n '/^version/{s/.*"\(.*\)"/\1/p;q}' Cargo.toml) \
+	  -revision $$(git rev-parse HEAD 2>/dev/null || echo unknown) -out out/image.tar
+	IMAGE=$(CURDIR)/out/image.tar cargo test --quiet --locked --test image
+	@ls -l out/image.tar
