@@ -57,11 +57,9 @@ async fn a_person_s_change_beats_the_wait_also_when_it_was_made_while_the_operat
 async fn each_person_s_change_starts_the_count_anew() {
     let world = World::new().await;
     wrong_secret(&world, "app").await;
-    let mut before = world.portal.requests("app");
-    for wrong in ["canary-client-secret-wrong-2", "canary-client-secret-wrong-3"] {
+    for (requests, wrong) in [(2, "canary-client-secret-wrong-2"), (3, "canary-client-secret-wrong-3")] {
         world.credentials("app-oauth", "app", wrong).await;
-        world.portal.wait_for_requests("app", before + 1, Duration::from_secs(10)).await.unwrap();
-        before += 1;
+        world.portal.wait_for_requests("app", requests, Duration::from_secs(10)).await.unwrap();
     }
     world.ask_anew("app", "please").await;
     let handled =

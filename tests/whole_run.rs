@@ -6,10 +6,14 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::Api;
-use kube::api::ListParams;
+use kube::api::{ListParams, PostParams};
+use serde_json::{Value, json};
 use support::{SECRET, SECRET_CANARY, WRONG_SECRET, World, is, problem};
 use testkit::portal::{Answer, App, BODY_CANARY, TOKEN_CANARY};
 
@@ -68,4 +72,67 @@ async fn no_secret_no_token_and_no_answer_stands_in_a_log_a_status_an_event_or_a
     let maps = Api::<ConfigMap>::all(world.client.clone()).list(&all).await.unwrap();
     clean("a ConfigMap", &serde_json::to_string(&maps).unwrap());
     assert!(logs > 0 && bytes > 0, "there is something to search");
+}
+
+/// Group, resource with its subresource, and verb.
+type Right = [String; 3];
+
+fn rights(rules: Vec<PolicyRule>) -> Vec<Right> {
+    let mut found = Vec::new();
+    for rule in rules {
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                found.extend(rule.verbs.iter().map(|verb| [group.clone(), resource.clone(), verb.clone()]));
+            }
+        }
+    }
+    found
+}
+
+/// What the operators of this run have used, by the audit log.
+fn used(world: &World) -> BTreeSet<Right> {
+    let log = std::fs::read_to_string(world.plane.audit_log()).unwrap();
+    let account = "system:serviceaccount:arcgis-credential-operator:arcgis-credential-operator";
+    log.lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|event| event["user"]["username"] == account)
+        .map(|event| {
+            let of = |field: &str| event["objectRef"][field].as_str().unwrap_or_default().to_owned();
+            let resource = match of("subresource") {
+                sub if sub.is_empty() => of("resource"),
+                sub => format!("{}/{sub}", of("resource")),
+            };
+            [of("apiGroup"), resource, event["verb"].as_str().unwrap_or_default().to_owned()]
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_granted_right_goes_unused_and_none_is_dangerous() {
+    let name = "arcgis-credential-operator";
+    let world = World::idle(&[]).await;
+    let map = json!({"metadata": {"name": "ca"}, "data": {"ca.crt": world.portal.ca()}});
+    let maps = Api::<ConfigMap>::namespaced(world.client.clone(), &world.namespace);
+    maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
+    let replica = world.replica(&World::restricted(), &["--lease-namespace".to_owned(), name.to_owned()]);
+    world.credentials("oauth", "app", SECRET).await;
+    let mut manifest = world.manifest("used", "oauth");
+    manifest["spec"]["portal"]["caBundleRef"] = json!({"name": "ca"});
+    world.apply(&manifest).await;
+    world.wait_for("used", std::time::Duration::from_mins(1), |r| is(r, "Ready", "True", "TokenValid")).await;
+    world.ask_anew("used", "now").await;
+    world.wait("used", |r| r.status.as_ref().is_some_and(|s| s.last_handled_request.is_some())).await;
+    drop(replica);
+    let everywhere = Api::<ClusterRole>::all(world.client.clone()).get(name).await.unwrap().rules;
+    let at_home = Api::<Role>::namespaced(world.client.clone(), name).get(name).await.unwrap().rules;
+    let granted = rights(everywhere.into_iter().chain(at_home).flatten().collect());
+    assert!(granted.len() > 10);
+    let used = used(&world);
+    let unused: Vec<&Right> = granted.iter().filter(|right| !used.contains(*right)).collect();
+    assert!(unused.is_empty(), "granted and never used: {unused:?}");
+    for [group, resource, verb] in &granted {
+        let never = ["*", "delete", "deletecollection", "escalate", "bind", "impersonate"];
+        assert!(!never.contains(&verb.as_str()) && resource != "*" && group != "*", "{group} {resource} {verb}");
+        assert!(!resource.contains("token"), "{resource}");
+    }
 }

@@ -7,6 +7,8 @@ mod index;
 mod lead;
 mod preflight;
 mod reconcile;
+#[cfg(test)]
+mod tests;
 mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -327,9 +329,19 @@ impl Controller {
 
 async fn look(ctx: &Context, key: &Key, term: Term, permit: OwnedSemaphorePermit) -> Option<Timestamp> {
     let started = Instant::now();
-    let outcome = AssertUnwindSafe(reconcile::reconcile(ctx, key, term, permit)).catch_unwind().await;
+    let wake = or_report_bug(ctx, key, term, Box::pin(reconcile::reconcile(ctx, key, term, permit))).await;
     ctx.metrics.looked(started.elapsed());
-    if let Ok(wake) = outcome {
+    wake
+}
+
+/// A panic ends one look, and shows on its resource.
+async fn or_report_bug(
+    ctx: &Context,
+    key: &Key,
+    term: Term,
+    work: impl Future<Output = Option<Timestamp>>,
+) -> Option<Timestamp> {
+    if let Ok(wake) = AssertUnwindSafe(work).catch_unwind().await {
         return wake;
     }
     error!(namespace = key.namespace, name = key.name, reason = Reason::Internal.as_str(), "a look panicked");

@@ -159,7 +159,7 @@ impl Resources {
             gauge("ready", "1 where the target holds a valid token", |r| Some(r.ready.into()))?,
             gauge("token_expiry_timestamp_seconds", "When the token ends", |r| r.expires_at.map(Timestamp::as_second))?,
             gauge("token_renewal_timestamp_seconds", "When the token is to be renewed", |r| {
-                r.renew_at.map(Timestamp::as_second)
+                r.renew_at.filter(|_| !r.suspended).map(Timestamp::as_second)
             })?,
         ];
         let problem = desc("problem", "1 with the reason, while there is one", &["namespace", "name", "reason"])?;

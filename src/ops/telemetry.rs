@@ -20,6 +20,14 @@ pub enum LogLevel {
     Trace,
 }
 
+/// Tells where a panic was, and not what it said: that may hold what was being worked on.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(location, "panicked");
+    }));
+}
+
 /// Starts logging, once per process. The level is that of this program: libraries, which may log what they carry,
 /// are heard from `warn` on, and the TLS verifier not at all, as what it finds is reported as a reason.
 pub fn init(format: LogFormat, level: LogLevel) {
@@ -38,4 +46,5 @@ pub fn init(format: LogFormat, level: LogLevel) {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Text => builder.with_ansi(false).try_init(),
     };
+    log_panics();
 }

@@ -1,0 +1,65 @@
+//! What becomes of a panic.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
+use serde_json::json;
+
+use super::*;
+use crate::arcgis::ServiceRanges;
+use crate::cluster::LeanResource;
+
+fn key(name: &str) -> Key {
+    Key { namespace: "maps".to_owned(), name: name.to_owned() }
+}
+
+/// A context whose API server answers nothing.
+fn context() -> (Context, Term) {
+    // Fails only where one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut config = kube::Config::new("https://127.0.0.1:1".parse().unwrap());
+    config.default_retry = false;
+    let clock = Timestamp::now;
+    let index = Arc::new(Mutex::new(Index::default()));
+    for name in ["boom", "next"] {
+        let resource = json!({
+            "metadata": {"namespace": "maps", "name": name, "uid": name, "resourceVersion": "1", "generation": 1},
+            "spec": {"credentialsRef": {"name": "oauth"}, "target": {"name": format!("{name}-token")}},
+        });
+        index.lock().unwrap().upsert(serde_json::from_value::<LeanResource>(resource).unwrap());
+    }
+    let (_, lead) = Elector::new(None, Arc::default(), clock);
+    let term = lead.claim().unwrap().term;
+    let (wake, _) = mpsc::unbounded_channel();
+    let ctx = Context {
+        cluster: Cluster::new(kube::Client::try_from(config).unwrap()),
+        portals: Arc::new(Portals::new(None, ServiceRanges::default(), Vec::new()).unwrap()),
+        allowed: Vec::new(),
+        digester: Digester::default(),
+        index: index.clone(),
+        hosts: Hosts::new(wake.clone(), clock),
+        lead,
+        permits: Arc::new(Semaphore::new(1)),
+        metrics: Arc::new(Metrics::new(index, clock).unwrap()),
+        clock,
+        wake,
+        freed: Notify::new(),
+    };
+    (ctx, term)
+}
+
+#[tokio::test]
+async fn a_panic_is_reported_on_its_resource_and_hurts_nobody_else() {
+    let (ctx, term) = context();
+    let wake = or_report_bug(&ctx, &key("boom"), term, async { panic!("on purpose") }).await;
+    assert!(wake.unwrap() > ctx.now(), "it is looked at again");
+    let reason =
+        |name: &str| ctx.index().get(&key(name)).unwrap().memory.setback.as_ref().map(|setback| setback.reason);
+    assert_eq!((reason("boom"), reason("next")), (Some(Reason::Internal), None));
+    assert!(ctx.metrics.render().unwrap().contains(r#"reconciles_total{outcome="Internal"} 1"#));
+    // The next attempt comes after a minute, and no sooner.
+    let permit = ctx.permits.clone().acquire_owned().await.unwrap();
+    let again = look(&ctx, &key("boom"), term, permit).await.unwrap();
+    assert!(again.duration_since(ctx.now()).as_secs() <= 75);
+    assert_eq!(reason("boom"), Some(Reason::Internal));
+    assert_eq!(ctx.permits.available_permits(), 1, "no place is lost");
+}
