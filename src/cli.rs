@@ -62,7 +62,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", env = "ARCGIS_OPERATOR_LEASE_NAME", default_value = "arcgis-credential-operator",
           value_parser = parse_name)]
     pub lease_name: String,
-    /// Where the lease is [default: the pod's namespace, without a pod that of the kubeconfig]
+    /// Where the lease is [default: the pod's namespace, without a pod that of the kubeconfig or the service account]
     #[arg(long, value_name = "NS", env = "ARCGIS_OPERATOR_LEASE_NAMESPACE", value_parser = parse_name)]
     pub lease_namespace: Option<String>,
     #[arg(long, value_enum, env = "ARCGIS_OPERATOR_LOG_FORMAT", default_value = "json")]

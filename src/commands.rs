@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use kube::{Client, Config};
+use secrecy::ExposeSecret;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -44,9 +47,7 @@ pub async fn run(args: RunArgs) -> Result<(), String> {
     config.default_retry = false;
     // The proxies of the environment are for portals; the API server is reached directly.
     config.proxy_url = None;
-    let pod_namespace = || std::fs::read_to_string(POD_NAMESPACE).ok().map(|text| text.trim().to_owned());
-    let lease_namespace =
-        args.lease_namespace.or_else(pod_namespace).unwrap_or_else(|| config.default_namespace.clone());
+    let lease_namespace = args.lease_namespace.unwrap_or_else(|| home(&config));
     let cluster = Client::try_from(config)
         .map(Cluster::new)
         .map_err(|_| "cannot set up the client for the API server: check the kubeconfig's certificates".to_owned())?;
@@ -70,6 +71,22 @@ pub async fn run(args: RunArgs) -> Result<(), String> {
     let _ = tokio::time::timeout(std::time::Duration::from_secs(1), admin).await;
     info!("stopped");
     Ok(())
+}
+
+/// The pod's namespace; without a pod that of the kubeconfig, or else that of the service account used.
+fn home(config: &Config) -> String {
+    let pod = std::fs::read_to_string(POD_NAMESPACE).ok().map(|text| text.trim().to_owned());
+    let chosen = Some(&config.default_namespace).filter(|namespace| *namespace != "default");
+    let account = || config.auth_info.token.as_ref().and_then(|token| account_namespace(token.expose_secret()));
+    pod.or_else(|| chosen.cloned()).or_else(account).unwrap_or_else(|| config.default_namespace.clone())
+}
+
+/// The namespace in a service account's token; whether the token is genuine is for the API server to say.
+fn account_namespace(token: &str) -> Option<String> {
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
+    let account = claims["sub"].as_str()?.strip_prefix("system:serviceaccount:")?;
+    account.split_once(':').map(|(namespace, _)| namespace.to_owned())
 }
 
 fn stop_on_signal(stop: CancellationToken) -> Result<(), String> {
@@ -127,5 +144,24 @@ pub async fn probe(args: ProbeArgs) -> Result<String, String> {
     match exchange(&client, &request, clock).await {
         Ok(grant) => Ok(format!("Issued: a token for {}", format_seconds(grant.lifetime_seconds))),
         Err(refusal) => Err(refusal.reason.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+    use super::account_namespace;
+
+    #[test]
+    fn a_service_account_s_token_says_its_namespace_and_nothing_else_does() {
+        let token = |claims: &str| format!("head.{}.mark", BASE64_URL_SAFE_NO_PAD.encode(claims));
+        let of = |claims: &str| account_namespace(&token(claims));
+        assert_eq!(of(r#"{"sub":"system:serviceaccount:maps:operator"}"#).as_deref(), Some("maps"));
+        for other in [r#"{"sub":"system:node:one"}"#, r#"{"sub":5}"#, "{}", "junk"] {
+            assert_eq!(of(other), None, "{other}");
+        }
+        assert_eq!(account_namespace("opaque"), None);
     }
 }
