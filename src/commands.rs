@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -141,9 +142,14 @@ pub async fn probe(args: ProbeArgs) -> Result<String, String> {
     let client = portals.client(None, Admission::Exact).map_err(|error| error.to_string())?;
     let base = portal.base();
     let request = TokenRequest { portal: &base, credentials: &credentials, lifetime: None };
-    match exchange(&client, &request, clock).await {
-        Ok(grant) => Ok(format!("Issued: a token for {}", format_seconds(grant.lifetime_seconds))),
-        Err(refusal) => Err(refusal.reason.to_string()),
+    let started = Instant::now();
+    let answer = exchange(&client, &request, clock).await;
+    // Tells a refused connection from one that hangs, and the portal from what stands before it.
+    let way = if portals.proxied() { ", HTTPS_PROXY is set" } else { "" };
+    let how = format!("{} after {:.1} s{way}", portal.authority(), started.elapsed().as_secs_f64());
+    match answer {
+        Ok(grant) => Ok(format!("Issued: a token for {}, by {how}", format_seconds(grant.lifetime_seconds))),
+        Err(refusal) => Err(format!("{}: {how}", refusal.reason)),
     }
 }
 

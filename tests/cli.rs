@@ -4,6 +4,8 @@
 
 use std::process::{Command, Output};
 
+use testkit::portal::{App, Certificate, Portal, TOKEN_CANARY};
+
 fn operator(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_arcgis-credential-operator"))
         .args(args)
@@ -63,6 +65,26 @@ fn leader_election_is_turned_off_with_and_without_an_equals_sign() {
         assert_eq!(output.status.code(), Some(1), "{args:?} parses: {}", first_line(&output));
         assert!(first_line(&output).contains("no access to a cluster"), "{args:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probe_says_the_granted_lifetime_and_never_the_token() {
+    let portal = Portal::start("127.0.0.1:0".parse().unwrap(), Certificate::Good).await.unwrap();
+    portal.app("app", App { secret: "canary".to_owned(), lifetime: Some(5400), ..App::default() });
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in [("id", "app"), ("secret", "canary\n"), ("ca", portal.ca())] {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_arcgis-credential-operator"))
+        .args(["probe", "--portal", &portal.url(), "--client-id-file", "id", "--client-secret-file", "secret"])
+        .args(["--ca-file", "ca"])
+        .current_dir(&dir)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.starts_with("Issued: a token for 1h30m, by localhost:"), "{said}");
+    assert!(!said.contains("canary") && !said.contains(TOKEN_CANARY));
 }
 
 #[test]

@@ -97,6 +97,12 @@ impl Portals {
         Ok(client)
     }
 
+    /// Whether the environment names a proxy.
+    #[must_use]
+    pub fn proxied(&self) -> bool {
+        !self.proxies.is_empty()
+    }
+
     /// What the cluster keeps to itself.
     #[must_use]
     pub fn services(&self) -> &ServiceRanges {
