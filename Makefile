@@ -34,6 +34,21 @@ test: toolchain lint deny tools ## Check everything
 	cargo build --workspace --locked
 	target/debug/control-plane -- cargo test --workspace --locked
 
+# Most of the time tests wait.
+test: export RUST_TEST_THREADS ?= 6
+
+FUZZ_SECONDS ?= 120
+.PHONY: fuzz
+fuzz: $(TOOLS)/bin/cargo-fuzz ## Feed strangers' input to the parsers, each for FUZZ_SECONDS; needs a nightly toolchain
+	@rustup run nightly true 2>/dev/null || rustup toolchain install nightly --profile minimal
+	@for target in answer duration pem template url; do \
+	  PATH=$(TOOLS)/bin:$$PATH cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit; \
+	done
+
+.PHONY: mutants
+mutants: $(TOOLS)/bin/cargo-mutants ## Break the core and the classification of answers, and see that a test notices; takes an hour
+	PROPTEST_CASES=64 PATH=$(TOOLS)/bin:$$PATH cargo mutants --jobs 2 --output out
+
 .PHONY: generate
 generate: toolchain ## Make the CRD anew, and the chart's copies and README
 	cargo run --quiet --locked -- crd > crds/crd.new && mv crds/crd.new crds/arcgisappcredentials.yaml
@@ -49,6 +64,12 @@ lint: toolchain
 $(TOOLS)/bin/cargo-deny:
 	@echo "tools: building cargo-deny once; about 5 minutes on two cores"
 	cargo install --quiet --locked --root $(TOOLS) --version $(DENY_VERSION) cargo-deny
+
+$(TOOLS)/bin/cargo-fuzz:
+	cargo install --quiet --locked --root $(TOOLS) --version 0.13.2 cargo-fuzz
+
+$(TOOLS)/bin/cargo-mutants:
+	cargo install --quiet --locked --root $(TOOLS) --version 27.1.0 cargo-mutants
 
 .PHONY: deny
 deny: toolchain $(TOOLS)/bin/cargo-deny
