@@ -7,10 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::index::Key;
-use crate::core::{Entry, Gate, Outcome};
-
-/// Soonest to expire first; a resource without a token before all others.
-pub type Priority = Option<Timestamp>;
+use crate::core::{Entry, Gate, Outcome, Priority};
 
 #[derive(Default)]
 struct Host {

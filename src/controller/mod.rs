@@ -1,6 +1,5 @@
 //! The loop: watches feed the index, the index wakes resources, and each is looked at in its turn.
 
-mod agenda;
 mod context;
 mod hosts;
 mod index;
@@ -29,9 +28,8 @@ use tracing::{error, info, warn};
 use crate::api::Reason;
 use crate::arcgis::Portals;
 use crate::cluster::{Cluster, Leases};
-use crate::core::{AllowedOrigin, Digester, Term};
+use crate::core::{Agenda, AllowedOrigin, Digester, Term};
 use crate::ops::{Metrics, Readiness};
-use agenda::Agenda;
 use context::Context;
 use hosts::Hosts;
 pub use index::{Entry, Index, Key, Report};
@@ -68,7 +66,7 @@ struct Controller {
     ctx: Arc<Context>,
     options: Options,
     readiness: Arc<Readiness>,
-    agenda: Agenda,
+    agenda: Agenda<Key>,
     streams: SelectAll<NewsStream>,
     listings: BTreeMap<Scope, Listing>,
     /// Lists that are not complete yet.

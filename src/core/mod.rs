@@ -3,6 +3,7 @@
 //! [`Situation`] holds what is known of one resource, [`decide`] names the next step, and [`conclude`] turns the
 //! outcome into a status, an event and the next wake-up. Everything else here serves those three.
 
+mod agenda;
 mod attempt;
 mod conclude;
 mod credential;
@@ -22,6 +23,7 @@ mod template;
 mod tests;
 pub mod token;
 
+pub use agenda::{Agenda, Priority};
 pub use attempt::{Attempt, Kind, Setback};
 pub use conclude::{Conclusion, Notice, conclude};
 pub use credential::{Credentials, Digester, Incomplete};

@@ -1,26 +1,38 @@
 //! Who is looked at when: at most one look at a resource at a time, the soonest to expire first.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 
 use jiff::Timestamp;
 
-use super::hosts::Priority;
-use super::index::Key;
+/// Soonest to expire first; a resource without a token before all others.
+pub type Priority = Option<Timestamp>;
 
 /// What is to be done, and by when.
-#[derive(Default)]
-pub struct Agenda {
-    planned: HashMap<Key, Timestamp>,
-    queue: BTreeSet<(Timestamp, Key)>,
-    ready: BTreeSet<(Priority, Key)>,
-    running: HashSet<Key>,
+pub struct Agenda<K> {
+    planned: HashMap<K, Timestamp>,
+    queue: BTreeSet<(Timestamp, K)>,
+    ready: BTreeSet<(Priority, K)>,
+    running: HashSet<K>,
     /// Woken while running: to be looked at again right after.
-    again: HashSet<Key>,
+    again: HashSet<K>,
 }
 
-impl Agenda {
+impl<K> Default for Agenda<K> {
+    fn default() -> Self {
+        Self {
+            planned: HashMap::new(),
+            queue: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            running: HashSet::new(),
+            again: HashSet::new(),
+        }
+    }
+}
+
+impl<K: Clone + Hash + Ord> Agenda<K> {
     /// Looks at a resource no later than `at`.
-    pub fn plan(&mut self, key: Key, at: Timestamp) {
+    pub fn plan(&mut self, key: K, at: Timestamp) {
         if self.planned.get(&key).is_some_and(|planned| *planned <= at) {
             return;
         }
@@ -31,12 +43,13 @@ impl Agenda {
     }
 
     /// When the next look is due.
+    #[must_use]
     pub fn next(&self) -> Option<Timestamp> {
         self.queue.first().map(|(at, _)| *at)
     }
 
     /// Makes ready what is due.
-    pub fn advance(&mut self, now: Timestamp, priority: impl Fn(&Key) -> Priority) {
+    pub fn advance(&mut self, now: Timestamp, priority: impl Fn(&K) -> Priority) {
         while let Some((at, _)) = self.queue.first()
             && *at <= now
         {
@@ -51,7 +64,7 @@ impl Agenda {
     }
 
     /// The next to look at; [`Agenda::done`] must follow.
-    pub fn start(&mut self) -> Option<Key> {
+    pub fn start(&mut self) -> Option<K> {
         loop {
             let (_, key) = self.ready.pop_first()?;
             // A changed priority may have put it there twice.
@@ -63,7 +76,7 @@ impl Agenda {
     }
 
     /// A look has ended; the next one comes at `wake`, if it is still there.
-    pub fn done(&mut self, key: Key, wake: Option<Timestamp>) {
+    pub fn done(&mut self, key: K, wake: Option<Timestamp>) {
         self.running.remove(&key);
         if self.again.remove(&key) {
             self.plan(key, Timestamp::MIN);
