@@ -1,23 +1,17 @@
 //! The gates of all portal hosts, and who waits at them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::index::Key;
-use crate::core::{Entry, Gate, Outcome, Priority};
-
-#[derive(Default)]
-struct Host {
-    gate: Gate,
-    waiting: BTreeSet<(Priority, Key)>,
-}
+use crate::core::{Entry, Host, Outcome, Priority};
 
 /// All hosts.
 pub struct Hosts {
-    by_name: Mutex<HashMap<String, Host>>,
+    by_name: Mutex<HashMap<String, Host<Key>>>,
     wake: UnboundedSender<Key>,
     clock: fn() -> Timestamp,
 }
@@ -35,7 +29,7 @@ impl Hosts {
         Self { by_name: Mutex::default(), wake, clock }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Host>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Host<Key>>> {
         self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -55,12 +49,9 @@ impl Hosts {
     /// Waits for a place at a busy host.
     pub fn queue(&self, host: &str, priority: Priority, key: Key) {
         let mut hosts = self.lock();
-        let host = hosts.entry(host.to_owned()).or_default();
-        if host.gate.look((self.clock)()) == Entry::Go {
-            // It came free meanwhile. The receiver is gone only at the end.
+        if let Some(key) = hosts.entry(host.to_owned()).or_default().queue(priority, key, (self.clock)()) {
+            // The receiver is gone only at the end.
             let _ = self.wake.send(key);
-        } else {
-            host.waiting.insert((priority, key));
         }
     }
 
@@ -86,10 +77,8 @@ impl Drop for Pass<'_> {
     fn drop(&mut self) {
         let mut hosts = self.hosts.lock();
         let Some(host) = hosts.get_mut(&self.host) else { return };
-        for _ in 0..host.gate.leave(self.outcome, (self.hosts.clock)()) {
-            if let Some((_, key)) = host.waiting.pop_first() {
-                let _ = self.hosts.wake.send(key);
-            }
+        for key in host.leave(self.outcome, (self.hosts.clock)()) {
+            let _ = self.hosts.wake.send(key);
         }
     }
 }

@@ -1,7 +1,10 @@
-//! What one portal host may be asked for at a time, and when it has asked for a pause.
+//! What one portal host may be asked for at a time, when it has asked for a pause, and who waits for it.
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use super::Priority;
 use super::schedule::after;
 
 /// Requests under way at once to one host.
@@ -93,5 +96,34 @@ impl Gate {
         let until = after(now, i64::from(seconds));
         let until = self.hold.as_ref().map_or(until, |hold| if together { hold.until.max(until) } else { until });
         self.hold = Some(Hold { until, streak, probing: false });
+    }
+}
+
+/// One host: its gate, and who waits there.
+pub struct Host<K> {
+    pub gate: Gate,
+    waiting: BTreeSet<(Priority, K)>,
+}
+
+impl<K> Default for Host<K> {
+    fn default() -> Self {
+        Self { gate: Gate::default(), waiting: BTreeSet::new() }
+    }
+}
+
+impl<K: Ord> Host<K> {
+    /// Waits for a place at a busy host; where one came free meanwhile, whoever asks may go on.
+    pub fn queue(&mut self, priority: Priority, key: K, now: Timestamp) -> Option<K> {
+        if self.gate.look(now) == Entry::Go {
+            return Some(key);
+        }
+        self.waiting.insert((priority, key));
+        None
+    }
+
+    /// A request has ended; returns who may go on.
+    pub fn leave(&mut self, outcome: Outcome, now: Timestamp) -> Vec<K> {
+        let free = self.gate.leave(outcome, now);
+        std::iter::from_fn(|| self.waiting.pop_first()).take(free).map(|(_, key)| key).collect()
     }
 }
