@@ -28,7 +28,7 @@ use tracing::{error, info, warn};
 use crate::api::Reason;
 use crate::arcgis::Portals;
 use crate::cluster::{Cluster, Leases};
-use crate::core::{Agenda, AllowedOrigin, Digester, Term};
+use crate::core::{Agenda, AllowedOrigin, Digester, Term, pause_left};
 use crate::ops::{Metrics, Readiness};
 use context::Context;
 use hosts::Hosts;
@@ -280,10 +280,8 @@ impl Controller {
             }
             let status: crate::api::ArcGisAppCredentialStatus =
                 serde_json::from_str(&resource.status).unwrap_or_default();
-            let (Some(failure), Some(portal)) = (status.failure, status.portal) else { continue };
-            let (Some(asked), Some(until)) = (failure.last_attempt_at, failure.next_attempt_at) else { continue };
-            let left = (until.as_second().min(asked.as_second() + 300) - now.as_second()).clamp(0, 300);
-            if let (Ok(left @ 1..), Some(host)) = (u32::try_from(left), portal.split('/').next()) {
+            let host = status.portal.as_deref().and_then(|portal| portal.split('/').next());
+            if let (Some(left), Some(host)) = (pause_left(&status, now), host) {
                 self.ctx.hosts.recall(host, left);
             }
         }

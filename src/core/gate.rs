@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::Priority;
 use super::schedule::after;
+use crate::api::{ArcGisAppCredentialStatus, Reason};
 
 /// Requests under way at once to one host.
 const LIMIT: usize = 8;
@@ -97,6 +98,15 @@ impl Gate {
         let until = self.hold.as_ref().map_or(until, |hold| if together { hold.until.max(until) } else { until });
         self.hold = Some(Hold { until, streak, probing: false });
     }
+}
+
+/// What is left, in seconds, of a pause that a host asked for before a restart.
+#[must_use]
+pub fn pause_left(status: &ArcGisAppCredentialStatus, now: Timestamp) -> Option<u32> {
+    let failure = status.failure.as_ref().filter(|failure| failure.reason == Reason::RateLimited)?;
+    let until = failure.next_attempt_at?.min(after(failure.last_attempt_at?, HOLD_SECONDS.into()));
+    let left = u32::try_from(until.as_second() - now.as_second()).ok()?.min(HOLD_SECONDS);
+    (left > 0).then_some(left)
 }
 
 /// One host: its gate, and who waits there.
