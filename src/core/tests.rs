@@ -234,6 +234,39 @@ fn again(mut s: Situation, last: Conclusion, version: u32, now: Timestamp) -> Si
     s
 }
 
+#[test]
+fn a_restart_reports_a_failure_as_before() {
+    let (now, mut requests) = (Timestamp::from_millisecond(1_000_000_250).unwrap(), 0);
+    let last = run(situation(now), now, Err(Reason::ClientSecretRejected), &mut requests);
+    let restarted = again(situation(now), Conclusion { memory: Memory::default(), ..last }, 0, now);
+    assert!(!run(restarted, now, Err(Reason::ClientSecretRejected), &mut requests).changed);
+}
+
+#[test]
+fn a_longer_pause_of_the_host_is_no_news_and_counts_nothing_anew() {
+    let (mut now, mut requests) = (at(1_000_000), 0);
+    let held = |last, now: Timestamp| {
+        let mut s = again(situation(now), last, 0, now);
+        s.access = Entry::Held(at(now.as_second() + 300));
+        s
+    };
+    let mut new = situation(now);
+    new.access = Entry::Held(at(1_000_300));
+    let first = run(new, now, Ok(7200), &mut requests);
+    assert_eq!(first.problem, Some(Reason::RateLimited));
+    assert!(!run(held(first, at(1_000_300)), at(1_000_300), Ok(7200), &mut requests).changed);
+    assert_eq!(requests, 0);
+
+    let mut last = run(situation(now), now, Err(Reason::ClientSecretRejected), &mut requests);
+    for count in 2..5 {
+        now = last.status.failure.as_ref().unwrap().next_attempt_at.unwrap();
+        last = run(held(last, now), now, Ok(7200), &mut requests);
+        assert!(!last.changed);
+        last = run(again(situation(now), last, 0, now), now, Err(Reason::ClientSecretRejected), &mut requests);
+        assert_eq!(last.status.failure.as_ref().unwrap().count, Some(count));
+    }
+}
+
 proptest! {
     #[test]
     fn a_renewal_is_after_the_floor_and_before_the_margin(
