@@ -267,6 +267,19 @@ fn a_longer_pause_of_the_host_is_no_news_and_counts_nothing_anew() {
     }
 }
 
+#[test]
+fn a_token_that_ends_before_it_is_written_is_followed_no_sooner_than_the_floor() {
+    let mut requests = 0;
+    let first = run(situation(at(1_000_000)), at(1_000_000), Ok(60), &mut requests);
+    let due = first.status.token.as_ref().unwrap().renew_at;
+    let mut s = again(situation(due), first, 1, due);
+    s.issued(token::AccessToken::parse("t".to_owned()).unwrap(), 1, due);
+    let late = at(due.as_second() + 2);
+    let verdict = decide(&s, late);
+    assert!(matches!(verdict.step, Step::Rest), "{:?}", verdict.step);
+    assert_eq!(verdict.wake, at(due.as_second() + 30));
+}
+
 proptest! {
     #[test]
     fn a_renewal_is_after_the_floor_and_before_the_margin(
