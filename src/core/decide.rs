@@ -193,14 +193,20 @@ fn wait(s: &Situation, setback: &Setback, now: Timestamp) -> Option<Timestamp> {
 /// From when on a token is to be asked for.
 fn wanted_from(s: &Situation, view: &View, now: Timestamp) -> Timestamp {
     let no_sooner = |seconds| s.last_issued().map_or(Timestamp::MIN, |issued| after(issued, seconds));
-    let floor = no_sooner(CHANGE_FLOOR_SECONDS);
-    let restore = || floor.max(if s.memory.last_issued.is_some() { s.memory.repairs.allowed_at(now) } else { floor });
+    let (scheduled, floor) = (no_sooner(FLOOR_SECONDS), no_sooner(CHANGE_FLOOR_SECONDS));
+    // A token that ended before it was written is not one that somebody took.
+    let lapsed = s.memory.held.as_ref().is_some_and(|held| Some(&held.inputs) == s.inputs().as_ref());
+    let restore = || match s.memory.last_issued {
+        Some(_) if lapsed => scheduled,
+        Some(_) => floor.max(s.memory.repairs.allowed_at(now)),
+        None => floor,
+    };
     let asked = s.requested_at.is_some() && s.requested_at != s.handled;
     let retry = s.memory.setback.as_ref().is_some_and(|setback| setback.made_with.kind == Kind::Request);
     let View::Present(facts) = view else { return restore() };
     let Some(token) = &facts.token else { return restore() };
     let other_inputs = token.inputs.is_some() && token.inputs != s.inputs();
-    let due = s.renew_at(token).max(no_sooner(FLOOR_SECONDS));
+    let due = s.renew_at(token).max(scheduled);
     let changed = (asked || other_inputs || s.memory.wish).then_some(if retry { Timestamp::MIN } else { floor });
     changed.map_or(due, |changed| changed.min(due))
 }

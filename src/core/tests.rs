@@ -278,6 +278,14 @@ fn a_token_that_ends_before_it_is_written_is_followed_no_sooner_than_the_floor()
     let verdict = decide(&s, late);
     assert!(matches!(verdict.step, Step::Rest), "{:?}", verdict.step);
     assert_eq!(verdict.wake, at(due.as_second() + 30));
+
+    let mut new = situation(due);
+    let version = new.credentials.version().unwrap().clone();
+    new.credentials_read(Some((version, Ok(7))));
+    new.issued(token::AccessToken::parse("t".to_owned()).unwrap(), 1, due);
+    let verdict = decide(&new, late);
+    assert!(matches!(verdict.step, Step::Rest), "{:?}", verdict.step);
+    assert_eq!(verdict.wake, at(due.as_second() + 30));
 }
 
 proptest! {
