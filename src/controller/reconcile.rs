@@ -351,14 +351,14 @@ async fn finish(look: Look<'_>, verdict: Verdict) -> Timestamp {
     let Look { ctx, key, term, s, credentials, ca, published, .. } = look;
     let (me, host) = (s.me.clone(), s.plan.as_ref().ok().map(|plan| plan.portal.authority()));
     let plan = s.plan.as_ref().ok().cloned();
-    let (busy, waiting_for) = (s.access == Entry::Busy, s.status.token.as_ref().map(|token| token.expires_at));
+    let (waits, waiting_for) = (verdict.waits, s.status.token.as_ref().map(|token| token.expires_at));
     let conclusion = conclude(s, verdict, ctx.now());
     let written = plan.as_ref().is_some_and(|plan| plan.verify) && conclusion.memory.held.is_none();
     ctx.metrics.concluded(conclusion.problem);
     if let Some(resource) = ctx.index().get_mut(key, &me.uid) {
         resource.memory = conclusion.memory;
     }
-    if let (true, Some(host)) = (busy, host) {
+    if let (true, Some(host)) = (waits, host) {
         ctx.hosts.queue(&host, waiting_for, key.clone());
     }
     let mut wake = conclusion.wake;

@@ -48,6 +48,8 @@ pub struct Verdict {
     pub step: Step,
     pub problem: Option<Problem>,
     pub wake: Timestamp,
+    /// A request is due, and only the portal's gate is in the way.
+    pub waits: bool,
 }
 
 /// What is refused where only the owner reference of a target could not be changed.
@@ -68,11 +70,12 @@ pub fn decide(s: &Situation, now: Timestamp) -> Verdict {
         until: None,
         check: false,
     });
-    let step = step(s, now, &mut problem, &mut wake);
-    Verdict { step, problem, wake }
+    let mut waits = false;
+    let step = step(s, now, &mut problem, &mut wake, &mut waits);
+    Verdict { step, problem, wake, waits }
 }
 
-fn step(s: &Situation, now: Timestamp, problem: &mut Option<Problem>, wake: &mut Timestamp) -> Step {
+fn step(s: &Situation, now: Timestamp, problem: &mut Option<Problem>, wake: &mut Timestamp, waits: &mut bool) -> Step {
     let plan = match &s.plan {
         Ok(plan) => plan,
         Err(fault) => {
@@ -103,7 +106,7 @@ fn step(s: &Situation, now: Timestamp, problem: &mut Option<Problem>, wake: &mut
             }
         }
         Ok(None) => {
-            if let Some(step) = request(s, plan, &view, now, problem, wake) {
+            if let Some(step) = request(s, plan, &view, now, problem, wake, waits) {
                 return step;
             }
         }
@@ -218,6 +221,7 @@ fn request(
     now: Timestamp,
     problem: &mut Option<Problem>,
     wake: &mut Timestamp,
+    waits: &mut bool,
 ) -> Option<Step> {
     if s.held(now).is_some() {
         return None;
@@ -236,7 +240,10 @@ fn request(
     }
     match s.access {
         Entry::Go => {}
-        Entry::Busy => return None,
+        Entry::Busy => {
+            *waits = true;
+            return None;
+        }
         Entry::Held(until) => {
             *wake = until.min(*wake);
             let reason = Reason::RateLimited;

@@ -288,6 +288,24 @@ fn a_token_that_ends_before_it_is_written_is_followed_no_sooner_than_the_floor()
     assert_eq!(verdict.wake, at(due.as_second() + 30));
 }
 
+#[test]
+fn only_who_wants_a_token_waits_at_a_busy_host() {
+    let (now, mut requests) = (at(1_000_000), 0);
+    let mut new = situation(now);
+    let version = new.credentials.version().unwrap().clone();
+    new.credentials_read(Some((version, Ok(7))));
+    new.access = Entry::Busy;
+    assert!(decide(&new, now).waits);
+    let last = run(situation(now), now, Ok(7200), &mut requests);
+    let mut filled = again(situation(now), last, requests, now);
+    filled.access = Entry::Busy;
+    assert!(!decide(&filled, now).waits);
+    let last = run(situation(now), now, Err(Reason::ClientSecretRejected), &mut requests);
+    let mut refused = again(situation(now), last, 0, now);
+    refused.access = Entry::Busy;
+    assert!(!decide(&refused, now).waits);
+}
+
 proptest! {
     #[test]
     fn a_renewal_is_after_the_floor_and_before_the_margin(
