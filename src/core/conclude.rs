@@ -68,13 +68,14 @@ fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now
         s.memory.wish |= s.requested_at.is_some() && s.requested_at != s.handled;
         let made_with = s.attempt(Kind::Request);
         // A pause is no attempt: what failed before still stands and is counted on, and a longer pause is no news.
-        if let Some(previous) = s.memory.setback.as_ref().filter(|p| p.made_with == made_with) {
+        let previous = s.memory.setback.as_ref();
+        if let Some(previous) = previous.filter(|p| p.made_with == made_with) {
             *problem = Some(Problem { reason: previous.reason, detail: None, until: None, check: false });
             return;
         }
         s.memory.setback = Some(Setback {
             reason: found.reason,
-            since: now,
+            since: previous.filter(|p| p.reason == found.reason).map_or(now, |p| p.since),
             count: 0,
             last_attempt: None,
             next_attempt: found.until,
