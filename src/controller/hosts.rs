@@ -61,8 +61,8 @@ impl Hosts {
     }
 
     /// A pause that was asked for before a restart.
-    pub fn recall(&self, host: &str, seconds: u32) {
-        self.lock().entry(host.to_owned()).or_default().gate.hold_for(seconds, (self.clock)());
+    pub fn recall(&self, host: &str, until: Timestamp) {
+        self.lock().entry(host.to_owned()).or_default().gate.recall(until, (self.clock)());
     }
 }
 

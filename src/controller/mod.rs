@@ -28,7 +28,7 @@ use tracing::{error, info, warn};
 use crate::api::Reason;
 use crate::arcgis::Portals;
 use crate::cluster::{Cluster, Leases};
-use crate::core::{Agenda, AllowedOrigin, Digester, Term, pause_left};
+use crate::core::{Agenda, AllowedOrigin, Digester, Term, pause_until};
 use crate::ops::{Metrics, Readiness};
 use context::Context;
 use hosts::Hosts;
@@ -273,7 +273,6 @@ impl Controller {
 
     /// A host that asked for a pause before a restart still has it.
     fn recall_pauses(&self) {
-        let now = self.ctx.now();
         for (_, resource) in self.ctx.index().iter() {
             if resource.report.problem != Some(Reason::RateLimited) {
                 continue;
@@ -281,8 +280,8 @@ impl Controller {
             let status: crate::api::ArcGisAppCredentialStatus =
                 serde_json::from_str(&resource.status).unwrap_or_default();
             let host = status.portal.as_deref().and_then(|portal| portal.split('/').next());
-            if let (Some(left), Some(host)) = (pause_left(&status, now), host) {
-                self.ctx.hosts.recall(host, left);
+            if let (Some(until), Some(host)) = (pause_until(&status), host) {
+                self.ctx.hosts.recall(host, until);
             }
         }
     }

@@ -98,15 +98,21 @@ impl Gate {
         let until = self.hold.as_ref().map_or(until, |hold| if together { hold.until.max(until) } else { until });
         self.hold = Some(Hold { until, streak, probing: false });
     }
+
+    /// A pause that was asked for before a restart; when it is over one goes first all the same.
+    pub fn recall(&mut self, until: Timestamp, now: Timestamp) {
+        let until = until.min(after(now, HOLD_SECONDS.into()));
+        if self.hold.as_ref().is_none_or(|hold| hold.until < until) {
+            self.hold = Some(Hold { until, streak: 0, probing: false });
+        }
+    }
 }
 
-/// What is left, in seconds, of a pause that a host asked for before a restart.
+/// Until when a host asked for a pause, as a status tells.
 #[must_use]
-pub fn pause_left(status: &ArcGisAppCredentialStatus, now: Timestamp) -> Option<u32> {
+pub fn pause_until(status: &ArcGisAppCredentialStatus) -> Option<Timestamp> {
     let failure = status.failure.as_ref().filter(|failure| failure.reason == Reason::RateLimited)?;
-    let until = failure.next_attempt_at?.min(after(failure.last_attempt_at?, HOLD_SECONDS.into()));
-    let left = u32::try_from(until.as_second() - now.as_second()).ok()?.min(HOLD_SECONDS);
-    (left > 0).then_some(left)
+    Some(failure.next_attempt_at?.min(after(failure.last_attempt_at?, HOLD_SECONDS.into())))
 }
 
 /// One host: its gate, and who waits there.

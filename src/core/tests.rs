@@ -140,6 +140,17 @@ fn a_host_that_asked_for_a_pause_is_probed_by_one() {
 }
 
 #[test]
+fn a_pause_that_ended_while_nobody_ran_is_followed_by_one_request() {
+    let mut gate = Gate::default();
+    gate.recall(at(90), at(400));
+    assert_eq!(gate.enter(at(400)), Entry::Go);
+    assert_eq!(gate.enter(at(400)), Entry::Busy);
+    gate.leave(Outcome::Limited(60), at(401));
+    gate.recall(at(9000), at(402));
+    assert_eq!(gate.look(at(402)), Entry::Held(at(702)));
+}
+
+#[test]
 fn a_host_that_goes_on_saying_429_is_asked_at_most_twice_in_five_minutes() {
     let mut gate = Gate::default();
     let mut sent = Vec::new();
