@@ -39,8 +39,8 @@ impl Hosts {
     }
 
     /// Asks to send a request.
-    pub fn enter(&self, host: &str) -> Result<Pass<'_>, Entry> {
-        match self.lock().entry(host.to_owned()).or_default().gate.enter((self.clock)()) {
+    pub fn enter(&self, host: &str, key: &Key) -> Result<Pass<'_>, Entry> {
+        match self.lock().entry(host.to_owned()).or_default().enter(key, (self.clock)()) {
             Entry::Go => Ok(Pass { hosts: self, host: host.to_owned(), outcome: Outcome::Failed }),
             refused => Err(refused),
         }

@@ -223,7 +223,7 @@ impl<'a> Look<'a> {
     }
 
     fn enter(&mut self, plan: &Plan) {
-        match self.ctx.hosts.enter(&plan.portal.authority()) {
+        match self.ctx.hosts.enter(&plan.portal.authority(), self.key) {
             Ok(pass) => {
                 self.pass = Some(pass);
                 self.s.entered = true;

@@ -1,6 +1,7 @@
 //! What one portal host may be asked for at a time, when it has asked for a pause, and who waits for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
 
 use jiff::Timestamp;
 
@@ -119,19 +120,34 @@ pub fn pause_until(status: &ArcGisAppCredentialStatus) -> Option<Timestamp> {
 pub struct Host<K> {
     pub gate: Gate,
     waiting: BTreeSet<(Priority, K)>,
+    places: HashMap<K, Priority>,
 }
 
 impl<K> Default for Host<K> {
     fn default() -> Self {
-        Self { gate: Gate::default(), waiting: BTreeSet::new() }
+        Self { gate: Gate::default(), waiting: BTreeSet::new(), places: HashMap::new() }
     }
 }
 
-impl<K: Ord> Host<K> {
+impl<K: Clone + Hash + Ord> Host<K> {
+    /// Asks to send a request, as [`Gate::enter`] does; whoever goes waits no longer.
+    pub fn enter(&mut self, key: &K, now: Timestamp) -> Entry {
+        let entry = self.gate.enter(now);
+        if entry == Entry::Go
+            && let Some((key, priority)) = self.places.remove_entry(key)
+        {
+            self.waiting.remove(&(priority, key));
+        }
+        entry
+    }
+
     /// Waits for a place at a busy host; where one came free meanwhile, whoever asks may go on.
     pub fn queue(&mut self, priority: Priority, key: K, now: Timestamp) -> Option<K> {
         if self.gate.look(now) == Entry::Go {
             return Some(key);
+        }
+        if let Some(before) = self.places.insert(key.clone(), priority) {
+            self.waiting.remove(&(before, key.clone()));
         }
         self.waiting.insert((priority, key));
         None
@@ -140,6 +156,10 @@ impl<K: Ord> Host<K> {
     /// A request has ended; returns who may go on.
     pub fn leave(&mut self, outcome: Outcome, now: Timestamp) -> Vec<K> {
         let free = self.gate.leave(outcome, now);
-        std::iter::from_fn(|| self.waiting.pop_first()).take(free).map(|(_, key)| key).collect()
+        let next: Vec<K> = std::iter::from_fn(|| self.waiting.pop_first()).take(free).map(|(_, key)| key).collect();
+        for key in &next {
+            self.places.remove(key);
+        }
+        next
     }
 }

@@ -140,6 +140,19 @@ fn a_host_that_asked_for_a_pause_is_probed_by_one() {
 }
 
 #[test]
+fn whoever_got_a_place_no_longer_waits_for_one() {
+    let mut host = Host::default();
+    assert!((0..8).all(|key| host.enter(&key, at(0)) == Entry::Go));
+    assert_eq!(host.queue(Some(at(10)), 8, at(0)), None);
+    assert_eq!(host.queue(Some(at(20)), 9, at(0)), None);
+    assert_eq!(host.queue(Some(at(30)), 9, at(0)), None);
+    host.gate.leave(Outcome::Issued, at(1));
+    assert_eq!(host.enter(&8, at(1)), Entry::Go);
+    assert_eq!(host.leave(Outcome::Issued, at(2)), [9]);
+    assert!(host.leave(Outcome::Issued, at(2)).is_empty());
+}
+
+#[test]
 fn a_pause_that_ended_while_nobody_ran_is_followed_by_one_request() {
     let mut gate = Gate::default();
     gate.recall(at(90), at(400));
