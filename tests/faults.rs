@@ -81,4 +81,10 @@ async fn a_status_that_could_not_be_written_is_written_later() {
     world.ready("late").await;
     world.tap().wait_until_caught(2, CAUGHT).await.unwrap();
     assert_eq!(world.portal.requests("late"), 1);
+    // Nor is a wish handled twice.
+    world.tap().fail(2, Fault::Status(500), |call| call.is("PATCH", "/status"));
+    world.ask_anew("late", "now").await;
+    world.tap().wait_until_caught(4, CAUGHT).await.unwrap();
+    world.wait("late", |r| r.status.as_ref().is_some_and(|s| s.last_handled_request.is_some())).await;
+    assert_eq!(world.portal.requests("late"), 2);
 }

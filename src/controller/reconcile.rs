@@ -95,7 +95,6 @@ fn observe(ctx: &Context, key: &Key) -> Option<Situation> {
         access: Entry::Go,
         entered: false,
         memory: resource.memory,
-        handled: None,
     };
     if answer.is_some() {
         s.memory.verification = answer;

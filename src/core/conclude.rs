@@ -65,7 +65,7 @@ fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now
         return;
     }
     if let Some(found) = problem.as_ref().filter(|found| found.until.is_some()) {
-        s.memory.wish |= s.requested_at.is_some() && s.requested_at != s.handled;
+        s.memory.wish |= s.requested_at.is_some() && s.requested_at != s.memory.handled;
         let made_with = s.attempt(Kind::Request);
         // A pause is no attempt: what failed before still stands and is counted on, and a longer pause is no news.
         let previous = s.memory.setback.as_ref();
@@ -149,7 +149,7 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
             (Some(setback), false) => Some(setback.report()),
             (None, false) => None,
         },
-        last_handled_request: s.handled.clone(),
+        last_handled_request: s.memory.handled.clone(),
         target_version: match &s.target {
             Sight::Unknown => s.status.target_version.clone(),
             target => target.version().map(|version| version.resource.clone()),

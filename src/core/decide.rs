@@ -204,7 +204,7 @@ fn wanted_from(s: &Situation, view: &View, now: Timestamp) -> Timestamp {
         Some(_) => floor.max(s.memory.repairs.allowed_at(now)),
         None => floor,
     };
-    let asked = s.requested_at.is_some() && s.requested_at != s.handled;
+    let asked = s.requested_at.is_some() && s.requested_at != s.memory.handled;
     let retry = s.memory.setback.as_ref().is_some_and(|setback| setback.made_with.kind == Kind::Request);
     let View::Present(facts) = view else { return restore() };
     let Some(token) = &facts.token else { return restore() };

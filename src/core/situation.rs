@@ -90,6 +90,8 @@ pub struct Memory {
     pub(crate) tried: Option<i64>,
     pub(crate) repairs: Repairs,
     pub(crate) last_issued: Option<Timestamp>,
+    /// The `requested-at` last acted on, also where the status could not be written yet.
+    pub(crate) handled: Option<String>,
     /// A new token is wanted, whatever the schedule says.
     pub(crate) wish: bool,
     /// The portal's answer to whose token it is.
@@ -115,17 +117,15 @@ pub struct Situation {
     /// A place at the portal's gate is taken.
     pub entered: bool,
     pub memory: Memory,
-    /// The `requested-at` last acted on.
-    pub handled: Option<String>,
 }
 
 impl Situation {
     /// Takes from the status what a process that has just started must know.
     pub fn recall(&mut self, now: Timestamp) {
-        self.handled.clone_from(&self.status.last_handled_request);
         if std::mem::replace(&mut self.memory.recalled, true) {
             return;
         }
+        self.memory.handled.clone_from(&self.status.last_handled_request);
         if let Some(failure) = &self.status.failure {
             let setback = Setback::recall(failure, self.attempt(Kind::Write), now);
             self.memory.wish = setback.made_with.kind == Kind::Request;
@@ -336,7 +336,7 @@ impl Situation {
         self.memory.wish = false;
         self.memory.verification = None;
         self.memory.setback.take_if(|setback| setback.made_with.kind == Kind::Request);
-        self.handled.clone_from(&self.requested_at.clone().or_else(|| self.handled.clone()));
+        self.handle_request();
     }
 
     /// Whether a token asked for now takes the place of one that was taken away.
@@ -394,6 +394,13 @@ impl Situation {
         self.target = Sight::Unknown;
     }
 
+    /// An attempt was made; taking the annotation away is no wish.
+    fn handle_request(&mut self) {
+        if self.requested_at.is_some() {
+            self.memory.handled.clone_from(&self.requested_at);
+        }
+    }
+
     /// Something failed.
     pub fn failed(&mut self, kind: Kind, reason: Reason, retry_after: Option<u32>, now: Timestamp) {
         let made_with = self.attempt(kind);
@@ -409,7 +416,7 @@ impl Situation {
         self.memory.setback = Some(setback);
         if kind == Kind::Request {
             self.memory.wish = true;
-            self.handled.clone_from(&self.requested_at.clone().or_else(|| self.handled.clone()));
+            self.handle_request();
         }
     }
 }

@@ -211,7 +211,6 @@ fn situation(now: Timestamp) -> Situation {
         access: Entry::Go,
         entered: false,
         memory: Memory::default(),
-        handled: None,
     };
     s.recall(now);
     s
