@@ -100,6 +100,21 @@ async fn a_change_that_came_between_the_look_and_the_write_is_judged_again_and_k
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_took_the_place_of_the_one_that_was_judged_is_never_touched() {
+    let world = World::tapped().await;
+    world.ready("swapped").await;
+    world.tap().fail(1, Fault::Held, |call| call.is("PATCH", "/swapped-token"));
+    world.ask_anew("swapped", "now").await;
+    world.tap().wait_until_caught(1, CAUGHT).await.unwrap();
+    world.secrets().delete("swapped-token", &DeleteParams::default()).await.unwrap();
+    let before = create(&world, json!({"metadata": {"name": "swapped-token"}, "stringData": {"mine": "yes"}})).await;
+    world.tap().heal();
+    world.wait("swapped", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
+    let after = world.secrets().get("swapped-token").await.unwrap();
+    assert_eq!(after.metadata.resource_version, before.metadata.resource_version);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_ever_sees_a_half_filled_secret() {
     let world = World::new().await;
     let params = WatchParams::default().fields("metadata.name=whole-token").disable_bookmarks().timeout(60);
