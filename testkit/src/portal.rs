@@ -178,6 +178,11 @@ impl Portal {
         self.world().tokens.keys().cloned().collect()
     }
 
+    /// Ends a token's life: whoever shows it is told 498.
+    pub fn expire(&self, token: &str) {
+        self.world().tokens.remove(token);
+    }
+
     /// Waits until an app has sent so many token requests.
     pub async fn wait_for_requests(&self, client_id: &str, count: usize, limit: Duration) -> Result<(), Error> {
         let mut heard = self.shared.heard.subscribe();

@@ -1,0 +1,34 @@
+// Reads a layer every $EVERY seconds with @esri/arcgis-rest-js. The manager holds the token that it was made with: make
+// it from the file for each request. Needs the format RestJs.
+import { readFileSync } from "node:fs";
+import { setTimeout } from "node:timers/promises";
+import { ApiKeyManager, request } from "@esri/arcgis-rest-request";
+
+const { TOKEN_DIR, LAYER_URL, EVERY = "60" } = process.env;
+const manager = () => ApiKeyManager.deserialize(readFileSync(`${TOKEN_DIR}/rest-js.json`, "utf8"));
+
+async function features() {
+  const options = {
+    authentication: manager(),
+    // In a header, and not in a URL that ends up in logs.
+    httpMethod: "GET",
+    hideToken: true,
+    params: { where: "1=1", outFields: "*" },
+  };
+  try {
+    return (await request(`${LAYER_URL}/query`, options)).features;
+  } catch (error) {
+    // 498 or 499: the file may have been replaced since it was read.
+    if (error.name !== "ArcGISAuthError") throw error;
+    return (await error.retry(async () => manager())).features;
+  }
+}
+
+for (;;) {
+  try {
+    for (const { attributes } of await features()) console.log(JSON.stringify(attributes));
+  } catch (error) {
+    console.log(error.message);
+  }
+  await setTimeout(Number(EVERY) * 1000);
+}
