@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
+pub mod fences;
 pub mod tools;
 
 use std::collections::BTreeMap;
