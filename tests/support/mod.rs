@@ -52,6 +52,8 @@ pub struct World {
     pub client: Client,
     pub namespace: String,
     pub operator: Option<Child>,
+    /// What is started as the operator.
+    pub program: PathBuf,
     pub admin: SocketAddr,
     flags: Vec<String>,
     environment: Vec<(String, String)>,
@@ -123,6 +125,7 @@ impl World {
             client,
             namespace,
             operator: None,
+            program: env!("CARGO_BIN_EXE_arcgis-credential-operator").into(),
             admin,
             flags,
             environment: Vec::new(),
@@ -179,7 +182,7 @@ impl World {
             .append(true)
             .open(logs.join(format!("{}.log", self.namespace)))
             .unwrap();
-        Command::new(env!("CARGO_BIN_EXE_arcgis-credential-operator"))
+        Command::new(&self.program)
             .args(["run", "--log-level=trace", "--namespace", &self.namespace])
             .args(["--allowed-portal", &self.portal.url(), "--ca-file"])
             .arg(ca)
