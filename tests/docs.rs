@@ -1,9 +1,13 @@
-//! The documents say what the code does: every field, key, reason, flag and metric, every link, every test named.
+//! The documents say what the code does: every field, key, reason, flag and metric, every link, every test named, every
+//! command and every manifest.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
+mod support;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use arcgis_credential_operator::api::{Format, Move, Reason, Retry, crd};
@@ -13,6 +17,10 @@ use arcgis_credential_operator::ops::Metrics;
 use clap::CommandFactory;
 use jiff::Timestamp;
 use serde_json::Value;
+use support::fences::{fences, script};
+use support::tools::{folder, run, succeed};
+use testkit::control_plane::ControlPlane;
+use testkit::portal::{Certificate, Portal};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -113,7 +121,8 @@ fn the_reference_names_every_metric_and_no_other() {
 }
 
 fn documents() -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = ["README.md", "SECURITY.md", "CHANGELOG.md"].map(|name| root().join(name)).into();
+    let mut found: Vec<PathBuf> =
+        ["README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(|name| root().join(name)).into();
     let mut folders = vec![root().join("docs"), root().join("deploy")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -173,4 +182,144 @@ fn every_test_that_a_document_names_exists() {
         }
     }
     assert!(named > 20);
+}
+
+#[test]
+fn every_reason_has_its_place_in_the_troubleshooting() {
+    let text = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    for reason in Reason::ALL {
+        let (_, section) =
+            text.split_once(&format!("\n### {reason}\n")).unwrap_or_else(|| panic!("{reason} is missing"));
+        let section = section.split("\n#").next().unwrap();
+        for part in ["**Means.**", "**Check.**", "**Do.**"] {
+            assert!(section.contains(part), "{reason}: {part}");
+        }
+    }
+}
+
+/// The README and the pages in docs.
+fn pages() -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
+    found.extend(documents().into_iter().filter(|path| path.starts_with(root().join("docs"))));
+    found
+}
+
+/// The commands of a page that are run in one cluster, and by which test. `noexec`: the page says why not.
+const RUN: &[(&str, &str, &str)] = &[
+    ("README.md", "helm", INSTALL),
+    ("README.md", "kustomize", INSTALL),
+    ("docs/operations.md", "uninstall-helm", INSTALL),
+    ("docs/operations.md", "uninstall-kustomize", INSTALL),
+    ("docs/operations.md", "remove-resources", INSTALL),
+    ("docs/operations.md", "remove-crd", INSTALL),
+    ("docs/operations.md", "helm", HERE),
+    ("docs/operations.md", "helm-namespaces", HERE),
+    ("docs/operations.md", "kustomize", HERE),
+    ("docs/operations.md", "kustomize-namespaces", HERE),
+    ("docs/operations.md", "shards", HERE),
+    ("docs/migration.md", "cronjob", "tests/migration.rs"),
+    ("docs/migration.md", "rollback", "tests/migration.rs"),
+];
+const HERE: &str = "tests/docs.rs";
+const INSTALL: &str = "tests/packaging/install.rs";
+/// What a block may hold that is no command.
+const OTHERS: [&str; 4] = ["yaml", "promql", "text", "rust"];
+
+#[test]
+fn every_block_says_what_it_is_and_every_command_is_run_or_marked() {
+    let mut found = BTreeSet::new();
+    for page in pages() {
+        let name = page.strip_prefix(root()).unwrap().display().to_string();
+        for fence in fences(&page) {
+            let word = |at: usize| fence.words.get(at).map_or("", String::as_str);
+            match (word(0), word(1)) {
+                ("sh", "noexec") => {}
+                ("sh", cluster) => {
+                    let known = RUN.iter().find(|(page, word, _)| *page == name && *word == cluster);
+                    let (_, _, test) = known.unwrap_or_else(|| panic!("{name}:{}: nothing runs it", fence.line));
+                    let test = std::fs::read_to_string(root().join(test)).unwrap();
+                    assert!(test.contains(&format!("\"{cluster}\"")), "{name}: {cluster} is not run");
+                    found.insert((name.clone(), cluster.to_owned()));
+                }
+                (other, _) => assert!(OTHERS.contains(&other), "{name}:{}: what is it?", fence.line),
+            }
+        }
+    }
+    assert_eq!(found.len(), RUN.len());
+}
+
+/// The programs beside kubectl, and the files that the commands of a page ask for.
+fn bash(plane: &ControlPlane, text: &str) -> Command {
+    let path = std::env::var_os("PATH").unwrap();
+    let path = [plane.bin()].into_iter().chain(std::env::split_paths(&path)).chain([folder()]);
+    let mut command = Command::new("bash");
+    command.args(["-c", text]).current_dir(root()).env("PATH", std::env::join_paths(path).unwrap());
+    command.env("KUBECONFIG", plane.kubeconfig()).env("BACKUP", plane.dir().join("backup.yaml"));
+    for (variable, file, text) in [("CLIENT_ID_FILE", "id", "app"), ("CLIENT_SECRET_FILE", "secret", "secret")] {
+        std::fs::write(plane.dir().join(file), text).unwrap();
+        command.env(variable, plane.dir().join(file));
+    }
+    for (variable, name) in [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")] {
+        command.env(variable, plane.dir().join(name));
+    }
+    command
+}
+
+async fn empty_cluster() -> ControlPlane {
+    ControlPlane::start(&ControlPlane::surrounding().unwrap().bin(), None, false).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_of_the_pages_work_in_an_empty_cluster() {
+    for (page, cluster, _) in RUN.iter().filter(|(_, _, test)| *test == HERE) {
+        let plane = empty_cluster().await;
+        succeed(&mut bash(&plane, &script(&root().join(page), cluster)), "");
+        plane.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_manifests_of_the_pages_and_the_examples_are_accepted_strictly() {
+    let plane = empty_cluster().await;
+    let setup = "kubectl apply --server-side -k crds && kubectl create namespace maps \
+                 && kubectl wait --for=condition=Established crd --all";
+    succeed(&mut bash(&plane, setup), "");
+    let mut manifests = Vec::new();
+    for page in pages() {
+        for fence in fences(&page).iter().filter(|fence| fence.is("yaml", "")) {
+            let whole = fence.text.starts_with("apiVersion:") && !fence.text.contains("kustomize.config.k8s.io");
+            manifests.extend(whole.then(|| (format!("{}:{}", page.display(), fence.line), fence.text.clone())));
+        }
+    }
+    for example in std::fs::read_dir(root().join("examples")).unwrap().map(|entry| entry.unwrap().path()) {
+        if example.extension().is_some_and(|extension| extension == "yaml") {
+            manifests.push((example.display().to_string(), std::fs::read_to_string(&example).unwrap()));
+        }
+    }
+    assert!(manifests.len() > 6);
+    let apply = "kubectl apply --dry-run=server --validate=strict -f -";
+    for (place, text) in &manifests {
+        let printed = run(&mut bash(&plane, apply), text);
+        assert!(printed.success, "{place}: {}", printed.err);
+    }
+    assert!(!run(&mut bash(&plane, apply), &manifests[0].1.replace("spec:", "spec:\n  misspelt: 1")).success);
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_probe_without_credentials_says_that_the_way_to_the_portal_works() {
+    let text = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let (_, command) = text.split_once("-- /arcgis-credential-operator probe \\\n").unwrap();
+    let command = command.split("\n```").next().unwrap();
+    let portal = Portal::start("127.0.0.1:0".parse().unwrap(), Certificate::Good).await.unwrap();
+    let folder = tempfile::TempDir::new().unwrap();
+    std::fs::write(folder.path().join("hostname"), "operator-7d9f-x2x\n").unwrap();
+    std::fs::write(folder.path().join("ca.crt"), portal.ca()).unwrap();
+    let command = command
+        .replace("https://www.arcgis.com", &portal.url())
+        .replace("/etc/hostname", &folder.path().join("hostname").display().to_string());
+    let mut probe = Command::new(env!("CARGO_BIN_EXE_arcgis-credential-operator"));
+    probe.arg("probe").args(command.split_whitespace()).arg("--ca-file").arg(folder.path().join("ca.crt"));
+    let printed = tokio::task::spawn_blocking(move || run(&mut probe, "")).await.unwrap();
+    assert!(!printed.success && printed.err.contains("ClientIdRejected"), "{}{}", printed.err, printed.out);
 }

@@ -30,7 +30,7 @@ fn restricted(plane: &ControlPlane) -> String {
     name
 }
 
-fn kubectl(plane: &ControlPlane, arguments: &[&str]) -> Command {
+pub fn kubectl(plane: &ControlPlane, arguments: &[&str]) -> Command {
     let mut command = Command::new(plane.tool("kubectl"));
     command.env("KUBECONFIG", plane.kubeconfig()).args(arguments);
     command

@@ -6,6 +6,7 @@
 mod support;
 
 mod cluster;
+mod install;
 mod render;
 mod schemas;
 

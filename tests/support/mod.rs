@@ -352,7 +352,7 @@ async fn build_kstatus() -> PathBuf {
     tool
 }
 
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
