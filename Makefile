@@ -87,6 +87,11 @@ release: toolchain ## Build the static release binary
 	cargo build --release --locked --target $(MUSL)
 	@ls -l $(RELEASE)
 
+.PHONY: load
+load: release ## Measure many resources: LOAD="--resources 10000"
+	cargo build --quiet --locked --package testkit
+	target/debug/control-plane -- target/debug/load --operator $(RELEASE) $(LOAD)
+
 .PHONY: image
 image: release tools ## Assemble the container image, without a container engine, into out/image.tar
 	@mkdir -p out

@@ -25,7 +25,7 @@ impl std::fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// Adds what was being done to an error.
-pub(crate) fn doing<E: std::fmt::Display>(what: impl Into<String>) -> impl FnOnce(E) -> Error {
+pub fn doing<E: std::fmt::Display>(what: impl Into<String>) -> impl FnOnce(E) -> Error {
     let what = what.into();
     move |error| Error(format!("{what}: {error}"))
 }

@@ -1,0 +1,147 @@
+//! The operator as a process, and what the kernel says of it.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use testkit::control_plane::ControlPlane;
+use testkit::portal::Portal;
+use testkit::{Error, doing};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::time::sleep;
+
+const ACCOUNT: &str = "arcgis-credential-operator";
+const START: Duration = Duration::from_mins(1);
+/// Linux counts processor time in these for every program.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// What one process has used.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sample {
+    /// Resident memory in KiB, and the most it ever was.
+    pub resident: u64,
+    pub peak: u64,
+    /// The part of it that no file backs.
+    pub anonymous: u64,
+    /// Seconds of processor time.
+    pub cpu: f64,
+}
+
+pub struct Operator {
+    binary: PathBuf,
+    kubeconfig: PathBuf,
+    portal: String,
+    ca: PathBuf,
+    ca_pem: String,
+    log: PathBuf,
+    child: Option<Child>,
+    admin: String,
+}
+
+impl Operator {
+    pub fn new(binary: &Path, plane: &ControlPlane, kubeconfig: PathBuf, portal: &Portal) -> Self {
+        Self {
+            binary: binary.to_owned(),
+            kubeconfig,
+            portal: portal.url(),
+            ca: plane.dir().join("load-ca.pem"),
+            ca_pem: portal.ca().to_owned(),
+            log: plane.dir().join("load-operator.log"),
+            child: None,
+            admin: String::new(),
+        }
+    }
+
+    /// Starts it; returns how long it took to be ready.
+    pub async fn start(&mut self) -> Result<Duration, Error> {
+        std::fs::write(&self.ca, &self.ca_pem).map_err(doing("writing the CA"))?;
+        let port = TcpListener::bind("127.0.0.1:0").await.and_then(|listener| listener.local_addr());
+        self.admin = port.map_err(doing("finding a free port"))?.to_string();
+        let log = std::fs::File::options().create(true).append(true).open(&self.log).map_err(doing("opening a log"))?;
+        let began = Instant::now();
+        let child = Command::new(&self.binary)
+            .args(["run", "--leader-elect=false", "--allowed-portal", &self.portal])
+            .args(["--admin-address", &self.admin, "--ca-file"])
+            .arg(&self.ca)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().map_err(doing("opening a log"))?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(doing(format!("starting {}", self.binary.display())))?;
+        self.child = Some(child);
+        while !self.is_ready().await {
+            if began.elapsed() > START {
+                return Err(Error("the operator did not become ready".to_owned()));
+            }
+            // There is nothing to await before the address is bound.
+            sleep(Duration::from_millis(10)).await;
+        }
+        Ok(began.elapsed())
+    }
+
+    async fn is_ready(&self) -> bool {
+        self.ask("/readyz").await.is_some()
+    }
+
+    /// An answer of the admin address, if it is a good one.
+    pub async fn ask(&self, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(&self.admin).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        answer.starts_with("HTTP/1.1 200").then_some(answer)
+    }
+
+    pub async fn restart(&mut self) -> Result<Duration, Error> {
+        self.stop().await;
+        self.start().await
+    }
+
+    pub async fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill().await;
+        }
+    }
+
+    pub fn sample(&self) -> Result<Sample, Error> {
+        let pid = self.child.as_ref().and_then(Child::id).ok_or_else(|| Error("the operator has ended".to_owned()))?;
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).map_err(doing("reading /proc"));
+        let (status, stat) = (read("status")?, read("stat")?);
+        let kib = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse().ok()).unwrap_or_default()
+        };
+        // Behind the name, which may hold anything, utime and stime are the 12th and 13th.
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().skip(11).take(2);
+        let ticks: f64 = fields.filter_map(|field| field.parse::<f64>().ok()).sum();
+        Ok(Sample {
+            resident: kib("VmRSS:"),
+            peak: kib("VmHWM:"),
+            anonymous: kib("RssAnon:"),
+            cpu: ticks / TICKS_PER_SECOND,
+        })
+    }
+}
+
+/// Installs CRD and rights; returns the kubeconfig of the operator's account.
+pub async fn install(plane: &ControlPlane, base: &Path) -> Result<PathBuf, Error> {
+    kubectl(plane, &["apply", "--server-side", "-k", &base.display().to_string()]).await?;
+    kubectl(plane, &["wait", "--for=condition=Established", "crd/arcgisappcredentials.credentials.arcgis.dev"]).await?;
+    let token = kubectl(plane, &["create", "token", ACCOUNT, "-n", ACCOUNT, "--duration=24h"]).await?;
+    plane.kubeconfig_for("load-operator", token.trim())
+}
+
+async fn kubectl(plane: &ControlPlane, args: &[&str]) -> Result<String, Error> {
+    let mut command = Command::new(plane.tool("kubectl"));
+    let output = command.env("KUBECONFIG", plane.kubeconfig()).args(args).output().await;
+    let output = output.map_err(doing("running kubectl"))?;
+    if !output.status.success() {
+        return Err(Error(format!("kubectl: {}", String::from_utf8_lossy(&output.stderr).trim())));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
