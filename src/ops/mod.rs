@@ -4,6 +4,7 @@ mod admin;
 mod hardening;
 mod metrics;
 mod readiness;
+mod series;
 mod telemetry;
 
 pub use admin::{bind, serve};
