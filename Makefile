@@ -10,11 +10,13 @@ ARCH ?= amd64
 MUSL := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-musl
 RELEASE := target/$(MUSL)/release/arcgis-credential-operator
 
-export PORTAL CLIENT_ID_FILE CLIENT_SECRET_FILE DEMO_KEEP
+# What is made twice from one commit is to be the same.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+export PORTAL CLIENT_ID_FILE CLIENT_SECRET_FILE DEMO_KEEP TOOLS
 
 .PHONY: help
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: toolchain
 toolchain:
@@ -75,17 +77,25 @@ $(TOOLS)/bin/cargo-mutants:
 deny: toolchain $(TOOLS)/bin/cargo-deny
 	$(TOOLS)/bin/cargo-deny --locked check licenses bans sources
 
-# For this target alone: a change of these builds C code anew.
-release: export CC_x86_64_unknown_linux_musl ?= gcc
-release: export CC_aarch64_unknown_linux_musl ?= aarch64-linux-gnu-gcc
-release: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER ?= rust-lld
-release: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER ?= rust-lld
-
 .PHONY: release
 release: toolchain ## Build the static release binary
 	rustup target add $(MUSL)
-	cargo build --release --locked --target $(MUSL)
+	hack/release $(MUSL)
 	@ls -l $(RELEASE)
+
+.PHONY: sbom
+sbom: release ## Write what is linked into the release binary to out/sbom.cdx.json, and check it
+	@hack/cargo-tools cargo-cyclonedx
+	@mkdir -p out
+	PATH="$$(hack/cargo-tools):$$PATH" cargo cyclonedx --quiet --no-build-deps --format json --target $(MUSL) --override-filename sbom.cdx
+	mv sbom.cdx.json out/
+	rm -f testkit/sbom.cdx.json
+	hack/linked $(MUSL) $(RELEASE) out/sbom.cdx.json
+
+.PHONY: reproducible
+reproducible: toolchain ## Build the committed release twice in different folders, and compare
+	rustup target add $(MUSL)
+	hack/reproducible $(MUSL)
 
 .PHONY: load
 load: release ## Measure many resources: LOAD="--resources 10000"
@@ -96,7 +106,7 @@ load: release ## Measure many resources: LOAD="--resources 10000"
 image: release tools ## Assemble the container image, without a container engine, into out/image.tar
 	@mkdir -p out
 	$(TOOLS)/bin/assemble-image -binary $(RELEASE) -arch $(ARCH) \
-	  -epoch $${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)} \
+	  -epoch $(SOURCE_DATE_EPOCH) \
 	  -version $$(sed -n '/^version/{s/.*"\(.*\)"/\1/p;q}' Cargo.toml) \
 	  -revision $$(git rev-parse HEAD 2>/dev/null || echo unknown) -out out/image.tar
 	IMAGE=$(CURDIR)/out/image.tar cargo test --quiet --locked --test image
