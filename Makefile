@@ -4,7 +4,6 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/arcgis-credential-operator
-DENY_VERSION := 0.20.2
 # amd64 or arm64; the latter needs aarch64-linux-gnu-gcc, of Debian's gcc-aarch64-linux-gnu.
 ARCH ?= amd64
 MUSL := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-musl
@@ -41,15 +40,17 @@ test: export RUST_TEST_THREADS ?= 6
 
 FUZZ_SECONDS ?= 120
 .PHONY: fuzz
-fuzz: $(TOOLS)/bin/cargo-fuzz ## Feed strangers' input to the parsers, each for FUZZ_SECONDS; needs a nightly toolchain
+fuzz: toolchain ## Feed strangers' input to the parsers, each for FUZZ_SECONDS; needs a nightly toolchain
+	@hack/cargo-tools cargo-fuzz
 	@rustup run nightly true 2>/dev/null || rustup toolchain install nightly --profile minimal
 	@for target in answer duration pem template url; do \
-	  PATH=$(TOOLS)/bin:$$PATH cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit; \
+	  PATH="$$(hack/cargo-tools):$$PATH" cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit; \
 	done
 
 .PHONY: mutants
-mutants: $(TOOLS)/bin/cargo-mutants ## Break the core and the classification of answers, and see that a test notices; takes an hour
-	PROPTEST_CASES=64 PATH=$(TOOLS)/bin:$$PATH cargo mutants --jobs 2 --output out
+mutants: toolchain ## Break the core and the classification of answers, and see that a test notices; takes an hour
+	@hack/cargo-tools cargo-mutants
+	PROPTEST_CASES=64 PATH="$$(hack/cargo-tools):$$PATH" cargo mutants --jobs 2 --output out
 
 .PHONY: generate
 generate: toolchain ## Make the CRD anew, and the chart's copies and README
@@ -63,19 +64,9 @@ lint: toolchain
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-$(TOOLS)/bin/cargo-deny:
-	@echo "tools: building cargo-deny once; about 5 minutes on two cores"
-	cargo install --quiet --locked --root $(TOOLS) --version $(DENY_VERSION) cargo-deny
-
-$(TOOLS)/bin/cargo-fuzz:
-	cargo install --quiet --locked --root $(TOOLS) --version 0.13.2 cargo-fuzz
-
-$(TOOLS)/bin/cargo-mutants:
-	cargo install --quiet --locked --root $(TOOLS) --version 27.1.0 cargo-mutants
-
 .PHONY: deny
-deny: toolchain $(TOOLS)/bin/cargo-deny
-	$(TOOLS)/bin/cargo-deny --locked check licenses bans sources
+deny: toolchain
+	hack/deny
 
 .PHONY: release
 release: toolchain ## Build the static release binary
