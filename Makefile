@@ -11,7 +11,7 @@ RELEASE := target/$(MUSL)/release/arcgis-credential-operator
 
 # What is made twice from one commit is to be the same.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
-export PORTAL CLIENT_ID_FILE CLIENT_SECRET_FILE DEMO_KEEP TOOLS
+export PORTAL CLIENT_ID_FILE CLIENT_SECRET_FILE DEMO_KEEP SEED SEEDS TOOLS
 
 .PHONY: help
 help: ## Show this list
@@ -37,6 +37,11 @@ test: toolchain lint deny tools ## Check everything
 
 # Most of the time tests wait.
 test: export RUST_TEST_THREADS ?= 6
+
+.PHONY: simulate
+simulate: export SIMULATE := full
+simulate: toolchain ## Simulate 10,000 resources for 30 days of virtual time with SEEDS=20 seeds; SEED=7 replays one
+	cargo test --profile simulation --locked --test simulation -- --nocapture --test-threads=1
 
 FUZZ_SECONDS ?= 120
 .PHONY: fuzz

@@ -1,0 +1,89 @@
+//! Checks of how long published tokens live and when they are followed.
+
+use arcgis_credential_operator::core::Published;
+
+use crate::fleet::{Id, Resource};
+use crate::ledger::Token;
+use crate::time::{MINUTE, Ms, SECOND, seconds};
+use crate::world::{Event, World};
+
+impl World {
+    /// A token was written to the target.
+    pub fn note_published(&mut self, id: Id, held: &Published) {
+        self.judge_life(id);
+        let (clock, serial) = (self.clock, self.serial);
+        let ledger = &mut self.resources[id as usize].ledger;
+        let (issued, expires) = (clock.when(held.issued_at), clock.when(held.expires_at));
+        let token = Token { serial, issued, expires, life: expires - issued, offset: clock.offset };
+        self.serial += 1;
+        ledger.token = Some(token);
+        ledger.unpublished = false;
+        ledger.cause = true;
+        if !ledger.own_margin {
+            self.at(token.deadline(), Event::Deadline(id, serial));
+        }
+    }
+
+    /// The target was written with the token that it had.
+    pub fn note_rendered(&mut self, id: Id) {
+        self.resources[id as usize].ledger.cause = true;
+    }
+
+    /// Takes the remaining life of the token that is about to be replaced into the figures.
+    fn judge_life(&mut self, id: Id) {
+        let now = self.clock.now;
+        let resource = &self.resources[id as usize];
+        let Some(token) = resource.ledger.token else { return };
+        let portal = &self.portals[resource.portal];
+        let excused = self.obstacle(resource) > now || portal.spell(now).is_some() || token.offset > self.clock.offset;
+        if !excused && !resource.ledger.own_margin && token.life >= MINUTE {
+            self.figures.renewed(token.expires - now, token.life);
+        }
+    }
+
+    /// When nothing is in the way any more. In the way may be: bad weather, and a turn of everybody after it; the wait
+    /// after a failure; the operator or the API server away.
+    fn obstacle(&self, resource: &Resource) -> Ms {
+        let weather = self.portals[resource.portal].recovered_at(self.clock.now);
+        resource.ledger.excused_until.max(self.excused_until).max(weather)
+    }
+
+    /// When a token is judged: with nothing in the way; later by as much as the clock was set back, because that puts
+    /// off all that is scheduled; and a floor after a successor that ended before it could be written.
+    fn excuse(&self, id: Id, token: &Token) -> Ms {
+        let resource = &self.resources[id as usize];
+        let set_back = (token.offset - self.clock.offset).max(0);
+        let lapsed = resource.ledger.last_success.filter(|_| resource.ledger.unpublished);
+        let lapsed = lapsed.map_or(0, |last| last.begun + 35 * SECOND + set_back);
+        self.obstacle(resource).max(token.deadline() + set_back).max(lapsed)
+    }
+
+    /// A token should have a successor by now.
+    pub fn deadline(&mut self, id: Id, serial: u64) {
+        let now = self.clock.now;
+        let Some(token) = self.resources[id as usize].ledger.token.filter(|token| token.serial == serial) else {
+            return;
+        };
+        let resource = &self.resources[id as usize];
+        let usable = resource.source.as_ref().is_some_and(|source| !source.incomplete);
+        if resource.spec.suspend || resource.refusal().is_some() || !usable {
+            return self.after(10 * MINUTE, Event::Deadline(id, serial));
+        }
+        let until = self.excuse(id, &token);
+        if !self.operator.up || !self.api_up {
+            self.after(MINUTE, Event::Deadline(id, serial));
+        } else if until > now {
+            self.at(until, Event::Deadline(id, serial));
+        } else {
+            let resource = &self.resources[id as usize];
+            let numbers = format!(
+                "{} s left of {} s, renewAt was {} s ago, setback {:?}",
+                seconds(token.expires - now),
+                seconds(token.life),
+                resource.status.token.as_ref().map_or(0.0, |t| seconds(now - self.clock.when(t.renew_at))),
+                resource.memory.setback,
+            );
+            self.fail_check("no published token runs low", id, &numbers);
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! One look at a resource, as the controller has it: the same steps on simulated edges.
+
+use arcgis_credential_operator::api::Reason;
+use arcgis_credential_operator::core::token::AccessToken;
+use arcgis_credential_operator::core::{
+    Entry, Incomplete, Kind, Live, Outcome, Plan, Published, RESYNC_SECONDS, Sight, Situation, Step, Verdict, Version,
+    conclude, decide, render,
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::Value;
+
+use crate::checks::Before;
+use crate::fleet::Id;
+use crate::secrets;
+use crate::time::Ms;
+use crate::world::{Event, World};
+
+const MAX_STEPS: u32 = 24;
+/// How long a call to the API server keeps one of those who look busy.
+const CALL: Ms = 5;
+const STATUS_RETRY_SECONDS: i64 = 5;
+
+/// Of so many resources one is looked at every ten minutes also at full size.
+const LOOKED_AT: Id = 8;
+/// The others, with nothing to do, this often.
+const SKIPPED_TO_SECONDS: i64 = 7200;
+
+/// A look under way.
+pub struct Look {
+    pub s: Situation,
+    pub begun: Ms,
+    /// What the clock showed when the request was sent.
+    pub sent: Timestamp,
+    pub requested: bool,
+    pub steps: u32,
+    pub calls: u32,
+    /// A place at the portal's gate is taken.
+    pub pass: bool,
+    pub answer: Option<Result<i64, (Reason, Option<u32>)>>,
+    /// This is the first since the process started, and all was well before.
+    pub at_rest: bool,
+}
+
+fn seen(secret: Option<&Secret>) -> Sight<Live> {
+    secret.map_or(Sight::Absent, |secret| Sight::Seen(secrets::version(secret)))
+}
+
+impl World {
+    /// What is known of a resource without asking anybody.
+    pub fn observe(&mut self, id: Id) -> Situation {
+        let resource = &mut self.resources[id as usize];
+        let plan = resource.plan.take().unwrap_or_else(|| Plan::new(&resource.spec));
+        let credentials = resource.source.as_ref().map_or(Sight::Absent, |source| {
+            Sight::Seen(Version { uid: source.uid.to_string(), resource: source.version.to_string() })
+        });
+        let mut s = Situation {
+            me: resource.me.clone(),
+            generation: resource.generation,
+            requested_at: resource.requested_at.clone(),
+            plan,
+            status: std::mem::take(&mut resource.status),
+            allowed: true,
+            rival: None,
+            target: seen(resource.target.as_ref()),
+            credentials,
+            ca: Sight::Absent,
+            access: Entry::Go,
+            entered: false,
+            memory: std::mem::take(&mut resource.memory),
+        };
+        s.recall(self.clock.shows());
+        s
+    }
+
+    /// Looks at a resource.
+    pub fn look(&mut self, id: Id) {
+        self.figures.looks += 1;
+        let at_rest = std::mem::take(&mut self.resources[id as usize].ledger.at_rest);
+        let s = self.observe(id);
+        let now = self.clock.now;
+        let sent = self.clock.shows();
+        let look =
+            Look { s, begun: now, sent, requested: false, steps: 0, calls: 0, pass: false, answer: None, at_rest };
+        self.go_on(id, Box::new(look));
+    }
+
+    /// The portal has answered.
+    pub fn answered(&mut self, id: Id) {
+        let Some(mut look) = self.resources[id as usize].look.take() else { return };
+        let Some(answer) = look.answer.take() else { return };
+        let outcome = match answer {
+            Ok(_) => Outcome::Issued,
+            Err((_, retry_after)) => retry_after.map_or(Outcome::Failed, Outcome::Limited),
+        };
+        look.pass = false;
+        self.leave(id, outcome);
+        self.note_answer(id, &look, answer);
+        let now = self.clock.shows();
+        match answer {
+            Ok(seconds) => {
+                self.serial += 1;
+                let token = AccessToken::parse(format!("{:060x}", self.serial)).expect("a valid token");
+                look.s.issued(token, seconds, look.sent);
+            }
+            Err((reason, retry_after)) => look.s.failed(Kind::Request, reason, retry_after, now),
+        }
+        self.go_on(id, look);
+    }
+
+    fn go_on(&mut self, id: Id, mut look: Box<Look>) {
+        let portal = self.resources[id as usize].portal;
+        loop {
+            let now = self.clock.shows();
+            if look.steps == MAX_STEPS {
+                self.fail_check("a look ends", id, "more than 24 steps");
+                look.s.failed(Kind::Write, Reason::ClusterError, None, now);
+            }
+            look.steps += 1;
+            if !look.pass {
+                look.s.access = self.operator.hosts[portal].gate.look(now);
+            }
+            let verdict = decide(&look.s, now);
+            match verdict.step {
+                Step::Rest => return self.finish(id, look, verdict),
+                Step::Enter => match self.operator.hosts[portal].enter(&id, now) {
+                    Entry::Go => {
+                        look.pass = true;
+                        look.s.entered = true;
+                    }
+                    refused => look.s.access = refused,
+                },
+                Step::Request => return self.request(id, look),
+                step => self.call(id, &mut look, step),
+            }
+        }
+    }
+
+    fn request(&mut self, id: Id, mut look: Box<Look>) {
+        look.s.entered = false;
+        look.sent = self.clock.shows();
+        look.requested = true;
+        self.note_request(id, &look);
+        let resource = &mut self.resources[id as usize];
+        let asked = look.s.plan.as_ref().ok().and_then(|plan| plan.lifetime);
+        let granted = resource.grant(asked, &mut self.rng);
+        let refusal = resource.refusal();
+        let answer = self.portals[resource.portal].answer(self.clock.now, &mut self.rng, granted, refusal);
+        look.answer = Some(answer.result);
+        resource.look = Some(look);
+        self.after(answer.after, Event::Answer(id, self.operator.started));
+    }
+
+    /// One call to the API server.
+    fn call(&mut self, id: Id, look: &mut Look, step: Step) {
+        look.calls += 1;
+        let now = self.clock.shows();
+        let kind = if matches!(step, Step::Own(_)) { Kind::Ownership } else { Kind::Write };
+        if !self.api_up {
+            look.s.failed(kind, Reason::ClusterError, None, now);
+            self.note_failure(id, Reason::ClusterError, None, None);
+            return;
+        }
+        self.version += 1;
+        let number = self.version;
+        let resource = &mut self.resources[id as usize];
+        match step {
+            Step::ReadTarget => {
+                let live = resource.target.clone().map(|secret| Live::new(secret, &look.s.me));
+                look.s.target_read(live);
+            }
+            Step::ReadCredentials => {
+                let started = self.operator.started;
+                look.s.credentials_read(resource.source.as_ref().map(|source| {
+                    let version = Version { uid: source.uid.to_string(), resource: source.version.to_string() };
+                    let missing = Incomplete { key: "client_secret".to_owned() };
+                    (version, if source.incomplete { Err(missing) } else { Ok(source.value ^ (started << 32)) })
+                }));
+            }
+            Step::ReadCa => look.s.ca_read(None),
+            Step::TryCreate => look.s.create_tried(),
+            Step::Create => {
+                let (Ok(plan), Some(held)) = (&look.s.plan, look.s.held_token(now)) else { return };
+                let manifest = render(plan, &look.s.me, held).manifest(plan, &look.s.me);
+                if resource.target.is_some() {
+                    look.s.overtaken();
+                    return;
+                }
+                let held = held.clone();
+                let secret = secrets::create(manifest, number, number);
+                look.s.created(secrets::version(&secret), now);
+                resource.target = Some(secret);
+                self.note_published(id, &held);
+            }
+            Step::Patch(patch) => self.patch(id, look, &patch, number),
+            Step::Own(patch) => {
+                match resource
+                    .target
+                    .as_mut()
+                    .and_then(|secret| secrets::patch(secret, &patch, number).then(|| secrets::version(secret)))
+                {
+                    Some(version) => look.s.owned(version),
+                    None => look.s.overtaken(),
+                }
+            }
+            Step::Enter | Step::Request | Step::Rest => {}
+        }
+    }
+
+    fn patch(&mut self, id: Id, look: &mut Look, patch: &Value, number: u64) {
+        let now = self.clock.shows();
+        let held: Option<Published> = look.s.held_token(now).cloned();
+        let resource = &mut self.resources[id as usize];
+        let Some(secret) = &mut resource.target else { return look.s.overtaken() };
+        let before = secrets::token(secret);
+        if !secrets::patch(secret, patch, number) {
+            return look.s.overtaken();
+        }
+        let after = secrets::token(secret);
+        look.s.written(secrets::version(secret), now);
+        match held {
+            Some(held) if after.as_ref().is_some_and(|(token, _)| token == held.token.expose().as_bytes()) => {
+                self.note_published(id, &held);
+            }
+            _ if after == before => self.note_rendered(id),
+            _ => self.fail_check(
+                "a token is only replaced by a new one",
+                id,
+                "a write changed or took what was published",
+            ),
+        }
+    }
+
+    fn finish(&mut self, id: Id, look: Box<Look>, verdict: Verdict) {
+        let now = self.clock.shows();
+        let Look { s, begun, requested, calls, pass, at_rest, .. } = *look;
+        let (waits, waiting_for) = (verdict.waits, s.status.token.as_ref().map(|token| token.expires_at));
+        let (me, plan, generation) = (s.me.clone(), s.plan.clone(), s.generation);
+        let before = (!self.api_up).then(|| s.status.clone());
+        let previous = Before::new(&s);
+        let conclusion = conclude(s, verdict, now);
+        let mut wake = conclusion.wake;
+        self.note_wake(id, wake);
+        let resource = &mut self.resources[id as usize];
+        resource.me = me;
+        if resource.generation == generation {
+            resource.plan = Some(plan);
+        }
+        resource.memory = conclusion.memory;
+        resource.status = conclusion.status;
+        if waits {
+            self.queue(id, waiting_for);
+        }
+        if pass {
+            self.leave(id, Outcome::Failed);
+        }
+        if at_rest && (calls > 0 || requested || conclusion.changed) {
+            self.fail_check(
+                "a restart does nothing that is not due",
+                id,
+                &format!("{calls} calls, request {requested}, status changed {}", conclusion.changed),
+            );
+        }
+        if conclusion.changed {
+            if let Some(before) = before {
+                self.resources[id as usize].status = before;
+                let soon = now.checked_add(SignedDuration::from_secs(STATUS_RETRY_SECONDS)).expect("in range");
+                wake = wake.min(soon);
+                self.resources[id as usize].ledger.cause = true;
+            } else {
+                self.note_status(id, begun, &previous, conclusion.problem);
+            }
+        }
+        let wake = self.skip(id, wake);
+        self.operator.agenda.done(id, Some(wake));
+        if calls > 0 {
+            self.operator.busy += 1;
+            self.after(CALL * Ms::from(calls), Event::Free(self.operator.started));
+        }
+        if !waits && self.api_up && (self.every_look || self.rng.u8(0..32) == 0) {
+            self.check_rest(id, begun);
+        }
+    }
+
+    /// At full size the looks that are only there because everything is looked at every ten minutes are mostly left
+    /// out. That is no help to the operator: such a look can only save what was missed.
+    fn skip(&self, id: Id, wake: Timestamp) -> Timestamp {
+        let resource = &self.resources[id as usize];
+        let later = |seconds| self.clock.shows().checked_add(SignedDuration::from_secs(seconds)).expect("in range");
+        let resync = wake == later(RESYNC_SECONDS) && resource.memory.setback.is_none();
+        match &resource.status.token {
+            Some(token) if resync && !self.every_look && !id.is_multiple_of(LOOKED_AT) && token.renew_at > wake => {
+                token.renew_at.min(later(SKIPPED_TO_SECONDS))
+            }
+            _ => wake,
+        }
+    }
+}

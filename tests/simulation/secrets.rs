@@ -1,0 +1,67 @@
+//! Simulated Secrets: whole objects for targets, versions and standing for credentials.
+
+use std::collections::BTreeMap;
+
+use arcgis_credential_operator::core::Version;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::Value;
+
+/// The credentials Secret as far as it matters: its version, and which value it holds.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub uid: u64,
+    pub version: u64,
+    pub value: u64,
+    /// A key is missing.
+    pub incomplete: bool,
+}
+
+/// Uid and resourceVersion of an object.
+pub fn version(secret: &Secret) -> Version {
+    let meta = &secret.metadata;
+    Version { uid: meta.uid.clone().unwrap_or_default(), resource: meta.resource_version.clone().unwrap_or_default() }
+}
+
+/// The token that stands in a Secret, and what is said of its end.
+pub fn token(secret: &Secret) -> Option<(Vec<u8>, Vec<u8>)> {
+    let data = secret.data.as_ref()?;
+    Some((data.get("access_token")?.0.clone(), data.get("expires_at")?.0.clone()))
+}
+
+/// Creates what a manifest says.
+pub fn create(manifest: Value, uid: u64, number: u64) -> Secret {
+    let mut secret: Secret = serde_json::from_value(manifest).expect("a manifest is a Secret");
+    secret.metadata.uid = Some(uid.to_string());
+    secret.metadata.resource_version = Some(number.to_string());
+    secret
+}
+
+/// Applies a merge patch as the API server would; false: it was made for another state.
+pub fn patch(secret: &mut Secret, patch: &Value, number: u64) -> bool {
+    let meta = &patch["metadata"];
+    let judged = version(secret);
+    if meta["uid"] != judged.uid.as_str() || meta["resourceVersion"] != judged.resource.as_str() {
+        return false;
+    }
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    merge(secret.metadata.labels.get_or_insert_default(), &meta["labels"], text);
+    merge(secret.metadata.annotations.get_or_insert_default(), &meta["annotations"], text);
+    merge(secret.data.get_or_insert_default(), &patch["data"], |value| {
+        serde_json::from_value::<ByteString>(value.clone()).ok()
+    });
+    if let Some(owners) = meta.get("ownerReferences") {
+        secret.metadata.owner_references = serde_json::from_value(owners.clone()).ok();
+    }
+    secret.metadata.resource_version = Some(number.to_string());
+    true
+}
+
+fn merge<V>(into: &mut BTreeMap<String, V>, from: &Value, read: impl Fn(&Value) -> Option<V>) {
+    for (key, value) in from.as_object().into_iter().flatten() {
+        match read(value) {
+            Some(value) => into.insert(key.clone(), value),
+            None => into.remove(key),
+        };
+    }
+}
