@@ -18,7 +18,7 @@ use clap::CommandFactory;
 use jiff::Timestamp;
 use serde_json::Value;
 use support::fences::{fences, script};
-use support::tools::{folder, run, succeed};
+use support::tools::{folder, run, succeed, tool};
 use testkit::control_plane::ControlPlane;
 use testkit::portal::{Certificate, Portal};
 
@@ -197,6 +197,22 @@ fn every_reason_has_its_place_in_the_troubleshooting() {
     }
 }
 
+#[test]
+fn the_readme_shows_each_step_of_the_demo_and_each_object_that_it_installs() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let demo = std::fs::read_to_string(root().join("hack/demo")).unwrap();
+    let steps: Vec<&str> = demo.lines().filter_map(|line| line.trim_start().strip_prefix("say \"")).collect();
+    assert!(steps.len() > 8);
+    for step in steps.iter().map(|step| step.trim_end_matches('"')).filter(|step| *step != "Left running until Ctrl-C")
+    {
+        assert!(readme.contains(&format!("\n== {step}\n")), "{step}: run make demo, and paste");
+    }
+    let mut base = Command::new(tool("kubectl"));
+    base.arg("kustomize").arg(root().join("deploy/kustomize/base"));
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&succeed(&mut base, "")).unwrap();
+    assert_eq!(readme.matches(" serverside-applied\n").count(), objects.len(), "run make demo, and paste");
+}
+
 /// The README and the pages in docs.
 fn pages() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
@@ -313,11 +329,12 @@ async fn the_probe_without_credentials_says_that_the_way_to_the_portal_works() {
     let command = command.split("\n```").next().unwrap();
     let portal = Portal::start("127.0.0.1:0".parse().unwrap(), Certificate::Good).await.unwrap();
     let folder = tempfile::TempDir::new().unwrap();
-    std::fs::write(folder.path().join("hostname"), "operator-7d9f-x2x\n").unwrap();
+    std::fs::write(folder.path().join("namespace"), "arcgis-credential-operator").unwrap();
     std::fs::write(folder.path().join("ca.crt"), portal.ca()).unwrap();
     let command = command
         .replace("https://www.arcgis.com", &portal.url())
-        .replace("/etc/hostname", &folder.path().join("hostname").display().to_string());
+        .replace("/var/run/secrets/kubernetes.io/serviceaccount", &folder.path().display().to_string())
+        .replace('\\', "");
     let mut probe = Command::new(env!("CARGO_BIN_EXE_arcgis-credential-operator"));
     probe.arg("probe").args(command.split_whitespace()).arg("--ca-file").arg(folder.path().join("ca.crt"));
     let printed = tokio::task::spawn_blocking(move || run(&mut probe, "")).await.unwrap();
