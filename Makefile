@@ -33,7 +33,7 @@ tools:
 .PHONY: test
 test: toolchain lint deny tools ## Check everything
 	cargo build --workspace --locked
-	target/debug/control-plane -- cargo test --workspace --locked
+	target/debug/control-plane -- cargo test --workspace --locked --no-fail-fast
 
 # Most of the time tests wait.
 test: export RUST_TEST_THREADS ?= 6

@@ -191,6 +191,8 @@ impl ControlPlane {
             .stdout(log)
             .stderr(errors)
             .kill_on_drop(true)
+            // Ctrl-C is for whoever uses it, who may want it to the end.
+            .process_group(0)
             .spawn()
             .map_err(doing(format!("starting {name}")))?;
         self.children.push((name, child));

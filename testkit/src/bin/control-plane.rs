@@ -8,6 +8,7 @@ use clap::Parser;
 use testkit::Error;
 use testkit::control_plane::{ControlPlane, ENV};
 use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
 struct Args {
@@ -44,20 +45,31 @@ async fn run(args: Args) -> Result<u8, Error> {
     }
     let bin = PathBuf::from(String::from_utf8_lossy(&built.stdout).trim());
     let plane = ControlPlane::start(&bin, args.dir, args.guard_owners).await?;
+    let listen = |kind| signal(kind).map_err(|error| Error(format!("listening for signals: {error}")));
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     let Some((program, rest)) = args.command.split_first() else {
         let _ = writeln!(std::io::stdout(), "export KUBECONFIG={}", plane.kubeconfig().display());
-        let _ = tokio::signal::ctrl_c().await;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
         plane.stop().await;
         return Ok(0);
     };
     let path = std::env::var("PATH").unwrap_or_default();
-    let status = Command::new(program)
+    let mut command = Command::new(program)
         .args(rest)
         .env(ENV, plane.dir())
         .env("KUBECONFIG", plane.kubeconfig())
         .env("PATH", format!("{}:{path}", bin.display()))
-        .status()
-        .await;
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| Error(format!("{program}: {error}")))?;
+    // Ctrl-C reaches the command too, which ends in its own way.
+    let status = tokio::select! {
+        status = command.wait() => status,
+        _ = terminate.recv() => command.kill().await.and(command.wait().await),
+    };
     plane.stop().await;
     let status = status.map_err(|error| Error(format!("{program}: {error}")))?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
