@@ -125,7 +125,7 @@ impl Drop for Prometheus {
 impl Prometheus {
     fn start(operator: &str) -> Self {
         let dir = TempDir::new().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = testkit::free_address().unwrap().port();
         let job = |name: &str, address: &str| json!({"job_name": name, "honor_labels": true, "static_configs": [{"targets": [address]}]});
         let config = json!({
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},

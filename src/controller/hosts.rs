@@ -80,5 +80,9 @@ impl Drop for Pass<'_> {
         for key in host.leave(self.outcome, (self.hosts.clock)()) {
             let _ = self.hosts.wake.send(key);
         }
+        // Whoever may write resources may name ever new hosts below a wildcard.
+        if host.idle() {
+            hosts.remove(&self.host);
+        }
     }
 }

@@ -63,3 +63,13 @@ async fn a_panic_is_reported_on_its_resource_and_hurts_nobody_else() {
     assert_eq!(reason("boom"), Some(Reason::Internal));
     assert_eq!(ctx.permits.available_permits(), 1, "no place is lost");
 }
+
+#[tokio::test]
+async fn ever_new_portals_are_counted_together_in_the_end() {
+    let (ctx, _) = context();
+    for n in 0..1100 {
+        ctx.metrics.requested(&format!("h{n}.example.com"), None, Duration::ZERO);
+    }
+    let text = ctx.metrics.render().unwrap();
+    assert!(text.contains(r#"token_requests_total{outcome="Issued",portal="other"} 100"#));
+}

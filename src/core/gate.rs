@@ -153,6 +153,12 @@ impl<K: Clone + Hash + Ord> Host<K> {
         None
     }
 
+    /// Whether there is nothing to remember of it.
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        self.gate.under_way == 0 && self.gate.hold.is_none() && self.waiting.is_empty()
+    }
+
     /// A request has ended; returns who may go on.
     pub fn leave(&mut self, outcome: Outcome, now: Timestamp) -> Vec<K> {
         let free = self.gate.leave(outcome, now);

@@ -12,6 +12,7 @@ mod duration;
 mod gate;
 mod lease;
 mod message;
+mod outcomes;
 mod plan;
 mod portal;
 mod schedule;

@@ -148,8 +148,11 @@ fn whoever_got_a_place_no_longer_waits_for_one() {
     assert_eq!(host.queue(Some(at(30)), 9, at(0)), None);
     host.gate.leave(Outcome::Issued, at(1));
     assert_eq!(host.enter(&8, at(1)), Entry::Go);
+    assert!(!host.idle());
     assert_eq!(host.leave(Outcome::Issued, at(2)), [9]);
     assert!(host.leave(Outcome::Issued, at(2)).is_empty());
+    (0..6).for_each(|_| assert!(host.leave(Outcome::Issued, at(2)).is_empty()));
+    assert!(host.idle(), "and nothing of it is kept");
 }
 
 #[test]

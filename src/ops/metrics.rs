@@ -1,6 +1,6 @@
 //! Metrics, in Prometheus' text format. Series of a resource are made when scraped, so they go with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,9 @@ pub const PREFIX: &str = "arcgis_credential";
 /// A watch that fails tries again every 30 s at the latest, and says nothing once it works again.
 const WATCH_FAILS: Duration = Duration::from_mins(1);
 
+/// Below a wildcard there may be ever new hosts.
+const MAX_PORTALS: usize = 1000;
+
 /// All metrics of the process.
 pub struct Metrics {
     registry: Registry,
@@ -31,6 +34,7 @@ pub struct Metrics {
     leader: IntGauge,
     watches: IntGaugeVec,
     watch_failed: Mutex<HashMap<String, Option<Instant>>>,
+    portals: Mutex<HashSet<String>>,
     series: Series,
     described: Vec<String>,
 }
@@ -68,6 +72,7 @@ impl Metrics {
             leader: IntGauge::with_opts(opts("leader", "Whether this process acts (1) or stands by (0)"))?,
             watches: IntGaugeVec::new(opts("watch_failing", "1 while a watch on the cluster fails"), &["watch"])?,
             watch_failed: Mutex::default(),
+            portals: Mutex::default(),
             series: Series::new(index, clock),
             described: Series::names().map(|name| format!("{PREFIX}_{name}")).collect(),
         };
@@ -94,8 +99,13 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
-    /// A token request has ended; no reason: a token was issued.
+    /// A token request has ended; no reason: a token was issued. Portals beyond the first thousand are counted together.
     pub fn requested(&self, portal: &str, reason: Option<Reason>, took: Duration) {
+        let mut portals = self.portals.lock().unwrap_or_else(PoisonError::into_inner);
+        if portals.len() < MAX_PORTALS {
+            portals.insert(portal.to_owned());
+        }
+        let portal = if portals.contains(portal) { portal } else { "other" };
         self.requests.with_label_values(&[portal, reason.map_or("Issued", Reason::as_str)]).inc();
         self.request_duration.with_label_values(&[portal]).observe(took.as_secs_f64());
     }

@@ -1,6 +1,5 @@
 //! A real kube-apiserver with etcd and controller-manager, on loopback, stopped by their own pids.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -37,9 +36,9 @@ impl ControlPlane {
         let dir = dir.or_else(|| own.as_ref().map(|own| own.path().to_owned())).unwrap_or_default();
         std::fs::create_dir_all(&dir).map_err(doing("making a folder"))?;
         let mut plane = Self { dir, bin: bin.to_owned(), children: Vec::new(), _own: own };
-        let [etcd, peer, secure] = [free_port()?, free_port()?, free_port()?];
-        let etcd_url = format!("http://127.0.0.1:{etcd}");
-        let peer_url = format!("http://127.0.0.1:{peer}");
+        let [etcd, peer, secure] = [crate::free_address()?, crate::free_address()?, crate::free_address()?];
+        let etcd_url = format!("http://{etcd}");
+        let peer_url = format!("http://{peer}");
         let data = plane.path("etcd");
         plane.spawn(
             "etcd",
@@ -61,7 +60,7 @@ impl ControlPlane {
         let mut flags = vec![
             format!("--etcd-servers={etcd_url}"),
             "--bind-address=127.0.0.1".to_owned(),
-            format!("--secure-port={secure}"),
+            format!("--secure-port={}", secure.port()),
             format!("--cert-dir={certs}"),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             format!("--service-account-key-file={}", plane.path("sa.pub")),
@@ -76,7 +75,7 @@ impl ControlPlane {
             flags.push("--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned());
         }
         plane.spawn("kube-apiserver", &flags)?;
-        let server = format!("https://127.0.0.1:{secure}");
+        let server = format!("https://{secure}");
         plane.write("server", &server)?;
         plane.write("bin", &plane.bin.display().to_string())?;
         plane.kubeconfig_for("kubeconfig", ADMIN_TOKEN)?;
@@ -234,9 +233,4 @@ pub async fn client(kubeconfig: &Path) -> Result<kube::Client, Error> {
 async fn ask_ready(kubeconfig: &Path) -> Result<(), Error> {
     let request = http::Request::get("/readyz").body(Vec::new()).map_err(doing("asking"))?;
     client(kubeconfig).await?.request_text(request).await.map(drop).map_err(doing("asking"))
-}
-
-fn free_port() -> Result<u16, Error> {
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(doing("finding a free port"))?;
-    listener.local_addr().map(|address| address.port()).map_err(doing("finding a free port"))
 }

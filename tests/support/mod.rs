@@ -145,6 +145,8 @@ impl World {
         self.start_as(&kubeconfig);
         timeout(SOON, async {
             while self.ask("/readyz").await.is_none_or(|answer| !answer.starts_with("HTTP/1.1 200")) {
+                let ended = self.operator.as_mut().unwrap().try_wait().unwrap();
+                assert!(ended.is_none(), "the operator ended: {ended:?}; see logs/{}.log", self.namespace);
                 // There is nothing to await before the address is bound.
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -353,7 +355,7 @@ async fn build_kstatus() -> PathBuf {
 }
 
 pub fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    testkit::free_address().unwrap()
 }
 
 async fn ask(admin: SocketAddr, path: &str) -> Option<String> {

@@ -1,0 +1,192 @@
+//! How each thing done changes what is known of a resource.
+
+use jiff::Timestamp;
+
+use super::schedule::after;
+use super::situation::{CaFault, Facts, TokenFacts, View};
+use super::target::{Live, Owner, Published, render};
+use super::token::AccessToken;
+use super::{Incomplete, Kind, Setback, Sight, Situation, Version};
+use crate::api::Reason;
+
+impl Situation {
+    /// The target was read.
+    pub fn target_read(&mut self, live: Option<Live>) {
+        let Some(live) = live else {
+            self.target = Sight::Absent;
+            return;
+        };
+        let mut facts = Facts {
+            version: live.version.clone(),
+            generation: self.generation,
+            owner: live.owner.clone(),
+            token: None,
+            rendered: false,
+            owned: true,
+        };
+        if let (Owner::Ours, Ok(plan)) = (&live.owner, &self.plan) {
+            facts.owned = live.ownership(plan.target.policy, &self.me).is_none();
+            if let Some(stored) = self.stored(&live) {
+                facts.rendered = live.patch(&render(plan, &self.me, &stored)).is_none();
+                facts.token = Some(TokenFacts {
+                    issued_at: stored.issued_at,
+                    expires_at: stored.expires_at,
+                    inputs: Some(stored.inputs),
+                });
+            }
+        }
+        self.memory.facts = Some(facts);
+        self.target = Sight::Read(live.version.clone(), live);
+    }
+
+    /// The credentials were read; a digest says whether their values changed.
+    pub fn credentials_read(&mut self, read: Option<(Version, Result<u64, Incomplete>)>) {
+        let Some((version, content)) = read else {
+            self.credentials = Sight::Absent;
+            return;
+        };
+        match content {
+            Err(incomplete) => {
+                self.memory.incomplete = Some((version.clone(), self.generation, incomplete.key.clone()));
+                self.credentials = Sight::Read(version, Err(incomplete));
+            }
+            Ok(digest) => {
+                let changed = match &self.memory.credentials {
+                    Some((known, last)) => known.uid != version.uid || *last != digest,
+                    None => self.status.credentials_version.as_ref().is_some_and(|last| *last != version.resource),
+                };
+                if changed {
+                    self.memory.wish = true;
+                    self.memory.held = None;
+                } else if let (Some(setback), Some((known, _))) = (&mut self.memory.setback, &self.memory.credentials)
+                    && setback.made_with.credentials == known.resource
+                {
+                    // Another version of the values that it failed with is no change that a person made.
+                    setback.made_with.credentials.clone_from(&version.resource);
+                }
+                self.memory.incomplete = None;
+                self.memory.credentials = Some((version.clone(), digest));
+                self.credentials = Sight::Read(version, Ok(()));
+            }
+        }
+    }
+
+    /// The CA bundle was read.
+    pub fn ca_read(&mut self, read: Option<(Version, Option<CaFault>)>) {
+        self.ca = match read {
+            None => Sight::Absent,
+            Some((version, fault)) => {
+                self.memory.ca = Some((version.clone(), self.generation, fault));
+                Sight::Read(version, fault)
+            }
+        };
+    }
+
+    /// Creating the target would be accepted.
+    pub fn create_tried(&mut self) {
+        self.memory.tried = Some(self.generation);
+        self.memory.setback.take_if(|setback| setback.made_with.kind == Kind::Write);
+    }
+
+    /// A token was issued, to a request sent at `sent`.
+    pub fn issued(&mut self, token: AccessToken, lifetime_seconds: i64, sent: Timestamp) {
+        let (Ok(plan), Some(inputs)) = (&self.plan, self.inputs()) else { return };
+        let issued_at = Timestamp::from_second(sent.as_second()).unwrap_or(sent);
+        if self.restores() {
+            self.memory.repairs.note(sent);
+        }
+        self.memory.held = Some(Published {
+            token,
+            issued_at,
+            expires_at: after(issued_at, lifetime_seconds),
+            inputs,
+            portal_url: plan.portal.base(),
+        });
+        self.memory.last_issued = Some(sent);
+        self.memory.wish = false;
+        self.memory.verification = None;
+        self.memory.setback.take_if(|setback| setback.made_with.kind == Kind::Request);
+        self.handle_request();
+    }
+
+    /// Whether a token asked for now takes the place of one that was taken away.
+    fn restores(&self) -> bool {
+        let gone = match self.view() {
+            View::Present(facts) => facts.token.is_none(),
+            View::Absent => true,
+            View::Unread => false,
+        };
+        gone && self.memory.last_issued.is_some()
+    }
+
+    /// The target holds the token that was held, or a new rendering of the one it had.
+    pub fn written(&mut self, version: Version, now: Timestamp) {
+        let before = self.memory.facts.take();
+        let token = if let Some(held) = self.memory.held.take() {
+            Some(TokenFacts { issued_at: held.issued_at, expires_at: held.expires_at, inputs: Some(held.inputs) })
+        } else {
+            if self.satisfied() == Some(self.generation) {
+                self.memory.repairs.note(now);
+            }
+            before.as_ref().and_then(|facts| facts.token.clone())
+        };
+        self.memory.facts = Some(Facts {
+            version: version.clone(),
+            generation: self.generation,
+            owner: Owner::Ours,
+            token,
+            rendered: true,
+            owned: before.is_none_or(|facts| facts.owned),
+        });
+        self.memory.setback.take_if(|setback| setback.made_with.kind == Kind::Write);
+        self.target = Sight::Seen(version);
+    }
+
+    /// The target was created.
+    pub fn created(&mut self, version: Version, now: Timestamp) {
+        self.memory.facts = None;
+        self.memory.tried = None;
+        self.written(version, now);
+    }
+
+    /// The owner reference is as the policy wants it.
+    pub fn owned(&mut self, version: Version) {
+        if let Some(facts) = &mut self.memory.facts {
+            facts.owned = true;
+            facts.version = version.clone();
+        }
+        self.memory.setback.take_if(|setback| setback.made_with.kind == Kind::Ownership);
+        self.target = Sight::Seen(version);
+    }
+
+    /// The target is not what it was: it has to be judged again.
+    pub fn overtaken(&mut self) {
+        self.target = Sight::Unknown;
+    }
+
+    /// An attempt was made; taking the annotation away is no wish.
+    fn handle_request(&mut self) {
+        if self.requested_at.is_some() {
+            self.memory.handled.clone_from(&self.requested_at);
+        }
+    }
+
+    /// Something failed.
+    pub fn failed(&mut self, kind: Kind, reason: Reason, retry_after: Option<u32>, now: Timestamp) {
+        let made_with = self.attempt(kind);
+        // What has brought a token before: the portal is more likely to be under maintenance than to refuse for good.
+        let worked = match self.view() {
+            View::Present(Facts { token: Some(token), .. }) => {
+                token.inputs.is_none_or(|inputs| Some(inputs) == self.inputs())
+            }
+            _ => false,
+        };
+        let previous = self.memory.setback.as_ref();
+        let setback = Setback::next(previous, &self.me.uid, reason, made_with, retry_after, worked, now);
+        self.memory.setback = Some(setback);
+        if kind == Kind::Request {
+            self.memory.wish = true;
+            self.handle_request();
+        }
+    }
+}
