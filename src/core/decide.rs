@@ -197,20 +197,20 @@ fn wait(s: &Situation, setback: &Setback, now: Timestamp) -> Option<Timestamp> {
 fn wanted_from(s: &Situation, view: &View, now: Timestamp) -> Timestamp {
     let no_sooner = |seconds| s.last_issued().map_or(Timestamp::MIN, |issued| after(issued, seconds));
     let (scheduled, floor) = (no_sooner(FLOOR_SECONDS), no_sooner(CHANGE_FLOOR_SECONDS));
-    // A token that ended before it was written is not one that somebody took.
+    let asked = s.memory.wish || (s.requested_at.is_some() && s.requested_at != s.memory.handled);
+    // A token that ended before it was written is not one that somebody took, and what it was asked for was answered.
     let lapsed = s.memory.held.as_ref().is_some_and(|held| Some(&held.inputs) == s.inputs().as_ref());
+    let change = if lapsed && !asked { scheduled } else { floor };
     let restore = || match s.memory.last_issued {
-        Some(_) if lapsed => scheduled,
-        Some(_) => floor.max(s.memory.repairs.allowed_at(now)),
-        None => floor,
+        Some(_) if !lapsed => floor.max(s.memory.repairs.allowed_at(now)),
+        _ => change,
     };
-    let asked = s.requested_at.is_some() && s.requested_at != s.memory.handled;
     let retry = s.memory.setback.as_ref().is_some_and(|setback| setback.made_with.kind == Kind::Request);
     let View::Present(facts) = view else { return restore() };
     let Some(token) = &facts.token else { return restore() };
     let other_inputs = token.inputs.is_some() && token.inputs != s.inputs();
     let due = s.renew_at(token).max(scheduled);
-    let changed = (asked || other_inputs || s.memory.wish).then_some(if retry { Timestamp::MIN } else { floor });
+    let changed = (asked || other_inputs).then_some(if retry { Timestamp::MIN } else { change });
     changed.map_or(due, |changed| changed.min(due))
 }
 

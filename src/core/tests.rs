@@ -305,6 +305,15 @@ fn a_token_that_ends_before_it_is_written_is_followed_no_sooner_than_the_floor()
     assert!(matches!(verdict.step, Step::Rest), "{:?}", verdict.step);
     assert_eq!(verdict.wake, at(due.as_second() + 30));
 
+    // Nor where what is published was asked for with something else.
+    s.credentials_read(Some((Version { uid: "other".to_owned(), resource: "2".to_owned() }, Ok(8))));
+    s.issued(token::AccessToken::parse("t".to_owned()).unwrap(), 1, due);
+    let verdict = decide(&s, late);
+    assert!(matches!(verdict.step, Step::Rest), "{:?}", verdict.step);
+    assert_eq!(verdict.wake, at(due.as_second() + 30));
+    s.requested_at = Some("now".to_owned());
+    assert_eq!(decide(&s, late).wake, at(due.as_second() + 5));
+
     let mut new = situation(due);
     let version = new.credentials.version().unwrap().clone();
     new.credentials_read(Some((version, Ok(7))));
