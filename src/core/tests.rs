@@ -324,6 +324,24 @@ fn a_token_that_ends_before_it_is_written_is_followed_no_sooner_than_the_floor()
 }
 
 #[test]
+fn a_bug_is_shown_on_its_resource_as_nobody_s_move_and_tried_again_after_a_minute() {
+    let now = at(1_000_000);
+    let mut s = situation(now);
+    s.failed(Kind::Write, Reason::Internal, None, now);
+    let verdict = decide(&s, now);
+    assert!(matches!(verdict.step, Step::Rest));
+    let told = conclude(s, verdict, now);
+    let conditions: Vec<[&str; 3]> =
+        told.status.conditions.iter().map(|c| [c.type_.as_str(), &c.status, &c.reason]).collect();
+    assert_eq!(conditions, [["Ready", "False", "Internal"], ["Reconciling", "True", "Internal"]]);
+    assert_eq!(told.status.failure.as_ref().unwrap().reason, Reason::Internal);
+    assert!((60..=75).contains(&(told.wake.as_second() - now.as_second())));
+    let mut requests = 0;
+    let later = run(again(situation(now), told, 0, now), at(1_000_080), Ok(7200), &mut requests);
+    assert_eq!((requests, later.problem), (1, None));
+}
+
+#[test]
 fn only_who_wants_a_token_waits_at_a_busy_host() {
     let (now, mut requests) = (at(1_000_000), 0);
     let mut new = situation(now);

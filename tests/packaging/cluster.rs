@@ -4,10 +4,10 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use kube::Api;
-use kube::api::PostParams;
-use kube::runtime::wait::await_condition;
+use kube::api::{DeleteParams, PostParams};
+use kube::runtime::wait::{await_condition, conditions};
 use serde_json::{Value, json};
 use testkit::control_plane::{ControlPlane, client};
 use tokio::time::timeout;
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::render::{CHART, MATRIX, NAME, ROOT, arguments, helm, objects, of_kind, render, try_render};
 use crate::schemas;
 use crate::support::tools::{Printed, folder, run, succeed, tool};
-use crate::support::{World, is};
+use crate::support::{SECRET, WRONG_SECRET, World, is, problem, text};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -154,6 +154,32 @@ async fn a_release_is_installed_upgraded_rolled_back_and_removed_and_leaves_the_
     plane.stop().await;
 }
 
+/// Renewal, formats, a wrong secret, drift, ownership, a deleted target, the end: of a resource that is ready.
+async fn whole_life(world: &World, name: &str) {
+    let (target, oauth) = (format!("{name}-token"), format!("{name}-oauth"));
+    let owned = |secret: &Secret| secret.metadata.owner_references.as_ref().is_some_and(|owners| !owners.is_empty());
+    let before = world.target(name).await;
+    world.ask_anew(name, "now").await;
+    world.wait_target(name, |s| text(s)["access_token"] != before["access_token"]).await;
+    world.change(name, json!({"spec": {"target": {"formats": ["Headers"]}}})).await;
+    world.wait_target(name, |s| text(s).contains_key("headers")).await;
+    world.credentials(&oauth, name, WRONG_SECRET).await;
+    world.wait(name, |r| is(r, "Stalled", "True", "ClientSecretRejected")).await;
+    world.credentials(&oauth, name, SECRET).await;
+    world.wait(name, |r| is(r, "Ready", "True", "TokenValid") && problem(r).is_none()).await;
+    world.meddle(&target, json!({"data": {"expires_at": null}})).await;
+    world.wait_target(name, |s| text(s).contains_key("expires_at")).await;
+    world.change(name, json!({"spec": {"target": {"deletionPolicy": "Retain"}}})).await;
+    world.wait_target(name, |s| !owned(s)).await;
+    world.change(name, json!({"spec": {"target": {"deletionPolicy": "Delete"}}})).await;
+    let uid = world.wait_target(name, owned).await.metadata.uid;
+    world.secrets().delete(&target, &DeleteParams::default()).await.unwrap();
+    let restored = world.wait_target(name, |s| s.metadata.uid != uid).await.metadata.uid.unwrap();
+    world.delete(name).await;
+    let collected = await_condition(world.secrets(), &target, conditions::is_deleted(&restored));
+    timeout(Duration::from_mins(1), collected).await.unwrap().unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_rights_of_one_namespace_the_operator_works_there_and_nowhere_else() {
     let mut world = World::new().await;
@@ -196,6 +222,7 @@ async fn with_the_rights_of_one_namespace_the_operator_works_there_and_nowhere_e
     assert!(world.ask("/readyz").await.unwrap().starts_with("HTTP/1.1 200"));
     let other = elsewhere.resources().get("app").await.unwrap();
     assert!(other.status.is_none_or(|status| status.conditions.is_empty()), "it was looked at");
+    whole_life(&world, "app").await;
 
     let may = |verb: &str, what: &str, namespace: &str| {
         let mut command = Command::new(world.plane.tool("kubectl"));
