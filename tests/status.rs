@@ -47,7 +47,7 @@ async fn make(world: &World, name: &str, app: App, change: impl Fn(&mut Value)) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_valid_token_is_current_also_while_its_renewal_fails_through_nobody_s_fault() {
-    let world = World::new().await;
+    let world = World::with_kstatus().await;
     world.ready("fine").await;
     let valid = [("Ready", "True", "TokenValid")];
     shows(&world, "fine", &valid, "Current").await;
@@ -59,7 +59,7 @@ async fn a_valid_token_is_current_also_while_its_renewal_fails_through_nobody_s_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_valid_token_whose_renewal_waits_for_the_user_is_ready_and_failed() {
-    let world = World::new().await;
+    let world = World::with_kstatus().await;
     world.ready("stuck").await;
     world.credentials("stuck-oauth", "stuck", support::WRONG_SECRET).await;
     let rows = [("Ready", "True", "TokenValid"), ("Stalled", "True", "ClientSecretRejected")];
@@ -68,7 +68,7 @@ async fn a_valid_token_whose_renewal_waits_for_the_user_is_ready_and_failed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_spec_is_in_progress_until_the_token_is_the_one_asked_for() {
-    let world = World::new().await;
+    let world = World::with_kstatus().await;
     let url = world.portal.url();
     world.ready("moved").await;
     world.portal.outage(true);
@@ -88,7 +88,7 @@ async fn a_changed_spec_is_in_progress_until_the_token_is_the_one_asked_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_token_is_in_progress_when_it_may_come_and_failed_when_it_is_the_user_s_move() {
-    let world = World::new().await;
+    let world = World::with_kstatus().await;
     make(&world, "waits", App { close: true, ..brief() }, |_| {}).await;
     let rows = [("Ready", "False", "PortalUnreachable"), ("Reconciling", "True", "PortalUnreachable")];
     shows(&world, "waits", &rows, "InProgress").await;
@@ -100,7 +100,7 @@ async fn no_token_is_in_progress_when_it_may_come_and_failed_when_it_is_the_user
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_past_its_end_is_told_within_5_s_and_says_whose_move_it_is() {
-    let world = World::new().await;
+    let world = World::with_kstatus().await;
     make(&world, "pending", brief(), |_| {}).await;
     make(&world, "user", brief(), |_| {}).await;
     make(&world, "nobody", brief(), |_| {}).await;
@@ -111,16 +111,17 @@ async fn a_token_past_its_end_is_told_within_5_s_and_says_whose_move_it_is() {
     world.portal.app("nobody", App { close: true, ..brief() });
     world.ask_anew("nobody", "now").await;
     let expired = ("Ready", "False", "TokenExpired");
-    let pending = shows(&world, "pending", &[expired, ("Reconciling", "True", "Pending")], "InProgress").await;
+    let pending = world.wait("pending", |r| is(r, "Ready", "False", "TokenExpired")).await;
     let token = pending.status.unwrap().token.unwrap();
     assert!(Timestamp::now().duration_since(token.expires_at).as_secs() <= 5);
+    shows(&world, "pending", &[expired, ("Reconciling", "True", "Pending")], "InProgress").await;
     shows(&world, "user", &[expired, ("Stalled", "True", "ClientSecretRejected")], "Failed").await;
     shows(&world, "nobody", &[expired, ("Reconciling", "True", "PortalUnreachable")], "InProgress").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_suspended_resource_is_reported_by_the_validity_of_what_it_has() {
-    let world = World::new().await;
+    let world = World::with_kstatus().await;
     make(&world, "bare", brief(), |manifest| manifest["spec"]["suspend"] = json!(true)).await;
     shows(&world, "bare", &[("Ready", "False", "Suspended")], "InProgress").await;
     make(&world, "held", brief(), |_| {}).await;
@@ -134,7 +135,7 @@ async fn a_suspended_resource_is_reported_by_the_validity_of_what_it_has() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_after_a_change_waits_for_the_secret_that_satisfies_it() {
-    let world = World::new().await;
+    let world = World::with_kstatus().await;
     world.ready("change").await;
     let mut wait = tokio::process::Command::new(world.plane.tool("kubectl"));
     wait.env("KUBECONFIG", world.plane.kubeconfig()).args(["-n", &world.namespace, "wait", "agc/change"]);
@@ -146,7 +147,7 @@ async fn a_wait_after_a_change_waits_for_the_secret_that_satisfies_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_the_portal_takes_for_another_app_s_is_published_all_the_same() {
-    let world = World::new().await;
+    let world = World::with_kstatus().await;
     let verify = |manifest: &mut Value| manifest["spec"]["token"] = json!({"verify": true});
     let app = || App { secret: SECRET.to_owned(), ..App::default() };
     make(&world, "known", app(), verify).await;
@@ -174,7 +175,7 @@ async fn a_token_that_the_portal_takes_for_another_app_s_is_published_all_the_sa
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_told_only_when_a_condition_changes_with_the_same_word_as_metric_and_log() {
-    let world = World::new().await;
+    let world = World::with_kstatus().await;
     world.ready("told").await;
     let refusal = Answer { status: 200, body: r#"{"error":{"code":403}}"#.to_owned(), ..Answer::default() };
     world.portal.app("told", App { secret: SECRET.to_owned(), answer: Some(refusal), ..App::default() });

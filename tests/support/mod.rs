@@ -200,6 +200,12 @@ impl World {
             .unwrap()
     }
 
+    /// A world in which kstatus is asked: its program is built before anything is timed.
+    pub async fn with_kstatus() -> Self {
+        KSTATUS.get_or_init(build_kstatus).await;
+        Self::new().await
+    }
+
     /// What tools that follow kstatus make of a resource, by the library that Flux uses.
     pub async fn kstatus(&self, name: &str) -> String {
         let tool = KSTATUS.get_or_init(build_kstatus).await;
