@@ -45,7 +45,8 @@ impl Resource {
         let Some(token) = &self.status.token else { return false };
         let target = self.target.as_ref().map(crate::secrets::version).map(|version| version.resource);
         let source = self.source.as_ref().filter(|source| !source.incomplete);
-        let satisfied = self.status.conditions.iter().any(|c| c.observed_generation == self.generation);
+        let ready = self.status.conditions.iter().find(|c| c.type_ == "Ready");
+        let satisfied = ready.is_some_and(|ready| ready.observed_generation == self.generation);
         token.renew_at > now
             && token.expires_at > now
             && self.status.failure.is_none()

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use arcgis_credential_operator::api::{Reason, Retry};
 use arcgis_credential_operator::core::Priority;
 
-use crate::time::{DAY, Ms, SECOND};
+use crate::time::{Clock, DAY, Ms, SECOND};
 
 /// A published token.
 #[derive(Clone, Copy, Debug)]
@@ -32,10 +32,10 @@ impl Token {
     }
 }
 
-/// The success that a floor counts from, in milliseconds of the operator's clock and in true time.
+/// The success that a floor counts from: when it was asked for, and when that look began.
 #[derive(Clone, Copy, Debug)]
 pub struct Success {
-    pub shown: Ms,
+    pub sent: Clock,
     pub begun: Ms,
 }
 

@@ -52,10 +52,10 @@ impl World {
     /// off all that is scheduled; and a floor after a successor that ended before it could be written.
     fn excuse(&self, id: Id, token: &Token) -> Ms {
         let resource = &self.resources[id as usize];
-        let set_back = (token.offset - self.clock.offset).max(0);
-        let lapsed = resource.ledger.last_success.filter(|_| resource.ledger.unpublished);
-        let lapsed = lapsed.map_or(0, |last| last.begun + 35 * SECOND + set_back);
-        self.obstacle(resource).max(token.deadline() + set_back).max(lapsed)
+        let set_back = |offset: Ms| (offset - self.clock.offset).max(0);
+        let lapsed = resource.ledger.last_success.filter(|_| resource.ledger.unpublished).map(|last| last.sent);
+        let lapsed = lapsed.map_or(0, |sent| sent.now + 35 * SECOND + set_back(sent.offset));
+        self.obstacle(resource).max(token.deadline() + set_back(token.offset)).max(lapsed)
     }
 
     /// A token should have a successor by now.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::checks::Before;
 use crate::fleet::Id;
 use crate::secrets;
-use crate::time::Ms;
+use crate::time::{Clock, Ms};
 use crate::world::{Event, World};
 
 const MAX_STEPS: u32 = 24;
@@ -30,8 +30,8 @@ const SKIPPED_TO_SECONDS: i64 = 7200;
 pub struct Look {
     pub s: Situation,
     pub begun: Ms,
-    /// What the clock showed when the request was sent.
-    pub sent: Timestamp,
+    /// When the request was sent.
+    pub sent: Clock,
     pub requested: bool,
     pub steps: u32,
     pub calls: u32,
@@ -79,7 +79,7 @@ impl World {
         let at_rest = std::mem::take(&mut self.resources[id as usize].ledger.at_rest);
         let s = self.observe(id);
         let now = self.clock.now;
-        let sent = self.clock.shows();
+        let sent = self.clock;
         let look =
             Look { s, begun: now, sent, requested: false, steps: 0, calls: 0, pass: false, answer: None, at_rest };
         self.go_on(id, Box::new(look));
@@ -101,7 +101,7 @@ impl World {
             Ok(seconds) => {
                 self.serial += 1;
                 let token = AccessToken::parse(format!("{:060x}", self.serial)).expect("a valid token");
-                look.s.issued(token, seconds, look.sent);
+                look.s.issued(token, seconds, look.sent.shows());
             }
             Err((reason, retry_after)) => look.s.failed(Kind::Request, reason, retry_after, now),
         }
@@ -138,7 +138,7 @@ impl World {
 
     fn request(&mut self, id: Id, mut look: Box<Look>) {
         look.s.entered = false;
-        look.sent = self.clock.shows();
+        look.sent = self.clock;
         look.requested = true;
         self.note_request(id, &look);
         let resource = &mut self.resources[id as usize];

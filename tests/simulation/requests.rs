@@ -10,14 +10,15 @@ use crate::world::World;
 
 impl World {
     /// A request is sent. Floors: 30 s after a success, 5 s when a person changed something or the target was taken
-    /// or damaged since that look began; by the operator's clock, which is all it has.
+    /// or damaged since that look began; by the operator's clock, which is all it has, or by true time where that was set
+    /// back and a failed attempt is made again.
     pub fn note_request(&mut self, id: Id, look: &Look) {
         let now = self.clock.now;
         self.figures.request(now);
         let ledger = &mut self.resources[id as usize].ledger;
         ledger.count(now);
         if let Some(last) = ledger.last_success {
-            let passed = look.sent.as_millisecond() - last.shown;
+            let passed = (now - last.sent.now).max(now + look.sent.offset - last.sent.now - last.sent.offset);
             let floor = if ledger.changed_at >= last.begun { 5 * SECOND } else { 30 * SECOND };
             if passed < floor {
                 let numbers = format!("{} s after a success, floor {} s", seconds(passed), seconds(floor));
@@ -38,7 +39,7 @@ impl World {
             Ok(_) => {
                 portal.paused = false;
                 let ledger = &mut self.resources[id as usize].ledger;
-                ledger.last_success = Some(Success { shown: look.sent.as_millisecond(), begun: look.begun });
+                ledger.last_success = Some(Success { sent: look.sent, begun: look.begun });
                 ledger.unpublished = true;
                 ledger.failures = 0;
                 ledger.worked = true;
