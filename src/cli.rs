@@ -73,11 +73,8 @@ pub struct RunArgs {
 
 /// An empty one would mean every namespace: whoever wants that leaves the flag out.
 fn parse_namespace(text: &str) -> Result<String, String> {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let valid = !text.is_empty()
-        && text.len() <= 63
-        && text.bytes().all(|b| inner(b) || b == b'-')
-        && !(text.starts_with('-') || text.ends_with('-'));
+    // A DNS label: a subdomain of one part.
+    let valid = is_subdomain(text) && text.len() <= 63 && !text.contains('.');
     if valid {
         Ok(text.to_owned())
     } else {

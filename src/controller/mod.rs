@@ -73,6 +73,8 @@ struct Controller {
     open: BTreeSet<Scope>,
     /// Lists that were waited for once: what is listed anew is known well enough to be ready.
     announced: BTreeSet<Scope>,
+    /// Watches that have failed and told nothing since.
+    failing: BTreeSet<Scope>,
     objects_watched: bool,
     /// The term that what is remembered belongs to.
     term: Option<Term>,
@@ -108,6 +110,7 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
         listings: BTreeMap::new(),
         open: BTreeSet::new(),
         announced: BTreeSet::new(),
+        failing: BTreeSet::new(),
         objects_watched: false,
         term: None,
         acting: false,
@@ -245,12 +248,16 @@ impl Controller {
             News::Resource(Change::Failed(error)) | News::Object(_, Change::Failed(error)) => (false, Some(error)),
             _ => (false, None),
         };
-        self.ctx.metrics.watch(&scope.to_string(), failed.is_some());
         if let Some(error) = failed {
+            self.failing.insert(scope.clone());
+            self.ctx.metrics.watch(&scope.to_string(), true);
             let why = describe(error);
             if self.readiness.failing(&scope.to_string(), why, self.open.contains(scope)) {
                 warn!(watch = %scope, "watch failed: {why}");
             }
+        } else if self.failing.remove(scope) || done {
+            // Said once, and not with each of many objects.
+            self.ctx.metrics.watch(&scope.to_string(), false);
         }
         let listing = self.listings.entry(scope.clone()).or_default();
         let woken = listing.apply(&mut self.ctx.index.lock().unwrap_or_else(PoisonError::into_inner), scope, news);

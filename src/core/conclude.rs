@@ -65,7 +65,7 @@ fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now
         return;
     }
     if let Some(found) = problem.as_ref().filter(|found| found.until.is_some()) {
-        s.memory.wish |= s.requested_at.is_some() && s.requested_at != s.memory.handled;
+        s.memory.wish |= s.asked();
         let made_with = s.attempt(Kind::Request);
         // A pause is no attempt: what failed before still stands and is counted on, and a longer pause is no news.
         let previous = s.memory.setback.as_ref();

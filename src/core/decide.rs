@@ -52,6 +52,14 @@ pub struct Verdict {
     pub waits: bool,
 }
 
+impl Verdict {
+    /// Nothing to do before `until`.
+    fn sleep(&mut self, until: Timestamp) -> Option<Step> {
+        self.wake = self.wake.min(until);
+        None
+    }
+}
+
 /// What is refused where only the owner reference of a target could not be changed.
 pub(super) const OWNER_REFERENCE: &str = "owner reference";
 
@@ -62,31 +70,30 @@ fn check(reason: Reason, detail: Option<String>) -> Problem {
 /// Decides from what is known at `now`.
 #[must_use]
 pub fn decide(s: &Situation, now: Timestamp) -> Verdict {
-    let mut wake = after(now, RESYNC_SECONDS);
     let setback = s.memory.setback.as_ref().filter(|setback| setback.made_with.kind != Kind::Check);
-    let mut problem = setback.map(|setback| Problem {
+    let problem = setback.map(|setback| Problem {
         reason: setback.reason,
         detail: (setback.made_with.kind == Kind::Ownership).then(|| OWNER_REFERENCE.to_owned()),
         until: None,
         check: false,
     });
-    let mut waits = false;
-    let step = step(s, now, &mut problem, &mut wake, &mut waits);
-    Verdict { step, problem, wake, waits }
+    let mut verdict = Verdict { step: Step::Rest, problem, wake: after(now, RESYNC_SECONDS), waits: false };
+    verdict.step = step(s, now, &mut verdict);
+    verdict
 }
 
-fn step(s: &Situation, now: Timestamp, problem: &mut Option<Problem>, wake: &mut Timestamp, waits: &mut bool) -> Step {
+fn step(s: &Situation, now: Timestamp, verdict: &mut Verdict) -> Step {
     let plan = match &s.plan {
         Ok(plan) => plan,
         Err(fault) => {
-            *problem = Some(check(Reason::SpecInvalid, Some(fault.to_string())));
+            verdict.problem = Some(check(Reason::SpecInvalid, Some(fault.to_string())));
             return Step::Rest;
         }
     };
     // When the Kubernetes API fails, or we do, everything about this resource waits.
     let broken = |setback: &&Setback| matches!(setback.reason, Reason::ClusterError | Reason::Internal);
     if let Some(until) = s.memory.setback.as_ref().filter(broken).and_then(|setback| wait(s, setback, now)) {
-        *wake = until.min(*wake);
+        verdict.sleep(until);
         return Step::Rest;
     }
     let view = s.view();
@@ -100,18 +107,18 @@ fn step(s: &Situation, now: Timestamp, problem: &mut Option<Problem>, wake: &mut
         Err(step) => return step,
         Ok(Some(found)) => {
             let hands_off = found.reason <= Reason::TargetNotOwned;
-            *problem = Some(found);
+            verdict.problem = Some(found);
             if hands_off {
                 return Step::Rest;
             }
         }
         Ok(None) => {
-            if let Some(step) = request(s, plan, &view, now, problem, wake, waits) {
+            if let Some(step) = request(s, plan, &view, now, verdict) {
                 return step;
             }
         }
     }
-    write(s, plan, &view, now, wake).unwrap_or(Step::Rest)
+    write(s, plan, &view, now, verdict).unwrap_or(Step::Rest)
 }
 
 /// The first of the checks that fails, or what has to be read to know.
@@ -197,7 +204,7 @@ fn wait(s: &Situation, setback: &Setback, now: Timestamp) -> Option<Timestamp> {
 fn wanted_from(s: &Situation, view: &View, now: Timestamp) -> Timestamp {
     let no_sooner = |seconds| s.last_issued().map_or(Timestamp::MIN, |issued| after(issued, seconds));
     let (scheduled, floor) = (no_sooner(FLOOR_SECONDS), no_sooner(CHANGE_FLOOR_SECONDS));
-    let asked = s.memory.wish || (s.requested_at.is_some() && s.requested_at != s.memory.handled);
+    let asked = s.memory.wish || s.asked();
     // A token that ended before it was written is not one that somebody took, and what it was asked for was answered.
     let lapsed = s.memory.held.as_ref().is_some_and(|held| Some(&held.inputs) == s.inputs().as_ref());
     let change = if lapsed && !asked { scheduled } else { floor };
@@ -214,15 +221,7 @@ fn wanted_from(s: &Situation, view: &View, now: Timestamp) -> Timestamp {
     changed.map_or(due, |changed| changed.min(due))
 }
 
-fn request(
-    s: &Situation,
-    plan: &Plan,
-    view: &View,
-    now: Timestamp,
-    problem: &mut Option<Problem>,
-    wake: &mut Timestamp,
-    waits: &mut bool,
-) -> Option<Step> {
+fn request(s: &Situation, plan: &Plan, view: &View, now: Timestamp, verdict: &mut Verdict) -> Option<Step> {
     if s.held(now).is_some() {
         return None;
     }
@@ -235,19 +234,18 @@ fn request(
         from = from.max(until);
     }
     if from > now {
-        *wake = from.min(*wake);
-        return None;
+        return verdict.sleep(from);
     }
     match s.access {
         Entry::Go => {}
         Entry::Busy => {
-            *waits = true;
+            verdict.waits = true;
             return None;
         }
         Entry::Held(until) => {
-            *wake = until.min(*wake);
+            verdict.sleep(until);
             let reason = Reason::RateLimited;
-            *problem = Some(Problem { reason, detail: None, until: Some(until), check: false });
+            verdict.problem = Some(Problem { reason, detail: None, until: Some(until), check: false });
             return None;
         }
     }
@@ -264,7 +262,7 @@ fn request(
     })
 }
 
-fn write(s: &Situation, plan: &Plan, view: &View, now: Timestamp, wake: &mut Timestamp) -> Option<Step> {
+fn write(s: &Situation, plan: &Plan, view: &View, now: Timestamp, verdict: &mut Verdict) -> Option<Step> {
     let waiting = |kind| {
         let setback = s.memory.setback.as_ref().filter(|setback| setback.made_with.kind == kind);
         setback.and_then(|setback| wait(s, setback, now))
@@ -275,7 +273,7 @@ fn write(s: &Situation, plan: &Plan, view: &View, now: Timestamp, wake: &mut Tim
         View::Absent | View::Unread => {
             held?;
             return match waiting(Kind::Write) {
-                Some(until) => sleep(wake, until),
+                Some(until) => verdict.sleep(until),
                 None => Some(Step::Create),
             };
         }
@@ -285,7 +283,7 @@ fn write(s: &Situation, plan: &Plan, view: &View, now: Timestamp, wake: &mut Tim
         let drift = held.is_none() && s.satisfied() == Some(s.generation);
         let fight = Some(s.memory.repairs.allowed_at(now)).filter(|at| drift && *at > now);
         if let Some(until) = waiting(Kind::Write).max(fight) {
-            sleep(wake, until);
+            verdict.sleep(until);
         } else if let Sight::Read(_, live) = &s.target {
             let published = held.cloned().or_else(|| s.stored(live))?;
             if let Some(patch) = live.patch(&render(plan, &s.me, &published)) {
@@ -301,13 +299,8 @@ fn write(s: &Situation, plan: &Plan, view: &View, now: Timestamp, wake: &mut Tim
         return None;
     }
     match (waiting(Kind::Ownership), &s.target) {
-        (Some(until), _) => sleep(wake, until),
+        (Some(until), _) => verdict.sleep(until),
         (None, Sight::Read(_, live)) => live.ownership(plan.target.policy, &s.me).map(Step::Own),
         (None, _) => Some(Step::ReadTarget),
     }
-}
-
-fn sleep(wake: &mut Timestamp, until: Timestamp) -> Option<Step> {
-    *wake = until.min(*wake);
-    None
 }

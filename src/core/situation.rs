@@ -147,6 +147,11 @@ impl Situation {
         }
     }
 
+    /// Whether somebody asks for a new token by the annotation, and has not been answered.
+    pub(crate) fn asked(&self) -> bool {
+        self.requested_at.is_some() && self.requested_at != self.memory.handled
+    }
+
     /// The fingerprint that a token requested now would carry.
     #[must_use]
     pub fn inputs(&self) -> Option<String> {
