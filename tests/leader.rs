@@ -33,7 +33,7 @@ async fn a_leader_that_is_stopped_hands_over_within_5_s_and_the_change_costs_not
     sleep(Duration::from_secs(4)).await;
     assert_eq!(fleet.calls().len(), 18, "{:?}", fleet.calls());
     assert_eq!(["a", "b", "c"].map(|name| fleet.requests(name)), [1, 1, 1]);
-    fleet.ask_for_token("a", "now").await;
+    fleet.world.ask_anew("a", "now").await;
     fleet.requested("a", 2, HANDED_OVER).await;
 
     fleet.replicas[second].signal("TERM").await;
@@ -50,7 +50,7 @@ async fn a_leader_that_is_stopped_finishes_what_is_in_flight_before_another_begi
     fleet.ready("slow").await;
     let app = App { secret: SECRET.to_owned(), ..App::default() };
     fleet.world.portal.app("slow", App { hang: true, ..app.clone() });
-    fleet.ask_for_token("slow", "now").await;
+    fleet.world.ask_anew("slow", "now").await;
     fleet.requested("slow", 2, Duration::from_secs(10)).await;
     fleet.world.portal.app("slow", app);
     let stopped = Instant::now();
@@ -104,7 +104,7 @@ async fn a_leader_that_was_frozen_stands_by_when_it_wakes_and_remembers_nothing_
     }
     let app = App { secret: SECRET.to_owned(), ..App::default() };
     fleet.world.portal.app("a", App { hang: true, ..app.clone() });
-    fleet.ask_for_token("a", "one").await;
+    fleet.world.ask_anew("a", "one").await;
     fleet.requested("a", 2, Duration::from_secs(10)).await;
     fleet.replicas[first].signal("STOP").await;
     fleet.world.portal.app("a", app);
@@ -112,7 +112,7 @@ async fn a_leader_that_was_frozen_stands_by_when_it_wakes_and_remembers_nothing_
     // The wishes are handled by the second while the first, when it wakes, hears of them one by one.
     fleet.requested("a", 3, HANDED_OVER).await;
     for name in idle {
-        fleet.ask_for_token(name, "two").await;
+        fleet.world.ask_anew(name, "two").await;
         fleet.requested(name, 2, Duration::from_secs(10)).await;
     }
     fleet.replicas[first].signal("CONT").await;
@@ -135,7 +135,7 @@ async fn a_leader_that_was_frozen_stands_by_when_it_wakes_and_remembers_nothing_
     drop(work);
 
     // Both have led before. What the next one remembers of that is worth nothing.
-    fleet.ask_for_token("a", "last").await;
+    fleet.world.ask_anew("a", "last").await;
     fleet.world.wait("a", |r| handled(r, "last")).await;
     let (calls, requests) = (fleet.calls().len(), fleet.requests("a"));
     fleet.replicas[last].signal("TERM").await;
@@ -156,7 +156,7 @@ async fn a_leader_whose_watches_are_behind_requests_nothing_that_was_done() {
     let sleeper = 1 - first;
     fleet.replicas[sleeper].signal("STOP").await;
     for name in names {
-        fleet.ask_for_token(name, "one").await;
+        fleet.world.ask_anew(name, "one").await;
     }
     for name in names {
         fleet.world.wait(name, |r| handled(r, "one")).await;
@@ -275,7 +275,7 @@ async fn a_leader_that_loses_the_api_server_asks_for_nothing_and_goes_on_if_nobo
     fleet.join(&World::restricted()).await;
     let app = App { secret: SECRET.to_owned(), ..App::default() };
     fleet.world.portal.app("a", App { hang: true, ..app.clone() });
-    fleet.ask_for_token("a", "one").await;
+    fleet.world.ask_anew("a", "one").await;
     fleet.requested("a", 2, Duration::from_secs(15)).await;
     wire.cut(true);
     fleet.world.portal.app("a", app);
@@ -283,7 +283,7 @@ async fn a_leader_that_loses_the_api_server_asks_for_nothing_and_goes_on_if_nobo
     fleet.leader(&[1], REPLACED).await;
     assert_eq!(fleet.replicas[0].leads().await, Some(false));
     fleet.requested("a", 3, HANDED_OVER).await;
-    fleet.ask_for_token("a", "two").await;
+    fleet.world.ask_anew("a", "two").await;
     fleet.requested("a", 4, Duration::from_secs(10)).await;
     wire.cut(false);
     fleet.stands_by(0, HANDED_OVER).await;

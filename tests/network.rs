@@ -4,7 +4,6 @@
 
 mod support;
 
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -26,10 +25,7 @@ struct Proxy {
 
 impl Proxy {
     async fn start() -> Self {
-        let tool = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("proxy");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/hack/proxy");
-        let build = Command::new("go").args(["build", "-o"]).arg(&tool).arg(".").current_dir(source).status();
-        assert!(build.await.unwrap().success(), "hack/proxy does not build");
+        let tool = support::tools::go_build("hack/proxy", ".");
         let mut child = Command::new(tool).arg("127.0.0.1").stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let address = lines.next_line().await.unwrap().unwrap();

@@ -35,10 +35,7 @@ fn steps(workflow: &Value) -> impl Iterator<Item = &Value> {
 
 #[test]
 fn actionlint_finds_nothing() {
-    let linter = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("actionlint");
-    let mut build = Command::new("go");
-    build.arg("-C").arg(root().join("hack/actionlint")).args(["build", "-o"]).arg(&linter);
-    succeed(build.arg("github.com/rhysd/actionlint/cmd/actionlint"), "");
+    let linter = tools::go_build("hack/actionlint", "github.com/rhysd/actionlint/cmd/actionlint");
     let mut lint = Command::new(linter);
     // What else it would call differs from machine to machine.
     lint.args(["-shellcheck=", "-pyflakes="]).args(workflows().into_iter().map(|(file, _)| file));

@@ -14,6 +14,8 @@ use crate::{Error, doing};
 /// The folder of a running control plane, for whoever is started inside one.
 pub const ENV: &str = "TESTKIT_CONTROL_PLANE";
 const START: Duration = Duration::from_secs(90);
+/// The operator's service account, in the namespace of the same name.
+const ACCOUNT: &str = "arcgis-credential-operator";
 const CA: &str = "certs/apiserver.crt";
 const ADMIN_TOKEN: &str = "admin";
 const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\n\
@@ -135,6 +137,25 @@ impl ControlPlane {
     #[must_use]
     pub fn tool(&self, name: &str) -> PathBuf {
         self.bin.join(name)
+    }
+
+    /// Applies a kustomization that holds the CRD and the operator's rights; returns a token of its service account.
+    pub async fn install(&self, kustomization: &Path) -> Result<String, Error> {
+        self.kubectl(&["apply", "--server-side", "-k", &kustomization.display().to_string()]).await?;
+        self.kubectl(&["wait", "--for=condition=Established", "crd/arcgisappcredentials.credentials.arcgis.dev"])
+            .await?;
+        let token = self.kubectl(&["create", "token", ACCOUNT, "-n", ACCOUNT, "--duration=24h"]).await?;
+        Ok(token.trim().to_owned())
+    }
+
+    async fn kubectl(&self, args: &[&str]) -> Result<String, Error> {
+        let mut command = Command::new(self.tool("kubectl"));
+        let output = command.env("KUBECONFIG", self.kubeconfig()).args(args).output().await;
+        let output = output.map_err(doing("running kubectl"))?;
+        if !output.status.success() {
+            return Err(Error(format!("kubectl: {}", String::from_utf8_lossy(&output.stderr).trim())));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// A kubeconfig with this bearer token.

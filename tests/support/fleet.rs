@@ -127,11 +127,6 @@ impl Fleet {
         self.world.ready(name).await;
     }
 
-    pub async fn ask_for_token(&self, name: &str, wish: &str) {
-        let asked = json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": wish}}});
-        self.world.resources().patch(name, &PatchParams::default(), &Patch::Merge(asked)).await.unwrap();
-    }
-
     /// Wishes for new tokens without a pause, so that whoever may acts as often as it may.
     pub fn work(&self, names: &'static [&'static str]) -> Work {
         let resources = self.world.resources();

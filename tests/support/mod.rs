@@ -202,13 +202,13 @@ impl World {
 
     /// A world in which kstatus is asked: its program is built before anything is timed.
     pub async fn with_kstatus() -> Self {
-        KSTATUS.get_or_init(build_kstatus).await;
+        KSTATUS.get_or_init(async || tools::go_build("hack/kstatus", ".")).await;
         Self::new().await
     }
 
     /// What tools that follow kstatus make of a resource, by the library that Flux uses.
     pub async fn kstatus(&self, name: &str) -> String {
-        let tool = KSTATUS.get_or_init(build_kstatus).await;
+        let tool = KSTATUS.get_or_init(async || tools::go_build("hack/kstatus", ".")).await;
         let gvk = kube::core::GroupVersionKind::gvk("credentials.arcgis.dev", "v1alpha1", "ArcGisAppCredential");
         let kind = kube::core::ApiResource::from_gvk_with_plural(&gvk, "arcgisappcredentials");
         let api = Api::<kube::core::DynamicObject>::namespaced_with(self.client.clone(), &self.namespace, &kind);
@@ -351,15 +351,6 @@ impl World {
     }
 }
 
-async fn build_kstatus() -> PathBuf {
-    let tool = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("kstatus");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/hack/kstatus");
-    let status =
-        Command::new("go").args(["build", "-o"]).arg(&tool).arg(".").current_dir(source).status().await.unwrap();
-    assert!(status.success(), "hack/kstatus does not build");
-    tool
-}
-
 pub fn free_address() -> SocketAddr {
     testkit::free_address().unwrap()
 }
@@ -376,22 +367,8 @@ async fn ask(admin: SocketAddr, path: &str) -> Option<String> {
 
 /// Installs the CRD and the shipped rights, and makes a kubeconfig of the service account.
 async fn install(plane: &ControlPlane) -> Restricted {
-    let kubectl = |args: Vec<String>| {
-        let mut command = Command::new(plane.tool("kubectl"));
-        command.env("KUBECONFIG", plane.kubeconfig()).args(args);
-        async move {
-            let output = command.output().await.unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            String::from_utf8(output.stdout).unwrap()
-        }
-    };
-    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let base = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kustomize/base");
-    kubectl(words(&format!("apply --server-side -k {base}"))).await;
-    kubectl(words("wait --for=condition=Established crd/arcgisappcredentials.credentials.arcgis.dev")).await;
-    let account = "arcgis-credential-operator";
-    let token = kubectl(words(&format!("create token {account} -n {account} --duration=24h"))).await;
-    let token = token.trim().to_owned();
+    let token = plane.install(base.as_ref()).await.unwrap();
     let kubeconfig = plane.kubeconfig_for(&format!("restricted-{}", std::process::id()), &token).unwrap();
     Restricted { token, kubeconfig }
 }

@@ -1,6 +1,6 @@
 //! Programs that the checks of packaging and monitoring need.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The folder that `make tools` builds into.
@@ -15,6 +15,16 @@ pub fn tool(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).chain([folder()]).map(|dir| dir.join(name)).find(|file| file.is_file());
     found.unwrap_or_else(|| panic!("no {name}: run make tools"))
+}
+
+/// Builds a package of one of our Go modules; returns the program.
+pub fn go_build(module: &str, package: &str) -> PathBuf {
+    let name = Path::new(if package == "." { module } else { package }).file_name().unwrap();
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let mut build = Command::new("go");
+    build.arg("-C").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(module)).args(["build", "-o"]).arg(&program);
+    succeed(build.arg(package), "");
+    program
 }
 
 /// Whether it succeeded, and what it printed: standard output and standard error.

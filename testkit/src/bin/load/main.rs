@@ -65,7 +65,7 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<bool, Error> {
     let plane = ControlPlane::surrounding()?;
     let portal = Portal::start(([127, 0, 0, 1], 0).into(), Certificate::Good).await?;
-    let kubeconfig = process::install(&plane, &args.install).await?;
+    let kubeconfig = plane.kubeconfig_for("load-operator", &plane.install(&args.install).await?)?;
     let client = client(&plane.kubeconfig()).await?;
     let calls = Calls::new(&plane);
     let mut report = Report::default();

@@ -8,11 +8,10 @@ use testkit::control_plane::ControlPlane;
 use testkit::portal::Portal;
 use testkit::{Error, doing};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::sleep;
 
-const ACCOUNT: &str = "arcgis-credential-operator";
 const START: Duration = Duration::from_mins(1);
 /// Linux counts processor time in these for every program.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -57,8 +56,7 @@ impl Operator {
     /// Starts it; returns how long it took to be ready.
     pub async fn start(&mut self) -> Result<Duration, Error> {
         std::fs::write(&self.ca, &self.ca_pem).map_err(doing("writing the CA"))?;
-        let port = TcpListener::bind("127.0.0.1:0").await.and_then(|listener| listener.local_addr());
-        self.admin = port.map_err(doing("finding a free port"))?.to_string();
+        self.admin = testkit::free_address()?.to_string();
         let log = std::fs::File::options().create(true).append(true).open(&self.log).map_err(doing("opening a log"))?;
         let began = Instant::now();
         let child = Command::new(&self.binary)
@@ -126,22 +124,4 @@ impl Operator {
             cpu: ticks / TICKS_PER_SECOND,
         })
     }
-}
-
-/// Installs CRD and rights; returns the kubeconfig of the operator's account.
-pub async fn install(plane: &ControlPlane, base: &Path) -> Result<PathBuf, Error> {
-    kubectl(plane, &["apply", "--server-side", "-k", &base.display().to_string()]).await?;
-    kubectl(plane, &["wait", "--for=condition=Established", "crd/arcgisappcredentials.credentials.arcgis.dev"]).await?;
-    let token = kubectl(plane, &["create", "token", ACCOUNT, "-n", ACCOUNT, "--duration=24h"]).await?;
-    plane.kubeconfig_for("load-operator", token.trim())
-}
-
-async fn kubectl(plane: &ControlPlane, args: &[&str]) -> Result<String, Error> {
-    let mut command = Command::new(plane.tool("kubectl"));
-    let output = command.env("KUBECONFIG", plane.kubeconfig()).args(args).output().await;
-    let output = output.map_err(doing("running kubectl"))?;
-    if !output.status.success() {
-        return Err(Error(format!("kubectl: {}", String::from_utf8_lossy(&output.stderr).trim())));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
