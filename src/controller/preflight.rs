@@ -7,46 +7,68 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use crate::arcgis::ServiceRanges;
-use crate::cluster::{Cluster, NEEDED, Right};
+use crate::cluster::{Cluster, Fault, NEEDED, Right};
 use crate::ops::Readiness;
 
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// Asks until every right is there; readiness names those that are missing.
+/// Asks until every right is there and the service addresses are known; readiness names the rights that are missing.
 pub async fn run(cluster: Cluster, scopes: Vec<Option<String>>, readiness: Arc<Readiness>, services: ServiceRanges) {
-    // Without the right to know them, the range around the API server's own address stands in.
-    if let Ok(ranges) = cluster.service_ranges().await {
-        let ranges: Vec<_> = ranges.iter().filter_map(|range| range.parse().ok()).collect();
-        if !ranges.is_empty() {
-            services.set(ranges);
-        }
-    }
-    let mut open: Vec<(Option<String>, Right)> =
+    let mut ranges_open = true;
+    let mut rights_open: Vec<(Option<String>, Right)> =
         scopes.iter().flat_map(|scope| NEEDED.map(|right| (scope.clone(), right))).collect();
     let mut warned = false;
     loop {
-        let mut missing = Vec::new();
-        for (scope, right) in open {
+        if ranges_open {
+            ranges_open = !learn_ranges(&cluster, &services).await;
+        }
+        let mut open = Vec::new();
+        let mut missing = false;
+        for (scope, right) in rights_open {
             let name = match &scope {
                 Some(namespace) => format!("the right to {right} in namespace {namespace}"),
                 None => format!("the right to {right}"),
             };
-            // What cannot be asked shows when it is needed.
-            if cluster.may(scope.as_deref(), right).await == Ok(false) {
-                readiness.waiting(&name, "apply the operator's RBAC");
-                if !warned {
-                    warn!("missing: {name}: apply the operator's RBAC");
+            match cluster.may(scope.as_deref(), right).await {
+                Ok(true) => readiness.listed(&name),
+                Ok(false) => {
+                    readiness.waiting(&name, "apply the operator's RBAC");
+                    if !warned {
+                        warn!("missing: {name}: apply the operator's RBAC");
+                    }
+                    missing = true;
+                    open.push((scope, right));
                 }
-                missing.push((scope, right));
-            } else {
-                readiness.listed(&name);
+                // What may not be asked shows when it is needed.
+                Err(fault) if is_final(fault) => readiness.listed(&name),
+                Err(_) => open.push((scope, right)),
             }
         }
-        if missing.is_empty() {
+        if open.is_empty() && !ranges_open {
             return;
         }
-        warned = true;
-        open = missing;
+        warned |= missing;
+        rights_open = open;
         sleep(AGAIN).await;
     }
+}
+
+/// Whether it is known now which addresses are services', or that this cannot be known: then the range around the API
+/// server's own address stands in.
+async fn learn_ranges(cluster: &Cluster, services: &ServiceRanges) -> bool {
+    match cluster.service_ranges().await {
+        Ok(ranges) => {
+            let ranges: Vec<_> = ranges.iter().filter_map(|range| range.parse().ok()).collect();
+            if !ranges.is_empty() {
+                services.set(ranges);
+            }
+            true
+        }
+        Err(fault) => is_final(fault),
+    }
+}
+
+/// Asking again brings no other answer: the right to ask is missing, or the API server does not know such objects.
+fn is_final(fault: Fault) -> bool {
+    matches!(fault, Fault::Refused | Fault::NotFound)
 }

@@ -75,12 +75,18 @@ impl World {
 
     /// With a tap between the operator and the API server.
     pub async fn tapped() -> Self {
+        let mut world = Self::idle_tapped().await;
+        world.start().await;
+        world
+    }
+
+    /// The same, without a running operator.
+    pub async fn idle_tapped() -> Self {
         let mut world = Self::idle(&[]).await;
         let tap = Tap::start(&world.plane).await.unwrap();
         let name = format!("{}-tap", world.namespace);
         let path = tap.kubeconfig(&world.plane, &name, &world.restricted.token).unwrap();
         world.tap = Some((tap, path));
-        world.start().await;
         world
     }
 
