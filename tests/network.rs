@@ -119,6 +119,21 @@ async fn a_ca_that_is_replaced_in_its_config_map_is_picked_up_without_a_restart(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_ca_bundle_that_comes_while_nobody_runs_is_found_at_the_start() {
+    let portal = portal("127.0.0.1:0", Protocol::Any).await;
+    let mut world = World::with(&["--allowed-portal", &portal.url()]).await;
+    world.credentials("oauth", "app", SECRET).await;
+    let mut manifest = world.manifest("late", "oauth");
+    manifest["spec"]["portal"] = json!({"url": portal.url(), "caBundleRef": {"name": "ca"}});
+    world.apply(&manifest).await;
+    world.wait("late", |r| problem(r) == Some("CaBundleNotFound")).await;
+    world.kill().await;
+    bundle(&world, "ca", portal.ca()).await;
+    world.start().await;
+    world.wait("late", |r| is(r, "Ready", "True", "TokenValid") && problem(r).is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_portal_is_shown_the_app_s_credentials_and_nothing_of_the_cluster_s() {
     let world = World::new().await;
     let mut manifest = world.manifest("shown", "shown-oauth");

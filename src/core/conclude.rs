@@ -211,10 +211,11 @@ impl Conditions<'_> {
         }
     }
 
-    /// A message that cannot be made again without a look stays as it was.
+    /// A message that cannot be made again without a look stays as it was while the specification does.
     fn told(&self, problem: &Problem, plan: Option<&super::Plan>) -> String {
-        let before = self.s.status.conditions.iter().find(|c| c.reason == problem.reason.as_str());
-        match before {
+        let (reason, generation) = (problem.reason.as_str(), self.s.generation);
+        let mut before = self.s.status.conditions.iter();
+        match before.find(|c| c.reason == reason && c.observed_generation == generation) {
             Some(before) if problem.detail.is_none() && problem.check => before.message.clone(),
             _ => message(problem, plan),
         }

@@ -180,7 +180,7 @@ fn obstacle(s: &Situation, plan: &Plan, view: &View) -> Result<Option<Problem>, 
                 (Some((last, generation, fault)), _) if last == version && *generation == s.generation => {
                     Ok(fault.map(|reason| check(reason, None)))
                 }
-                (None, Some((reason, true))) => Ok(Some(check(reason, None))),
+                (None, Some((reason @ Reason::CaBundleInvalid, true))) => Ok(Some(check(reason, None))),
                 (None, None) => Ok(None),
                 _ => Err(Step::ReadCa),
             }

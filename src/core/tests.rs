@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -10,6 +11,10 @@ use super::schedule::{Repairs, next_attempt};
 use super::*;
 use crate::api::{ArcGisAppCredentialStatus, Reason, Retry};
 
+mod memory;
+mod reports;
+mod secrets;
+mod steps;
 mod texts;
 
 fn at(second: i64) -> Timestamp {
@@ -112,6 +117,29 @@ fn situation(now: Timestamp) -> Situation {
     s
 }
 
+/// The same, with the credentials read already.
+fn situation_known(now: Timestamp) -> Situation {
+    let mut s = situation(now);
+    let version = s.credentials.version().unwrap().clone();
+    s.credentials_read(Some((version, Ok(7))));
+    s
+}
+
+/// The target as this resource would have it, with a token of so many seconds.
+fn stored(s: &Situation, issued_at: Timestamp, seconds: i64) -> Live {
+    let plan = s.plan.as_ref().unwrap();
+    let published = Published {
+        token: token::AccessToken::parse("t".to_owned()).unwrap(),
+        issued_at,
+        expires_at: at(issued_at.as_second() + seconds),
+        inputs: s.inputs().unwrap(),
+        portal_url: plan.portal.base(),
+    };
+    let mut secret: Secret = serde_json::from_value(render(plan, &s.me, &published).manifest(plan, &s.me)).unwrap();
+    (secret.metadata.uid, secret.metadata.resource_version) = (Some("target".to_owned()), Some("11".to_owned()));
+    Live::new(secret, &s.me)
+}
+
 /// Does what is decided, the portal granting or refusing, until the decision is to rest.
 fn run(mut s: Situation, now: Timestamp, answer: Result<i64, Reason>, requests: &mut u32) -> Conclusion {
     let version = |n: u32| Version { uid: "target".to_owned(), resource: n.to_string() };
@@ -207,9 +235,7 @@ fn a_token_that_ends_before_it_is_written_is_followed_no_sooner_than_the_floor()
     s.requested_at = Some("now".to_owned());
     assert_eq!(decide(&s, late).wake, at(due.as_second() + 5));
 
-    let mut new = situation(due);
-    let version = new.credentials.version().unwrap().clone();
-    new.credentials_read(Some((version, Ok(7))));
+    let mut new = situation_known(due);
     new.issued(token::AccessToken::parse("t".to_owned()).unwrap(), 1, due);
     let verdict = decide(&new, late);
     assert!(matches!(verdict.step, Step::Rest), "{:?}", verdict.step);
@@ -237,9 +263,7 @@ fn a_bug_is_shown_on_its_resource_as_nobody_s_move_and_tried_again_after_a_minut
 #[test]
 fn only_who_wants_a_token_waits_at_a_busy_host() {
     let (now, mut requests) = (at(1_000_000), 0);
-    let mut new = situation(now);
-    let version = new.credentials.version().unwrap().clone();
-    new.credentials_read(Some((version, Ok(7))));
+    let mut new = situation_known(now);
     new.access = Entry::Busy;
     assert!(decide(&new, now).waits);
     let last = run(situation(now), now, Ok(7200), &mut requests);

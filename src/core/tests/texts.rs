@@ -1,6 +1,7 @@
 //! What people write, and how it is understood: durations, URLs, origins, selectors, templates, credentials.
 
 use super::super::*;
+use serde_json::json;
 
 #[test]
 fn durations_are_go_s_from_a_minute_to_336_hours() {
@@ -8,11 +9,21 @@ fn durations_are_go_s_from_a_minute_to_336_hours() {
     for (text, seconds) in good {
         assert_eq!(parse_duration(text), Ok(seconds), "{text}");
     }
+    for (text, seconds) in [("60s", 60), ("60000ms", 60), ("60000000us", 60), ("60000000µs", 60), ("60000000μs", 60)]
+    {
+        assert_eq!(parse_duration(text), Ok(seconds), "{text}");
+    }
+    assert_eq!((parse_duration("60000000001ns"), parse_duration("60.25s")), (Ok(61), Ok(61)), "rounded up");
+    assert_eq!((parse_duration(&"1m".repeat(32)), parse_duration("5.m")), (Ok(1920), Ok(300)));
+    assert!(parse_duration(&("1m".repeat(31) + "01m")).is_err(), "65 characters");
+    assert_eq!(parse_duration(&("0".repeat(19) + "1m")), Ok(60));
+    assert!(parse_duration(&("0".repeat(20) + "1m")).is_err(), "more than 20 digits");
     for text in ["", "1d", "junk", "-1h", "59s", "336h1ns", "5", "1h 30m", "PT2H", "1e3h", "h", "1.2.3h", "."] {
         assert!(parse_duration(text).is_err(), "{text}");
     }
     assert!(parse_duration(&("9".repeat(40) + "h")).is_err());
-    assert_eq!([7200, 5400, 299, 0].map(format_seconds), ["2h", "1h30m", "4m59s", "0s"]);
+    let shown = [7200, 5400, 299, 0, 60, 3599, 3601, 90_061].map(format_seconds);
+    assert_eq!(shown, ["2h", "1h30m", "4m59s", "0s", "1m", "59m59s", "1h1s", "25h1m1s"]);
 }
 
 #[test]
@@ -33,6 +44,32 @@ fn portal_urls_have_one_normal_form() {
     {
         assert!(PortalUrl::parse(text).is_err(), "{text}");
     }
+    for (text, base) in [
+        ("https://host/a/sharing/b/sharing/rest/oauth2/token", "https://host/a/sharing/b"),
+        ("https://host/sharing", "https://host"),
+        ("https://host/sharing/rest", "https://host"),
+        ("https://host/sharing/restful", "https://host/sharing/restful"),
+        ("https://host:65535/", "https://host:65535"),
+        ("https://a-b.c1/x~y._%20-", "https://a-b.c1/x~y._%20-"),
+        ("https://0x.example/", "https://0x.example"),
+        ("https://1.example/", "https://1.example"),
+    ] {
+        assert_eq!(PortalUrl::parse(text).unwrap().base(), base, "{text}");
+    }
+    let bad_hosts =
+        ["-a", "a-", "a..b", "", "a_b", "[::1", "[::1]7", "[x]", "a:65536", "a:", "a:+1", "a:000443", "a.0X1", "1"];
+    for host in bad_hosts {
+        assert!(PortalUrl::parse(&format!("https://{host}")).is_err(), "{host}");
+    }
+    assert_eq!(PortalUrl::parse("https://[::1]:7443").unwrap().authority(), "[::1]:7443");
+    assert_eq!(PortalUrl::parse("https://host:7443/x").unwrap().authority(), "host:7443");
+    assert_eq!(PortalUrl::parse("https://host/x").unwrap().to_string(), "host/x");
+    let label = |length| format!("https://{}.example", "a".repeat(length));
+    assert!(PortalUrl::parse(&label(63)).is_ok() && PortalUrl::parse(&label(64)).is_err());
+    let host = |length: usize| format!("https://{}{}", "a.".repeat((length - 1) / 2), "a".repeat(2 - length % 2));
+    assert!(PortalUrl::parse(&host(253)).is_ok() && PortalUrl::parse(&host(254)).is_err());
+    let url = |length: usize| format!("https://host/{}", "a".repeat(length - 13));
+    assert!(PortalUrl::parse(&url(2048)).is_ok() && PortalUrl::parse(&url(2049)).is_err());
 }
 
 #[test]
@@ -80,6 +117,33 @@ fn selectors_are_kubectl_s() {
     for bad in ["a in b", "a in (b", "a)", "=b", "a=b c", "a,,b", "-a", "a/b/c=d", "a is (b)", "n>x", "((a))"] {
         assert!(parse_selector(bad).is_err(), "{bad}");
     }
+    for good in ["n<5", "n > -5", " a = b ", "! a", "a notin (b)", "a_b.c-d=E_1.f", "  ", "1=2"] {
+        assert_eq!(parse_selector(good).as_deref(), Ok(good));
+    }
+    for bad in [
+        "a in (b) c",
+        "a in b c (d)",
+        "a b in (c)",
+        "a (b)",
+        "in (b)",
+        "a_.b/c=d",
+        "/c=d",
+        "a_/c",
+        "a=-b",
+        "a=b-",
+        "a.=b",
+        "!",
+        "n<",
+        "a in (b",
+        "a in ((b)",
+    ] {
+        assert!(parse_selector(bad).is_err(), "{bad}");
+    }
+    let long = |length: usize| "a".repeat(length);
+    assert!(parse_selector(&long(63)).is_ok() && parse_selector(&long(64)).is_err());
+    assert!(parse_selector(&format!("a={}", long(63))).is_ok() && parse_selector(&format!("a={}", long(64))).is_err());
+    let prefix = |length: usize| format!("{}{}/k", "a.".repeat((length - 1) / 2), "a".repeat(2 - length % 2));
+    assert!(parse_selector(&prefix(253)).is_ok() && parse_selector(&prefix(254)).is_err());
 }
 
 #[test]
@@ -88,6 +152,8 @@ fn templates_substitute_three_names_and_nothing_else() {
     assert_eq!(fill("$(access_token) $(expires_at) $(portal_url)").unwrap(), "T E P");
     assert_eq!(fill("$$(access_token) $x ${y} $").unwrap(), "$(access_token) $x ${y} $");
     assert_eq!(fill("$$$(access_token)").unwrap(), "$T");
+    assert_eq!(fill("a$(access_token)b$(expires_at)").unwrap(), "aTbE");
+    assert_eq!((fill("").unwrap(), fill("$").unwrap()), (String::new(), "$".to_owned()));
     for bad in ["$(other)", "$(access_token", "$()"] {
         assert!(fill(bad).is_err(), "{bad}");
     }
@@ -106,7 +172,93 @@ fn credentials_are_trimmed_and_must_be_visible() {
         Credentials::read(&data.into(), &keys).map(|c| (c.id().to_owned(), c.secret().to_owned()))
     };
     assert_eq!(read(b"\t secret \r\n"), Ok(("id".to_owned(), "secret".to_owned())));
-    for bad in [&b""[..], b"  ", b"a b", b"a\0b", b"\xff\xfe"] {
+    assert_eq!(read(&[b'a'; 4096]).unwrap().1.len(), 4096);
+    for bad in [&b""[..], b"  ", b"a b", b"a\0b", b"\xff\xfe", &[b'a'; 4097]] {
         assert_eq!(read(bad), Err(Incomplete { key: "client_secret".to_owned() }));
     }
+}
+
+#[test]
+fn a_digest_tells_credentials_apart_within_one_process_and_nowhere_else() {
+    let keys = crate::api::CredentialsRef {
+        name: "s".to_owned(),
+        client_id_key: "i".to_owned(),
+        client_secret_key: "s".to_owned(),
+    };
+    let read = |id: &str, secret: &str| {
+        let bytes = |text: &str| k8s_openapi::ByteString(text.into());
+        Credentials::read(&[("i".to_owned(), bytes(id)), ("s".to_owned(), bytes(secret))].into(), &keys).unwrap()
+    };
+    let digester = Digester::default();
+    let digest = |id, secret| digester.digest(&read(id, secret));
+    assert_eq!(digest("a", "b"), digest("a", "b"));
+    assert_ne!(digest("a", "b"), digest("a", "c"));
+    assert_ne!(digest("a", "b"), digest("c", "b"));
+    assert_ne!(digest("ab", "c"), digest("a", "bc"));
+    assert_ne!(digest("a", "b"), Digester::default().digest(&read("a", "b")));
+}
+
+#[test]
+fn a_token_is_of_the_alphabet_of_bearer_tokens_and_not_too_long() {
+    let takes = |text: &str| token::AccessToken::parse(text.to_owned()).is_some_and(|token| token.expose() == text);
+    assert!(["a", "AZaz09._~+/-", "a=", "a=="].into_iter().all(takes));
+    assert!(!["", "=", "a=b", "a b", "a\n", "a\"", "a$", "\u{e4}"].into_iter().any(takes));
+    assert!(takes(&"a".repeat(16_384)) && !takes(&"a".repeat(16_385)));
+}
+
+#[test]
+fn a_specification_that_admission_let_through_names_its_field() {
+    let spec = |change: serde_json::Value| {
+        let mut spec = json!({"credentialsRef": {"name": "c"}, "target": {"name": "t"}, "portal": {}});
+        json_patch::merge(&mut spec, &change);
+        Plan::new(&serde_json::from_value(spec).unwrap())
+    };
+    let field = |change| spec(change).err().map(|problem| problem.field);
+    let ca = |kind: &str, name: &str| json!({"portal": {"caBundleRef": {"kind": kind, "name": name, "key": "k"}}});
+    for (change, expected) in [
+        (json!({}), None),
+        (json!({"token": {"lifetime": "1h", "renewBefore": "59m"}}), None),
+        (json!({"token": {"lifetime": "1h", "renewBefore": "1h"}}), Some("spec.token.renewBefore")),
+        (json!({"token": {"lifetime": "1d"}}), Some("spec.token.lifetime")),
+        (json!({"token": {"renewBefore": "x"}}), Some("spec.token.renewBefore")),
+        (json!({"target": {"name": "c"}}), Some("spec.target.name")),
+        (ca("Secret", "t"), Some("spec.target.name")),
+        (ca("ConfigMap", "t"), None),
+        (ca("Secret", "ca"), None),
+        (ca("Secret", "../ca"), Some("spec.portal.caBundleRef.name")),
+        (json!({"target": {"name": "T"}}), Some("spec.target.name")),
+        (json!({"credentialsRef": {"name": "a/b"}}), Some("spec.credentialsRef.name")),
+        (json!({"portal": {"url": "http://host"}}), Some("spec.portal.url")),
+        (json!({"target": {"labels": {"credentials.arcgis.dev/x": "y"}}}), Some("spec.target.labels")),
+        (json!({"target": {"labels": {"app.kubernetes.io/managed-by": "y"}}}), Some("spec.target.labels")),
+        (json!({"target": {"annotations": {"credentials.arcgis.dev/x": "y"}}}), Some("spec.target.annotations")),
+        (json!({"target": {"labels": {"a": "b"}, "annotations": {"c": "d"}}}), None),
+        (json!({"target": {"data": {"a-b._C1": "x"}}}), None),
+        (json!({"target": {"data": {"": "x"}}}), Some("spec.target.data")),
+        (json!({"target": {"data": {"a b": "x"}}}), Some("spec.target.data")),
+        (json!({"target": {"data": {"access_token": "x"}}}), Some("spec.target.data")),
+        (json!({"target": {"data": {"client_secret": "x"}}}), Some("spec.target.data")),
+        (json!({"target": {"data": {"a": "$(x)"}}}), Some("spec.target.data")),
+        (
+            json!({"target": {"formats": ["Json"], "data": {crate::api::Format::Json.key(): "x"}}}),
+            Some("spec.target.data"),
+        ),
+        (json!({"target": {"data": {crate::api::Format::Json.key(): "x"}}}), None),
+        (json!({"target": {"data": {"a".repeat(253): "x"}}}), None),
+        (json!({"target": {"data": {"a".repeat(254): "x"}}}), Some("spec.target.data")),
+    ] {
+        assert_eq!(field(change.clone()), expected, "{change}");
+    }
+    let plan = spec(
+        json!({"suspend": true, "token": {"verify": true, "lifetime": "2h", "renewBefore": "10m"}, "target": {"formats": ["Json", "Headers", "Json"]}}),
+    );
+    let plan = plan.unwrap();
+    assert_eq!((plan.suspend, plan.verify, plan.lifetime, plan.renew_before), (true, true, Some(7200), Some(600)));
+    assert_eq!(plan.target.formats.len(), 2, "named twice, written once");
+}
+
+#[test]
+fn names_of_objects_are_dns_subdomains() {
+    assert!(["a", "a-b.c", "0", &"a".repeat(253)].into_iter().all(is_subdomain));
+    assert!(!["", "-a", "a-", "a..b", "A", "a_b", ".a", &"a".repeat(254)].into_iter().any(is_subdomain));
 }

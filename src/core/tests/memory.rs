@@ -1,0 +1,186 @@
+//! What a status tells a process that has just started, and in which order resources are looked at.
+
+use super::*;
+
+const START: i64 = 1_000_000;
+
+fn attempt(kind: Kind) -> Attempt {
+    let text = |text: &str| text.to_owned();
+    Attempt { kind, generation: 3, credentials: text("12"), ca: text("-"), requested: text("00ff") }
+}
+
+fn setback(reason: Reason, kind: Kind) -> Setback {
+    Setback::next(None, "uid", reason, attempt(kind), None, false, at(START))
+}
+
+#[test]
+fn an_attempt_is_the_same_after_it_was_written_and_read() {
+    for kind in [Kind::Check, Kind::Request, Kind::Write, Kind::Ownership] {
+        let failed = setback(Reason::TargetRefused, kind);
+        let recalled = Setback::recall(&failed.report(), attempt(Kind::Check), at(START));
+        assert_eq!(recalled.made_with, attempt(kind));
+    }
+    let inputs = setback(Reason::ClientSecretRejected, Kind::Request).report().inputs;
+    assert_eq!(inputs.as_deref(), Some("v1 request generation=3 credentials=12 ca=- requested=00ff"));
+}
+
+#[test]
+fn what_another_version_wrote_is_taken_for_nothing_known() {
+    let current = Attempt { generation: 9, ..attempt(Kind::Check) };
+    let good = "v1 write generation=3 credentials=12 ca=- requested=00ff";
+    let recalled = |inputs: &str| {
+        let failure = crate::api::Failure {
+            inputs: Some(inputs.to_owned()),
+            ..setback(Reason::ClientSecretRejected, Kind::Request).report()
+        };
+        Setback::recall(&failure, current.clone(), at(START)).made_with
+    };
+    assert_eq!(recalled(good), attempt(Kind::Write));
+    for bad in
+        ["", "v1", "v2 write generation=3 credentials=12 ca=- requested=00ff", "v1 read generation=3", &good[..30]]
+    {
+        assert_eq!(recalled(bad), Attempt { kind: Kind::Request, ..current.clone() }, "{bad}");
+    }
+    assert_eq!(recalled(&good.replace("generation=3", "generation=x")).generation, 9);
+    assert_eq!(recalled(&good.replace("ca=", "cb=")).generation, 9);
+}
+
+#[test]
+fn without_inputs_the_reason_tells_what_failed() {
+    for (reason, kind, tried_again) in [
+        (Reason::ClusterError, Kind::Write, true),
+        (Reason::Internal, Kind::Write, true),
+        (Reason::CredentialsNotFound, Kind::Check, false),
+        (Reason::CaBundleNotFound, Kind::Check, false),
+        (Reason::PortalUnreachable, Kind::Request, true),
+        (Reason::MalformedResponse, Kind::Request, true),
+    ] {
+        let report = setback(reason, kind).report();
+        assert_eq!(
+            (&report.inputs, report.count, report.last_attempt_at, report.next_attempt_at),
+            (&None, None, None, None)
+        );
+        let recalled = Setback::recall(&report, attempt(Kind::Ownership), at(START + 5));
+        assert_eq!((recalled.made_with, recalled.count), (attempt(kind), 0), "{reason}");
+        assert_eq!(recalled.next_attempt, tried_again.then_some(at(START + 5)), "{reason}");
+    }
+    let failure = crate::api::Failure { inputs: None, ..setback(Reason::SpecInvalid, Kind::Write).report() };
+    assert_eq!(Setback::recall(&failure, attempt(Kind::Check), at(START)).made_with.kind, Kind::Write);
+    let failure = crate::api::Failure { inputs: None, ..setback(Reason::TargetRefused, Kind::Write).report() };
+    assert_eq!(Setback::recall(&failure, attempt(Kind::Check), at(START)).made_with.kind, Kind::Write);
+}
+
+#[test]
+fn a_wait_is_reported_rounded_up_and_the_rest_down() {
+    let sent = Timestamp::from_millisecond(START * 1000 + 300).unwrap();
+    let report = Setback {
+        last_attempt: Some(sent),
+        since: sent,
+        next_attempt: Some(sent),
+        ..setback(Reason::RateLimited, Kind::Request)
+    };
+    let report = report.report();
+    assert_eq!(
+        (report.since, report.last_attempt_at, report.next_attempt_at),
+        (at(START), Some(at(START)), Some(at(START + 1)))
+    );
+    let whole = Setback { next_attempt: Some(at(START)), ..setback(Reason::RateLimited, Kind::Request) };
+    assert_eq!(whole.report().next_attempt_at, Some(at(START)));
+    let none_yet = Setback { count: 0, ..setback(Reason::RateLimited, Kind::Request) };
+    assert_eq!(none_yet.report().count, None, "a pause of the host is no attempt");
+}
+
+#[test]
+fn failures_in_a_row_are_counted_until_a_person_changes_something() {
+    let next = |previous: &Setback, reason, made_with| {
+        Setback::next(Some(previous), "uid", reason, made_with, None, false, at(START + 100))
+    };
+    let first = setback(Reason::PortalUnreachable, Kind::Request);
+    let second = next(&first, Reason::PortalUnreachable, attempt(Kind::Request));
+    assert_eq!((second.count, second.since, second.last_attempt), (2, at(START), Some(at(START + 100))));
+    let other = next(&second, Reason::PortalUnavailable, attempt(Kind::Request));
+    assert_eq!((other.count, other.since), (3, at(START + 100)));
+    let changed = next(&second, Reason::PortalUnreachable, Attempt { generation: 4, ..attempt(Kind::Request) });
+    assert_eq!((changed.count, changed.since), (1, at(START)));
+    let found = setback(Reason::CredentialsNotFound, Kind::Check);
+    assert_eq!(next(&found, Reason::PortalUnreachable, attempt(Kind::Request)).count, 1, "a check is no attempt");
+    let missing = next(&second, Reason::CredentialsNotFound, attempt(Kind::Check));
+    assert_eq!((missing.count, missing.next_attempt), (1, None), "what only a change cures is not counted");
+}
+
+#[test]
+fn each_input_that_a_person_may_change_tells_attempts_apart_and_their_kind_does_not() {
+    let same = |other: Attempt| attempt(Kind::Request).same_inputs(&other);
+    assert!(same(attempt(Kind::Write)));
+    assert!(!same(Attempt { generation: 4, ..attempt(Kind::Request) }));
+    assert!(!same(Attempt { credentials: "13".to_owned(), ..attempt(Kind::Request) }));
+    assert!(!same(Attempt { ca: "1".to_owned(), ..attempt(Kind::Request) }));
+    assert!(!same(Attempt { requested: "-".to_owned(), ..attempt(Kind::Request) }));
+}
+
+#[test]
+fn an_agenda_makes_ready_what_is_due_the_soonest_to_expire_first() {
+    let mut agenda = Agenda::default();
+    let priority = |key: &char| match key {
+        'a' => Some(at(300)),
+        'b' => Some(at(200)),
+        _ => None,
+    };
+    for (key, due) in [('a', 10), ('b', 12), ('c', 12), ('d', 13)] {
+        agenda.plan(key, at(due));
+    }
+    assert_eq!(agenda.next(), Some(at(10)));
+    agenda.advance(at(9), priority);
+    assert_eq!(agenda.start(), None);
+    agenda.advance(at(12), priority);
+    assert_eq!(
+        [agenda.start(), agenda.start(), agenda.start(), agenda.start()],
+        [Some('c'), Some('b'), Some('a'), None]
+    );
+    assert_eq!(agenda.next(), Some(at(13)));
+}
+
+#[test]
+fn an_agenda_keeps_the_sooner_of_two_plans() {
+    let mut agenda = Agenda::default();
+    agenda.plan('a', at(20));
+    agenda.plan('a', at(30));
+    assert_eq!(agenda.next(), Some(at(20)));
+    agenda.plan('a', at(10));
+    assert_eq!(agenda.next(), Some(at(10)));
+    agenda.advance(at(100), |_| None);
+    assert_eq!((agenda.start(), agenda.start(), agenda.next()), (Some('a'), None, None));
+}
+
+#[test]
+fn whoever_is_woken_during_a_look_is_looked_at_again_right_after_and_never_twice_at_once() {
+    let mut agenda = Agenda::default();
+    agenda.plan('a', at(1));
+    agenda.advance(at(1), |_| None);
+    assert_eq!(agenda.start(), Some('a'));
+    agenda.plan('a', at(2));
+    agenda.advance(at(2), |_| None);
+    assert_eq!((agenda.start(), agenda.next()), (None, None));
+    agenda.done('a', Some(at(600)));
+    assert_eq!(agenda.next(), Some(Timestamp::MIN));
+    agenda.advance(at(3), |_| None);
+    assert_eq!(agenda.start(), Some('a'));
+    agenda.done('a', Some(at(600)));
+    assert_eq!(agenda.next(), Some(at(600)));
+    agenda.advance(at(600), |_| None);
+    assert_eq!(agenda.start(), Some('a'));
+    agenda.done('a', None);
+    assert_eq!(agenda.next(), None, "it is gone");
+}
+
+#[test]
+fn one_that_is_ready_twice_is_looked_at_one_time_after_the_other() {
+    let mut agenda = Agenda::default();
+    agenda.plan('a', at(1));
+    agenda.advance(at(1), |_| Some(at(9)));
+    agenda.plan('a', at(2));
+    agenda.advance(at(2), |_| Some(at(8)));
+    assert_eq!((agenda.start(), agenda.start()), (Some('a'), None));
+    agenda.done('a', None);
+    assert_eq!(agenda.next(), Some(Timestamp::MIN));
+}

@@ -1,0 +1,407 @@
+//! What a status, an event and a message say, and for how long.
+
+use super::*;
+use crate::api::{Failure, Verification};
+
+/// The parts of each condition that others compute with: type, status, reason and generation.
+fn conditions(told: &Conclusion) -> Vec<(&str, &str, &str, i64)> {
+    let conditions = told.status.conditions.iter();
+    conditions.map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str(), c.observed_generation)).collect()
+}
+
+fn failure(told: &Conclusion) -> &Failure {
+    told.status.failure.as_ref().unwrap()
+}
+
+fn message_of<'a>(told: &'a Conclusion, kind: &str) -> &'a str {
+    &told.status.conditions.iter().find(|c| c.type_ == kind).unwrap().message
+}
+
+/// A resource whose target was filled at `now`.
+fn filled(now: Timestamp) -> (Conclusion, u32) {
+    let mut requests = 0;
+    (run(situation(now), now, Ok(7200), &mut requests), requests)
+}
+
+/// A look that finds nothing to do.
+fn look(s: Situation, now: Timestamp) -> Conclusion {
+    let verdict = decide(&s, now);
+    assert!(matches!(verdict.step, Step::Rest), "{:?}", verdict.step);
+    conclude(s, verdict, now)
+}
+
+const START: i64 = 1_000_000;
+
+#[test]
+fn a_token_that_is_valid_is_ready_whatever_fails_and_only_a_user_s_move_is_stalled() {
+    let now = at(START);
+    let (first, mut requests) = filled(now);
+    assert_eq!(conditions(&first), [("Ready", "True", "TokenValid", 1)]);
+    assert_eq!(first.status.token.as_ref().unwrap().lifetime, "2h");
+    let due = first.status.token.as_ref().unwrap().renew_at;
+    let down = run(again(situation(due), first, 1, due), due, Err(Reason::PortalUnreachable), &mut requests);
+    assert_eq!(conditions(&down), [("Ready", "True", "TokenValid", 1)]);
+    assert_eq!((failure(&down).reason, failure(&down).count), (Reason::PortalUnreachable, None));
+    assert_eq!((&failure(&down).inputs, failure(&down).next_attempt_at), (&None, None));
+
+    let next = down.wake;
+    let refused = run(again(situation(next), down, 1, next), next, Err(Reason::ClientSecretRejected), &mut requests);
+    let stalled = ("Stalled", "True", "ClientSecretRejected", 1);
+    assert_eq!(conditions(&refused), [("Ready", "True", "TokenValid", 1), stalled]);
+    assert_eq!(failure(&refused).count, Some(2), "it goes on from a transient reason");
+    assert_eq!(failure(&refused).last_attempt_at, Some(at(next.as_second())));
+}
+
+#[test]
+fn without_a_token_it_is_reconciling_or_stalled_by_whose_move_it_is() {
+    let (now, mut requests) = (at(START), 0);
+    let down = run(situation(now), now, Err(Reason::PortalUnreachable), &mut requests);
+    let both = [("Ready", "False", "PortalUnreachable", 1), ("Reconciling", "True", "PortalUnreachable", 1)];
+    assert_eq!(conditions(&down), both);
+    let refused = run(situation(now), now, Err(Reason::ClientIdRejected), &mut requests);
+    let both = [("Ready", "False", "ClientIdRejected", 1), ("Stalled", "True", "ClientIdRejected", 1)];
+    assert_eq!(conditions(&refused), both);
+    let mut waiting = situation_known(now);
+    waiting.access = Entry::Busy;
+    let pending = look(waiting, now);
+    assert_eq!(conditions(&pending), [("Ready", "False", "Pending", 1), ("Reconciling", "True", "Pending", 1)]);
+    assert_eq!(pending.notice, None, "what is on its way is no event");
+}
+
+#[test]
+fn a_token_past_its_end_is_expired_at_once_and_told_when_it_happens() {
+    let now = at(START);
+    let (first, mut requests) = filled(now);
+    let token = first.status.token.clone().unwrap();
+    let late = at(token.expires_at.as_second() - 100);
+    let mut last = run(again(situation(late), first, 1, late), late, Err(Reason::ClientSecretRejected), &mut requests);
+    for _ in 0..3 {
+        let next = failure(&last).next_attempt_at.unwrap();
+        if next >= token.expires_at {
+            break;
+        }
+        last = run(again(situation(next), last, 1, next), next, Err(Reason::ClientSecretRejected), &mut requests);
+    }
+    assert!(failure(&last).next_attempt_at.unwrap() > token.expires_at);
+    assert_eq!(last.wake, token.expires_at, "it is looked at when the token ends");
+    let end = token.expires_at;
+    let expired = look(again(situation(end), last, 1, end), end);
+    let both = [("Ready", "False", "TokenExpired", 1), ("Stalled", "True", "ClientSecretRejected", 1)];
+    assert_eq!(conditions(&expired), both);
+    assert!(expired.wake > at(end.as_second() + 1), "an end that is past is nothing to wake for");
+    let notice = expired.notice.unwrap();
+    assert_eq!((notice.warning, notice.reason.as_str()), (true, "TokenExpired"));
+}
+
+#[test]
+fn a_change_is_not_satisfied_before_its_token_is_there() {
+    let now = at(START);
+    let (first, mut requests) = filled(now);
+    let soon = at(START + 60);
+    let change = |last, generation| {
+        let mut s = again(situation(soon), last, 1, soon);
+        s.generation = generation;
+        s.plan.as_mut().unwrap().lifetime = Some(3600);
+        s
+    };
+    let mut s = change(first, 2);
+    let live = stored(&situation(now), now, 7200);
+    s.target_read(Some(live));
+    let down = run(s, soon, Err(Reason::PortalUnavailable), &mut requests);
+    let both = [("Ready", "True", "TokenValid", 1), ("Reconciling", "True", "PortalUnavailable", 2)];
+    assert_eq!((conditions(&down).as_slice(), down.status.observed_generation), (both.as_slice(), 2));
+    let mut unnamed = change(filled(now).0, 2);
+    unnamed.status.conditions.clear();
+    unnamed.target_read(Some(stored(&situation(now), now, 7200)));
+    unnamed.access = Entry::Busy;
+    unnamed.credentials_read(Some((unnamed.credentials.version().unwrap().clone(), Ok(7))));
+    let unknown = look(unnamed, soon);
+    let both = [("Ready", "True", "TokenValid", -1), ("Reconciling", "True", "Pending", 2)];
+    assert_eq!(conditions(&unknown), both, "what it satisfied is not known");
+}
+
+#[test]
+fn suspended_is_reported_by_the_token_alone_and_keeps_what_failed() {
+    let (now, mut requests) = (at(START), 0);
+    let suspend = |mut s: Situation| {
+        s.plan.as_mut().unwrap().suspend = true;
+        s
+    };
+    let none = look(suspend(situation(now)), now);
+    assert_eq!(conditions(&none), [("Ready", "False", "Suspended", 1)]);
+    let refused = run(situation(now), now, Err(Reason::ClientSecretRejected), &mut requests);
+    let failed = refused.status.failure.clone();
+    let kept = look(suspend(again(situation(now), refused, 0, now)), now);
+    assert_eq!(conditions(&kept), [("Ready", "False", "Suspended", 1)]);
+    assert_eq!(kept.status.failure, failed);
+    let (first, _) = filled(now);
+    let mut valid = suspend(again(situation(now), first, 1, now));
+    valid.credentials = Sight::Seen(Version { uid: "u".to_owned(), resource: "2".to_owned() });
+    let valid = look(valid, now);
+    assert_eq!(conditions(&valid), [("Ready", "True", "TokenValid", 1)]);
+    assert_eq!(valid.status.credentials_version.as_deref(), Some("1"), "a version that was not looked at is not named");
+}
+
+#[test]
+fn what_is_found_again_is_no_news_and_what_is_found_anew_is() {
+    let (now, later) = (at(START), at(START + 600));
+    let incomplete = |mut s: Situation, generation| {
+        let version = s.credentials.version().unwrap().clone();
+        s.generation = generation;
+        s.credentials_read(Some((version, Err(Incomplete { key: "client_id".to_owned() }))));
+        s
+    };
+    let first = || look(incomplete(situation(now), 1), now);
+    assert_eq!(first().problem, Some(Reason::CredentialsIncomplete));
+    let told = first();
+    let failed = failure(&told);
+    assert_eq!((failed.since, failed.count, failed.next_attempt_at), (now, Some(1), None));
+    assert!(!look(incomplete(again(situation(later), first(), 0, later), 1), later).changed);
+    let changed = look(incomplete(again(situation(later), first(), 0, later), 2), later);
+    assert_eq!((failure(&changed).since, failure(&changed).last_attempt_at), (now, Some(later)));
+    let mut other = again(situation(later), first(), 0, later);
+    other.allowed = false;
+    let other = look(other, later);
+    assert_eq!((other.problem, failure(&other).since), (Some(Reason::PortalNotAllowed), later));
+}
+
+#[test]
+fn a_message_names_what_the_specification_names_now() {
+    let now = at(START);
+    let url = |s: &mut Situation, url: &str| s.plan.as_mut().unwrap().portal = PortalUrl::parse(url).unwrap();
+    let mut s = situation(now);
+    s.allowed = false;
+    url(&mut s, "https://one.example.com");
+    let first = look(s, now);
+    assert!(message_of(&first, "Ready").contains("portal one.example.com"));
+    let mut s = again(situation(now), first, 0, now);
+    (s.allowed, s.generation) = (false, 2);
+    url(&mut s, "https://two.example.com");
+    let second = look(s, now);
+    assert!(message_of(&second, "Stalled").contains("portal two.example.com"), "{}", message_of(&second, "Stalled"));
+    assert!(message_of(&second, "Ready").contains("portal two.example.com"));
+}
+
+#[test]
+fn a_restart_keeps_the_name_of_the_key_that_is_missing() {
+    let now = at(START);
+    let mut s = situation(now);
+    let version = s.credentials.version().unwrap().clone();
+    let incomplete = Incomplete { key: "client_secret".to_owned() };
+    s.credentials_read(Some((version, Err(incomplete))));
+    let first = look(s, now);
+    assert!(message_of(&first, "Stalled").contains("key client_secret"));
+    let restarted = again(situation(now), Conclusion { memory: Memory::default(), ..first }, 0, now);
+    assert!(!look(restarted, now).changed);
+}
+
+#[test]
+fn a_message_about_the_owner_reference_says_so() {
+    let now = at(START);
+    let told = |kind| {
+        let mut s = again(situation(now), filled(now).0, 1, now);
+        s.memory.facts.as_mut().unwrap().owned = kind != Kind::Ownership;
+        s.memory.facts.as_mut().unwrap().rendered = kind != Kind::Write;
+        s.failed(kind, Reason::TargetRefused, None, now);
+        look(s, now)
+    };
+    assert!(message_of(&told(Kind::Ownership), "Stalled").contains("owner reference"));
+    assert!(message_of(&told(Kind::Write), "Stalled").contains("refuses to write"));
+}
+
+#[test]
+fn a_refused_write_is_over_when_nothing_is_left_to_write() {
+    let now = at(START);
+    let told = |kind, reason, rendered, owned, since: i64| {
+        let mut s = again(situation(now), filled(now).0, 1, now);
+        let facts = s.memory.facts.as_mut().unwrap();
+        (facts.rendered, facts.owned) = (rendered, owned);
+        s.failed(kind, reason, None, at(START - since));
+        let verdict =
+            Verdict { step: Step::Rest, problem: decide(&s, now).problem, wake: at(START + 600), waits: false };
+        conclude(s, verdict, now).problem
+    };
+    let refused = Some(Reason::TargetRefused);
+    assert_eq!(told(Kind::Write, Reason::TargetRefused, false, true, 0), refused);
+    assert_eq!(told(Kind::Write, Reason::TargetRefused, true, true, 0), None);
+    assert_eq!(told(Kind::Ownership, Reason::TargetRefused, true, false, 0), refused);
+    assert_eq!(told(Kind::Ownership, Reason::TargetRefused, true, true, 0), None);
+    assert_eq!(told(Kind::Ownership, Reason::TargetRefused, true, false, 4000), None, "it was tried again");
+    for reason in [Reason::ClusterError, Reason::Internal] {
+        assert_eq!(told(Kind::Write, reason, true, true, 0), Some(reason), "it was not tried again");
+        assert_eq!(told(Kind::Write, reason, true, true, 4000), None);
+    }
+    let mut s = again(situation(now), filled(now).0, 1, now);
+    s.failed(Kind::Write, Reason::ClusterError, None, now);
+    s.generation = 2;
+    s.memory.facts.as_mut().unwrap().generation = 2;
+    let verdict = Verdict { step: Step::Rest, problem: decide(&s, now).problem, wake: at(START + 600), waits: false };
+    assert_eq!(conclude(s, verdict, now).problem, None, "a person has changed something, and it was looked at since");
+}
+
+#[test]
+fn a_token_that_waits_to_be_written_is_not_written_yet() {
+    let now = at(START);
+    let mut s = again(situation(now), filled(now).0, 1, now);
+    s.issued(token::AccessToken::parse("next".to_owned()).unwrap(), 7200, now);
+    s.failed(Kind::Write, Reason::TargetRefused, None, now);
+    assert_eq!(look(s, now).problem, Some(Reason::TargetRefused));
+}
+
+#[test]
+fn a_pause_of_the_host_keeps_since_when_and_what_was_asked_meanwhile() {
+    let now = at(START);
+    let pause = |mut s: Situation, seconds| {
+        s.access = Entry::Held(at(START + seconds));
+        s
+    };
+    let first = look(pause(situation_known(now), 300), now);
+    assert_eq!((first.problem, failure(&first).since), (Some(Reason::RateLimited), now));
+    let later = at(START + 100);
+    let mut s = pause(again(situation_known(later), first, 0, later), 300);
+    s.generation = 2;
+    let changed = look(s, later);
+    assert_eq!((failure(&changed).since, failure(&changed).next_attempt_at), (now, Some(at(START + 300))));
+    let mut requests = 0;
+    let refused = run(situation(now), now, Err(Reason::ClientSecretRejected), &mut requests);
+    let mut s = pause(again(situation_known(later), refused, 0, later), 300);
+    s.generation = 2;
+    assert_eq!(failure(&look(s, later)).since, later, "another reason begins anew");
+
+    let asking = |asks: bool| {
+        let mut s = pause(again(situation_known(later), filled(now).0, 1, later), 300);
+        s.requested_at = asks.then(|| "now".to_owned());
+        let asked = look(s, later);
+        let over = at(START + 301);
+        let mut requests = 1;
+        run(again(situation(over), asked, 1, over), over, Ok(7200), &mut requests);
+        requests - 1
+    };
+    assert_eq!(asking(true), 1, "also when it is taken back meanwhile, as after a restart");
+    assert_eq!(asking(false), 0);
+}
+
+#[test]
+fn a_version_of_the_credentials_is_named_once_it_has_been_looked_at_for_good() {
+    let now = at(START);
+    let second = || Version { uid: "u".to_owned(), resource: "2".to_owned() };
+    let soon = at(START + 2);
+    let read = |digest| {
+        let mut s = again(situation(soon), filled(now).0, 1, soon);
+        s.credentials_read(Some((second(), Ok(digest))));
+        look(s, soon)
+    };
+    assert_eq!(read(7).status.credentials_version.as_deref(), Some("2"), "only labels changed");
+    assert_eq!(read(8).status.credentials_version.as_deref(), Some("1"), "the change waits for its floor");
+
+    let labels = read(7);
+    let lost = Conclusion { status: filled(now).0.status, ..labels };
+    let mut s = again(situation(soon), lost, 1, soon);
+    s.credentials = Sight::Seen(second());
+    assert_eq!(look(s, soon).status.credentials_version.as_deref(), Some("2"), "a write that was lost is made again");
+
+    let mut gone = again(situation(soon), filled(now).0, 1, soon);
+    gone.credentials = Sight::Absent;
+    assert_eq!(look(gone, soon).status.credentials_version.as_deref(), Some("1"), "so that another is known for one");
+}
+
+#[test]
+fn an_event_tells_what_says_most_and_only_when_it_changes() {
+    let now = at(START);
+    let (first, mut requests) = filled(now);
+    let event = |told: &Conclusion| told.notice.as_ref().map(|n| (n.warning, n.reason.clone()));
+    assert_eq!(event(&first), Some((false, "TokenValid".to_owned())));
+    let due = first.status.token.as_ref().unwrap().renew_at;
+    let refused = run(again(situation(due), first, 1, due), due, Err(Reason::ClientSecretRejected), &mut requests);
+    assert_eq!(event(&refused), Some((true, "ClientSecretRejected".to_owned())));
+    let next = failure(&refused).next_attempt_at.unwrap();
+    let more = run(again(situation(next), refused, 1, next), next, Err(Reason::ClientSecretRejected), &mut requests);
+    assert_eq!((more.changed, event(&more)), (true, None));
+    let next = failure(&more).next_attempt_at.unwrap();
+    let cured = run(again(situation(next), more, 1, next), next, Ok(7200), &mut requests);
+    assert_eq!(event(&cured), Some((false, "TokenValid".to_owned())));
+
+    let down = run(situation(now), now, Err(Reason::PortalUnreachable), &mut requests);
+    assert_eq!(event(&down), Some((true, "PortalUnreachable".to_owned())));
+}
+
+#[test]
+fn the_time_of_a_transition_stays_while_a_condition_s_status_does() {
+    let (now, mut requests) = (at(START), 0);
+    let down = run(situation(now), now, Err(Reason::PortalUnreachable), &mut requests);
+    let next = down.wake;
+    let other = run(again(situation(next), down, 0, next), next, Err(Reason::PortalUnavailable), &mut requests);
+    let times: Vec<_> = other.status.conditions.iter().map(|c| (c.type_.as_str(), c.last_transition_time)).collect();
+    assert_eq!(times, [("Ready", now), ("Reconciling", now)]);
+    let later = at(next.as_second() + 100);
+    let filled = run(again(situation(later), other, 0, later), later, Ok(7200), &mut requests);
+    assert_eq!(filled.status.conditions[0].last_transition_time, later);
+}
+
+#[test]
+fn whose_token_it_is_is_reported_beside_and_only_where_it_is_asked() {
+    let now = at(START);
+    let verify = |verification, asked| {
+        let mut s = again(situation(now), filled(now).0, 1, now);
+        s.plan.as_mut().unwrap().verify = asked;
+        s.memory.verification = verification;
+        look(s, now)
+    };
+    let told = |told: &Conclusion| {
+        let verified = told.status.conditions.iter().find(|c| c.type_ == "Verified");
+        verified.map(|c| (c.status.clone(), c.reason.clone()))
+    };
+    for (verification, status, reason) in [
+        (Verification::Known(serde_json::from_value(json!({"appId": "a"})).unwrap()), "True", "AppKnown"),
+        (Verification::Unknown, "False", "AppUnknown"),
+        (Verification::NotAnswered, "Unknown", "NotAnswered"),
+    ] {
+        let known = matches!(verification, Verification::Known(_));
+        let reported = verify(Some(verification.clone()), true);
+        assert_eq!(told(&reported), Some((status.to_owned(), reason.to_owned())));
+        assert_eq!(reported.status.app.is_some(), known);
+        assert_eq!(told(&verify(Some(verification), false)), None);
+        let mut unanswered = again(situation(now), reported, 1, now);
+        unanswered.plan.as_mut().unwrap().verify = true;
+        unanswered.memory.verification = None;
+        let kept = look(unanswered, now);
+        assert_eq!(told(&kept), Some((status.to_owned(), reason.to_owned())), "the last answer stays until the next");
+        assert_eq!(kept.status.app.is_some(), known);
+    }
+    assert_eq!(told(&verify(None, true)), None);
+}
+
+#[test]
+fn each_reason_has_a_sentence_with_the_names_that_the_user_wrote() {
+    let spec = json!({
+        "credentialsRef": {"name": "creds"}, "target": {"name": "target"},
+        "portal": {"url": "https://gis.example.com:7443/portal", "caBundleRef": {"kind": "ConfigMap", "name": "roots", "key": "ca.crt"}},
+    });
+    let plan = Plan::new(&serde_json::from_value(spec).unwrap()).unwrap();
+    let told = |reason, detail: Option<&str>| {
+        let detail = detail.map(str::to_owned);
+        super::super::message::message(&Problem { reason, detail, until: None, check: true }, Some(&plan))
+    };
+    for reason in Reason::ALL {
+        let names: &[&str] = match reason {
+            Reason::SpecInvalid | Reason::TargetNotOwned | Reason::TargetRefused => &["Secret target"],
+            Reason::CredentialsNotFound | Reason::CredentialsIncomplete => &["Secret creds"],
+            Reason::CaBundleNotFound | Reason::CaBundleInvalid => &["ConfigMap roots, key ca.crt"],
+            Reason::ClientIdRejected | Reason::ClientSecretRejected => &["ortal gis.example.com:7443", "Secret creds"],
+            Reason::ClusterError | Reason::Internal => &[],
+            _ => &["ortal gis.example.com:7443"],
+        };
+        let message = told(*reason, None);
+        assert!(message.ends_with('.') && names.iter().all(|name| message.contains(name)), "{message}");
+    }
+    let all: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|reason| told(*reason, None)).collect();
+    assert_eq!(all.len(), Reason::ALL.len(), "no two reasons sound alike");
+    assert!(told(Reason::CredentialsIncomplete, Some("my-key")).contains("key my-key"));
+    assert!(told(Reason::TargetNotOwned, Some("it belongs to resource x")).contains("it belongs to resource x"));
+    let owner = super::super::decide::OWNER_REFERENCE;
+    assert!(told(Reason::TargetRefused, Some(owner)).contains("owner reference of Secret target"));
+    assert!(told(Reason::CredentialsIncomplete, Some(owner)).contains(owner));
+    let invalid =
+        Problem { reason: Reason::SpecInvalid, detail: Some("spec.x: y".to_owned()), until: None, check: true };
+    assert_eq!(super::super::message::message(&invalid, None), "The specification is invalid: spec.x: y.");
+}
