@@ -72,6 +72,10 @@ fn refusals_are_told_by_text_then_status_then_code() {
             PortalUnavailable,
         ),
         (200, r#"{"code":200,"message":null,"status":"failure"}"#, MalformedResponse),
+        (200, r#"{"error":{"code":403,"message":"Something new."}}"#, RequestRejected),
+        (200, r#"{"error":{"code":499}}"#, RequestRejected),
+        (200, r#"{"error":{"code":399}}"#, MalformedResponse),
+        (200, r#"{"error":{"code":600}}"#, MalformedResponse),
         (200, r#"{"error":{"code":429,"message":"Too many requests."}}"#, RateLimited),
         (429, "<html>", RateLimited),
     ] {
@@ -83,6 +87,16 @@ fn refusals_are_told_by_text_then_status_then_code() {
     for status in [408, 425, 443, 500, 502, 503, 504] {
         assert_eq!(reason(status, r#"{"access_token":"a","expires_in":60}"#), Some(PortalUnavailable));
     }
+}
+
+#[test]
+fn an_answer_is_read_up_to_64_kib() {
+    let filled = |length: usize| {
+        let start = r#"{"access_token":"a","expires_in":60,"x":""#;
+        format!("{start}{}\"}}", "a".repeat(length - start.len() - 2))
+    };
+    assert_eq!(granted(&filled(64 * 1024)), Some(60));
+    assert_eq!(granted(&filled(64 * 1024 + 1)), None);
 }
 
 #[test]
@@ -139,5 +153,7 @@ fn the_wait_after_429_is_the_portal_s_within_a_minute_and_an_hour() {
     assert_eq!(wait(Some("Thu, 01 Jan 1970 00:10:00 GMT"), ""), Some(600));
     assert_eq!(wait(Some("soon"), "Retry after 90 sec."), Some(90));
     assert_eq!(wait(None, "retry after a while; Retry after 90 sec"), Some(90));
+    assert_eq!(wait(None, "retry after 90 minutes"), Some(60));
+    assert_eq!(wait(None, "retry after seconds"), Some(60));
     assert_eq!(wait(None, "no word"), Some(60));
 }
