@@ -1,7 +1,8 @@
 //! What is done next, and what stands in the way of it.
 
 use super::*;
-use crate::api::CaBundleKind;
+
+mod checks;
 
 const START: i64 = 1_000_000;
 
@@ -76,165 +77,6 @@ fn what_is_only_seen_is_read_before_it_is_sent() {
     assert_eq!(at_due(&s), "ReadCa");
     s.ca_read(Some((version("c"), None)));
     assert_eq!(at_due(&s), "Request");
-}
-
-#[test]
-fn the_first_check_that_fails_is_shown() {
-    let seen = |change: &dyn Fn(&mut Situation)| {
-        let mut s = situation_known(at(START));
-        change(&mut s);
-        (found(&s), step(&s))
-    };
-    let rests = |reason| (Some(reason), "Rest".to_owned());
-    let problem = SpecProblem { field: "spec.target.name", advice: "no".to_owned() };
-    assert_eq!(seen(&|s| s.plan = Err(problem.clone())), rests(Reason::SpecInvalid));
-    assert_eq!(seen(&|s| s.allowed = false), rests(Reason::PortalNotAllowed));
-    assert_eq!(seen(&|s| s.rival = Some("elder".to_owned())), rests(Reason::TargetNotOwned));
-    assert_eq!(seen(&|s| s.credentials = Sight::Absent), rests(Reason::CredentialsNotFound));
-    assert_eq!(seen(&|s| s.credentials = Sight::Unknown), (None, "ReadCredentials".to_owned()));
-    assert_eq!(seen(&|s| s.target = Sight::Unknown), (None, "ReadTarget".to_owned()));
-    let all = |s: &mut Situation| {
-        s.allowed = false;
-        s.rival = Some("elder".to_owned());
-        s.credentials = Sight::Absent;
-    };
-    assert_eq!(seen(&all), rests(Reason::PortalNotAllowed));
-    let two = |s: &mut Situation| (s.rival, s.credentials) = (Some("elder".to_owned()), Sight::Absent);
-    assert_eq!(seen(&two), rests(Reason::TargetNotOwned));
-    let ca = |change: &dyn Fn(&mut Situation)| {
-        let mut s = with_ca(situation_known(at(START)));
-        change(&mut s);
-        (found(&s), step(&s))
-    };
-    assert_eq!(ca(&|s| s.ca = Sight::Absent), rests(Reason::CaBundleNotFound));
-    assert_eq!(ca(&|s| s.ca = Sight::Unknown), (None, "ReadCa".to_owned()));
-    let invalid = Some((version("c"), Some(Reason::CaBundleInvalid)));
-    assert_eq!(ca(&|s| s.ca_read(invalid.clone())), rests(Reason::CaBundleInvalid));
-    assert_eq!(ca(&|s| s.ca_read(Some((version("c"), None)))), (None, "Enter".to_owned()));
-}
-
-#[test]
-fn whose_the_target_is_is_told_by_name_where_it_says_one() {
-    let with = |owner: Owner| {
-        let mut s = filled();
-        s.memory.facts.as_mut().unwrap().owner = owner;
-        (found(&s), detail(&s))
-    };
-    let told = |detail: &str| (Some(Reason::TargetNotOwned), Some(detail.to_owned()));
-    assert_eq!(with(Owner::Ours), (None, None));
-    assert_eq!(with(Owner::Other(Some("x".to_owned()))), told("it belongs to resource x"));
-    assert_eq!(with(Owner::Other(None)), (Some(Reason::TargetNotOwned), None));
-    assert_eq!(with(Owner::Unusable), told("it is immutable or not of type Opaque"));
-    let mut s = situation_known(at(START));
-    s.rival = Some("elder".to_owned());
-    assert_eq!(detail(&s).as_deref(), Some("resource elder is to create it"));
-    let mut s = filled();
-    s.rival = Some("elder".to_owned());
-    assert_eq!(found(&s), None, "whoever has it keeps it");
-}
-
-#[test]
-fn hands_are_off_a_target_of_others_while_a_missing_input_lets_ours_be_rendered() {
-    let labelled = |change: &dyn Fn(&mut Situation)| {
-        let mut s = filled();
-        s.plan.as_mut().unwrap().target.labels.insert("team".to_owned(), "maps".to_owned());
-        s.generation = 2;
-        s.target_read(Some(stored(&situation(at(START - 60)), at(START - 60), 7200)));
-        change(&mut s);
-        (found(&s), step(&s))
-    };
-    assert_eq!(labelled(&|_| {}), (None, "Patch".to_owned()));
-    let missing = labelled(&|s| s.credentials = Sight::Absent);
-    assert_eq!(missing, (Some(Reason::CredentialsNotFound), "Patch".to_owned()));
-    assert_eq!(labelled(&|s| s.allowed = false), (Some(Reason::PortalNotAllowed), "Rest".to_owned()));
-    let others = labelled(&|s| s.memory.facts.as_mut().unwrap().owner = Owner::Other(None));
-    assert_eq!(others, (Some(Reason::TargetNotOwned), "Rest".to_owned()));
-    assert_eq!(labelled(&|s| s.plan.as_mut().unwrap().suspend = true), (None, "Rest".to_owned()));
-}
-
-#[test]
-fn an_incomplete_secret_is_known_again_by_its_version_and_the_generation() {
-    let incomplete = || {
-        let mut s = situation(at(START));
-        s.credentials_read(Some((version("1"), Err(Incomplete { key: "client_id".to_owned() }))));
-        s.credentials = Sight::Seen(version("1"));
-        s
-    };
-    assert_eq!((found(&incomplete()), step(&incomplete())), (Some(Reason::CredentialsIncomplete), "Rest".to_owned()));
-    assert_eq!(detail(&incomplete()).as_deref(), Some("client_id"));
-    let with = |change: &dyn Fn(&mut Situation)| {
-        let mut s = incomplete();
-        change(&mut s);
-        step(&s)
-    };
-    assert_eq!(with(&|s| s.credentials = Sight::Seen(version("2"))), "ReadCredentials");
-    assert_eq!(with(&|s| s.generation = 2), "ReadCredentials", "other keys may be named");
-
-    let after_restart = |change: &dyn Fn(&mut Situation)| {
-        let verdict = decide(&incomplete(), at(START));
-        let last = conclude(incomplete(), verdict, at(START));
-        let mut s = restarted(Situation { status: last.status, target: Sight::Absent, ..situation(at(START)) });
-        s.target = Sight::Absent;
-        change(&mut s);
-        (found(&s), step(&s))
-    };
-    assert_eq!(after_restart(&|_| {}), (Some(Reason::CredentialsIncomplete), "Rest".to_owned()));
-    assert_eq!(after_restart(&|s| s.credentials = Sight::Seen(version("2"))).1, "ReadCredentials");
-    assert_eq!(after_restart(&|s| s.generation = 2).1, "ReadCredentials");
-}
-
-#[test]
-fn a_version_of_the_credentials_that_was_looked_at_is_not_read_again() {
-    let mut s = filled();
-    s.credentials = Sight::Seen(version("1"));
-    assert_eq!(step(&s), "Rest");
-    s.credentials = Sight::Seen(version("2"));
-    assert_eq!(step(&s), "ReadCredentials");
-    s.credentials_read(Some((version("2"), Ok(7))));
-    s.credentials = Sight::Seen(version("2"));
-    assert_eq!(step(&s), "Rest", "though no status says so yet");
-    let mut s = restarted(filled());
-    s.credentials = Sight::Seen(version("1"));
-    assert_eq!(step(&s), "Rest");
-    s.credentials = Sight::Seen(version("2"));
-    assert_eq!(step(&s), "ReadCredentials");
-}
-
-#[test]
-fn a_ca_bundle_is_judged_once_for_a_version_and_a_generation() {
-    let judged = |fault| {
-        let mut s = with_ca(filled());
-        s.ca_read(Some((version("c"), fault)));
-        s.ca = Sight::Seen(version("c"));
-        s
-    };
-    assert_eq!((found(&judged(None)), step(&judged(None))), (None, "Rest".to_owned()));
-    assert_eq!(found(&judged(Some(Reason::CaBundleInvalid))), Some(Reason::CaBundleInvalid));
-    let mut s = judged(Some(Reason::CaBundleInvalid));
-    s.ca = Sight::Seen(version("d"));
-    assert_eq!(step(&s), "ReadCa");
-    let mut s = judged(None);
-    s.generation = 2;
-    s.memory.facts.as_mut().unwrap().generation = 2;
-    assert_eq!(step(&s), "ReadCa", "another key may be named");
-
-    let after_restart = |reason, seen: &str| {
-        let failing = judged(Some(reason));
-        let verdict = decide(&failing, at(START));
-        let last = conclude(failing, verdict, at(START));
-        let mut s = with_ca(filled());
-        s.status = last.status;
-        s.ca = Sight::Seen(version(seen));
-        let s = restarted(s);
-        (found(&s), step(&s))
-    };
-    assert_eq!(after_restart(Reason::CaBundleInvalid, "c"), (Some(Reason::CaBundleInvalid), "Rest".to_owned()));
-    assert_eq!(after_restart(Reason::CaBundleInvalid, "d"), (None, "ReadCa".to_owned()));
-    // No status says which version has no such key: it may have been put right meanwhile.
-    assert_eq!(after_restart(Reason::CaBundleNotFound, "c"), (None, "ReadCa".to_owned()));
-    let mut s = with_ca(restarted(filled()));
-    s.ca = Sight::Seen(version("c"));
-    assert_eq!((found(&s), step(&s)), (None, "Rest".to_owned()), "nothing is read after a restart for nothing");
 }
 
 #[test]
@@ -411,16 +253,22 @@ fn a_failed_write_holds_off_the_request_for_a_new_target_only() {
 }
 
 #[test]
-fn a_bundle_in_a_secret_is_named_as_one() {
-    let mut s = with_ca(situation_known(at(START)));
-    s.ca = Sight::Absent;
-    let message = |s: Situation| {
-        let verdict = decide(&s, at(START));
-        conclude(s, verdict, at(START)).status.conditions[0].message.clone()
-    };
-    s.plan.as_mut().unwrap().ca.as_mut().unwrap().kind = CaBundleKind::Secret;
-    assert!(message(s).contains("Secret ca, key ca.crt"));
-    let mut s = with_ca(situation_known(at(START)));
-    s.ca = Sight::Absent;
-    assert!(message(s).contains("ConfigMap ca, key ca.crt"));
+fn an_attempt_is_made_in_the_very_moment_it_may_be() {
+    let mut s = filled();
+    s.issued(token::AccessToken::parse("next".to_owned()).unwrap(), 7200, at(START));
+    s.failed(Kind::Write, Reason::TargetRefused, None, at(START));
+    let next = s.memory.setback.as_ref().unwrap().next_attempt.unwrap();
+    assert!(matches!(decide(&s, next).step, Step::Patch(_)));
+}
+
+#[test]
+fn a_write_that_failed_lets_nobody_ask_before_the_floor() {
+    let mut s = filled();
+    s.memory.last_issued = Some(at(START - 2));
+    s.status.token.as_mut().unwrap().issued_at = at(START - 2);
+    s.failed(Kind::Write, Reason::TargetRefused, None, at(START));
+    s.requested_at = Some("now".to_owned());
+    let verdict = decide(&s, at(START));
+    assert!(matches!(verdict.step, Step::Rest));
+    assert_eq!(verdict.wake, at(START + 3));
 }

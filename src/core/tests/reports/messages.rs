@@ -1,0 +1,116 @@
+//! What people read.
+
+use super::*;
+
+#[test]
+fn a_message_names_what_the_specification_names_now() {
+    let now = at(START);
+    let url = |s: &mut Situation, url: &str| s.plan.as_mut().unwrap().portal = PortalUrl::parse(url).unwrap();
+    let mut s = situation(now);
+    s.allowed = false;
+    url(&mut s, "https://one.example.com");
+    let first = look(s, now);
+    assert!(message_of(&first, "Ready").contains("portal one.example.com"));
+    let mut s = again(situation(now), first, 0, now);
+    (s.allowed, s.generation) = (false, 2);
+    url(&mut s, "https://two.example.com");
+    let second = look(s, now);
+    assert!(message_of(&second, "Stalled").contains("portal two.example.com"), "{}", message_of(&second, "Stalled"));
+    assert!(message_of(&second, "Ready").contains("portal two.example.com"));
+}
+
+#[test]
+fn a_restart_keeps_the_name_of_the_key_that_is_missing() {
+    let now = at(START);
+    let mut s = situation(now);
+    let version = s.credentials.version().unwrap().clone();
+    let incomplete = Incomplete { key: "client_secret".to_owned() };
+    s.credentials_read(Some((version, Err(incomplete))));
+    let first = look(s, now);
+    assert!(message_of(&first, "Stalled").contains("key client_secret"));
+    let restarted = again(situation(now), Conclusion { memory: Memory::default(), ..first }, 0, now);
+    assert!(!look(restarted, now).changed);
+}
+
+#[test]
+fn a_message_about_the_owner_reference_says_so() {
+    let now = at(START);
+    let told = |kind| {
+        let mut s = again(situation(now), filled(now).0, 1, now);
+        s.memory.facts.as_mut().unwrap().owned = kind != Kind::Ownership;
+        s.memory.facts.as_mut().unwrap().rendered = kind != Kind::Write;
+        s.failed(kind, Reason::TargetRefused, None, now);
+        look(s, now)
+    };
+    assert!(message_of(&told(Kind::Ownership), "Stalled").contains("owner reference"));
+    assert!(message_of(&told(Kind::Write), "Stalled").contains("refuses to write"));
+}
+
+#[test]
+fn an_event_tells_what_says_most_and_only_when_it_changes() {
+    let now = at(START);
+    let (first, mut requests) = filled(now);
+    let event = |told: &Conclusion| told.notice.as_ref().map(|n| (n.warning, n.reason.clone()));
+    assert_eq!(event(&first), Some((false, "TokenValid".to_owned())));
+    let due = first.status.token.as_ref().unwrap().renew_at;
+    let refused = run(again(situation(due), first, 1, due), due, Err(Reason::ClientSecretRejected), &mut requests);
+    assert_eq!(event(&refused), Some((true, "ClientSecretRejected".to_owned())));
+    let next = failure(&refused).next_attempt_at.unwrap();
+    let more = run(again(situation(next), refused, 1, next), next, Err(Reason::ClientSecretRejected), &mut requests);
+    assert_eq!((more.changed, event(&more)), (true, None));
+    let next = failure(&more).next_attempt_at.unwrap();
+    let cured = run(again(situation(next), more, 1, next), next, Ok(7200), &mut requests);
+    assert_eq!(event(&cured), Some((false, "TokenValid".to_owned())));
+
+    let down = run(situation(now), now, Err(Reason::PortalUnreachable), &mut requests);
+    assert_eq!(event(&down), Some((true, "PortalUnreachable".to_owned())));
+}
+
+#[test]
+fn each_reason_has_a_sentence_with_the_names_that_the_user_wrote() {
+    let spec = json!({
+        "credentialsRef": {"name": "creds"}, "target": {"name": "target"},
+        "portal": {"url": "https://gis.example.com:7443/portal", "caBundleRef": {"kind": "ConfigMap", "name": "roots", "key": "ca.crt"}},
+    });
+    let plan = Plan::new(&serde_json::from_value(spec).unwrap()).unwrap();
+    let told = |reason, detail: Option<&str>| {
+        let detail = detail.map(str::to_owned);
+        crate::core::message::message(&Problem { reason, detail, until: None, check: true }, Some(&plan))
+    };
+    for reason in Reason::ALL {
+        let names: &[&str] = match reason {
+            Reason::SpecInvalid | Reason::TargetNotOwned | Reason::TargetRefused => &["Secret target"],
+            Reason::CredentialsNotFound | Reason::CredentialsIncomplete => &["Secret creds"],
+            Reason::CaBundleNotFound | Reason::CaBundleInvalid => &["ConfigMap roots, key ca.crt"],
+            Reason::ClientIdRejected | Reason::ClientSecretRejected => &["ortal gis.example.com:7443", "Secret creds"],
+            Reason::ClusterError | Reason::Internal => &[],
+            _ => &["ortal gis.example.com:7443"],
+        };
+        let message = told(*reason, None);
+        assert!(message.ends_with('.') && names.iter().all(|name| message.contains(name)), "{message}");
+    }
+    let all: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|reason| told(*reason, None)).collect();
+    assert_eq!(all.len(), Reason::ALL.len(), "no two reasons sound alike");
+    assert!(told(Reason::CredentialsIncomplete, Some("my-key")).contains("key my-key"));
+    assert!(told(Reason::TargetNotOwned, Some("it belongs to resource x")).contains("it belongs to resource x"));
+    let owner = crate::core::decide::OWNER_REFERENCE;
+    assert!(told(Reason::TargetRefused, Some(owner)).contains("owner reference of Secret target"));
+    assert!(told(Reason::CredentialsIncomplete, Some(owner)).contains(owner));
+    let invalid =
+        Problem { reason: Reason::SpecInvalid, detail: Some("spec.x: y".to_owned()), until: None, check: true };
+    assert_eq!(crate::core::message::message(&invalid, None), "The specification is invalid: spec.x: y.");
+}
+
+#[test]
+fn a_message_follows_what_is_found_though_the_reason_stays() {
+    let now = at(START);
+    let missing = |mut s: Situation, key: &str, resource: &str| {
+        let version = Version { uid: "u".to_owned(), resource: resource.to_owned() };
+        s.credentials_read(Some((version, Err(Incomplete { key: key.to_owned() }))));
+        look(s, now)
+    };
+    let first = missing(situation(now), "client_id", "1");
+    assert!(message_of(&first, "Stalled").contains("key client_id"));
+    let second = missing(again(situation(now), first, 0, now), "client_secret", "2");
+    assert!(message_of(&second, "Stalled").contains("key client_secret"), "{}", message_of(&second, "Stalled"));
+}
