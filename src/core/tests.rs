@@ -13,34 +13,15 @@ use crate::api::{ArcGisAppCredentialStatus, Reason, Retry};
 
 mod gate;
 mod memory;
+mod outcomes;
 mod reports;
+mod schedule;
 mod secrets;
 mod steps;
 mod texts;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
-}
-
-#[test]
-fn repairs_are_free_three_times_and_then_a_fight() {
-    let mut repairs = Repairs::default();
-    let mut now = at(1000);
-    for _ in 0..3 {
-        assert_eq!(repairs.allowed_at(now), now);
-        repairs.note(now);
-        now = at(now.as_second() + 1);
-    }
-    let mut waits = Vec::new();
-    for _ in 0..6 {
-        let next = repairs.allowed_at(now);
-        waits.push(next.as_second() - now.as_second());
-        repairs.note(next);
-        now = next;
-    }
-    assert_eq!(waits, [29, 30, 60, 120, 240, 300]);
-    let calm = at(now.as_second() + 601);
-    assert_eq!(repairs.allowed_at(calm), calm);
 }
 
 fn situation(now: Timestamp) -> Situation {
@@ -73,19 +54,28 @@ fn situation_known(now: Timestamp) -> Situation {
     s
 }
 
-/// The target as this resource would have it, with a token of so many seconds.
-fn stored(s: &Situation, issued_at: Timestamp, seconds: i64) -> Live {
-    let plan = s.plan.as_ref().unwrap();
-    let published = Published {
+/// A token of so many seconds, as this resource would publish it.
+fn published(s: &Situation, issued_at: Timestamp, seconds: i64) -> Published {
+    Published {
         token: token::AccessToken::parse("t".to_owned()).unwrap(),
         issued_at,
         expires_at: at(issued_at.as_second() + seconds),
         inputs: s.inputs().unwrap(),
-        portal_url: plan.portal.base(),
-    };
-    let mut secret: Secret = serde_json::from_value(render(plan, &s.me, &published).manifest(plan, &s.me)).unwrap();
+        portal_url: s.plan.as_ref().unwrap().portal.base(),
+    }
+}
+
+/// The target as this resource would have it.
+fn live(s: &Situation, published: &Published) -> Live {
+    let plan = s.plan.as_ref().unwrap();
+    let mut secret: Secret = serde_json::from_value(render(plan, &s.me, published).manifest(plan, &s.me)).unwrap();
     (secret.metadata.uid, secret.metadata.resource_version) = (Some("target".to_owned()), Some("11".to_owned()));
     Live::new(secret, &s.me)
+}
+
+/// The same, with a token of so many seconds.
+fn stored(s: &Situation, issued_at: Timestamp, seconds: i64) -> Live {
+    live(s, &published(s, issued_at, seconds))
 }
 
 /// Does what is decided, the portal granting or refusing, until the decision is to rest.
@@ -225,39 +215,6 @@ fn only_who_wants_a_token_waits_at_a_busy_host() {
 }
 
 proptest! {
-    #[test]
-    fn a_renewal_is_after_the_floor_and_before_the_margin(
-        uid in "[a-z0-9-]{1,36}",
-        granted in 1_i64..2_000_000,
-        before in proptest::option::of(60_u64..1_209_600),
-    ) {
-        let renew = renew_at(&uid, at(0), granted, before).as_second();
-        prop_assert!(renew >= 30);
-        prop_assert_eq!(renew, renew_at(&uid, at(0), granted, before).as_second());
-        let margin = i64::try_from(before.unwrap_or(granted.unsigned_abs() / 3)).unwrap().max(300).min(granted / 2);
-        prop_assert!(renew <= (granted - margin).max(30));
-        prop_assert!(renew >= (granted - margin) * 3 / 4);
-    }
-
-    #[test]
-    fn back_off_grows_and_is_capped(uid in "[a-z0-9]{1,8}", reason in 0..Reason::ALL.len(), worked: bool) {
-        let reason = Reason::ALL[reason];
-        let waits: Vec<_> = (1..40)
-            .filter_map(|count| next_attempt(&uid, reason, count, None, worked, at(0)))
-            .map(|next| next.duration_since(at(0)))
-            .collect();
-        match reason.retry() {
-            Retry::OnChange => prop_assert!(waits.is_empty()),
-            Retry::Backoff { first, cap } => {
-                prop_assert!(waits[0] >= SignedDuration::from_secs(first.into()));
-                let most = SignedDuration::from_secs(i64::from(cap) * 5 / 4);
-                prop_assert!(waits.iter().all(|wait| *wait <= most));
-                prop_assert!(waits.windows(2).take(3).all(|two| two[0] < two[1] || two[1] >= SignedDuration::from_secs(i64::from(cap) * 3 / 4)));
-            }
-            Retry::RetryAfter => prop_assert!(waits.iter().all(|wait| *wait >= SignedDuration::from_mins(1) && *wait <= SignedDuration::from_mins(75))),
-        }
-    }
-
     #[test]
     fn there_is_always_a_next_look_and_no_request_before_it_is_due(granted in 1_i64..1_300_000, start in 0_i64..2_000_000_000) {
         let mut requests = 0;

@@ -44,6 +44,7 @@ impl Store {
 
     /// `Err`: a conflict.
     fn create(&mut self, lease: &Lease) -> Result<Lease, ()> {
+        assert_eq!(lease.metadata.resource_version, None, "what is created has no version");
         if self.lease.is_some() { Err(()) } else { Ok(self.keep(lease.clone())) }
     }
 
@@ -184,7 +185,22 @@ fn a_released_lease_is_taken_at_once() {
     assert_eq!((spec.holder_identity.as_deref(), spec.lease_duration_seconds), (Some(""), Some(1)));
     b.round(&mut store);
     assert!(b.leads());
-    assert_eq!(store.lease.unwrap().spec.unwrap().lease_transitions, Some(1));
+    let spec = store.lease.unwrap().spec.unwrap();
+    assert_eq!((spec.lease_transitions, spec.lease_duration_seconds), (Some(1), Some(10)));
+}
+
+#[test]
+fn a_renewal_says_when_it_was_made_and_for_how_long() {
+    let (mut store, mut a, _) = two();
+    let mut edited = store.lease.clone().unwrap();
+    edited.spec.as_mut().unwrap().lease_duration_seconds = Some(99);
+    store.keep(edited);
+    a.pass(2);
+    a.round(&mut store);
+    let spec = store.lease.unwrap().spec.unwrap();
+    assert_eq!((spec.lease_duration_seconds, spec.renew_time), (Some(10), Some(MicroTime(a.clock.now().wall))));
+    let nanos = Timestamp::from_nanosecond(1_000_000_123_456_789).unwrap();
+    assert_eq!(micros(nanos), Timestamp::from_nanosecond(1_000_000_123_456_000).unwrap());
 }
 
 #[test]
@@ -283,6 +299,37 @@ fn a_claim_ends_by_either_clock() {
     a.clock.pass(7999, false);
     assert!(claim.valid(a.clock.now()) && !claim.valid(asleep.now()) && !claim.valid(set_back.now()));
     assert!(Claim::ALWAYS.valid(asleep.now()));
+}
+
+#[test]
+fn how_long_a_claim_lasts_is_counted_from_before_its_write_was_sent() {
+    let (_, mut a, _) = two();
+    let claim = a.candidate.claim().unwrap();
+    let left = |process: &Process| claim.left(process.clock.now().instant);
+    assert_eq!(left(&a), Some(Duration::from_secs(8)));
+    a.pass(3);
+    assert_eq!(left(&a), Some(Duration::from_secs(5)));
+    a.pass(60);
+    assert_eq!(left(&a), Some(Duration::ZERO));
+    assert_eq!(Claim::ALWAYS.left(a.clock.now().instant), None);
+}
+
+#[test]
+fn a_candidate_knows_whether_the_lease_may_be_its_own_and_whether_it_ever_saw_it() {
+    let (mut store, mut a, b) = two();
+    assert!(a.candidate.involved() && !b.candidate.involved());
+    assert!(!a.candidate.unread() && !b.candidate.unread());
+    let mut c = Process::new("c", 0);
+    assert!(c.candidate.unread() && !c.candidate.involved());
+    // From when it reaches for the Lease: its answer may get lost.
+    store.lease = None;
+    c.step(&mut store);
+    c.step(&mut store);
+    c.step(&mut store);
+    assert!(c.candidate.involved() && !c.leads());
+    c.step(&mut store);
+    a.round(&mut store);
+    assert!(!a.candidate.involved());
 }
 
 #[derive(Clone, Debug)]

@@ -54,3 +54,64 @@ fn a_host_that_goes_on_saying_429_is_asked_at_most_twice_in_five_minutes() {
     }
     assert!(sent.windows(3).skip(2).all(|three| three[2] - three[0] > 300), "{sent:?}");
 }
+
+#[test]
+fn as_many_go_on_as_there_are_places() {
+    let mut host = Host::default();
+    assert!((0..8).all(|key| host.enter(&key, at(0)) == Entry::Go));
+    (8..20).for_each(|key| assert_eq!(host.queue(Some(at(100 - key)), key, at(0)), None));
+    assert_eq!(host.leave(Outcome::Issued, at(1)), [19], "the soonest to expire");
+    assert_eq!(host.leave(Outcome::Limited(60), at(1)), [18], "who finds the host paused");
+    assert_eq!(host.leave(Outcome::Issued, at(2)), [17, 16, 15]);
+}
+
+#[test]
+fn those_that_were_under_way_together_are_told_one_pause() {
+    let mut gate = Gate::default();
+    assert!((0..3).all(|_| gate.enter(at(0)) == Entry::Go));
+    gate.leave(Outcome::Limited(60), at(1));
+    gate.leave(Outcome::Limited(60), at(2));
+    gate.leave(Outcome::Limited(1), at(3));
+    assert_eq!(gate.look(at(4)), Entry::Held(at(63)));
+    assert_eq!(gate.enter(at(63)), Entry::Go);
+    gate.leave(Outcome::Limited(60), at(64));
+    assert_eq!(gate.look(at(64)), Entry::Held(at(64 + 120)), "the second in a row");
+    gate.recall(at(64 + 120), at(65));
+    assert_eq!(gate.enter(at(64 + 120)), Entry::Go);
+    gate.leave(Outcome::Limited(60), at(184));
+    assert_eq!(gate.look(at(184)), Entry::Held(at(184 + 240)), "a status that tells the same is no news");
+}
+
+#[test]
+fn a_host_is_forgotten_when_there_is_nothing_to_remember_of_it() {
+    let mut host = Host::default();
+    assert!(host.idle());
+    assert_eq!(host.enter(&1, at(0)), Entry::Go);
+    assert!(!host.idle(), "a request is under way");
+    assert!(host.leave(Outcome::Limited(60), at(0)).is_empty());
+    assert!(!host.idle(), "it asked for a pause");
+    assert_eq!(host.enter(&1, at(60)), Entry::Go);
+    assert_eq!(host.queue(None, 2, at(60)), None);
+    host.gate.leave(Outcome::Issued, at(61));
+    assert!(!host.idle(), "somebody waits");
+}
+
+#[test]
+fn a_status_tells_of_a_pause_for_five_minutes_at_most() {
+    let told = |reason, last: Option<i64>, next: Option<i64>| {
+        let failure = crate::api::Failure {
+            reason,
+            since: at(0),
+            count: None,
+            last_attempt_at: last.map(at),
+            next_attempt_at: next.map(at),
+            inputs: None,
+        };
+        pause_until(&ArcGisAppCredentialStatus { failure: Some(failure), ..ArcGisAppCredentialStatus::default() })
+    };
+    assert_eq!(told(Reason::RateLimited, Some(1000), Some(1090)), Some(at(1090)));
+    assert_eq!(told(Reason::RateLimited, Some(1000), Some(4600)), Some(at(1300)));
+    assert_eq!(told(Reason::RateLimited, None, Some(1090)), None, "who only waits tells of nothing of its own");
+    assert_eq!(told(Reason::ClientSecretRejected, Some(1000), Some(1090)), None);
+    assert_eq!(pause_until(&ArcGisAppCredentialStatus::default()), None);
+}
