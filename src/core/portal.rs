@@ -150,7 +150,7 @@ impl AllowedOrigin {
     #[must_use]
     pub fn matches(&self, portal: &PortalUrl) -> bool {
         let host = if self.wildcard {
-            portal.host.strip_suffix(&self.host).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+            portal.host.strip_suffix(&self.host).is_some_and(|rest| rest.ends_with('.'))
         } else {
             portal.host == self.host
         };

@@ -68,7 +68,7 @@ pub(crate) fn next_attempt(
         }
         Retry::RetryAfter => {
             let stated = u64::from(retry_after.unwrap_or(60).clamp(60, 3600));
-            if count > 1 { stated.max(doubled(60)).min(3600) } else { stated }
+            stated.max(doubled(60)).min(3600)
         }
     };
     let jitter = 1.0 + 0.25 * fraction(&[b"retry", uid.as_bytes(), &count.to_be_bytes()]);
