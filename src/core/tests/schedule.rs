@@ -39,6 +39,16 @@ fn repairs_that_are_far_apart_are_no_fight() {
     assert_eq!(fought.allowed_at(at(1632)), at(1632), "ten minutes of peace");
     fought.note(at(1632));
     assert_eq!(fought.allowed_at(at(1633)), at(1633), "and it begins anew");
+    let mut bounded = Repairs::default();
+    for second in [1000, 1001, 1002, 1600] {
+        bounded.note(at(second));
+    }
+    assert_eq!(bounded.allowed_at(at(1601)), at(1601), "ten minutes after the first");
+    let mut stubborn = Repairs::default();
+    for second in [1000, 1001, 1002, 1032, 1300, 1590, 1880] {
+        stubborn.note(at(second));
+    }
+    assert_eq!(stubborn.allowed_at(at(1881)), at(1880 + 240), "a fight goes on at any pace but a calm one");
     let mut slow = Repairs::default();
     for second in [1000, 1001, 1601] {
         slow.note(at(second));
