@@ -284,7 +284,7 @@ impl<'a> Look<'a> {
 
     async fn create(&mut self, plan: &Plan, dry: bool) {
         let now = self.ctx.now();
-        let held = if dry { stand_in(plan, now) } else { self.s.held_token(now).cloned() };
+        let held = if dry { stand_in(plan, now) } else { self.s.held(now).cloned() };
         let Some(held) = held else { return };
         let manifest = render(plan, &self.s.me, &held).manifest(plan, &self.s.me);
         let namespace = self.s.me.namespace.clone();

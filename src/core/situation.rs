@@ -219,15 +219,10 @@ impl Situation {
     }
 
     /// The token that was paid for and still has to be written.
-    pub(crate) fn held(&self, now: Timestamp) -> Option<&Published> {
+    #[must_use]
+    pub fn held(&self, now: Timestamp) -> Option<&Published> {
         let inputs = self.inputs();
         self.memory.held.as_ref().filter(|held| held.expires_at > now && Some(&held.inputs) == inputs.as_ref())
-    }
-
-    /// The token to create the target with.
-    #[must_use]
-    pub fn held_token(&self, now: Timestamp) -> Option<&Published> {
-        self.held(now)
     }
 
     /// When the request for the last token was sent. The status keeps whole seconds: the next one counts.

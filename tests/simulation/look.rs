@@ -180,7 +180,7 @@ impl World {
             Step::ReadCa => look.s.ca_read(None),
             Step::TryCreate => look.s.create_tried(),
             Step::Create => {
-                let (Ok(plan), Some(held)) = (&look.s.plan, look.s.held_token(now)) else { return };
+                let (Ok(plan), Some(held)) = (&look.s.plan, look.s.held(now)) else { return };
                 let manifest = render(plan, &look.s.me, held).manifest(plan, &look.s.me);
                 if resource.target.is_some() {
                     look.s.overtaken();
@@ -209,7 +209,7 @@ impl World {
 
     fn patch(&mut self, id: Id, look: &mut Look, patch: &Value, number: u64) {
         let now = self.clock.shows();
-        let held: Option<Published> = look.s.held_token(now).cloned();
+        let held: Option<Published> = look.s.held(now).cloned();
         let resource = &mut self.resources[id as usize];
         let Some(secret) = &mut resource.target else { return look.s.overtaken() };
         let before = secrets::token(secret);

@@ -253,6 +253,16 @@ fn a_failed_write_holds_off_the_request_for_a_new_target_only() {
 }
 
 #[test]
+fn a_token_is_held_until_its_end() {
+    let hold = |lifetime| {
+        let mut s = filled();
+        s.issued(token::AccessToken::parse("next".to_owned()).unwrap(), lifetime, at(START - 40));
+        (s.held(at(START)).is_some(), matches!(decide(&s, at(START)).step, Step::Patch(_)))
+    };
+    assert_eq!([39, 40, 41].map(hold), [(false, false), (false, false), (true, true)]);
+}
+
+#[test]
 fn an_attempt_is_made_in_the_very_moment_it_may_be() {
     let mut s = filled();
     s.issued(token::AccessToken::parse("next".to_owned()).unwrap(), 7200, at(START));
