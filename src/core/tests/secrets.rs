@@ -1,5 +1,7 @@
 //! The target Secret: whose it is, what stands in it, and what is changed about it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::*;
@@ -82,6 +84,21 @@ fn what_a_released_version_wrote_is_still_known() {
         "79cc260a2129c5c73cc9de5a9ac2bbca3a53c48f5bc86cc5d538e43c07b23560"
     );
     assert!(!annotations.contains_key("credentials.arcgis.dev/extras"), "there are none");
+}
+
+#[test]
+fn what_a_person_asked_for_is_kept_as_a_short_hash() {
+    let mut s = situation(at(1_000_000));
+    assert_eq!(s.attempt(Kind::Request).requested, "-");
+    s.requested_at = Some("now".to_owned());
+    assert_eq!(s.attempt(Kind::Request).requested, "7db03879e219a42f");
+}
+
+#[test]
+fn values_that_are_no_longer_needed_are_zeroed() {
+    let mut data = BTreeMap::from([("a".to_owned(), k8s_openapi::ByteString(b"secret".to_vec()))]);
+    zero(&mut data);
+    assert!(data["a"].0.is_empty());
 }
 
 #[test]
