@@ -55,6 +55,16 @@ impl Hosts {
         }
     }
 
+    /// A look at a resource has ended without a request: where it was told to go on, another may.
+    pub fn decline(&self, key: &Key) {
+        let now = (self.clock)();
+        for host in self.lock().values_mut() {
+            if let Some(next) = host.decline(key, now) {
+                let _ = self.wake.send(next);
+            }
+        }
+    }
+
     /// Forgets all: somebody else may have asked since.
     pub fn forget(&self) {
         self.lock().clear();

@@ -1,6 +1,6 @@
 //! What one portal host may be asked for at a time, when it has asked for a pause, and who waits for it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 
 use jiff::Timestamp;
@@ -121,11 +121,13 @@ pub struct Host<K> {
     pub gate: Gate,
     waiting: BTreeSet<(Priority, K)>,
     places: HashMap<K, Priority>,
+    /// They may go on and have not yet.
+    told: HashSet<K>,
 }
 
 impl<K> Default for Host<K> {
     fn default() -> Self {
-        Self { gate: Gate::default(), waiting: BTreeSet::new(), places: HashMap::new() }
+        Self { gate: Gate::default(), waiting: BTreeSet::new(), places: HashMap::new(), told: HashSet::new() }
     }
 }
 
@@ -133,10 +135,11 @@ impl<K: Clone + Hash + Ord> Host<K> {
     /// Asks to send a request, as [`Gate::enter`] does; whoever goes waits no longer.
     pub fn enter(&mut self, key: &K, now: Timestamp) -> Entry {
         let entry = self.gate.enter(now);
-        if entry == Entry::Go
-            && let Some((key, priority)) = self.places.remove_entry(key)
-        {
-            self.waiting.remove(&(priority, key));
+        if entry == Entry::Go {
+            self.told.remove(key);
+            if let Some((key, priority)) = self.places.remove_entry(key) {
+                self.waiting.remove(&(priority, key));
+            }
         }
         entry
     }
@@ -146,6 +149,7 @@ impl<K: Clone + Hash + Ord> Host<K> {
         if self.gate.look(now) == Entry::Go {
             return Some(key);
         }
+        self.told.remove(&key);
         if let Some(before) = self.places.insert(key.clone(), priority) {
             self.waiting.remove(&(before, key.clone()));
         }
@@ -162,10 +166,20 @@ impl<K: Clone + Hash + Ord> Host<K> {
     /// A request has ended; returns who may go on.
     pub fn leave(&mut self, outcome: Outcome, now: Timestamp) -> Vec<K> {
         let free = self.gate.leave(outcome, now);
-        let next: Vec<K> = std::iter::from_fn(|| self.waiting.pop_first()).take(free).map(|(_, key)| key).collect();
-        for key in &next {
-            self.places.remove(key);
-        }
-        next
+        std::iter::from_fn(|| self.next()).take(free).collect()
+    }
+
+    /// A look at a resource has ended without a request. If it was told to go on and the place is free still, returns who
+    /// may go on instead: those that wait would else wait for the next request to end, and there may be none.
+    pub fn decline(&mut self, key: &K, now: Timestamp) -> Option<K> {
+        if self.told.remove(key) && self.gate.look(now) == Entry::Go { self.next() } else { None }
+    }
+
+    /// The first of those that wait.
+    fn next(&mut self) -> Option<K> {
+        let (_, key) = self.waiting.pop_first()?;
+        self.places.remove(&key);
+        self.told.insert(key.clone());
+        Some(key)
     }
 }

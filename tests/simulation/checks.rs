@@ -40,13 +40,13 @@ fn ready(status: &ArcGisAppCredentialStatus) -> bool {
 }
 
 impl Resource {
-    /// Nothing is due, nothing failed and nothing was changed since the last look.
+    /// Nothing is due, nothing failed and nothing was changed since the last look, the clock's setting included.
     pub fn is_at_rest(&self, now: Timestamp) -> bool {
         let Some(token) = &self.status.token else { return false };
         let target = self.target.as_ref().map(crate::secrets::version).map(|version| version.resource);
         let source = self.source.as_ref().filter(|source| !source.incomplete);
         let ready = self.status.conditions.iter().find(|c| c.type_ == "Ready");
-        let satisfied = ready.is_some_and(|ready| ready.observed_generation == self.generation);
+        let satisfied = ready.is_some_and(|r| r.observed_generation == self.generation && r.status == "True");
         token.renew_at > now
             && token.expires_at > now
             && self.status.failure.is_none()

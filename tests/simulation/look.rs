@@ -271,6 +271,7 @@ impl World {
                 self.note_status(id, begun, &previous, conclusion.problem);
             }
         }
+        self.decline(id);
         let wake = self.skip(id, wake);
         self.operator.agenda.done(id, Some(wake));
         if calls > 0 {

@@ -189,13 +189,28 @@ impl World {
         let now = self.clock.shows();
         let portal = self.resources[id as usize].portal;
         for woken in self.operator.hosts[portal].leave(outcome, now) {
-            let ledger = &mut self.resources[woken as usize].ledger;
-            ledger.told_at = self.clock.now;
-            if let Some(place) = ledger.place.take() {
-                self.waiting[portal].remove(&(place, woken));
-            }
-            self.wake(woken);
+            self.tell(woken);
         }
+    }
+
+    /// A look has ended.
+    pub fn decline(&mut self, id: Id) {
+        let now = self.clock.shows();
+        let portal = self.resources[id as usize].portal;
+        if let Some(woken) = self.operator.hosts[portal].decline(&id, now) {
+            self.tell(woken);
+        }
+    }
+
+    /// One that waits at its host may go on.
+    fn tell(&mut self, id: Id) {
+        let ledger = &mut self.resources[id as usize].ledger;
+        ledger.told_at = self.clock.now;
+        if let Some(place) = ledger.place.take() {
+            let portal = self.resources[id as usize].portal;
+            self.waiting[portal].remove(&(place, id));
+        }
+        self.wake(id);
     }
 
     /// The process ends: all it remembers is gone.

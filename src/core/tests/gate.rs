@@ -115,3 +115,23 @@ fn a_status_tells_of_a_pause_for_five_minutes_at_most() {
     assert_eq!(told(Reason::ClientSecretRejected, Some(1000), Some(1090)), None);
     assert_eq!(pause_until(&ArcGisAppCredentialStatus::default()), None);
 }
+
+#[test]
+fn whoever_wants_a_place_no_longer_leaves_it_to_the_next() {
+    let mut host = Host::default();
+    assert!((0..8).all(|key| host.enter(&key, at(0)) == Entry::Go));
+    (8..12).for_each(|key| assert_eq!(host.queue(Some(at(key)), key, at(0)), None));
+    assert_eq!(host.decline(&8, at(0)), None, "it was not told to go on");
+    assert_eq!(host.leave(Outcome::Issued, at(1)), [8]);
+    assert_eq!(host.decline(&8, at(1)), Some(9));
+    assert_eq!(host.decline(&8, at(1)), None, "only once");
+    assert_eq!(host.enter(&9, at(1)), Entry::Go);
+    assert_eq!(host.decline(&9, at(2)), None, "it went on");
+    assert_eq!(host.leave(Outcome::Issued, at(2)), [10]);
+    assert_eq!(host.enter(&99, at(2)), Entry::Go, "a stranger takes the place");
+    assert_eq!(host.decline(&10, at(2)), None, "there is none any more");
+    assert_eq!(host.leave(Outcome::Issued, at(3)), [11]);
+    assert_eq!(host.enter(&98, at(3)), Entry::Go);
+    assert_eq!(host.queue(Some(at(11)), 11, at(3)), None, "too late: it waits again");
+    assert_eq!(host.decline(&11, at(3)), None);
+}
