@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::index::Key;
-use crate::core::{Entry, Host, Outcome, Priority};
+use crate::core::{Entry, Host, Outcome, Priority, Told};
 
 /// All hosts.
 pub struct Hosts {
@@ -70,9 +70,9 @@ impl Hosts {
         self.lock().clear();
     }
 
-    /// A pause that was asked for before a restart.
-    pub fn recall(&self, host: &str, until: Timestamp) {
-        self.lock().entry(host.to_owned()).or_default().gate.recall(until, (self.clock)());
+    /// What a host asked for before a restart.
+    pub fn recall(&self, host: &str, told: &[Told]) {
+        self.lock().entry(host.to_owned()).or_default().gate.recall(told, (self.clock)());
     }
 }
 

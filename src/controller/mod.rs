@@ -28,7 +28,7 @@ use tracing::{error, info, warn};
 use crate::api::Reason;
 use crate::arcgis::Portals;
 use crate::cluster::{Cluster, Leases};
-use crate::core::{Agenda, AllowedOrigin, Digester, Term, pause_until};
+use crate::core::{Agenda, AllowedOrigin, Digester, Term, Told};
 use crate::ops::{Metrics, Readiness};
 use context::Context;
 use hosts::Hosts;
@@ -280,6 +280,7 @@ impl Controller {
 
     /// A host that asked for a pause before a restart still has it.
     fn recall_pauses(&self) {
+        let mut by_host: BTreeMap<String, Vec<Told>> = BTreeMap::new();
         for (_, resource) in self.ctx.index().iter() {
             if resource.report.problem != Some(Reason::RateLimited) {
                 continue;
@@ -287,9 +288,12 @@ impl Controller {
             let status: crate::api::ArcGisAppCredentialStatus =
                 serde_json::from_str(&resource.status).unwrap_or_default();
             let host = status.portal.as_deref().and_then(|portal| portal.split('/').next());
-            if let (Some(until), Some(host)) = (pause_until(&status), host) {
-                self.ctx.hosts.recall(host, until);
+            if let (Some(told), Some(host)) = (Told::by(&status), host) {
+                by_host.entry(host.to_owned()).or_default().push(told);
             }
+        }
+        for (host, told) in by_host {
+            self.ctx.hosts.recall(&host, &told);
         }
     }
 
@@ -333,6 +337,8 @@ async fn look(ctx: &Context, key: &Key, term: Term, permit: OwnedSemaphorePermit
     let started = Instant::now();
     let wake = or_report_bug(ctx, key, term, Box::pin(reconcile::reconcile(ctx, key, term, permit))).await;
     ctx.metrics.looked(started.elapsed());
+    // Whether it asked for a token or did not want one, it needs no place at a host any more.
+    ctx.hosts.decline(key);
     wake
 }
 

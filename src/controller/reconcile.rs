@@ -39,17 +39,8 @@ struct Look<'a> {
 
 /// Looks at a resource; returns when to look again, `None` when it is gone.
 pub async fn reconcile(ctx: &Context, key: &Key, term: Term, permit: OwnedSemaphorePermit) -> Option<Timestamp> {
-    let wake = match observe(ctx, key) {
-        Some(s) => take_steps(Look::new(ctx, key, term, s, permit)).await,
-        None => None,
-    };
-    // It has no place at a host any more, whether it asked for a token or did not want one.
-    ctx.hosts.decline(key);
-    wake
-}
-
-async fn take_steps(mut look: Look<'_>) -> Option<Timestamp> {
-    let (ctx, term) = (look.ctx, look.term);
+    let s = observe(ctx, key)?;
+    let mut look = Look::new(ctx, key, term, s, permit);
     for _ in 0..MAX_STEPS {
         if look.pass.is_none() {
             look.s.access = look.host().map_or(Entry::Go, |host| ctx.hosts.look(&host));

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::decide::wait;
 use super::message::message;
 use super::schedule::after;
 use super::situation::{Memory, TokenFacts, View};
@@ -92,8 +93,7 @@ fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now
 
 /// Whether what failed is over: nothing is left to do about it, or it was done again and did not fail.
 fn overcome(s: &Situation, setback: &Setback, now: Timestamp) -> bool {
-    let retried = setback.next_attempt.is_some_and(|next| next <= now)
-        || !setback.made_with.same_inputs(&s.attempt(setback.made_with.kind));
+    let retried = wait(s, setback, now).is_none();
     let whole = s.memory.held.is_none() && matches!(s.view(), View::Present(f) if f.rendered && f.token.is_some());
     match setback.made_with.kind {
         Kind::Check => true,

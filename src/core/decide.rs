@@ -189,7 +189,7 @@ fn obstacle(s: &Situation, plan: &Plan, view: &View) -> Result<Option<Problem>, 
 }
 
 /// Until when a setback holds off another attempt; a person's change beats every wait but the portal's own.
-fn wait(s: &Situation, setback: &Setback, now: Timestamp) -> Option<Timestamp> {
+pub(super) fn wait(s: &Situation, setback: &Setback, now: Timestamp) -> Option<Timestamp> {
     let until = if setback.reason.retry() == Retry::RetryAfter
         || setback.made_with.same_inputs(&s.attempt(setback.made_with.kind))
     {

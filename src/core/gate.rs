@@ -13,6 +13,8 @@ use crate::api::{ArcGisAppCredentialStatus, Reason};
 const LIMIT: usize = 8;
 /// Resources that did not get the 429 themselves wait no longer than this.
 const HOLD_SECONDS: u32 = 300;
+/// Answers that come so close to each other are to requests that were under way together.
+const BURST_SECONDS: i64 = 30;
 
 /// May a request be sent to a host now?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,27 +95,64 @@ impl Gate {
     pub fn hold_for(&mut self, seconds: u32, now: Timestamp) {
         // Requests that were under way together count as one.
         let together = self.hold.as_ref().is_some_and(|hold| now < hold.until);
-        let streak = self.hold.as_ref().map_or(0, |hold| hold.streak + u32::from(!together));
-        let seconds = seconds.max(60 << streak.min(4)).min(HOLD_SECONDS);
+        let streak = self.hold.as_ref().map_or(0, |hold| hold.streak.saturating_add(u32::from(!together)));
+        let seconds = seconds.max(grown(streak)).min(HOLD_SECONDS);
         let until = after(now, i64::from(seconds));
         let until = self.hold.as_ref().map_or(until, |hold| if together { hold.until.max(until) } else { until });
         self.hold = Some(Hold { until, streak, probing: false });
     }
 
-    /// A pause that was asked for before a restart; when it is over one goes first all the same.
-    pub fn recall(&mut self, until: Timestamp, now: Timestamp) {
-        let until = until.min(after(now, HOLD_SECONDS.into()));
+    /// What a host asked for before a restart, by all that its resources tell: the pause goes on as it would have, and
+    /// when it is over one goes first all the same.
+    pub fn recall(&mut self, told: &[Told], now: Timestamp) {
+        let mut told = told.to_vec();
+        told.sort_by_key(|told| std::cmp::Reverse(told.at));
+        let (Some(last), Some(until)) = (told.first().map(|told| told.at), told.iter().map(|told| told.until).max())
+        else {
+            return;
+        };
+        // One after the other, back to where more time lies between than a pause takes.
+        let (mut times, mut begun) = (0_u32, last);
+        for burst in told.chunk_by(|a, b| a.at.duration_since(b.at).as_secs() <= BURST_SECONDS) {
+            if begun.duration_since(burst[0].at).as_secs() > i64::from(HOLD_SECONDS) + BURST_SECONDS {
+                break;
+            }
+            times = burst.iter().map(|told| told.count).max().unwrap_or(0).saturating_add(times);
+            begun = burst.last().map_or(begun, |told| told.at);
+        }
+        let streak = times.saturating_sub(1);
+        let until = until.max(after(last, grown(streak).into())).min(after(now, HOLD_SECONDS.into()));
         if self.hold.as_ref().is_none_or(|hold| hold.until < until) {
-            self.hold = Some(Hold { until, streak: 0, probing: false });
+            self.hold = Some(Hold { until, streak, probing: false });
         }
     }
 }
 
-/// Until when a host asked for a pause, as a status tells.
-#[must_use]
-pub fn pause_until(status: &ArcGisAppCredentialStatus) -> Option<Timestamp> {
-    let failure = status.failure.as_ref().filter(|failure| failure.reason == Reason::RateLimited)?;
-    Some(failure.next_attempt_at?.min(after(failure.last_attempt_at?, HOLD_SECONDS.into())))
+/// How long a pause is at least after so many in a row.
+fn grown(streak: u32) -> u32 {
+    (60 << streak.min(4)).min(HOLD_SECONDS)
+}
+
+/// A 429 that a status tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// When it came.
+    pub at: Timestamp,
+    /// Until when others than that resource wait.
+    pub until: Timestamp,
+    /// How many in a row that resource has had.
+    pub count: u32,
+}
+
+impl Told {
+    /// What a status tells of a host.
+    #[must_use]
+    pub fn by(status: &ArcGisAppCredentialStatus) -> Option<Self> {
+        let failure = status.failure.as_ref().filter(|failure| failure.reason == Reason::RateLimited)?;
+        let at = failure.last_attempt_at?;
+        let until = failure.next_attempt_at?.min(after(at, HOLD_SECONDS.into()));
+        Some(Self { at, until, count: failure.count.unwrap_or(1) })
+    }
 }
 
 /// One host: its gate, and who waits there.

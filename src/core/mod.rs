@@ -30,7 +30,7 @@ pub use conclude::{Conclusion, Notice, conclude};
 pub use credential::{Credentials, Digester, Incomplete};
 pub use decide::{Problem, Step, Verdict, decide};
 pub use duration::{DurationError, format_seconds, parse_duration};
-pub use gate::{Entry, Gate, Host, Outcome, pause_until};
+pub use gate::{Entry, Gate, Host, Outcome, Told};
 pub use lease::{Candidate, Claim, Moment, Next, RENEW, Term};
 pub use plan::{Plan, SpecProblem, TargetPlan, is_subdomain};
 pub use portal::{Admission, AllowedOrigin, OriginError, PortalUrl, PortalUrlError};

@@ -56,8 +56,9 @@ pub struct Ledger {
     pub changed_at: Ms,
     /// Failures since the last success.
     pub failures: u32,
-    /// These inputs have brought a token.
+    /// These inputs have brought a token; and when they were last changed.
     pub worked: bool,
+    pub inputs_changed_at: Ms,
     /// Requests since it was last refused for another cause, and how many a day there may be.
     pub refused: VecDeque<Ms>,
     pub refused_limit: usize,
@@ -87,6 +88,11 @@ impl Ledger {
         // What a pause is reported with has changed.
         self.pause_reported = None;
         self.refused.clear();
+    }
+
+    /// What a token is asked for with was changed.
+    pub fn change_inputs(&mut self, now: Ms) {
+        (self.worked, self.inputs_changed_at) = (false, now);
     }
 
     /// Counts a request.

@@ -85,6 +85,7 @@ impl World {
     fn change(&mut self, id: Id, act: Act, number: u64) {
         let pick = self.rng.usize(0..5);
         let again = self.rng.i64(6 * MINUTE..12 * HOUR);
+        let now = self.clock.now;
         let resource = &mut self.resources[id as usize];
         let spec = &mut resource.spec;
         let mut undo = None;
@@ -95,12 +96,12 @@ impl World {
                 token.renew_before = None;
                 token.lifetime = [None, Some("15m"), Some("1h"), Some("24h"), Some("336h")][pick].map(str::to_owned);
                 resource.ledger.own_margin = false;
-                resource.ledger.worked = false;
+                resource.ledger.change_inputs(now);
             }
             Act::PortalPath => {
                 let path = if spec.portal.url.ends_with("/portal") { "/arcgis" } else { "/portal" };
                 spec.portal.url = format!("https://{}{path}", self.portals[resource.portal].name);
-                resource.ledger.worked = false;
+                resource.ledger.change_inputs(now);
             }
             Act::RequestToken => resource.requested_at = Some(number.to_string()),
             Act::ForgetRequest => resource.requested_at = None,
@@ -127,7 +128,9 @@ impl World {
             Act::GiveCredentials => {
                 let uid = resource.source.as_ref().map_or(number, |source| source.uid);
                 let value = resource.source.as_ref().map_or(number, |source| source.value);
-                resource.ledger.worked &= resource.source.is_some();
+                if resource.source.is_none() {
+                    resource.ledger.change_inputs(now);
+                }
                 resource.source = Some(Source { uid, version: number, value, incomplete: false });
             }
             Act::DriftTarget | Act::DecorateTarget => {

@@ -42,7 +42,7 @@ impl World {
                 ledger.last_success = Some(Success { sent: look.sent, begun: look.begun });
                 ledger.unpublished = true;
                 ledger.failures = 0;
-                ledger.worked = true;
+                ledger.worked |= look.begun >= ledger.inputs_changed_at;
                 ledger.refused.clear();
                 ledger.cause = true;
             }

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
-use arcgis_credential_operator::core::{Agenda, Host, Outcome, Priority, pause_until};
+use arcgis_credential_operator::core::{Agenda, Host, Outcome, Priority, Told};
 use fastrand::Rng;
 use jiff::Timestamp;
 
@@ -241,16 +241,18 @@ impl World {
         }
         self.operator.up = true;
         let now = self.clock.shows();
+        let mut told: Vec<Vec<Told>> = self.portals.iter().map(|_| Vec::new()).collect();
         for id in 0..u32::try_from(self.resources.len()).expect("a fleet") {
             let resource = &mut self.resources[id as usize];
             if !resource.ledger.created {
                 continue;
             }
             resource.ledger.at_rest = resource.is_at_rest(now);
-            if let Some(until) = pause_until(&resource.status) {
-                self.operator.hosts[resource.portal].gate.recall(until, now);
-            }
+            told[resource.portal].extend(Told::by(&resource.status));
             self.wake(id);
+        }
+        for (host, told) in self.operator.hosts.iter_mut().zip(told) {
+            host.gate.recall(&told, now);
         }
         self.excused_until = self.clock.now + self.longest_drain();
     }

@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn told(second: i64, until: i64, count: u32) -> Told {
+    Told { at: at(second), until: at(until), count }
+}
+
 #[test]
 fn a_host_that_asked_for_a_pause_is_probed_by_one() {
     let mut gate = Gate::default();
@@ -34,11 +38,11 @@ fn whoever_got_a_place_no_longer_waits_for_one() {
 #[test]
 fn a_pause_that_ended_while_nobody_ran_is_followed_by_one_request() {
     let mut gate = Gate::default();
-    gate.recall(at(90), at(400));
+    gate.recall(&[told(30, 90, 1)], at(400));
     assert_eq!(gate.enter(at(400)), Entry::Go);
     assert_eq!(gate.enter(at(400)), Entry::Busy);
     gate.leave(Outcome::Limited(60), at(401));
-    gate.recall(at(9000), at(402));
+    gate.recall(&[told(402, 9000, 1)], at(402));
     assert_eq!(gate.look(at(402)), Entry::Held(at(702)));
 }
 
@@ -76,7 +80,7 @@ fn those_that_were_under_way_together_are_told_one_pause() {
     assert_eq!(gate.enter(at(63)), Entry::Go);
     gate.leave(Outcome::Limited(60), at(64));
     assert_eq!(gate.look(at(64)), Entry::Held(at(64 + 120)), "the second in a row");
-    gate.recall(at(64 + 120), at(65));
+    gate.recall(&[told(64, 64 + 120, 1)], at(65));
     assert_eq!(gate.enter(at(64 + 120)), Entry::Go);
     gate.leave(Outcome::Limited(60), at(184));
     assert_eq!(gate.look(at(184)), Entry::Held(at(184 + 240)), "a status that tells the same is no news");
@@ -98,22 +102,22 @@ fn a_host_is_forgotten_when_there_is_nothing_to_remember_of_it() {
 
 #[test]
 fn a_status_tells_of_a_pause_for_five_minutes_at_most() {
-    let told = |reason, last: Option<i64>, next: Option<i64>| {
+    let by = |reason, last: Option<i64>, next: Option<i64>| {
         let failure = crate::api::Failure {
             reason,
             since: at(0),
-            count: None,
+            count: Some(2),
             last_attempt_at: last.map(at),
             next_attempt_at: next.map(at),
             inputs: None,
         };
-        pause_until(&ArcGisAppCredentialStatus { failure: Some(failure), ..ArcGisAppCredentialStatus::default() })
+        Told::by(&ArcGisAppCredentialStatus { failure: Some(failure), ..ArcGisAppCredentialStatus::default() })
     };
-    assert_eq!(told(Reason::RateLimited, Some(1000), Some(1090)), Some(at(1090)));
-    assert_eq!(told(Reason::RateLimited, Some(1000), Some(4600)), Some(at(1300)));
-    assert_eq!(told(Reason::RateLimited, None, Some(1090)), None, "who only waits tells of nothing of its own");
-    assert_eq!(told(Reason::ClientSecretRejected, Some(1000), Some(1090)), None);
-    assert_eq!(pause_until(&ArcGisAppCredentialStatus::default()), None);
+    assert_eq!(by(Reason::RateLimited, Some(1000), Some(1090)), Some(told(1000, 1090, 2)));
+    assert_eq!(by(Reason::RateLimited, Some(1000), Some(4600)), Some(told(1000, 1300, 2)));
+    assert_eq!(by(Reason::RateLimited, None, Some(1090)), None, "who only waits tells of nothing of its own");
+    assert_eq!(by(Reason::ClientSecretRejected, Some(1000), Some(1090)), None);
+    assert_eq!(Told::by(&ArcGisAppCredentialStatus::default()), None);
 }
 
 #[test]
@@ -134,4 +138,32 @@ fn whoever_wants_a_place_no_longer_leaves_it_to_the_next() {
     assert_eq!(host.enter(&98, at(3)), Entry::Go);
     assert_eq!(host.queue(Some(at(11)), 11, at(3)), None, "too late: it waits again");
     assert_eq!(host.decline(&11, at(3)), None);
+}
+
+#[test]
+fn a_restart_goes_on_with_the_pause_as_it_had_grown() {
+    let after_restart = |told: &[Told]| {
+        let mut gate = Gate::default();
+        gate.recall(told, at(1000));
+        match gate.look(at(1000)) {
+            Entry::Held(until) => until.as_second(),
+            _ => 0,
+        }
+    };
+    assert_eq!(after_restart(&[]), 0);
+    assert_eq!(after_restart(&[told(990, 1050, 1)]), 1050);
+    assert_eq!(after_restart(&[told(990, 1050, 1), told(980, 1040, 1), told(960, 1020, 1)]), 1050, "one burst");
+    assert_eq!(after_restart(&[told(990, 1050, 1), told(929, 989, 1)]), 1110, "the second in a row");
+    assert_eq!(after_restart(&[told(990, 1050, 3)]), 1230, "the third");
+    assert_eq!(after_restart(&[told(990, 1050, 1), told(870, 990, 1), told(810, 870, 1)]), 1230, "by three resources");
+    assert_eq!(after_restart(&[told(990, 1050, 1), told(659, 719, 9)]), 1050, "that was another time");
+    let hostile = [told(990, 1050, u32::MAX), told(900, 960, u32::MAX)];
+    assert_eq!(after_restart(&hostile), 1290, "five minutes at most");
+    assert_eq!(after_restart(&[told(990, 1050, 1), told(400, 1200, 1)]), 1200, "who was told to wait longer says so");
+
+    let mut gate = Gate::default();
+    gate.recall(&[told(990, 1050, 2)], at(1000));
+    assert_eq!(gate.enter(at(1110)), Entry::Go);
+    gate.leave(Outcome::Limited(60), at(1110));
+    assert_eq!(gate.look(at(1110)), Entry::Held(at(1350)), "and it goes on to grow");
 }

@@ -189,12 +189,16 @@ fn a_refused_write_is_over_when_nothing_is_left_to_write() {
         assert_eq!(told(Kind::Write, reason, true, true, 0), Some(reason), "it was not tried again");
         assert_eq!(told(Kind::Write, reason, true, true, 4000), None);
     }
-    let mut s = again(situation(now), filled(now).0, 1, now);
-    s.failed(Kind::Write, Reason::ClusterError, None, now);
-    s.generation = 2;
-    s.memory.facts.as_mut().unwrap().generation = 2;
-    let verdict = Verdict { step: Step::Rest, problem: decide(&s, now).problem, wake: at(START + 600), waits: false };
-    assert_eq!(conclude(s, verdict, now).problem, None, "a person has changed something, and it was looked at since");
+    let changed = |since| {
+        let mut s = again(situation(now), filled(now).0, 1, now);
+        s.failed(Kind::Write, Reason::ClusterError, None, at(START - since));
+        s.generation = 2;
+        s.memory.facts.as_mut().unwrap().generation = 2;
+        let problem = decide(&s, now).problem;
+        conclude(s, Verdict { step: Step::Rest, problem, wake: at(START + 600), waits: false }, now).problem
+    };
+    assert_eq!(changed(1), Some(Reason::ClusterError), "a person has changed something: it waits 2 s");
+    assert_eq!(changed(2), None, "and is looked at again");
 }
 
 #[test]
