@@ -18,6 +18,8 @@ pub struct Token {
     pub life: Ms,
     /// How far the clock was ahead then.
     pub offset: Ms,
+    /// It had no successor when it should have, and something was in the way.
+    pub late: bool,
 }
 
 impl Token {

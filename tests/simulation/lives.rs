@@ -14,7 +14,7 @@ impl World {
         let (clock, serial) = (self.clock, self.serial);
         let ledger = &mut self.resources[id as usize].ledger;
         let (issued, expires) = (clock.when(held.issued_at), clock.when(held.expires_at));
-        let token = Token { serial, issued, expires, life: expires - issued, offset: clock.offset };
+        let token = Token { serial, issued, expires, life: expires - issued, offset: clock.offset, late: false };
         self.serial += 1;
         ledger.token = Some(token);
         ledger.unpublished = false;
@@ -29,14 +29,12 @@ impl World {
         self.resources[id as usize].ledger.cause = true;
     }
 
-    /// Takes the remaining life of the token that is about to be replaced into the figures.
+    /// Takes the remaining life of the token that is about to be replaced into the figures, if nothing was in the way.
     fn judge_life(&mut self, id: Id) {
         let now = self.clock.now;
-        let resource = &self.resources[id as usize];
-        let Some(token) = resource.ledger.token else { return };
-        let portal = &self.portals[resource.portal];
-        let excused = self.obstacle(resource) > now || portal.spell(now).is_some() || token.offset > self.clock.offset;
-        if !excused && !resource.ledger.own_margin && token.life >= MINUTE {
+        let ledger = &self.resources[id as usize].ledger;
+        let Some(token) = ledger.token.filter(|token| token.life >= MINUTE && !token.late) else { return };
+        if !ledger.own_margin {
             self.figures.renewed(token.expires - now, token.life);
         }
     }
@@ -64,7 +62,8 @@ impl World {
         let Some(token) = self.resources[id as usize].ledger.token.filter(|token| token.serial == serial) else {
             return;
         };
-        let resource = &self.resources[id as usize];
+        let resource = &mut self.resources[id as usize];
+        resource.ledger.token = Some(Token { late: true, ..token });
         let usable = resource.source.as_ref().is_some_and(|source| !source.incomplete);
         if resource.spec.suspend || resource.refusal().is_some() || !usable {
             return self.after(10 * MINUTE, Event::Deadline(id, serial));
