@@ -157,6 +157,7 @@ fn a_restart_goes_on_with_the_pause_as_it_had_grown() {
     assert_eq!(after_restart(&[told(990, 1050, 3)]), 1230, "the third");
     assert_eq!(after_restart(&[told(990, 1050, 1), told(870, 990, 1), told(810, 870, 1)]), 1230, "by three resources");
     assert_eq!(after_restart(&[told(990, 1050, 1), told(659, 719, 9)]), 1050, "that was another time");
+    assert_eq!(after_restart(&[told(990, 1050, 1), told(660, 720, 9)]), 1290, "and this the same");
     let hostile = [told(990, 1050, u32::MAX), told(900, 960, u32::MAX)];
     assert_eq!(after_restart(&hostile), 1290, "five minutes at most");
     assert_eq!(after_restart(&[told(990, 1050, 1), told(400, 1200, 1)]), 1200, "who was told to wait longer says so");
