@@ -26,7 +26,7 @@ fn fraction(parts: &[&[u8]]) -> f64 {
     }
     let hash = hash.finalize();
     let top = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
-    f64::from(top) / (f64::from(u32::MAX) + 1.0)
+    f64::from(top) / 4_294_967_296.0
 }
 
 /// `start` plus seconds, at most the end of time.

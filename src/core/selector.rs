@@ -9,27 +9,18 @@ pub struct SelectorError;
 
 /// Takes a label selector as kubectl's `--selector` does; an empty one selects everything.
 pub fn parse_selector(text: &str) -> Result<String, SelectorError> {
-    let valid =
-        text.trim().is_empty() || requirements(text).is_some_and(|all| all.iter().all(|one| is_requirement(one)));
+    let valid = text.trim().is_empty() || requirements(text).all(is_requirement);
     if valid { Ok(text.to_owned()) } else { Err(SelectorError) }
 }
 
 /// The parts between the commas that are not in brackets.
-fn requirements(text: &str) -> Option<Vec<&str>> {
-    let (mut parts, mut start, mut inside) = (Vec::new(), 0, false);
-    for (at, c) in text.char_indices() {
-        match c {
-            '(' | ')' if inside == (c == '(') => return None,
-            '(' | ')' => inside = c == '(',
-            ',' if !inside => {
-                parts.push(text[start..at].trim());
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(text[start..].trim());
-    (!inside).then_some(parts)
+fn requirements(text: &str) -> impl Iterator<Item = &str> {
+    let mut inside = false;
+    let comma = move |c: char| {
+        inside = if c == '(' || c == ')' { c == '(' } else { inside };
+        c == ',' && !inside
+    };
+    text.split(comma).map(str::trim)
 }
 
 fn is_requirement(text: &str) -> bool {
