@@ -54,8 +54,7 @@ fuzz: toolchain ## Feed strangers' input to the parsers, each for FUZZ_SECONDS; 
 
 .PHONY: mutants
 mutants: toolchain ## Break the core and the classification of answers, and see that a test notices; takes an hour
-	@hack/cargo-tools cargo-mutants
-	CARGO_PROFILE_DEV_DEBUG=none PROPTEST_CASES=64 SEEDS=1 RESOURCES=80 DAYS=2 PATH="$$(hack/cargo-tools):$$PATH" hack/mutants
+	hack/mutants
 
 .PHONY: generate
 generate: toolchain ## Make the CRD anew, and the chart's copies and README

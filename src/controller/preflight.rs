@@ -17,13 +17,11 @@ pub async fn run(cluster: Cluster, scopes: Vec<Option<String>>, readiness: Arc<R
     let mut ranges_open = true;
     let mut rights_open: Vec<(Option<String>, Right)> =
         scopes.iter().flat_map(|scope| NEEDED.map(|right| (scope.clone(), right))).collect();
-    let mut warned = false;
     loop {
         if ranges_open {
             ranges_open = !learn_ranges(&cluster, &services).await;
         }
         let mut open = Vec::new();
-        let mut missing = false;
         for (scope, right) in rights_open {
             let name = match &scope {
                 Some(namespace) => format!("the right to {right} in namespace {namespace}"),
@@ -32,11 +30,9 @@ pub async fn run(cluster: Cluster, scopes: Vec<Option<String>>, readiness: Arc<R
             match cluster.may(scope.as_deref(), right).await {
                 Ok(true) => readiness.listed(&name),
                 Ok(false) => {
-                    readiness.waiting(&name, "apply the operator's RBAC");
-                    if !warned {
+                    if readiness.waiting(&name, "apply the operator's RBAC") {
                         warn!("missing: {name}: apply the operator's RBAC");
                     }
-                    missing = true;
                     open.push((scope, right));
                 }
                 // What may not be asked shows when it is needed.
@@ -47,7 +43,6 @@ pub async fn run(cluster: Cluster, scopes: Vec<Option<String>>, readiness: Arc<R
         if open.is_empty() && !ranges_open {
             return;
         }
-        warned |= missing;
         rights_open = open;
         sleep(AGAIN).await;
     }

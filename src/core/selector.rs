@@ -17,7 +17,7 @@ pub fn parse_selector(text: &str) -> Result<String, SelectorError> {
 fn requirements(text: &str) -> impl Iterator<Item = &str> {
     let mut inside = false;
     let comma = move |c: char| {
-        inside = if c == '(' || c == ')' { c == '(' } else { inside };
+        inside = c == '(' || (inside && c != ')');
         c == ',' && !inside
     };
     text.split(comma).map(str::trim)

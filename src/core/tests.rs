@@ -20,15 +20,26 @@ mod secrets;
 mod steps;
 mod texts;
 
+/// When most of these begin.
+const START: i64 = 1_000_000;
+
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
+}
+
+fn token(text: &str) -> token::AccessToken {
+    token::AccessToken::parse(text.to_owned()).unwrap()
+}
+
+fn me() -> Identity {
+    Identity { namespace: "n".to_owned(), name: "r".to_owned(), uid: "uid".to_owned() }
 }
 
 fn situation(now: Timestamp) -> Situation {
     let spec = serde_json::from_value(json!({"credentialsRef": {"name": "c"}, "target": {"name": "t"}})).unwrap();
     let version = Version { uid: "u".to_owned(), resource: "1".to_owned() };
     let mut s = Situation {
-        me: Identity { namespace: "n".to_owned(), name: "r".to_owned(), uid: "uid".to_owned() },
+        me: me(),
         generation: 1,
         requested_at: None,
         plan: Plan::new(&spec),
@@ -57,7 +68,7 @@ fn situation_known(now: Timestamp) -> Situation {
 /// A token of so many seconds, as this resource would publish it.
 fn published(s: &Situation, issued_at: Timestamp, seconds: i64) -> Published {
     Published {
-        token: token::AccessToken::parse("t".to_owned()).unwrap(),
+        token: token("t"),
         issued_at,
         expires_at: at(issued_at.as_second() + seconds),
         inputs: s.inputs().unwrap(),
@@ -96,7 +107,7 @@ fn run(mut s: Situation, now: Timestamp, answer: Result<i64, Reason>, requests: 
             Step::Request => {
                 *requests += 1;
                 match answer {
-                    Ok(seconds) => s.issued(token::AccessToken::parse("t".to_owned()).unwrap(), seconds, now),
+                    Ok(seconds) => s.issued(token("t"), seconds, now),
                     Err(reason) => s.failed(Kind::Request, reason, None, now),
                 }
             }
@@ -117,6 +128,16 @@ fn again(mut s: Situation, last: Conclusion, version: u32, now: Timestamp) -> Si
     s.memory = last.memory;
     s.recall(now);
     s
+}
+
+/// What a look leaves that fills the target.
+fn fill(now: Timestamp) -> Conclusion {
+    run(situation(now), now, Ok(7200), &mut 0)
+}
+
+/// A resource whose target was filled at that time.
+fn filled(now: Timestamp) -> Situation {
+    again(situation(now), fill(now), 1, now)
 }
 
 #[test]
@@ -158,7 +179,7 @@ fn a_token_that_ends_before_it_is_written_is_followed_no_sooner_than_the_floor()
     let first = run(situation(at(1_000_000)), at(1_000_000), Ok(60), &mut requests);
     let due = first.status.token.as_ref().unwrap().renew_at;
     let mut s = again(situation(due), first, 1, due);
-    s.issued(token::AccessToken::parse("t".to_owned()).unwrap(), 1, due);
+    s.issued(token("t"), 1, due);
     let late = at(due.as_second() + 2);
     let verdict = decide(&s, late);
     assert!(matches!(verdict.step, Step::Rest), "{:?}", verdict.step);
@@ -166,7 +187,7 @@ fn a_token_that_ends_before_it_is_written_is_followed_no_sooner_than_the_floor()
 
     // Nor where what is published was asked for with something else.
     s.credentials_read(Some((Version { uid: "other".to_owned(), resource: "2".to_owned() }, Ok(8))));
-    s.issued(token::AccessToken::parse("t".to_owned()).unwrap(), 1, due);
+    s.issued(token("t"), 1, due);
     let verdict = decide(&s, late);
     assert!(matches!(verdict.step, Step::Rest), "{:?}", verdict.step);
     assert_eq!(verdict.wake, at(due.as_second() + 30));
@@ -174,7 +195,7 @@ fn a_token_that_ends_before_it_is_written_is_followed_no_sooner_than_the_floor()
     assert_eq!(decide(&s, late).wake, at(due.as_second() + 5));
 
     let mut new = situation_known(due);
-    new.issued(token::AccessToken::parse("t".to_owned()).unwrap(), 1, due);
+    new.issued(token("t"), 1, due);
     let verdict = decide(&new, late);
     assert!(matches!(verdict.step, Step::Rest), "{:?}", verdict.step);
     assert_eq!(verdict.wake, at(due.as_second() + 30));

@@ -34,11 +34,11 @@ impl Readiness {
         state.beat = Some(Instant::now());
     }
 
-    /// Something has to be listed first.
-    pub fn waiting(&self, what: &str, why: &'static str) {
+    /// Something has to be listed first; says whether that is news.
+    pub fn waiting(&self, what: &str, why: &'static str) -> bool {
         let mut state = self.lock();
         state.waits.remove("controller");
-        state.waits.insert(what.to_owned(), why);
+        state.waits.insert(what.to_owned(), why).is_none()
     }
 
     /// It was listed.

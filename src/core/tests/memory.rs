@@ -2,8 +2,6 @@
 
 use super::*;
 
-const START: i64 = 1_000_000;
-
 fn attempt(kind: Kind) -> Attempt {
     let text = |text: &str| text.to_owned();
     Attempt { kind, generation: 3, credentials: text("12"), ca: text("-"), requested: text("00ff") }

@@ -2,21 +2,13 @@
 
 use super::*;
 
-const START: i64 = 1_000_000;
-
 fn version(uid: &str, resource: &str) -> Version {
     Version { uid: uid.to_owned(), resource: resource.to_owned() }
 }
 
-fn token(text: &str) -> token::AccessToken {
-    token::AccessToken::parse(text.to_owned()).unwrap()
-}
-
-/// A resource whose target was filled a minute ago, and looked at since.
+/// A resource whose target was filled a minute ago.
 fn filled() -> Situation {
-    let before = at(START - 60);
-    let last = run(situation(before), before, Ok(7200), &mut 0);
-    again(situation(before), last, 1, before)
+    super::filled(at(START - 60))
 }
 
 fn kind(s: &Situation) -> Option<Kind> {

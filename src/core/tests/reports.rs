@@ -19,12 +19,6 @@ fn message_of<'a>(told: &'a Conclusion, kind: &str) -> &'a str {
     &told.status.conditions.iter().find(|c| c.type_ == kind).unwrap().message
 }
 
-/// A resource whose target was filled at `now`.
-fn filled(now: Timestamp) -> (Conclusion, u32) {
-    let mut requests = 0;
-    (run(situation(now), now, Ok(7200), &mut requests), requests)
-}
-
 /// A look that finds nothing to do.
 fn look(s: Situation, now: Timestamp) -> Conclusion {
     let verdict = decide(&s, now);
@@ -32,12 +26,10 @@ fn look(s: Situation, now: Timestamp) -> Conclusion {
     conclude(s, verdict, now)
 }
 
-const START: i64 = 1_000_000;
-
 #[test]
 fn a_token_that_is_valid_is_ready_whatever_fails_and_only_a_user_s_move_is_stalled() {
     let now = at(START);
-    let (first, mut requests) = filled(now);
+    let (first, mut requests) = (fill(now), 1);
     assert_eq!(conditions(&first), [("Ready", "True", "TokenValid", 1)]);
     assert_eq!(first.status.token.as_ref().unwrap().lifetime, "2h");
     let due = first.status.token.as_ref().unwrap().renew_at;
@@ -73,7 +65,7 @@ fn without_a_token_it_is_reconciling_or_stalled_by_whose_move_it_is() {
 #[test]
 fn a_token_past_its_end_is_expired_at_once_and_told_when_it_happens() {
     let now = at(START);
-    let (first, mut requests) = filled(now);
+    let (first, mut requests) = (fill(now), 1);
     let token = first.status.token.clone().unwrap();
     let late = at(token.expires_at.as_second() - 100);
     let mut last = run(again(situation(late), first, 1, late), late, Err(Reason::ClientSecretRejected), &mut requests);
@@ -98,7 +90,7 @@ fn a_token_past_its_end_is_expired_at_once_and_told_when_it_happens() {
 #[test]
 fn a_change_is_not_satisfied_before_its_token_is_there() {
     let now = at(START);
-    let (first, mut requests) = filled(now);
+    let (first, mut requests) = (fill(now), 1);
     let soon = at(START + 60);
     let change = |last, generation| {
         let mut s = again(situation(soon), last, 1, soon);
@@ -112,7 +104,7 @@ fn a_change_is_not_satisfied_before_its_token_is_there() {
     let down = run(s, soon, Err(Reason::PortalUnavailable), &mut requests);
     let both = [("Ready", "True", "TokenValid", 1), ("Reconciling", "True", "PortalUnavailable", 2)];
     assert_eq!((conditions(&down).as_slice(), down.status.observed_generation), (both.as_slice(), 2));
-    let mut unnamed = change(filled(now).0, 2);
+    let mut unnamed = change(fill(now), 2);
     unnamed.status.conditions.clear();
     unnamed.target_read(Some(stored(&situation(now), now, 7200)));
     unnamed.access = Entry::Busy;
@@ -136,8 +128,7 @@ fn suspended_is_reported_by_the_token_alone_and_keeps_what_failed() {
     let kept = look(suspend(again(situation(now), refused, 0, now)), now);
     assert_eq!(conditions(&kept), [("Ready", "False", "Suspended", 1)]);
     assert_eq!(kept.status.failure, failed);
-    let (first, _) = filled(now);
-    let mut valid = suspend(again(situation(now), first, 1, now));
+    let mut valid = suspend(filled(now));
     valid.credentials = Sight::Seen(Version { uid: "u".to_owned(), resource: "2".to_owned() });
     let valid = look(valid, now);
     assert_eq!(conditions(&valid), [("Ready", "True", "TokenValid", 1)]);
@@ -170,14 +161,17 @@ fn what_is_found_again_is_no_news_and_what_is_found_anew_is() {
 #[test]
 fn a_refused_write_is_over_when_nothing_is_left_to_write() {
     let now = at(START);
+    // Whatever there is to do has been done.
+    let at_rest = |s: Situation| {
+        let verdict = Verdict { step: Step::Rest, ..decide(&s, now) };
+        conclude(s, verdict, now).problem
+    };
     let told = |kind, reason, rendered, owned, since: i64| {
-        let mut s = again(situation(now), filled(now).0, 1, now);
+        let mut s = filled(now);
         let facts = s.memory.facts.as_mut().unwrap();
         (facts.rendered, facts.owned) = (rendered, owned);
         s.failed(kind, reason, None, at(START - since));
-        let verdict =
-            Verdict { step: Step::Rest, problem: decide(&s, now).problem, wake: at(START + 600), waits: false };
-        conclude(s, verdict, now).problem
+        at_rest(s)
     };
     let refused = Some(Reason::TargetRefused);
     assert_eq!(told(Kind::Write, Reason::TargetRefused, false, true, 0), refused);
@@ -190,12 +184,11 @@ fn a_refused_write_is_over_when_nothing_is_left_to_write() {
         assert_eq!(told(Kind::Write, reason, true, true, 4000), None);
     }
     let changed = |since| {
-        let mut s = again(situation(now), filled(now).0, 1, now);
+        let mut s = filled(now);
         s.failed(Kind::Write, Reason::ClusterError, None, at(START - since));
         s.generation = 2;
         s.memory.facts.as_mut().unwrap().generation = 2;
-        let problem = decide(&s, now).problem;
-        conclude(s, Verdict { step: Step::Rest, problem, wake: at(START + 600), waits: false }, now).problem
+        at_rest(s)
     };
     assert_eq!(changed(1), Some(Reason::ClusterError), "a person has changed something: it waits 2 s");
     assert_eq!(changed(2), None, "and is looked at again");
@@ -204,8 +197,8 @@ fn a_refused_write_is_over_when_nothing_is_left_to_write() {
 #[test]
 fn a_token_that_waits_to_be_written_is_not_written_yet() {
     let now = at(START);
-    let mut s = again(situation(now), filled(now).0, 1, now);
-    s.issued(token::AccessToken::parse("next".to_owned()).unwrap(), 7200, now);
+    let mut s = filled(now);
+    s.issued(token("next"), 7200, now);
     s.failed(Kind::Write, Reason::TargetRefused, None, now);
     assert_eq!(look(s, now).problem, Some(Reason::TargetRefused));
 }
@@ -231,7 +224,7 @@ fn a_pause_of_the_host_keeps_since_when_and_what_was_asked_meanwhile() {
     assert_eq!(failure(&look(s, later)).since, later, "another reason begins anew");
 
     let asking = |asks: bool| {
-        let mut s = pause(again(situation_known(later), filled(now).0, 1, later), 300);
+        let mut s = pause(again(situation_known(later), fill(now), 1, later), 300);
         s.requested_at = asks.then(|| "now".to_owned());
         let asked = look(s, later);
         let over = at(START + 301);
@@ -249,7 +242,7 @@ fn a_version_of_the_credentials_is_named_once_it_has_been_looked_at_for_good() {
     let second = || Version { uid: "u".to_owned(), resource: "2".to_owned() };
     let soon = at(START + 2);
     let read = |digest| {
-        let mut s = again(situation(soon), filled(now).0, 1, soon);
+        let mut s = again(situation(soon), fill(now), 1, soon);
         s.credentials_read(Some((second(), Ok(digest))));
         look(s, soon)
     };
@@ -257,12 +250,12 @@ fn a_version_of_the_credentials_is_named_once_it_has_been_looked_at_for_good() {
     assert_eq!(read(8).status.credentials_version.as_deref(), Some("1"), "the change waits for its floor");
 
     let labels = read(7);
-    let lost = Conclusion { status: filled(now).0.status, ..labels };
+    let lost = Conclusion { status: fill(now).status, ..labels };
     let mut s = again(situation(soon), lost, 1, soon);
     s.credentials = Sight::Seen(second());
     assert_eq!(look(s, soon).status.credentials_version.as_deref(), Some("2"), "a write that was lost is made again");
 
-    let mut gone = again(situation(soon), filled(now).0, 1, soon);
+    let mut gone = again(situation(soon), fill(now), 1, soon);
     gone.credentials = Sight::Absent;
     assert_eq!(look(gone, soon).status.credentials_version.as_deref(), Some("1"), "so that another is known for one");
 }
@@ -284,7 +277,7 @@ fn the_time_of_a_transition_stays_while_a_condition_s_status_does() {
 fn whose_token_it_is_is_reported_beside_and_only_where_it_is_asked() {
     let now = at(START);
     let verify = |verification, asked| {
-        let mut s = again(situation(now), filled(now).0, 1, now);
+        let mut s = filled(now);
         s.plan.as_mut().unwrap().verify = asked;
         s.memory.verification = verification;
         look(s, now)

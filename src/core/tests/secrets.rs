@@ -7,10 +7,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use super::*;
 use crate::api::{DeletionPolicy, Format};
 
-fn me() -> Identity {
-    Identity { namespace: "n".to_owned(), name: "r".to_owned(), uid: "uid".to_owned() }
-}
-
 fn plan(target: &serde_json::Value) -> Plan {
     let mut whole = json!({"credentialsRef": {"name": "c"}, "target": {"name": "t"}, "portal": {"url": "https://gis.example.com/portal"}});
     json_patch::merge(&mut whole["target"], target);
@@ -19,7 +15,7 @@ fn plan(target: &serde_json::Value) -> Plan {
 
 fn published() -> Published {
     Published {
-        token: token::AccessToken::parse("secret-token".to_owned()).unwrap(),
+        token: token("secret-token"),
         issued_at: at(1_000_000),
         expires_at: at(1_007_200),
         inputs: "v1:x".to_owned(),

@@ -4,8 +4,6 @@ use super::*;
 
 mod checks;
 
-const START: i64 = 1_000_000;
-
 fn version(resource: &str) -> Version {
     Version { uid: "u".to_owned(), resource: resource.to_owned() }
 }
@@ -26,9 +24,7 @@ fn step(s: &Situation) -> String {
 /// A resource whose target was filled a minute ago; the target has been read.
 fn filled() -> Situation {
     let before = at(START - 60);
-    let mut requests = 0;
-    let last = run(situation(before), before, Ok(7200), &mut requests);
-    let mut s = again(situation(before), last, 1, before);
+    let mut s = super::filled(before);
     s.target_read(Some(stored(&situation(before), before, 7200)));
     s
 }
@@ -57,7 +53,7 @@ fn a_new_resource_is_filled_step_by_step() {
     assert_eq!(step(&s), "TryCreate");
     s.create_tried();
     assert_eq!(step(&s), "Request");
-    s.issued(token::AccessToken::parse("t".to_owned()).unwrap(), 7200, at(START));
+    s.issued(token("t"), 7200, at(START));
     assert_eq!(step(&s), "Create");
     s.created(version("9"), at(START));
     assert_eq!((step(&s), found(&s)), ("Rest".to_owned(), None));
@@ -120,31 +116,25 @@ fn everything_about_a_resource_waits_while_the_kubernetes_api_fails() {
 fn a_token_is_wanted_when_something_calls_for_it_and_no_sooner_than_its_floor() {
     let issued = START - 60;
     let due = filled().status.token.as_ref().unwrap().renew_at.as_second();
-    let from = |now: i64, change: &dyn Fn(&mut Situation)| {
+    let verdict = |now: i64, change: &dyn Fn(&mut Situation)| {
         let mut s = filled();
         s.memory.last_issued = Some(at(issued));
         change(&mut s);
-        let verdict = decide(&s, at(now));
-        (format!("{:?}", verdict.step) == "Enter").then_some(now).or(Some(verdict.wake.as_second()))
+        decide(&s, at(now))
     };
-    let enters = |now: i64, change: &dyn Fn(&mut Situation)| {
-        let mut s = filled();
-        s.memory.last_issued = Some(at(issued));
-        change(&mut s);
-        matches!(decide(&s, at(now)).step, Step::Enter)
-    };
+    let enters = |now, change: &dyn Fn(&mut Situation)| matches!(verdict(now, change).step, Step::Enter);
     let nothing: &dyn Fn(&mut Situation) = &|_| {};
     assert!(!enters(due - 1, nothing) && enters(due, nothing));
     let asked: &dyn Fn(&mut Situation) = &|s| s.requested_at = Some("now".to_owned());
-    assert_eq!(from(issued + 2, asked), Some(issued + 5));
-    assert!(enters(issued + 5, asked));
+    assert_eq!(verdict(issued + 2, asked).wake, at(issued + 5));
+    assert!(!enters(issued + 2, asked) && enters(issued + 5, asked));
     assert!(!enters(issued + 9, &|s| {
         s.requested_at = Some("now".to_owned());
         s.memory.handled = Some("now".to_owned());
     }));
     let other: &dyn Fn(&mut Situation) = &|s| s.credentials_read(Some((version("2"), Ok(8))));
-    assert_eq!(from(issued + 2, other), Some(issued + 5));
-    assert!(enters(issued + 5, other));
+    assert_eq!(verdict(issued + 2, other).wake, at(issued + 5));
+    assert!(!enters(issued + 2, other) && enters(issued + 5, other));
     let lifetime: &dyn Fn(&mut Situation) = &|s| s.plan.as_mut().unwrap().lifetime = Some(3600);
     assert!(!enters(issued + 4, lifetime) && enters(issued + 5, lifetime));
     let gone: &dyn Fn(&mut Situation) = &|s| s.target = Sight::Absent;
@@ -198,7 +188,7 @@ fn drift_is_repaired_at_once_and_slower_when_somebody_undoes_it() {
 #[test]
 fn a_held_token_is_written_as_soon_as_the_api_server_lets_it() {
     let hold = |mut s: Situation| {
-        s.issued(token::AccessToken::parse("next".to_owned()).unwrap(), 7200, at(START));
+        s.issued(token("next"), 7200, at(START));
         s
     };
     assert_eq!(step(&hold(filled())), "Patch");
@@ -256,7 +246,7 @@ fn a_failed_write_holds_off_the_request_for_a_new_target_only() {
 fn a_token_is_held_until_its_end() {
     let hold = |lifetime| {
         let mut s = filled();
-        s.issued(token::AccessToken::parse("next".to_owned()).unwrap(), lifetime, at(START - 40));
+        s.issued(token("next"), lifetime, at(START - 40));
         (s.held(at(START)).is_some(), matches!(decide(&s, at(START)).step, Step::Patch(_)))
     };
     assert_eq!([39, 40, 41].map(hold), [(false, false), (false, false), (true, true)]);
@@ -265,7 +255,7 @@ fn a_token_is_held_until_its_end() {
 #[test]
 fn an_attempt_is_made_in_the_very_moment_it_may_be() {
     let mut s = filled();
-    s.issued(token::AccessToken::parse("next".to_owned()).unwrap(), 7200, at(START));
+    s.issued(token("next"), 7200, at(START));
     s.failed(Kind::Write, Reason::TargetRefused, None, at(START));
     let next = s.memory.setback.as_ref().unwrap().next_attempt.unwrap();
     assert!(matches!(decide(&s, next).step, Step::Patch(_)));

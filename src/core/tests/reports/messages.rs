@@ -36,7 +36,7 @@ fn a_restart_keeps_the_name_of_the_key_that_is_missing() {
 fn a_message_about_the_owner_reference_says_so() {
     let now = at(START);
     let told = |kind| {
-        let mut s = again(situation(now), filled(now).0, 1, now);
+        let mut s = filled(now);
         s.memory.facts.as_mut().unwrap().owned = kind != Kind::Ownership;
         s.memory.facts.as_mut().unwrap().rendered = kind != Kind::Write;
         s.failed(kind, Reason::TargetRefused, None, now);
@@ -49,7 +49,7 @@ fn a_message_about_the_owner_reference_says_so() {
 #[test]
 fn an_event_tells_what_says_most_and_only_when_it_changes() {
     let now = at(START);
-    let (first, mut requests) = filled(now);
+    let (first, mut requests) = (fill(now), 1);
     let event = |told: &Conclusion| told.notice.as_ref().map(|n| (n.warning, n.reason.clone()));
     assert_eq!(event(&first), Some((false, "TokenValid".to_owned())));
     let due = first.status.token.as_ref().unwrap().renew_at;
