@@ -18,8 +18,8 @@ pub struct Token {
     pub life: Ms,
     /// How far the clock was ahead then.
     pub offset: Ms,
-    /// It had no successor when it should have, and something was in the way.
-    pub late: bool,
+    /// Its end is not judged: when it is renewed was the user's affair, or something was in the way when it was due.
+    pub excused: bool,
 }
 
 impl Token {

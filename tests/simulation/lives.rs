@@ -14,12 +14,13 @@ impl World {
         let (clock, serial) = (self.clock, self.serial);
         let ledger = &mut self.resources[id as usize].ledger;
         let (issued, expires) = (clock.when(held.issued_at), clock.when(held.expires_at));
-        let token = Token { serial, issued, expires, life: expires - issued, offset: clock.offset, late: false };
+        let token =
+            Token { serial, issued, expires, life: expires - issued, offset: clock.offset, excused: ledger.own_margin };
         self.serial += 1;
         ledger.token = Some(token);
         ledger.unpublished = false;
         ledger.cause = true;
-        if !ledger.own_margin {
+        if !token.excused {
             self.at(token.deadline(), Event::Deadline(id, serial));
         }
     }
@@ -32,9 +33,8 @@ impl World {
     /// Takes the remaining life of the token that is about to be replaced into the figures, if nothing was in the way.
     fn judge_life(&mut self, id: Id) {
         let now = self.clock.now;
-        let ledger = &self.resources[id as usize].ledger;
-        let Some(token) = ledger.token.filter(|token| token.life >= MINUTE && !token.late) else { return };
-        if !ledger.own_margin {
+        let token = self.resources[id as usize].ledger.token;
+        if let Some(token) = token.filter(|token| token.life >= MINUTE && !token.excused) {
             self.figures.renewed(token.expires - now, token.life);
         }
     }
@@ -63,7 +63,7 @@ impl World {
             return;
         };
         let resource = &mut self.resources[id as usize];
-        resource.ledger.token = Some(Token { late: true, ..token });
+        resource.ledger.token = Some(Token { excused: true, ..token });
         let usable = resource.source.as_ref().is_some_and(|source| !source.incomplete);
         if resource.spec.suspend || resource.refusal().is_some() || !usable {
             return self.after(10 * MINUTE, Event::Deadline(id, serial));
