@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use arcgis_credential_operator::api::{Format, Move, Reason, Retry, crd};
+use arcgis_credential_operator::api::{Format, Reason, Recovery, Retry, crd};
 use arcgis_credential_operator::cli::Cli;
 use arcgis_credential_operator::controller::Index;
 use arcgis_credential_operator::ops::Metrics;
@@ -72,7 +72,7 @@ fn the_reference_tells_of_every_reason_whose_move_it_is_and_when_it_is_tried_aga
         let row = row.unwrap_or_else(|| panic!("{reason} is missing"));
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
         let (mover, retry) = (cells[3], cells[4]);
-        assert_eq!(mover, if reason.mover() == Move::User { "user" } else { "nobody" }, "{reason}");
+        assert_eq!(mover, if reason.recovery() == Recovery::ActionRequired { "user" } else { "nobody" }, "{reason}");
         let time = |seconds: u32| match seconds {
             3600.. => format!("{} h", seconds / 3600),
             60.. => format!("{} m", seconds / 60),

@@ -4,7 +4,7 @@
 
 mod support;
 
-use arcgis_credential_operator::api::{Move, Reason};
+use arcgis_credential_operator::api::{Reason, Recovery};
 use serde_json::{Value, json};
 use support::{SECRET, World, condition, is, problem};
 use testkit::portal::{Answer, App, Certificate, Portal};
@@ -22,9 +22,11 @@ async fn shows(world: &World, name: &str, reason: Reason) {
     let resource = world.wait(name, |r| is(r, "Ready", "False", reason.as_str())).await;
     assert_eq!(problem(&resource), Some(reason.as_str()));
     let (stalled, reconciling) = (condition(&resource, "Stalled"), condition(&resource, "Reconciling"));
-    match reason.mover() {
-        Move::User => assert!(stalled.is_some_and(|c| c.reason == reason.as_str()) && reconciling.is_none(), "{name}"),
-        Move::Nobody => {
+    match reason.recovery() {
+        Recovery::ActionRequired => {
+            assert!(stalled.is_some_and(|c| c.reason == reason.as_str()) && reconciling.is_none(), "{name}")
+        }
+        Recovery::Automatic => {
             assert!(reconciling.is_some_and(|c| c.reason == reason.as_str()) && stalled.is_none(), "{name}");
         }
     }

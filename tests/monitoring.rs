@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use arcgis_credential_operator::api::{Move, Reason};
+use arcgis_credential_operator::api::{Reason, Recovery};
 use serde_json::{Value, json};
 use support::tools::{run, succeed, tool};
 use support::{SECRET, World, is};
@@ -87,7 +87,8 @@ fn each_alert_has_a_test_that_fires_one_that_does_not_and_a_runbook() {
 
 #[test]
 fn the_reasons_that_wait_for_a_person_are_those_of_the_program() {
-    let theirs: Vec<&str> = Reason::ALL.iter().filter(|r| r.mover() == Move::User).map(|r| r.as_str()).collect();
+    let theirs: Vec<&str> =
+        Reason::ALL.iter().filter(|r| r.recovery() == Recovery::ActionRequired).map(|r| r.as_str()).collect();
     let pattern = format!("reason=~\"{}\"", theirs.join("|"));
     assert!(alerts()["ArcGisCredentialStalled"]["expr"].as_str().unwrap().contains(&pattern), "alerts.yaml: {pattern}");
     assert!(queries().iter().any(|query| query.contains(&pattern)), "dashboard.json: {pattern}");

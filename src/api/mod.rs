@@ -7,7 +7,7 @@ mod spec;
 mod status;
 
 pub use crd::{crd, crd_yaml};
-pub use reason::{Move, Reason, Retry};
+pub use reason::{Reason, Recovery, Retry};
 pub use spec::{
     ArcGisAppCredential, ArcGisAppCredentialSpec, CaBundleKind, CaBundleRef, CredentialsRef, DEFAULT_PORTAL,
     DeletionPolicy, Format, PortalSpec, TargetSpec, TokenSpec,

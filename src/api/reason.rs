@@ -1,4 +1,4 @@
-//! Why a resource is not well: the one closed list of reasons.
+//! Why a resource is not healthy: the closed list of reasons.
 //!
 //! A reason is the same word everywhere: condition reason, event reason, metric label and log field.
 
@@ -7,13 +7,13 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Whose move it is when a reason is shown.
+/// Whether a failure needs somebody to act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Move {
+pub enum Recovery {
     /// Somebody has to change something: the resource is `Stalled`.
-    User,
-    /// It may cure itself: the resource is `Reconciling` while it has no token.
-    Nobody,
+    ActionRequired,
+    /// The failure may end by itself: the resource is `Reconciling` while it has no token.
+    Automatic,
 }
 
 /// When a failed attempt is made again.
@@ -28,7 +28,7 @@ pub enum Retry {
 }
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident: $mover:ident, $retry:expr;)*) => {
+    ($($(#[$doc:meta])* $name:ident: $recovery:ident, $retry:expr;)*) => {
         /// What stands in the way, in the order in which the first that applies is shown.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         pub enum Reason {
@@ -45,10 +45,10 @@ macro_rules! reasons {
                 match self { $(Reason::$name => stringify!($name),)* }
             }
 
-            /// Whose move it is.
+            /// Whether somebody has to act before it can end.
             #[must_use]
-            pub const fn mover(self) -> Move {
-                match self { $(Reason::$name => Move::$mover,)* }
+            pub const fn recovery(self) -> Recovery {
+                match self { $(Reason::$name => Recovery::$recovery,)* }
             }
 
             /// When to try again.
@@ -69,41 +69,41 @@ const HOUR: u32 = 60 * MINUTE;
 
 reasons! {
     /// A spec that got past admission, or one that makes the target invalid to the API server.
-    SpecInvalid: User, Retry::OnChange;
+    SpecInvalid: ActionRequired, Retry::OnChange;
     /// The portal's origin is not on the operator's list.
-    PortalNotAllowed: User, Retry::OnChange;
+    PortalNotAllowed: ActionRequired, Retry::OnChange;
     /// Somebody else's Secret, or another resource's, has the target's name.
-    TargetNotOwned: User, Retry::OnChange;
+    TargetNotOwned: ActionRequired, Retry::OnChange;
     /// The credentials Secret is missing.
-    CredentialsNotFound: Nobody, Retry::OnChange;
+    CredentialsNotFound: Automatic, Retry::OnChange;
     /// A key of the credentials Secret is missing, empty or not visible text.
-    CredentialsIncomplete: User, Retry::OnChange;
+    CredentialsIncomplete: ActionRequired, Retry::OnChange;
     /// The CA bundle's object or key is missing.
-    CaBundleNotFound: Nobody, Retry::OnChange;
+    CaBundleNotFound: Automatic, Retry::OnChange;
     /// No certificate in the CA bundle.
-    CaBundleInvalid: User, Retry::OnChange;
+    CaBundleInvalid: ActionRequired, Retry::OnChange;
     /// The portal's certificate does not verify.
-    PortalUntrusted: User, backoff(MINUTE, HOUR);
+    PortalUntrusted: ActionRequired, backoff(MINUTE, HOUR);
     /// The portal refused the client id.
-    ClientIdRejected: User, backoff(MINUTE, HOUR);
+    ClientIdRejected: ActionRequired, backoff(MINUTE, HOUR);
     /// The portal refused the client secret.
-    ClientSecretRejected: User, backoff(MINUTE, HOUR);
+    ClientSecretRejected: ActionRequired, backoff(MINUTE, HOUR);
     /// The portal refused the request for another lasting cause.
-    RequestRejected: User, backoff(MINUTE, HOUR);
+    RequestRejected: ActionRequired, backoff(MINUTE, HOUR);
     /// Name resolution, connection or time-out.
-    PortalUnreachable: Nobody, backoff(2, 5 * MINUTE);
+    PortalUnreachable: Automatic, backoff(2, 5 * MINUTE);
     /// The portal answers that it cannot serve now.
-    PortalUnavailable: Nobody, backoff(2, 5 * MINUTE);
+    PortalUnavailable: Automatic, backoff(2, 5 * MINUTE);
     /// The portal asks for fewer requests.
-    RateLimited: Nobody, Retry::RetryAfter;
+    RateLimited: Automatic, Retry::RetryAfter;
     /// The answer is neither a token nor a refusal.
-    MalformedResponse: Nobody, backoff(30, 15 * MINUTE);
+    MalformedResponse: Automatic, backoff(30, 15 * MINUTE);
     /// The API server refuses the write of the target: quota, policy or a missing right.
-    TargetRefused: User, backoff(MINUTE, 15 * MINUTE);
+    TargetRefused: ActionRequired, backoff(MINUTE, 15 * MINUTE);
     /// The Kubernetes API failed otherwise.
-    ClusterError: Nobody, backoff(2, 5 * MINUTE);
+    ClusterError: Automatic, backoff(2, 5 * MINUTE);
     /// A bug in the operator.
-    Internal: Nobody, backoff(MINUTE, HOUR);
+    Internal: Automatic, backoff(MINUTE, HOUR);
 }
 
 impl Reason {

@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use super::schedule::next_attempt;
-use crate::api::{Failure, Move, Reason, Retry};
+use crate::api::{Failure, Reason, Recovery, Retry};
 
 /// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +115,7 @@ impl Setback {
     /// rewrite every status again and again.
     #[must_use]
     pub fn report(&self) -> Failure {
-        let kept = self.reason.mover() == Move::User || self.reason == Reason::RateLimited;
+        let kept = self.reason.recovery() == Recovery::ActionRequired || self.reason == Reason::RateLimited;
         let whole = |time: Timestamp| Timestamp::from_second(time.as_second()).unwrap_or(time);
         // Rounded up: whoever reads it back must not be early.
         let later = |time: Timestamp| {

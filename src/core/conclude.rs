@@ -7,7 +7,7 @@ use super::message::message;
 use super::schedule::after;
 use super::situation::{Memory, TokenFacts, View};
 use super::{Kind, Problem, Setback, Sight, Situation, Verdict, format_seconds};
-use crate::api::{ArcGisAppCredentialStatus, Condition, Move, Reason, TokenStatus, Verification};
+use crate::api::{ArcGisAppCredentialStatus, Condition, Reason, Recovery, TokenStatus, Verification};
 
 /// The end of one look at a resource.
 pub struct Conclusion {
@@ -204,7 +204,7 @@ impl Conditions<'_> {
         if suspended {
             return;
         }
-        if shown.is_some_and(|problem| problem.reason.mover() == Move::User) {
+        if shown.is_some_and(|problem| problem.reason.recovery() == Recovery::ActionRequired) {
             self.add("Stalled", "True", what.0, &what.1, generation);
         } else if !valid || satisfied != generation {
             self.add("Reconciling", "True", what.0, &what.1, generation);

@@ -1,6 +1,6 @@
 //! Checks of how often a portal is asked.
 
-use arcgis_credential_operator::api::{Move, Reason};
+use arcgis_credential_operator::api::{Reason, Recovery};
 
 use crate::fleet::Id;
 use crate::ledger::Success;
@@ -63,7 +63,7 @@ impl World {
         let limit = match reason {
             Reason::RateLimited | Reason::RequestRejected if ledger.worked => 120,
             Reason::RateLimited => 30,
-            reason if reason.mover() == Move::User => 30,
+            reason if reason.recovery() == Recovery::ActionRequired => 30,
             _ => 0,
         };
         if limit != ledger.refused_limit {
@@ -95,7 +95,7 @@ impl World {
         ledger.failures += 1;
         ledger.excused_until = ledger.excused_until.max(self.clock.now + wait + drain);
         // A transient failure that is reported already is no news.
-        let kept = reason.mover() == Move::User || reason == Reason::RateLimited;
+        let kept = reason.recovery() == Recovery::ActionRequired || reason == Reason::RateLimited;
         ledger.cause |= kept || reported != Some(reason);
     }
 }
