@@ -52,8 +52,9 @@ async fn a_panic_is_reported_on_its_resource_and_hurts_nobody_else() {
     let (ctx, term) = context();
     let wake = or_report_bug(&ctx, &key("boom"), term, async { panic!("on purpose") }).await;
     assert!(wake.unwrap() > ctx.now(), "it is looked at again");
-    let reason =
-        |name: &str| ctx.index().get(&key(name)).unwrap().memory.setback.as_ref().map(|setback| setback.reason);
+    let reason = |name: &str| {
+        ctx.index().get(&key(name)).unwrap().memory.retry_state.as_ref().map(|retry_state| retry_state.reason)
+    };
     assert_eq!((reason("boom"), reason("next")), (Some(Reason::Internal), None));
     assert!(ctx.metrics.render().unwrap().contains(r#"reconciles_total{outcome="Internal"} 1"#));
     // The next attempt comes after a minute, and no sooner.

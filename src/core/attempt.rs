@@ -77,7 +77,7 @@ impl fmt::Display for Attempt {
 
 /// A failure that has not been overcome yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setback {
+pub struct RetryState {
     pub reason: Reason,
     pub since: Timestamp,
     pub count: u32,
@@ -87,8 +87,8 @@ pub struct Setback {
     pub made_with: Attempt,
 }
 
-impl Setback {
-    /// The setback after one more failure.
+impl RetryState {
+    /// The retry_state after one more failure.
     #[must_use]
     pub fn next(
         previous: Option<&Self>,

@@ -6,7 +6,7 @@ use super::decide::wait;
 use super::message::message;
 use super::schedule::after;
 use super::situation::{Memory, TokenFacts, View};
-use super::{Kind, Problem, Setback, Sight, Situation, Verdict, format_seconds};
+use super::{Kind, Problem, RetryState, Sight, Situation, Verdict, format_seconds};
 use crate::api::{ArcGisAppCredentialStatus, Condition, Reason, Recovery, TokenStatus, Verification};
 
 /// The end of one look at a resource.
@@ -50,18 +50,18 @@ pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusio
     }
 }
 
-/// Brings the remembered setback in line with what was found.
+/// Brings the remembered retry_state in line with what was found.
 fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now: Timestamp) {
     if suspended {
         return;
     }
     if let Some(found) = problem.as_ref().filter(|found| found.check) {
         let made_with = s.attempt(Kind::Check);
-        let previous = s.memory.setback.as_ref();
+        let previous = s.memory.retry_state.as_ref();
         let same = previous.is_some_and(|p| p.reason == found.reason && p.made_with == made_with);
         if !same {
-            let next = Setback::next(previous, &s.me.uid, found.reason, made_with, None, false, now);
-            s.memory.setback = Some(next);
+            let next = RetryState::next(previous, &s.me.uid, found.reason, made_with, None, false, now);
+            s.memory.retry_state = Some(next);
         }
         return;
     }
@@ -69,12 +69,12 @@ fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now
         s.memory.wish |= s.asked();
         let made_with = s.attempt(Kind::Request);
         // A pause is no attempt: what failed before still stands and is counted on, and a longer pause is no news.
-        let previous = s.memory.setback.as_ref();
+        let previous = s.memory.retry_state.as_ref();
         if let Some(previous) = previous.filter(|p| p.made_with == made_with) {
             *problem = Some(Problem { reason: previous.reason, detail: None, until: None, check: false });
             return;
         }
-        s.memory.setback = Some(Setback {
+        s.memory.retry_state = Some(RetryState {
             reason: found.reason,
             since: previous.filter(|p| p.reason == found.reason).map_or(now, |p| p.since),
             count: 0,
@@ -84,21 +84,21 @@ fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now
         });
         return;
     }
-    let settled = s.memory.setback.as_ref().is_some_and(|setback| overcome(s, setback, now));
+    let settled = s.memory.retry_state.as_ref().is_some_and(|retry_state| overcome(s, retry_state, now));
     if settled {
-        s.memory.setback = None;
+        s.memory.retry_state = None;
         *problem = None;
     }
 }
 
 /// Whether what failed is over: nothing is left to do about it, or it was done again and did not fail.
-fn overcome(s: &Situation, setback: &Setback, now: Timestamp) -> bool {
-    let retried = wait(s, setback, now).is_none();
+fn overcome(s: &Situation, retry_state: &RetryState, now: Timestamp) -> bool {
+    let retried = wait(s, retry_state, now).is_none();
     let whole = s.memory.held.is_none() && matches!(s.view(), View::Present(f) if f.rendered && f.token.is_some());
-    match setback.made_with.kind {
+    match retry_state.made_with.kind {
         Kind::Check => true,
         Kind::Request => false,
-        Kind::Write => retried || (whole && !matches!(setback.reason, Reason::ClusterError | Reason::Internal)),
+        Kind::Write => retried || (whole && !matches!(retry_state.reason, Reason::ClusterError | Reason::Internal)),
         Kind::Ownership => retried || matches!(s.view(), View::Present(facts) if facts.owned),
     }
 }
@@ -127,7 +127,7 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
         conditions.verified(verification, satisfied);
     }
     // A change that waits for its turn has not been looked at for good.
-    let looked_at = if s.memory.wish && s.memory.setback.is_none() {
+    let looked_at = if s.memory.wish && s.memory.retry_state.is_none() {
         s.status.credentials_version.clone()
     } else {
         match &s.credentials {
@@ -144,9 +144,9 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
         conditions: conditions.list,
         portal: plan.map_or_else(|| s.status.portal.clone(), |plan| Some(plan.portal.to_string())),
         token: reported,
-        failure: match (&s.memory.setback, suspended) {
+        failure: match (&s.memory.retry_state, suspended) {
             (_, true) => s.status.failure.clone(),
-            (Some(setback), false) => Some(setback.report()),
+            (Some(retry_state), false) => Some(retry_state.report()),
             (None, false) => None,
         },
         last_handled_request: s.memory.handled.clone(),

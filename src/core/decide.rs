@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::schedule::{CHANGE_FLOOR_SECONDS, FLOOR_SECONDS, RESYNC_SECONDS, RETRY_FLOOR_SECONDS, after};
 use super::situation::{Facts, View};
 use super::target::{Owner, render};
-use super::{Entry, Kind, Plan, Setback, Sight, Situation};
+use super::{Entry, Kind, Plan, RetryState, Sight, Situation};
 use crate::api::{Reason, Retry};
 
 /// One thing to do; its outcome is told to the [`Situation`], and the question is asked again.
@@ -70,10 +70,10 @@ fn check(reason: Reason, detail: Option<String>) -> Problem {
 /// Decides from what is known at `now`.
 #[must_use]
 pub fn decide(s: &Situation, now: Timestamp) -> Verdict {
-    let setback = s.memory.setback.as_ref().filter(|setback| setback.made_with.kind != Kind::Check);
-    let problem = setback.map(|setback| Problem {
-        reason: setback.reason,
-        detail: (setback.made_with.kind == Kind::Ownership).then(|| OWNER_REFERENCE.to_owned()),
+    let retry_state = s.memory.retry_state.as_ref().filter(|retry_state| retry_state.made_with.kind != Kind::Check);
+    let problem = retry_state.map(|retry_state| Problem {
+        reason: retry_state.reason,
+        detail: (retry_state.made_with.kind == Kind::Ownership).then(|| OWNER_REFERENCE.to_owned()),
         until: None,
         check: false,
     });
@@ -91,8 +91,9 @@ fn step(s: &Situation, now: Timestamp, verdict: &mut Verdict) -> Step {
         }
     };
     // When the Kubernetes API fails, or we do, everything about this resource waits.
-    let broken = |setback: &&Setback| matches!(setback.reason, Reason::ClusterError | Reason::Internal);
-    if let Some(until) = s.memory.setback.as_ref().filter(broken).and_then(|setback| wait(s, setback, now)) {
+    let broken = |retry_state: &&RetryState| matches!(retry_state.reason, Reason::ClusterError | Reason::Internal);
+    if let Some(until) = s.memory.retry_state.as_ref().filter(broken).and_then(|retry_state| wait(s, retry_state, now))
+    {
         verdict.sleep(until);
         return Step::Rest;
     }
@@ -139,9 +140,9 @@ fn obstacle(s: &Situation, plan: &Plan, view: &View) -> Result<Option<Problem>, 
         _ => {}
     }
     let recalled = |reasons: &[Reason]| {
-        s.memory.setback.as_ref().filter(|setback| reasons.contains(&setback.reason)).map(|setback| {
-            let same = setback.made_with.same_inputs(&s.attempt(Kind::Check));
-            (setback.reason, same)
+        s.memory.retry_state.as_ref().filter(|retry_state| reasons.contains(&retry_state.reason)).map(|retry_state| {
+            let same = retry_state.made_with.same_inputs(&s.attempt(Kind::Check));
+            (retry_state.reason, same)
         })
     };
     let incomplete = |key: &str| Ok(Some(check(Reason::CredentialsIncomplete, Some(key.to_owned()))));
@@ -188,14 +189,14 @@ fn obstacle(s: &Situation, plan: &Plan, view: &View) -> Result<Option<Problem>, 
     }
 }
 
-/// Until when a setback holds off another attempt; a person's change beats every wait but the portal's own.
-pub(super) fn wait(s: &Situation, setback: &Setback, now: Timestamp) -> Option<Timestamp> {
-    let until = if setback.reason.retry() == Retry::RetryAfter
-        || setback.made_with.same_inputs(&s.attempt(setback.made_with.kind))
+/// Until when a retry_state holds off another attempt; a person's change beats every wait but the portal's own.
+pub(super) fn wait(s: &Situation, retry_state: &RetryState, now: Timestamp) -> Option<Timestamp> {
+    let until = if retry_state.reason.retry() == Retry::RetryAfter
+        || retry_state.made_with.same_inputs(&s.attempt(retry_state.made_with.kind))
     {
-        setback.next_attempt.unwrap_or(Timestamp::MAX)
+        retry_state.next_attempt.unwrap_or(Timestamp::MAX)
     } else {
-        after(setback.last_attempt?, RETRY_FLOOR_SECONDS)
+        after(retry_state.last_attempt?, RETRY_FLOOR_SECONDS)
     };
     (until > now).then_some(until)
 }
@@ -212,7 +213,7 @@ fn wanted_from(s: &Situation, view: &View, now: Timestamp) -> Timestamp {
         Some(_) if !lapsed => floor.max(s.memory.repairs.allowed_at(now)),
         _ => change,
     };
-    let retry = s.memory.setback.as_ref().is_some_and(|setback| setback.made_with.kind == Kind::Request);
+    let retry = s.memory.retry_state.as_ref().is_some_and(|retry_state| retry_state.made_with.kind == Kind::Request);
     let View::Present(facts) = view else { return restore() };
     let Some(token) = &facts.token else { return restore() };
     let other_inputs = token.inputs.is_some() && token.inputs != s.inputs();
@@ -227,10 +228,12 @@ fn request(s: &Situation, plan: &Plan, view: &View, now: Timestamp, verdict: &mu
     }
     let mut from = wanted_from(s, view, now);
     let absent = matches!(view, View::Absent);
-    let holds_off = |setback: &&Setback| {
-        setback.made_with.kind == Kind::Request || (absent && setback.made_with.kind == Kind::Write)
+    let holds_off = |retry_state: &&RetryState| {
+        retry_state.made_with.kind == Kind::Request || (absent && retry_state.made_with.kind == Kind::Write)
     };
-    if let Some(until) = s.memory.setback.as_ref().filter(holds_off).and_then(|setback| wait(s, setback, now)) {
+    if let Some(until) =
+        s.memory.retry_state.as_ref().filter(holds_off).and_then(|retry_state| wait(s, retry_state, now))
+    {
         from = from.max(until);
     }
     if from > now {
@@ -264,8 +267,8 @@ fn request(s: &Situation, plan: &Plan, view: &View, now: Timestamp, verdict: &mu
 
 fn write(s: &Situation, plan: &Plan, view: &View, now: Timestamp, verdict: &mut Verdict) -> Option<Step> {
     let waiting = |kind| {
-        let setback = s.memory.setback.as_ref().filter(|setback| setback.made_with.kind == kind);
-        setback.and_then(|setback| wait(s, setback, now))
+        let retry_state = s.memory.retry_state.as_ref().filter(|retry_state| retry_state.made_with.kind == kind);
+        retry_state.and_then(|retry_state| wait(s, retry_state, now))
     };
     let held = s.held(now);
     let facts = match view {

@@ -25,7 +25,7 @@ mod tests;
 pub mod token;
 
 pub use agenda::{Agenda, Priority};
-pub use attempt::{Attempt, Kind, Setback};
+pub use attempt::{Attempt, Kind, RetryState};
 pub use conclude::{Conclusion, Notice, conclude};
 pub use credential::{Credentials, Digester, Incomplete};
 pub use decide::{Problem, Step, Verdict, decide};

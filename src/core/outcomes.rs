@@ -6,7 +6,7 @@ use super::schedule::after;
 use super::situation::{CaFault, Facts, TokenFacts, View};
 use super::target::{Live, Owner, Published, render};
 use super::token::AccessToken;
-use super::{Incomplete, Kind, Setback, Sight, Situation, Version};
+use super::{Incomplete, Kind, RetryState, Sight, Situation, Version};
 use crate::api::Reason;
 
 impl Situation {
@@ -58,11 +58,12 @@ impl Situation {
                 if changed {
                     self.memory.wish = true;
                     self.memory.held = None;
-                } else if let (Some(setback), Some((known, _))) = (&mut self.memory.setback, &self.memory.credentials)
-                    && setback.made_with.credentials == known.resource
+                } else if let (Some(retry_state), Some((known, _))) =
+                    (&mut self.memory.retry_state, &self.memory.credentials)
+                    && retry_state.made_with.credentials == known.resource
                 {
                     // Another version of the values that it failed with is no change that a person made.
-                    setback.made_with.credentials.clone_from(&version.resource);
+                    retry_state.made_with.credentials.clone_from(&version.resource);
                 }
                 self.memory.incomplete = None;
                 self.memory.credentials = Some((version.clone(), digest));
@@ -85,7 +86,7 @@ impl Situation {
     /// Creating the target would be accepted.
     pub fn create_tried(&mut self) {
         self.memory.tried = Some(self.generation);
-        self.memory.setback.take_if(|setback| setback.made_with.kind == Kind::Write);
+        self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == Kind::Write);
     }
 
     /// A token was issued, to a request sent at `sent`.
@@ -105,7 +106,7 @@ impl Situation {
         self.memory.last_issued = Some(sent);
         self.memory.wish = false;
         self.memory.verification = None;
-        self.memory.setback.take_if(|setback| setback.made_with.kind == Kind::Request);
+        self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == Kind::Request);
         self.handle_request();
     }
 
@@ -138,7 +139,7 @@ impl Situation {
             rendered: true,
             owned: before.is_none_or(|facts| facts.owned),
         });
-        self.memory.setback.take_if(|setback| setback.made_with.kind == Kind::Write);
+        self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == Kind::Write);
         self.target = Sight::Seen(version);
     }
 
@@ -155,7 +156,7 @@ impl Situation {
             facts.owned = true;
             facts.version = version.clone();
         }
-        self.memory.setback.take_if(|setback| setback.made_with.kind == Kind::Ownership);
+        self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == Kind::Ownership);
         self.target = Sight::Seen(version);
     }
 
@@ -181,9 +182,9 @@ impl Situation {
             }
             _ => false,
         };
-        let previous = self.memory.setback.as_ref();
-        let setback = Setback::next(previous, &self.me.uid, reason, made_with, retry_after, worked, now);
-        self.memory.setback = Some(setback);
+        let previous = self.memory.retry_state.as_ref();
+        let retry_state = RetryState::next(previous, &self.me.uid, reason, made_with, retry_after, worked, now);
+        self.memory.retry_state = Some(retry_state);
         if kind == Kind::Request {
             self.memory.wish = true;
             self.handle_request();

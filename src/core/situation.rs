@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::schedule::Repairs;
 use super::target::{Live, Owner, Published, fingerprint};
-use super::{Attempt, Entry, Incomplete, Kind, Plan, Setback, SpecProblem, renew_at};
+use super::{Attempt, Entry, Incomplete, Kind, Plan, RetryState, SpecProblem, renew_at};
 use crate::api::{ArcGisAppCredentialStatus, Condition, Reason};
 
 /// Which resource.
@@ -79,7 +79,7 @@ pub type CaFault = Reason;
 /// What is remembered of a resource between two looks; none of it is needed to be right after a restart.
 #[derive(Clone, Default)]
 pub struct Memory {
-    pub setback: Option<Setback>,
+    pub retry_state: Option<RetryState>,
     recalled: bool,
     pub(crate) held: Option<Published>,
     pub(crate) facts: Option<Facts>,
@@ -127,9 +127,9 @@ impl Situation {
         }
         self.memory.handled.clone_from(&self.status.last_handled_request);
         if let Some(failure) = &self.status.failure {
-            let setback = Setback::recall(failure, self.attempt(Kind::Write), now);
-            self.memory.wish = setback.made_with.kind == Kind::Request;
-            self.memory.setback = Some(setback);
+            let retry_state = RetryState::recall(failure, self.attempt(Kind::Write), now);
+            self.memory.wish = retry_state.made_with.kind == Kind::Request;
+            self.memory.retry_state = Some(retry_state);
         }
     }
 
@@ -189,7 +189,7 @@ impl Situation {
         if self.status.target_version.as_ref() != Some(&version.resource) || self.memory.facts.is_some() {
             return None;
         }
-        let setback = self.memory.setback.as_ref();
+        let retry_state = self.memory.retry_state.as_ref();
         let facts = |owner, token, owned| Facts {
             version: version.clone(),
             generation: self.generation,
@@ -198,12 +198,13 @@ impl Situation {
             rendered: true,
             owned,
         };
-        if setback.is_some_and(|s| s.reason == Reason::TargetNotOwned && s.made_with.generation == self.generation) {
+        if retry_state.is_some_and(|s| s.reason == Reason::TargetNotOwned && s.made_with.generation == self.generation)
+        {
             return Some(facts(Owner::Other(None), None, true));
         }
         let token = self.status.token.as_ref().filter(|_| self.satisfied() == Some(self.generation))?;
         let token = TokenFacts { issued_at: token.issued_at, expires_at: token.expires_at, inputs: None };
-        let owned = setback.is_none_or(|s| s.made_with.kind != Kind::Ownership);
+        let owned = retry_state.is_none_or(|s| s.made_with.kind != Kind::Ownership);
         Some(facts(Owner::Ours, Some(token), owned))
     }
 

@@ -76,11 +76,11 @@ impl World {
         } else {
             let resource = &self.resources[id as usize];
             let numbers = format!(
-                "{} s left of {} s, renewAt was {} s ago, setback {:?}",
+                "{} s left of {} s, renewAt was {} s ago, retry_state {:?}",
                 seconds(token.expires - now),
                 seconds(token.life),
                 resource.status.token.as_ref().map_or(0.0, |t| seconds(now - self.clock.when(t.renew_at))),
-                resource.memory.setback,
+                resource.memory.retry_state,
             );
             self.fail_check("no published token runs low", id, &numbers);
         }

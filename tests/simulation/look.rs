@@ -288,7 +288,7 @@ impl World {
     fn skip(&self, id: Id, wake: Timestamp) -> Timestamp {
         let resource = &self.resources[id as usize];
         let later = |seconds| self.clock.shows().checked_add(SignedDuration::from_secs(seconds)).expect("in range");
-        let resync = wake == later(RESYNC_SECONDS) && resource.memory.setback.is_none();
+        let resync = wake == later(RESYNC_SECONDS) && resource.memory.retry_state.is_none();
         match &resource.status.token {
             Some(token) if resync && !self.every_look && !id.is_multiple_of(LOOKED_AT) && token.renew_at > wake => {
                 token.renew_at.min(later(SKIPPED_TO_SECONDS))

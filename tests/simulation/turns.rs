@@ -98,8 +98,8 @@ impl World {
 
 /// Whether a token is due and nothing but the portal's gate is in the way.
 fn wants(resource: &Resource, memory: &Memory, now: Timestamp) -> bool {
-    let setback = memory.setback.as_ref().filter(|setback| setback.made_with.kind == Kind::Request);
-    let waits = setback.and_then(|setback| setback.next_attempt).is_some_and(|next| next > now);
+    let retry_state = memory.retry_state.as_ref().filter(|retry_state| retry_state.made_with.kind == Kind::Request);
+    let waits = retry_state.and_then(|retry_state| retry_state.next_attempt).is_some_and(|next| next > now);
     let due = resource.status.token.as_ref().is_none_or(|token| token.renew_at <= now);
     let usable = resource.source.as_ref().is_some_and(|source| !source.incomplete);
     due && !waits && usable && !resource.spec.suspend

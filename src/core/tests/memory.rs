@@ -7,18 +7,18 @@ fn attempt(kind: Kind) -> Attempt {
     Attempt { kind, generation: 3, credentials: text("12"), ca: text("-"), requested: text("00ff") }
 }
 
-fn setback(reason: Reason, kind: Kind) -> Setback {
-    Setback::next(None, "uid", reason, attempt(kind), None, false, at(START))
+fn retry_state(reason: Reason, kind: Kind) -> RetryState {
+    RetryState::next(None, "uid", reason, attempt(kind), None, false, at(START))
 }
 
 #[test]
 fn an_attempt_is_the_same_after_it_was_written_and_read() {
     for kind in [Kind::Check, Kind::Request, Kind::Write, Kind::Ownership] {
-        let failed = setback(Reason::TargetRefused, kind);
-        let recalled = Setback::recall(&failed.report(), attempt(Kind::Check), at(START));
+        let failed = retry_state(Reason::TargetRefused, kind);
+        let recalled = RetryState::recall(&failed.report(), attempt(Kind::Check), at(START));
         assert_eq!(recalled.made_with, attempt(kind));
     }
-    let inputs = setback(Reason::ClientSecretRejected, Kind::Request).report().inputs;
+    let inputs = retry_state(Reason::ClientSecretRejected, Kind::Request).report().inputs;
     assert_eq!(inputs.as_deref(), Some("v1 request generation=3 credentials=12 ca=- requested=00ff"));
 }
 
@@ -29,9 +29,9 @@ fn what_another_version_wrote_is_taken_for_nothing_known() {
     let recalled = |inputs: &str| {
         let failure = crate::api::Failure {
             inputs: Some(inputs.to_owned()),
-            ..setback(Reason::ClientSecretRejected, Kind::Request).report()
+            ..retry_state(Reason::ClientSecretRejected, Kind::Request).report()
         };
-        Setback::recall(&failure, current.clone(), at(START)).made_with
+        RetryState::recall(&failure, current.clone(), at(START)).made_with
     };
     assert_eq!(recalled(good), attempt(Kind::Write));
     for bad in
@@ -53,54 +53,54 @@ fn without_inputs_the_reason_tells_what_failed() {
         (Reason::PortalUnreachable, Kind::Request, true),
         (Reason::MalformedResponse, Kind::Request, true),
     ] {
-        let report = setback(reason, kind).report();
+        let report = retry_state(reason, kind).report();
         assert_eq!(
             (&report.inputs, report.count, report.last_attempt_at, report.next_attempt_at),
             (&None, None, None, None)
         );
-        let recalled = Setback::recall(&report, attempt(Kind::Ownership), at(START + 5));
+        let recalled = RetryState::recall(&report, attempt(Kind::Ownership), at(START + 5));
         assert_eq!((recalled.made_with, recalled.count), (attempt(kind), 0), "{reason}");
         assert_eq!(recalled.next_attempt, tried_again.then_some(at(START + 5)), "{reason}");
     }
-    let failure = crate::api::Failure { inputs: None, ..setback(Reason::SpecInvalid, Kind::Write).report() };
-    assert_eq!(Setback::recall(&failure, attempt(Kind::Check), at(START)).made_with.kind, Kind::Write);
-    let failure = crate::api::Failure { inputs: None, ..setback(Reason::TargetRefused, Kind::Write).report() };
-    assert_eq!(Setback::recall(&failure, attempt(Kind::Check), at(START)).made_with.kind, Kind::Write);
+    let failure = crate::api::Failure { inputs: None, ..retry_state(Reason::SpecInvalid, Kind::Write).report() };
+    assert_eq!(RetryState::recall(&failure, attempt(Kind::Check), at(START)).made_with.kind, Kind::Write);
+    let failure = crate::api::Failure { inputs: None, ..retry_state(Reason::TargetRefused, Kind::Write).report() };
+    assert_eq!(RetryState::recall(&failure, attempt(Kind::Check), at(START)).made_with.kind, Kind::Write);
 }
 
 #[test]
 fn a_wait_is_reported_rounded_up_and_the_rest_down() {
     let sent = Timestamp::from_millisecond(START * 1000 + 300).unwrap();
-    let report = Setback {
+    let report = RetryState {
         last_attempt: Some(sent),
         since: sent,
         next_attempt: Some(sent),
-        ..setback(Reason::RateLimited, Kind::Request)
+        ..retry_state(Reason::RateLimited, Kind::Request)
     };
     let report = report.report();
     assert_eq!(
         (report.since, report.last_attempt_at, report.next_attempt_at),
         (at(START), Some(at(START)), Some(at(START + 1)))
     );
-    let whole = Setback { next_attempt: Some(at(START)), ..setback(Reason::RateLimited, Kind::Request) };
+    let whole = RetryState { next_attempt: Some(at(START)), ..retry_state(Reason::RateLimited, Kind::Request) };
     assert_eq!(whole.report().next_attempt_at, Some(at(START)));
-    let none_yet = Setback { count: 0, ..setback(Reason::RateLimited, Kind::Request) };
+    let none_yet = RetryState { count: 0, ..retry_state(Reason::RateLimited, Kind::Request) };
     assert_eq!(none_yet.report().count, None, "a pause of the host is no attempt");
 }
 
 #[test]
 fn failures_in_a_row_are_counted_until_a_person_changes_something() {
-    let next = |previous: &Setback, reason, made_with| {
-        Setback::next(Some(previous), "uid", reason, made_with, None, false, at(START + 100))
+    let next = |previous: &RetryState, reason, made_with| {
+        RetryState::next(Some(previous), "uid", reason, made_with, None, false, at(START + 100))
     };
-    let first = setback(Reason::PortalUnreachable, Kind::Request);
+    let first = retry_state(Reason::PortalUnreachable, Kind::Request);
     let second = next(&first, Reason::PortalUnreachable, attempt(Kind::Request));
     assert_eq!((second.count, second.since, second.last_attempt), (2, at(START), Some(at(START + 100))));
     let other = next(&second, Reason::PortalUnavailable, attempt(Kind::Request));
     assert_eq!((other.count, other.since), (3, at(START + 100)));
     let changed = next(&second, Reason::PortalUnreachable, Attempt { generation: 4, ..attempt(Kind::Request) });
     assert_eq!((changed.count, changed.since), (1, at(START)));
-    let found = setback(Reason::CredentialsNotFound, Kind::Check);
+    let found = retry_state(Reason::CredentialsNotFound, Kind::Check);
     assert_eq!(next(&found, Reason::PortalUnreachable, attempt(Kind::Request)).count, 1, "a check is no attempt");
     let missing = next(&second, Reason::CredentialsNotFound, attempt(Kind::Check));
     assert_eq!((missing.count, missing.next_attempt), (1, None), "what only a change cures is not counted");

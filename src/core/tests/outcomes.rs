@@ -12,7 +12,7 @@ fn filled() -> Situation {
 }
 
 fn kind(s: &Situation) -> Option<Kind> {
-    s.memory.setback.as_ref().map(|setback| setback.made_with.kind)
+    s.memory.retry_state.as_ref().map(|retry_state| retry_state.made_with.kind)
 }
 
 #[test]
@@ -51,9 +51,9 @@ fn another_version_of_the_values_that_failed_is_no_change_that_a_person_made() {
     let failed = |made_with: &str, digest| {
         let mut s = situation_known(now);
         s.failed(Kind::Request, Reason::ClientSecretRejected, None, now);
-        s.memory.setback.as_mut().unwrap().made_with.credentials = made_with.to_owned();
+        s.memory.retry_state.as_mut().unwrap().made_with.credentials = made_with.to_owned();
         s.credentials_read(Some((version("u", "2"), Ok(digest))));
-        s.memory.setback.unwrap().made_with.credentials
+        s.memory.retry_state.unwrap().made_with.credentials
     };
     assert_eq!(failed("1", 7), "2");
     assert_eq!(failed("1", 8), "1");
@@ -165,7 +165,7 @@ fn a_failed_request_is_still_wanted_and_tried_sooner_where_the_inputs_have_worke
         for _ in 0..8 {
             s.failed(kind, Reason::RequestRejected, None, now);
         }
-        let wait = s.memory.setback.as_ref().unwrap().next_attempt.unwrap().as_second() - START;
+        let wait = s.memory.retry_state.as_ref().unwrap().next_attempt.unwrap().as_second() - START;
         (s.memory.wish, s.memory.handled.as_deref() == Some("now"), wait <= 15 * 60 * 5 / 4)
     };
     assert_eq!(failed(filled(), Kind::Request), (true, true, true));
@@ -287,10 +287,10 @@ fn a_status_is_recalled_once() {
     let now = at(START);
     let refused = run(situation(now), now, Err(Reason::ClientSecretRejected), &mut 0);
     let mut s = again(situation(now), Conclusion { memory: Memory::default(), ..refused }, 0, now);
-    assert!(s.memory.setback.is_some() && s.memory.wish);
-    (s.memory.setback, s.memory.wish) = (None, false);
+    assert!(s.memory.retry_state.is_some() && s.memory.wish);
+    (s.memory.retry_state, s.memory.wish) = (None, false);
     s.recall(now);
-    assert!(s.memory.setback.is_none() && !s.memory.wish);
+    assert!(s.memory.retry_state.is_none() && !s.memory.wish);
     let mut checked = situation(now);
     checked.status.failure = Some(crate::api::Failure {
         inputs: Some("v1 write generation=1 credentials=1 ca=- requested=-".to_owned()),
@@ -298,5 +298,5 @@ fn a_status_is_recalled_once() {
     });
     checked.memory = Memory::default();
     checked.recall(now);
-    assert!(checked.memory.setback.is_some() && !checked.memory.wish, "only a request is wanted again");
+    assert!(checked.memory.retry_state.is_some() && !checked.memory.wish, "only a request is wanted again");
 }

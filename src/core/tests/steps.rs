@@ -257,7 +257,7 @@ fn an_attempt_is_made_in_the_very_moment_it_may_be() {
     let mut s = filled();
     s.issued(token("next"), 7200, at(START));
     s.failed(Kind::Write, Reason::TargetRefused, None, at(START));
-    let next = s.memory.setback.as_ref().unwrap().next_attempt.unwrap();
+    let next = s.memory.retry_state.as_ref().unwrap().next_attempt.unwrap();
     assert!(matches!(decide(&s, next).step, Step::Patch(_)));
 }
 
