@@ -20,7 +20,7 @@ use crate::arcgis::{CaBundle, Portals, ServiceRanges, TokenRequest, exchange};
 use crate::cli::{ProbeArgs, RunArgs};
 use crate::cluster::{Cluster, Leases};
 use crate::controller::{self, Index, Options, Parts};
-use crate::core::{Admission, Credentials, PortalUrl, format_seconds};
+use crate::core::{Credentials, OriginMatch, PortalUrl, format_seconds};
 use crate::ops::{self, Metrics, Readiness};
 
 /// The one place that asks for the time.
@@ -139,7 +139,7 @@ pub async fn probe(args: ProbeArgs) -> Result<String, String> {
     ]);
     let credentials = Credentials::read(&data, &keys).map_err(|error| error.to_string())?;
     let portals = portals(args.ca_file.as_deref())?;
-    let client = portals.client(None, Admission::Exact).map_err(|error| error.to_string())?;
+    let client = portals.client(None, OriginMatch::Exact).map_err(|error| error.to_string())?;
     let base = portal.base();
     let request = TokenRequest { portal: &base, credentials: &credentials, lifetime: None };
     let started = Instant::now();

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::guard::{Guarded, ServiceRanges};
-use crate::core::Admission;
+use crate::core::OriginMatch;
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// The time for one exchange in all.
@@ -68,7 +68,7 @@ pub struct Portals {
     operator: Vec<Certificate>,
     services: ServiceRanges,
     proxies: Arc<[String]>,
-    clients: Mutex<Vec<((Fingerprint, Admission), Client)>>,
+    clients: Mutex<Vec<((Fingerprint, OriginMatch), Client)>>,
 }
 
 impl Portals {
@@ -77,17 +77,17 @@ impl Portals {
     pub fn new(operator: Option<CaBundle>, services: ServiceRanges, proxies: Vec<String>) -> Result<Self, ClientError> {
         let operator = operator.map(|bundle| bundle.certificates).unwrap_or_default();
         let portals = Self { operator, services, proxies: proxies.into(), clients: Mutex::default() };
-        portals.client(None, Admission::Exact)?;
+        portals.client(None, OriginMatch::Exact)?;
         Ok(portals)
     }
 
     /// The client that trusts these roots too, for portals that are admitted like this.
-    pub fn client(&self, bundle: Option<&CaBundle>, admission: Admission) -> Result<Client, ClientError> {
-        let id = (bundle.map_or([0; 32], |bundle| bundle.fingerprint), admission);
+    pub fn client(&self, bundle: Option<&CaBundle>, origin_match: OriginMatch) -> Result<Client, ClientError> {
+        let id = (bundle.map_or([0; 32], |bundle| bundle.fingerprint), origin_match);
         let mut clients = self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let found = match clients.iter().position(|(known, _)| *known == id) {
             Some(at) => clients.remove(at),
-            None => (id, self.build(bundle, admission).map_err(ClientError)?),
+            None => (id, self.build(bundle, origin_match).map_err(ClientError)?),
         };
         if clients.len() >= MAX_CLIENTS {
             clients.remove(0);
@@ -109,7 +109,7 @@ impl Portals {
         &self.services
     }
 
-    fn build(&self, bundle: Option<&CaBundle>, admission: Admission) -> reqwest::Result<Client> {
+    fn build(&self, bundle: Option<&CaBundle>, origin_match: OriginMatch) -> reqwest::Result<Client> {
         let extra = self.operator.iter().chain(bundle.iter().flat_map(|bundle| &bundle.certificates));
         let builder = Client::builder()
             .user_agent(concat!("arcgis-credential-operator/", env!("CARGO_PKG_VERSION")))
@@ -120,9 +120,9 @@ impl Portals {
             .timeout(TOTAL)
             .pool_idle_timeout(IDLE)
             .tls_certs_merge(extra.cloned());
-        match admission {
-            Admission::Exact => builder,
-            Admission::Wildcard => builder
+        match origin_match {
+            OriginMatch::Exact => builder,
+            OriginMatch::Wildcard => builder
                 .dns_resolver(Arc::new(Guarded { services: self.services.clone(), proxies: self.proxies.clone() })),
         }
         .build()

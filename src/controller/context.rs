@@ -12,7 +12,7 @@ use super::lead::Lead;
 use crate::arcgis::{CaBundle, ClientError, Portals, identify};
 use crate::cluster::Cluster;
 use crate::core::token::AccessToken;
-use crate::core::{Admission, AllowedOrigin, Credentials, Digester, Identity, Plan, Term};
+use crate::core::{AllowedOrigin, Credentials, Digester, Identity, OriginMatch, Plan, Term};
 use crate::ops::Metrics;
 
 /// A status that could not be written is tried again after this many seconds.
@@ -45,8 +45,8 @@ impl Context {
 
     /// The client for a plan's portal.
     pub fn client(&self, plan: &Plan, ca: Option<&CaBundle>) -> Result<reqwest::Client, ClientError> {
-        let admission = Admission::of(&plan.portal, &self.allowed).unwrap_or(Admission::Wildcard);
-        self.portals.client(ca, admission)
+        let origin_match = OriginMatch::of(&plan.portal, &self.allowed).unwrap_or(OriginMatch::Wildcard);
+        self.portals.client(ca, origin_match)
     }
 
     /// Asks whose token it is; nothing waits for the answer, which comes with a look of its own.

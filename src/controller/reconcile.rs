@@ -15,8 +15,8 @@ use crate::arcgis::{CaBundle, TokenRequest, exchange};
 use crate::cluster::{Fault, publish, version};
 use crate::core::token::AccessToken;
 use crate::core::{
-    Admission, Credentials, Entry, Identity, Kind, Live, Outcome, Plan, Published, Sight, Situation, SpecProblem, Step,
-    Term, Verdict, conclude, decide, render, zero,
+    AttemptKind, Credentials, Entry, Identity, Live, OriginMatch, Outcome, Plan, Published, Sight, Situation,
+    SpecProblem, Step, Term, Verdict, conclude, decide, render, zero,
 };
 
 /// A look needs far fewer; more is a bug or a fight over the target.
@@ -52,7 +52,7 @@ pub async fn reconcile(ctx: &Context, key: &Key, term: Term, permit: OwnedSemaph
             _ => return look.abandon(),
         }
     }
-    look.s.failed(Kind::Write, Reason::ClusterError, None, ctx.now());
+    look.s.failed(AttemptKind::Write, Reason::ClusterError, None, ctx.now());
     let verdict = decide(&look.s, ctx.now());
     Some(finish(look, verdict).await)
 }
@@ -60,7 +60,7 @@ pub async fn reconcile(ctx: &Context, key: &Key, term: Term, permit: OwnedSemaph
 /// After a panic: the bug is reported on this resource alone.
 pub async fn report_bug(ctx: &Context, key: &Key, term: Term, permit: OwnedSemaphorePermit) -> Option<Timestamp> {
     let mut s = observe(ctx, key)?;
-    s.failed(Kind::Write, Reason::Internal, None, ctx.now());
+    s.failed(AttemptKind::Write, Reason::Internal, None, ctx.now());
     let verdict = decide(&s, ctx.now());
     Some(finish(Look::new(ctx, key, term, s, permit), verdict).await)
 }
@@ -85,7 +85,7 @@ fn observe(ctx: &Context, key: &Key) -> Option<Situation> {
         me: Identity { namespace: key.namespace.clone(), name: key.name.clone(), uid },
         generation: resource.generation,
         requested_at: resource.requested_at,
-        allowed: plan.as_ref().is_ok_and(|plan| Admission::of(&plan.portal, &ctx.allowed).is_some()),
+        allowed: plan.as_ref().is_ok_and(|plan| OriginMatch::of(&plan.portal, &ctx.allowed).is_some()),
         plan,
         status: serde_json::from_str(&resource.status).unwrap_or_default(),
         rival,
@@ -165,7 +165,7 @@ impl<'a> Look<'a> {
                 self.ctx.index().note(ObjectKind::Secret, namespace, name, &before, version);
                 self.s.target_read(live);
             }
-            Err(fault) => self.cluster_failed(Kind::Write, fault),
+            Err(fault) => self.cluster_failed(AttemptKind::Write, fault),
         }
     }
 
@@ -188,7 +188,7 @@ impl<'a> Look<'a> {
                 self.s.credentials_read(version.zip(digest));
                 self.credentials = read.and_then(Result::ok);
             }
-            Err(fault) => self.cluster_failed(Kind::Write, fault),
+            Err(fault) => self.cluster_failed(AttemptKind::Write, fault),
         }
     }
 
@@ -217,7 +217,7 @@ impl<'a> Look<'a> {
                 self.s.ca_read(judged.as_ref().map(|(v, judged)| (v.clone(), judged.as_ref().err().copied())));
                 self.ca = judged.and_then(|(_, judged)| judged.ok());
             }
-            Err(fault) => self.cluster_failed(Kind::Write, fault),
+            Err(fault) => self.cluster_failed(AttemptKind::Write, fault),
         }
     }
 
@@ -238,7 +238,7 @@ impl<'a> Look<'a> {
             return;
         };
         let Ok(client) = self.ctx.client(plan, self.ca.as_ref()) else {
-            self.s.failed(Kind::Request, Reason::Internal, None, self.ctx.now());
+            self.s.failed(AttemptKind::Request, Reason::Internal, None, self.ctx.now());
             return;
         };
         let pass = self.pass.take();
@@ -256,7 +256,7 @@ impl<'a> Look<'a> {
         };
         let Some(answer) = answer else {
             // The portal may have received it: it counts as an attempt.
-            self.s.failed(Kind::Request, Reason::ClusterError, None, self.ctx.now());
+            self.s.failed(AttemptKind::Request, Reason::ClusterError, None, self.ctx.now());
             return;
         };
         if let Some(pass) = pass {
@@ -277,7 +277,7 @@ impl<'a> Look<'a> {
             }
             Err(refusal) => {
                 warn!(namespace, name, portal = host, reason = refusal.reason.as_str(), "no token");
-                self.s.failed(Kind::Request, refusal.reason, refusal.retry_after, self.ctx.now());
+                self.s.failed(AttemptKind::Request, refusal.reason, refusal.retry_after, self.ctx.now());
             }
         }
     }
@@ -295,12 +295,12 @@ impl<'a> Look<'a> {
                 self.s.created(version, self.ctx.now());
             }
             Err(Fault::Exists | Fault::Conflict) => self.s.overtaken(),
-            Err(fault) => self.cluster_failed(Kind::Write, fault),
+            Err(fault) => self.cluster_failed(AttemptKind::Write, fault),
         }
     }
 
     async fn patch(&mut self, plan: &Plan, patch: &serde_json::Value, ownership: bool) {
-        let kind = if ownership { Kind::Ownership } else { Kind::Write };
+        let kind = if ownership { AttemptKind::Ownership } else { AttemptKind::Write };
         let namespace = self.s.me.namespace.clone();
         match self.ctx.cluster.patch_secret(&namespace, &plan.target.name, patch).await {
             Ok(version) => {
@@ -323,7 +323,7 @@ impl<'a> Look<'a> {
         index.note(ObjectKind::Secret, namespace, name, &before, Some(version));
     }
 
-    fn cluster_failed(&mut self, kind: Kind, fault: Fault) {
+    fn cluster_failed(&mut self, kind: AttemptKind, fault: Fault) {
         let reason = match fault {
             Fault::Refused => Reason::TargetRefused,
             Fault::Invalid => Reason::SpecInvalid,

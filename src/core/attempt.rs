@@ -9,7 +9,7 @@ use crate::api::{Failure, Reason, Recovery, Retry};
 
 /// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum AttemptKind {
     /// Something was found wrong before anything was tried.
     Check,
     /// A token was asked for: it is still wanted.
@@ -20,8 +20,8 @@ pub enum Kind {
     Ownership,
 }
 
-impl Kind {
-    const ALL: [Kind; 4] = [Self::Check, Self::Request, Self::Write, Self::Ownership];
+impl AttemptKind {
+    const ALL: [AttemptKind; 4] = [Self::Check, Self::Request, Self::Write, Self::Ownership];
 
     const fn as_str(self) -> &'static str {
         match self {
@@ -36,7 +36,7 @@ impl Kind {
 /// What an attempt was made with: versions and generations only, never anything derived from a secret value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    pub kind: Kind,
+    pub kind: AttemptKind,
     pub generation: i64,
     pub credentials: String,
     pub ca: String,
@@ -55,7 +55,7 @@ impl Attempt {
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(' ');
         let (version, kind) = (parts.next()?, parts.next()?);
-        let kind = Kind::ALL.into_iter().find(|k| k.as_str() == kind).filter(|_| version == "v1")?;
+        let kind = AttemptKind::ALL.into_iter().find(|k| k.as_str() == kind).filter(|_| version == "v1")?;
         let mut value = |name: &str| parts.next()?.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
         Some(Self {
             kind,
@@ -136,9 +136,9 @@ impl RetryState {
     #[must_use]
     pub fn recall(failure: &Failure, current: Attempt, now: Timestamp) -> Self {
         let kind = match failure.reason {
-            Reason::TargetRefused | Reason::ClusterError | Reason::Internal | Reason::SpecInvalid => Kind::Write,
-            reason if reason.retry() == Retry::OnChange => Kind::Check,
-            _ => Kind::Request,
+            Reason::TargetRefused | Reason::ClusterError | Reason::Internal | Reason::SpecInvalid => AttemptKind::Write,
+            reason if reason.retry() == Retry::OnChange => AttemptKind::Check,
+            _ => AttemptKind::Request,
         };
         let made_with = failure.inputs.as_deref().and_then(Attempt::parse).unwrap_or(Attempt { kind, ..current });
         let on_change = failure.reason.retry() == Retry::OnChange;

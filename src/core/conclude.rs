@@ -6,7 +6,7 @@ use super::decide::wait;
 use super::message::message;
 use super::schedule::after;
 use super::situation::{Memory, TokenFacts, View};
-use super::{Kind, Problem, RetryState, Sight, Situation, Verdict, format_seconds};
+use super::{AttemptKind, Problem, RetryState, Sight, Situation, Verdict, format_seconds};
 use crate::api::{ArcGisAppCredentialStatus, Condition, Reason, Recovery, TokenStatus, Verification};
 
 /// The end of one look at a resource.
@@ -56,7 +56,7 @@ fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now
         return;
     }
     if let Some(found) = problem.as_ref().filter(|found| found.check) {
-        let made_with = s.attempt(Kind::Check);
+        let made_with = s.attempt(AttemptKind::Check);
         let previous = s.memory.retry_state.as_ref();
         let same = previous.is_some_and(|p| p.reason == found.reason && p.made_with == made_with);
         if !same {
@@ -67,7 +67,7 @@ fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now
     }
     if let Some(found) = problem.as_ref().filter(|found| found.until.is_some()) {
         s.memory.wish |= s.asked();
-        let made_with = s.attempt(Kind::Request);
+        let made_with = s.attempt(AttemptKind::Request);
         // A pause is no attempt: what failed before still stands and is counted on, and a longer pause is no news.
         let previous = s.memory.retry_state.as_ref();
         if let Some(previous) = previous.filter(|p| p.made_with == made_with) {
@@ -96,10 +96,12 @@ fn overcome(s: &Situation, retry_state: &RetryState, now: Timestamp) -> bool {
     let retried = wait(s, retry_state, now).is_none();
     let whole = s.memory.held.is_none() && matches!(s.view(), View::Present(f) if f.rendered && f.token.is_some());
     match retry_state.made_with.kind {
-        Kind::Check => true,
-        Kind::Request => false,
-        Kind::Write => retried || (whole && !matches!(retry_state.reason, Reason::ClusterError | Reason::Internal)),
-        Kind::Ownership => retried || matches!(s.view(), View::Present(facts) if facts.owned),
+        AttemptKind::Check => true,
+        AttemptKind::Request => false,
+        AttemptKind::Write => {
+            retried || (whole && !matches!(retry_state.reason, Reason::ClusterError | Reason::Internal))
+        }
+        AttemptKind::Ownership => retried || matches!(s.view(), View::Present(facts) if facts.owned),
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::schedule::{CHANGE_FLOOR_SECONDS, FLOOR_SECONDS, RESYNC_SECONDS, RETRY_FLOOR_SECONDS, after};
 use super::situation::{Facts, View};
 use super::target::{Owner, render};
-use super::{Entry, Kind, Plan, RetryState, Sight, Situation};
+use super::{AttemptKind, Entry, Plan, RetryState, Sight, Situation};
 use crate::api::{Reason, Retry};
 
 /// One thing to do; its outcome is told to the [`Situation`], and the question is asked again.
@@ -70,10 +70,11 @@ fn check(reason: Reason, detail: Option<String>) -> Problem {
 /// Decides from what is known at `now`.
 #[must_use]
 pub fn decide(s: &Situation, now: Timestamp) -> Verdict {
-    let retry_state = s.memory.retry_state.as_ref().filter(|retry_state| retry_state.made_with.kind != Kind::Check);
+    let retry_state =
+        s.memory.retry_state.as_ref().filter(|retry_state| retry_state.made_with.kind != AttemptKind::Check);
     let problem = retry_state.map(|retry_state| Problem {
         reason: retry_state.reason,
-        detail: (retry_state.made_with.kind == Kind::Ownership).then(|| OWNER_REFERENCE.to_owned()),
+        detail: (retry_state.made_with.kind == AttemptKind::Ownership).then(|| OWNER_REFERENCE.to_owned()),
         until: None,
         check: false,
     });
@@ -141,7 +142,7 @@ fn obstacle(s: &Situation, plan: &Plan, view: &View) -> Result<Option<Problem>, 
     }
     let recalled = |reasons: &[Reason]| {
         s.memory.retry_state.as_ref().filter(|retry_state| reasons.contains(&retry_state.reason)).map(|retry_state| {
-            let same = retry_state.made_with.same_inputs(&s.attempt(Kind::Check));
+            let same = retry_state.made_with.same_inputs(&s.attempt(AttemptKind::Check));
             (retry_state.reason, same)
         })
     };
@@ -213,7 +214,8 @@ fn wanted_from(s: &Situation, view: &View, now: Timestamp) -> Timestamp {
         Some(_) if !lapsed => floor.max(s.memory.repairs.allowed_at(now)),
         _ => change,
     };
-    let retry = s.memory.retry_state.as_ref().is_some_and(|retry_state| retry_state.made_with.kind == Kind::Request);
+    let retry =
+        s.memory.retry_state.as_ref().is_some_and(|retry_state| retry_state.made_with.kind == AttemptKind::Request);
     let View::Present(facts) = view else { return restore() };
     let Some(token) = &facts.token else { return restore() };
     let other_inputs = token.inputs.is_some() && token.inputs != s.inputs();
@@ -229,7 +231,8 @@ fn request(s: &Situation, plan: &Plan, view: &View, now: Timestamp, verdict: &mu
     let mut from = wanted_from(s, view, now);
     let absent = matches!(view, View::Absent);
     let holds_off = |retry_state: &&RetryState| {
-        retry_state.made_with.kind == Kind::Request || (absent && retry_state.made_with.kind == Kind::Write)
+        retry_state.made_with.kind == AttemptKind::Request
+            || (absent && retry_state.made_with.kind == AttemptKind::Write)
     };
     if let Some(until) =
         s.memory.retry_state.as_ref().filter(holds_off).and_then(|retry_state| wait(s, retry_state, now))
@@ -275,7 +278,7 @@ fn write(s: &Situation, plan: &Plan, view: &View, now: Timestamp, verdict: &mut 
         View::Present(facts) => facts,
         View::Absent | View::Unread => {
             held?;
-            return match waiting(Kind::Write) {
+            return match waiting(AttemptKind::Write) {
                 Some(until) => verdict.sleep(until),
                 None => Some(Step::Create),
             };
@@ -285,7 +288,7 @@ fn write(s: &Situation, plan: &Plan, view: &View, now: Timestamp, verdict: &mut 
     if held.is_some() || stale {
         let drift = held.is_none() && s.satisfied() == Some(s.generation);
         let fight = Some(s.memory.repairs.allowed_at(now)).filter(|at| drift && *at > now);
-        if let Some(until) = waiting(Kind::Write).max(fight) {
+        if let Some(until) = waiting(AttemptKind::Write).max(fight) {
             verdict.sleep(until);
         } else if let Sight::Read(_, live) = &s.target {
             let published = held.cloned().or_else(|| s.stored(live))?;
@@ -301,7 +304,7 @@ fn write(s: &Situation, plan: &Plan, view: &View, now: Timestamp, verdict: &mut 
     if facts.owned {
         return None;
     }
-    match (waiting(Kind::Ownership), &s.target) {
+    match (waiting(AttemptKind::Ownership), &s.target) {
         (Some(until), _) => verdict.sleep(until),
         (None, Sight::Read(_, live)) => live.ownership(plan.target.policy, &s.me).map(Step::Own),
         (None, _) => Some(Step::ReadTarget),

@@ -25,7 +25,7 @@ mod tests;
 pub mod token;
 
 pub use agenda::{Agenda, Priority};
-pub use attempt::{Attempt, Kind, RetryState};
+pub use attempt::{Attempt, AttemptKind, RetryState};
 pub use conclude::{Conclusion, Notice, conclude};
 pub use credential::{Credentials, Digester, Incomplete};
 pub use decide::{Problem, Step, Verdict, decide};
@@ -33,7 +33,7 @@ pub use duration::{DurationError, format_seconds, parse_duration};
 pub use gate::{Entry, Gate, Host, Outcome, Told};
 pub use lease::{Candidate, Claim, Moment, Next, RENEW, Term};
 pub use plan::{Plan, SpecProblem, TargetPlan, is_subdomain};
-pub use portal::{Admission, AllowedOrigin, OriginError, PortalUrl, PortalUrlError};
+pub use portal::{AllowedOrigin, OriginError, OriginMatch, PortalUrl, PortalUrlError};
 pub use schedule::{RESYNC_SECONDS, renew_at};
 pub use selector::{SelectorError, parse_selector};
 pub use situation::{Identity, Memory, Sight, Situation, Version};

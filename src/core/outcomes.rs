@@ -6,7 +6,7 @@ use super::schedule::after;
 use super::situation::{CaFault, Facts, TokenFacts, View};
 use super::target::{Live, Owner, Published, render};
 use super::token::AccessToken;
-use super::{Incomplete, Kind, RetryState, Sight, Situation, Version};
+use super::{AttemptKind, Incomplete, RetryState, Sight, Situation, Version};
 use crate::api::Reason;
 
 impl Situation {
@@ -86,7 +86,7 @@ impl Situation {
     /// Creating the target would be accepted.
     pub fn create_tried(&mut self) {
         self.memory.tried = Some(self.generation);
-        self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == Kind::Write);
+        self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == AttemptKind::Write);
     }
 
     /// A token was issued, to a request sent at `sent`.
@@ -106,7 +106,7 @@ impl Situation {
         self.memory.last_issued = Some(sent);
         self.memory.wish = false;
         self.memory.verification = None;
-        self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == Kind::Request);
+        self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == AttemptKind::Request);
         self.handle_request();
     }
 
@@ -139,7 +139,7 @@ impl Situation {
             rendered: true,
             owned: before.is_none_or(|facts| facts.owned),
         });
-        self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == Kind::Write);
+        self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == AttemptKind::Write);
         self.target = Sight::Seen(version);
     }
 
@@ -156,7 +156,7 @@ impl Situation {
             facts.owned = true;
             facts.version = version.clone();
         }
-        self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == Kind::Ownership);
+        self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == AttemptKind::Ownership);
         self.target = Sight::Seen(version);
     }
 
@@ -173,7 +173,7 @@ impl Situation {
     }
 
     /// Something failed.
-    pub fn failed(&mut self, kind: Kind, reason: Reason, retry_after: Option<u32>, now: Timestamp) {
+    pub fn failed(&mut self, kind: AttemptKind, reason: Reason, retry_after: Option<u32>, now: Timestamp) {
         let made_with = self.attempt(kind);
         // What has brought a token before: the portal is more likely to be under maintenance than to refuse for good.
         let worked = match self.view() {
@@ -185,7 +185,7 @@ impl Situation {
         let previous = self.memory.retry_state.as_ref();
         let retry_state = RetryState::next(previous, &self.me.uid, reason, made_with, retry_after, worked, now);
         self.memory.retry_state = Some(retry_state);
-        if kind == Kind::Request {
+        if kind == AttemptKind::Request {
             self.memory.wish = true;
             self.handle_request();
         }

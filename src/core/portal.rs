@@ -127,17 +127,17 @@ pub struct AllowedOrigin {
     port: u16,
 }
 
-/// How a portal came to be allowed.
+/// How a portal matches the list of allowed origins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Admission {
-    /// Its origin is listed: the administrator has vouched for wherever it leads.
+pub enum OriginMatch {
+    /// Its origin is listed: the administrator has accepted whatever address it resolves to.
     Exact,
     /// Its name is below a listed domain.
     Wildcard,
 }
 
-impl Admission {
-    /// Whether any of the origins allows the portal; one that is listed exactly counts more.
+impl OriginMatch {
+    /// The best match of the portal with any of the origins; an exact one is better.
     #[must_use]
     pub fn of(portal: &PortalUrl, allowed: &[AllowedOrigin]) -> Option<Self> {
         let how = |origin: &AllowedOrigin| if origin.wildcard { Self::Wildcard } else { Self::Exact };

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::schedule::Repairs;
 use super::target::{Live, Owner, Published, fingerprint};
-use super::{Attempt, Entry, Incomplete, Kind, Plan, RetryState, SpecProblem, renew_at};
+use super::{Attempt, AttemptKind, Entry, Incomplete, Plan, RetryState, SpecProblem, renew_at};
 use crate::api::{ArcGisAppCredentialStatus, Condition, Reason};
 
 /// Which resource.
@@ -127,15 +127,15 @@ impl Situation {
         }
         self.memory.handled.clone_from(&self.status.last_handled_request);
         if let Some(failure) = &self.status.failure {
-            let retry_state = RetryState::recall(failure, self.attempt(Kind::Write), now);
-            self.memory.wish = retry_state.made_with.kind == Kind::Request;
+            let retry_state = RetryState::recall(failure, self.attempt(AttemptKind::Write), now);
+            self.memory.wish = retry_state.made_with.kind == AttemptKind::Request;
             self.memory.retry_state = Some(retry_state);
         }
     }
 
     /// What an attempt made now would be made with.
     #[must_use]
-    pub fn attempt(&self, kind: Kind) -> Attempt {
+    pub fn attempt(&self, kind: AttemptKind) -> Attempt {
         let version = |version: Option<&Version>| version.map_or("-", |v| v.resource.as_str()).to_owned();
         let requested = self.requested_at.as_deref().map_or_else(|| "-".to_owned(), super::target::short_hash);
         Attempt {
@@ -204,7 +204,7 @@ impl Situation {
         }
         let token = self.status.token.as_ref().filter(|_| self.satisfied() == Some(self.generation))?;
         let token = TokenFacts { issued_at: token.issued_at, expires_at: token.expires_at, inputs: None };
-        let owned = retry_state.is_none_or(|s| s.made_with.kind != Kind::Ownership);
+        let owned = retry_state.is_none_or(|s| s.made_with.kind != AttemptKind::Ownership);
         Some(facts(Owner::Ours, Some(token), owned))
     }
 

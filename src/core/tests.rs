@@ -108,7 +108,7 @@ fn run(mut s: Situation, now: Timestamp, answer: Result<i64, Reason>, requests: 
                 *requests += 1;
                 match answer {
                     Ok(seconds) => s.issued(token("t"), seconds, now),
-                    Err(reason) => s.failed(Kind::Request, reason, None, now),
+                    Err(reason) => s.failed(AttemptKind::Request, reason, None, now),
                 }
             }
             Step::Create => s.created(version(10 + *requests), now),
@@ -205,7 +205,7 @@ fn a_token_that_ends_before_it_is_written_is_followed_no_sooner_than_the_floor()
 fn a_bug_is_shown_on_its_resource_as_nobody_s_move_and_tried_again_after_a_minute() {
     let now = at(1_000_000);
     let mut s = situation(now);
-    s.failed(Kind::Write, Reason::Internal, None, now);
+    s.failed(AttemptKind::Write, Reason::Internal, None, now);
     let verdict = decide(&s, now);
     assert!(matches!(verdict.step, Step::Rest));
     let told = conclude(s, verdict, now);

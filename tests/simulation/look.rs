@@ -3,8 +3,8 @@
 use arcgis_credential_operator::api::Reason;
 use arcgis_credential_operator::core::token::AccessToken;
 use arcgis_credential_operator::core::{
-    Entry, Incomplete, Kind, Live, Outcome, Plan, Published, RESYNC_SECONDS, Sight, Situation, Step, Verdict, Version,
-    conclude, decide, render,
+    AttemptKind, Entry, Incomplete, Live, Outcome, Plan, Published, RESYNC_SECONDS, Sight, Situation, Step, Verdict,
+    Version, conclude, decide, render,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
@@ -103,7 +103,7 @@ impl World {
                 let token = AccessToken::parse(format!("{:060x}", self.serial)).expect("a valid token");
                 look.s.issued(token, seconds, look.sent.shows());
             }
-            Err((reason, retry_after)) => look.s.failed(Kind::Request, reason, retry_after, now),
+            Err((reason, retry_after)) => look.s.failed(AttemptKind::Request, reason, retry_after, now),
         }
         self.go_on(id, look);
     }
@@ -114,7 +114,7 @@ impl World {
             let now = self.clock.shows();
             if look.steps == MAX_STEPS {
                 self.fail_check("a look ends", id, "more than 24 steps");
-                look.s.failed(Kind::Write, Reason::ClusterError, None, now);
+                look.s.failed(AttemptKind::Write, Reason::ClusterError, None, now);
             }
             look.steps += 1;
             if !look.pass {
@@ -155,7 +155,7 @@ impl World {
     fn call(&mut self, id: Id, look: &mut Look, step: Step) {
         look.calls += 1;
         let now = self.clock.shows();
-        let kind = if matches!(step, Step::Own(_)) { Kind::Ownership } else { Kind::Write };
+        let kind = if matches!(step, Step::Own(_)) { AttemptKind::Ownership } else { AttemptKind::Write };
         if !self.api_up {
             look.s.failed(kind, Reason::ClusterError, None, now);
             self.note_failure(id, Reason::ClusterError, None, None);

@@ -1,6 +1,6 @@
 //! Checks of whose turn it is: pauses that a host asked for, and the soonest to expire first.
 
-use arcgis_credential_operator::core::{Kind, Memory, Priority};
+use arcgis_credential_operator::core::{AttemptKind, Memory, Priority};
 use jiff::Timestamp;
 
 use crate::fleet::{Id, Resource};
@@ -98,7 +98,8 @@ impl World {
 
 /// Whether a token is due and nothing but the portal's gate is in the way.
 fn wants(resource: &Resource, memory: &Memory, now: Timestamp) -> bool {
-    let retry_state = memory.retry_state.as_ref().filter(|retry_state| retry_state.made_with.kind == Kind::Request);
+    let retry_state =
+        memory.retry_state.as_ref().filter(|retry_state| retry_state.made_with.kind == AttemptKind::Request);
     let waits = retry_state.and_then(|retry_state| retry_state.next_attempt).is_some_and(|next| next > now);
     let due = resource.status.token.as_ref().is_none_or(|token| token.renew_at <= now);
     let usable = resource.source.as_ref().is_some_and(|source| !source.incomplete);

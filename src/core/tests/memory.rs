@@ -2,42 +2,42 @@
 
 use super::*;
 
-fn attempt(kind: Kind) -> Attempt {
+fn attempt(kind: AttemptKind) -> Attempt {
     let text = |text: &str| text.to_owned();
     Attempt { kind, generation: 3, credentials: text("12"), ca: text("-"), requested: text("00ff") }
 }
 
-fn retry_state(reason: Reason, kind: Kind) -> RetryState {
+fn retry_state(reason: Reason, kind: AttemptKind) -> RetryState {
     RetryState::next(None, "uid", reason, attempt(kind), None, false, at(START))
 }
 
 #[test]
 fn an_attempt_is_the_same_after_it_was_written_and_read() {
-    for kind in [Kind::Check, Kind::Request, Kind::Write, Kind::Ownership] {
+    for kind in [AttemptKind::Check, AttemptKind::Request, AttemptKind::Write, AttemptKind::Ownership] {
         let failed = retry_state(Reason::TargetRefused, kind);
-        let recalled = RetryState::recall(&failed.report(), attempt(Kind::Check), at(START));
+        let recalled = RetryState::recall(&failed.report(), attempt(AttemptKind::Check), at(START));
         assert_eq!(recalled.made_with, attempt(kind));
     }
-    let inputs = retry_state(Reason::ClientSecretRejected, Kind::Request).report().inputs;
+    let inputs = retry_state(Reason::ClientSecretRejected, AttemptKind::Request).report().inputs;
     assert_eq!(inputs.as_deref(), Some("v1 request generation=3 credentials=12 ca=- requested=00ff"));
 }
 
 #[test]
 fn what_another_version_wrote_is_taken_for_nothing_known() {
-    let current = Attempt { generation: 9, ..attempt(Kind::Check) };
+    let current = Attempt { generation: 9, ..attempt(AttemptKind::Check) };
     let good = "v1 write generation=3 credentials=12 ca=- requested=00ff";
     let recalled = |inputs: &str| {
         let failure = crate::api::Failure {
             inputs: Some(inputs.to_owned()),
-            ..retry_state(Reason::ClientSecretRejected, Kind::Request).report()
+            ..retry_state(Reason::ClientSecretRejected, AttemptKind::Request).report()
         };
         RetryState::recall(&failure, current.clone(), at(START)).made_with
     };
-    assert_eq!(recalled(good), attempt(Kind::Write));
+    assert_eq!(recalled(good), attempt(AttemptKind::Write));
     for bad in
         ["", "v1", "v2 write generation=3 credentials=12 ca=- requested=00ff", "v1 read generation=3", &good[..30]]
     {
-        assert_eq!(recalled(bad), Attempt { kind: Kind::Request, ..current.clone() }, "{bad}");
+        assert_eq!(recalled(bad), Attempt { kind: AttemptKind::Request, ..current.clone() }, "{bad}");
     }
     assert_eq!(recalled(&good.replace("generation=3", "generation=x")).generation, 9);
     assert_eq!(recalled(&good.replace("ca=", "cb=")).generation, 9);
@@ -46,26 +46,27 @@ fn what_another_version_wrote_is_taken_for_nothing_known() {
 #[test]
 fn without_inputs_the_reason_tells_what_failed() {
     for (reason, kind, tried_again) in [
-        (Reason::ClusterError, Kind::Write, true),
-        (Reason::Internal, Kind::Write, true),
-        (Reason::CredentialsNotFound, Kind::Check, false),
-        (Reason::CaBundleNotFound, Kind::Check, false),
-        (Reason::PortalUnreachable, Kind::Request, true),
-        (Reason::MalformedResponse, Kind::Request, true),
+        (Reason::ClusterError, AttemptKind::Write, true),
+        (Reason::Internal, AttemptKind::Write, true),
+        (Reason::CredentialsNotFound, AttemptKind::Check, false),
+        (Reason::CaBundleNotFound, AttemptKind::Check, false),
+        (Reason::PortalUnreachable, AttemptKind::Request, true),
+        (Reason::MalformedResponse, AttemptKind::Request, true),
     ] {
         let report = retry_state(reason, kind).report();
         assert_eq!(
             (&report.inputs, report.count, report.last_attempt_at, report.next_attempt_at),
             (&None, None, None, None)
         );
-        let recalled = RetryState::recall(&report, attempt(Kind::Ownership), at(START + 5));
+        let recalled = RetryState::recall(&report, attempt(AttemptKind::Ownership), at(START + 5));
         assert_eq!((recalled.made_with, recalled.count), (attempt(kind), 0), "{reason}");
         assert_eq!(recalled.next_attempt, tried_again.then_some(at(START + 5)), "{reason}");
     }
-    let failure = crate::api::Failure { inputs: None, ..retry_state(Reason::SpecInvalid, Kind::Write).report() };
-    assert_eq!(RetryState::recall(&failure, attempt(Kind::Check), at(START)).made_with.kind, Kind::Write);
-    let failure = crate::api::Failure { inputs: None, ..retry_state(Reason::TargetRefused, Kind::Write).report() };
-    assert_eq!(RetryState::recall(&failure, attempt(Kind::Check), at(START)).made_with.kind, Kind::Write);
+    let failure = crate::api::Failure { inputs: None, ..retry_state(Reason::SpecInvalid, AttemptKind::Write).report() };
+    assert_eq!(RetryState::recall(&failure, attempt(AttemptKind::Check), at(START)).made_with.kind, AttemptKind::Write);
+    let failure =
+        crate::api::Failure { inputs: None, ..retry_state(Reason::TargetRefused, AttemptKind::Write).report() };
+    assert_eq!(RetryState::recall(&failure, attempt(AttemptKind::Check), at(START)).made_with.kind, AttemptKind::Write);
 }
 
 #[test]
@@ -75,16 +76,16 @@ fn a_wait_is_reported_rounded_up_and_the_rest_down() {
         last_attempt: Some(sent),
         since: sent,
         next_attempt: Some(sent),
-        ..retry_state(Reason::RateLimited, Kind::Request)
+        ..retry_state(Reason::RateLimited, AttemptKind::Request)
     };
     let report = report.report();
     assert_eq!(
         (report.since, report.last_attempt_at, report.next_attempt_at),
         (at(START), Some(at(START)), Some(at(START + 1)))
     );
-    let whole = RetryState { next_attempt: Some(at(START)), ..retry_state(Reason::RateLimited, Kind::Request) };
+    let whole = RetryState { next_attempt: Some(at(START)), ..retry_state(Reason::RateLimited, AttemptKind::Request) };
     assert_eq!(whole.report().next_attempt_at, Some(at(START)));
-    let none_yet = RetryState { count: 0, ..retry_state(Reason::RateLimited, Kind::Request) };
+    let none_yet = RetryState { count: 0, ..retry_state(Reason::RateLimited, AttemptKind::Request) };
     assert_eq!(none_yet.report().count, None, "a pause of the host is no attempt");
 }
 
@@ -93,27 +94,31 @@ fn failures_in_a_row_are_counted_until_a_person_changes_something() {
     let next = |previous: &RetryState, reason, made_with| {
         RetryState::next(Some(previous), "uid", reason, made_with, None, false, at(START + 100))
     };
-    let first = retry_state(Reason::PortalUnreachable, Kind::Request);
-    let second = next(&first, Reason::PortalUnreachable, attempt(Kind::Request));
+    let first = retry_state(Reason::PortalUnreachable, AttemptKind::Request);
+    let second = next(&first, Reason::PortalUnreachable, attempt(AttemptKind::Request));
     assert_eq!((second.count, second.since, second.last_attempt), (2, at(START), Some(at(START + 100))));
-    let other = next(&second, Reason::PortalUnavailable, attempt(Kind::Request));
+    let other = next(&second, Reason::PortalUnavailable, attempt(AttemptKind::Request));
     assert_eq!((other.count, other.since), (3, at(START + 100)));
-    let changed = next(&second, Reason::PortalUnreachable, Attempt { generation: 4, ..attempt(Kind::Request) });
+    let changed = next(&second, Reason::PortalUnreachable, Attempt { generation: 4, ..attempt(AttemptKind::Request) });
     assert_eq!((changed.count, changed.since), (1, at(START)));
-    let found = retry_state(Reason::CredentialsNotFound, Kind::Check);
-    assert_eq!(next(&found, Reason::PortalUnreachable, attempt(Kind::Request)).count, 1, "a check is no attempt");
-    let missing = next(&second, Reason::CredentialsNotFound, attempt(Kind::Check));
+    let found = retry_state(Reason::CredentialsNotFound, AttemptKind::Check);
+    assert_eq!(
+        next(&found, Reason::PortalUnreachable, attempt(AttemptKind::Request)).count,
+        1,
+        "a check is no attempt"
+    );
+    let missing = next(&second, Reason::CredentialsNotFound, attempt(AttemptKind::Check));
     assert_eq!((missing.count, missing.next_attempt), (1, None), "what only a change cures is not counted");
 }
 
 #[test]
 fn each_input_that_a_person_may_change_tells_attempts_apart_and_their_kind_does_not() {
-    let same = |other: Attempt| attempt(Kind::Request).same_inputs(&other);
-    assert!(same(attempt(Kind::Write)));
-    assert!(!same(Attempt { generation: 4, ..attempt(Kind::Request) }));
-    assert!(!same(Attempt { credentials: "13".to_owned(), ..attempt(Kind::Request) }));
-    assert!(!same(Attempt { ca: "1".to_owned(), ..attempt(Kind::Request) }));
-    assert!(!same(Attempt { requested: "-".to_owned(), ..attempt(Kind::Request) }));
+    let same = |other: Attempt| attempt(AttemptKind::Request).same_inputs(&other);
+    assert!(same(attempt(AttemptKind::Write)));
+    assert!(!same(Attempt { generation: 4, ..attempt(AttemptKind::Request) }));
+    assert!(!same(Attempt { credentials: "13".to_owned(), ..attempt(AttemptKind::Request) }));
+    assert!(!same(Attempt { ca: "1".to_owned(), ..attempt(AttemptKind::Request) }));
+    assert!(!same(Attempt { requested: "-".to_owned(), ..attempt(AttemptKind::Request) }));
 }
 
 #[test]

@@ -11,7 +11,7 @@ fn filled() -> Situation {
     super::filled(at(START - 60))
 }
 
-fn kind(s: &Situation) -> Option<Kind> {
+fn kind(s: &Situation) -> Option<AttemptKind> {
     s.memory.retry_state.as_ref().map(|retry_state| retry_state.made_with.kind)
 }
 
@@ -50,7 +50,7 @@ fn another_version_of_the_values_that_failed_is_no_change_that_a_person_made() {
     let now = at(START);
     let failed = |made_with: &str, digest| {
         let mut s = situation_known(now);
-        s.failed(Kind::Request, Reason::ClientSecretRejected, None, now);
+        s.failed(AttemptKind::Request, Reason::ClientSecretRejected, None, now);
         s.memory.retry_state.as_mut().unwrap().made_with.credentials = made_with.to_owned();
         s.credentials_read(Some((version("u", "2"), Ok(digest))));
         s.memory.retry_state.unwrap().made_with.credentials
@@ -67,7 +67,7 @@ fn a_token_that_was_issued_answers_what_asked_for_it() {
     s.requested_at = Some("now".to_owned());
     s.memory.wish = true;
     s.memory.verification = Some(crate::api::Verification::Unknown);
-    s.failed(Kind::Request, Reason::PortalUnreachable, None, at(START));
+    s.failed(AttemptKind::Request, Reason::PortalUnreachable, None, at(START));
     s.issued(token("t"), 100, sent);
     let held = s.memory.held.as_ref().unwrap();
     assert_eq!((held.issued_at, held.expires_at), (at(START), at(START + 100)), "whole seconds, rounded down");
@@ -78,9 +78,9 @@ fn a_token_that_was_issued_answers_what_asked_for_it() {
     s.issued(token("t"), 100, sent);
     assert_eq!(s.memory.handled.as_deref(), Some("now"), "taking it away is no wish");
     let mut refused = filled();
-    refused.failed(Kind::Ownership, Reason::TargetRefused, None, at(START));
+    refused.failed(AttemptKind::Ownership, Reason::TargetRefused, None, at(START));
     refused.issued(token("t"), 100, sent);
-    assert_eq!(kind(&refused), Some(Kind::Ownership), "another failure stands");
+    assert_eq!(kind(&refused), Some(AttemptKind::Ownership), "another failure stands");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_write_puts_the_held_token_in_place_or_renders_the_old_one_again() {
     let mut s = filled();
     s.memory.facts.as_mut().unwrap().owned = false;
     s.issued(token("next"), 100, now);
-    s.failed(Kind::Write, Reason::TargetRefused, None, now);
+    s.failed(AttemptKind::Write, Reason::TargetRefused, None, now);
     s.written(version("target", "12"), now);
     let facts = s.memory.facts.clone().unwrap();
     assert_eq!(
@@ -120,9 +120,9 @@ fn a_write_puts_the_held_token_in_place_or_renders_the_old_one_again() {
         let mut s = filled();
         s.generation = generation;
         let before = s.memory.facts.as_ref().unwrap().token.clone();
-        s.failed(Kind::Ownership, Reason::TargetRefused, None, now);
+        s.failed(AttemptKind::Ownership, Reason::TargetRefused, None, now);
         s.written(version("target", "12"), now);
-        assert_eq!((s.memory.facts.as_ref().unwrap().token.clone(), kind(&s)), (before, Some(Kind::Ownership)));
+        assert_eq!((s.memory.facts.as_ref().unwrap().token.clone(), kind(&s)), (before, Some(AttemptKind::Ownership)));
         s.memory.repairs != Repairs::default()
     };
     assert!(rendered(1), "it had been as wanted: somebody changed it");
@@ -134,25 +134,25 @@ fn what_was_tried_or_created_is_known_for_its_generation() {
     let now = at(START);
     let mut s = situation_known(now);
     s.generation = 4;
-    s.failed(Kind::Write, Reason::TargetRefused, None, now);
+    s.failed(AttemptKind::Write, Reason::TargetRefused, None, now);
     s.create_tried();
     assert_eq!((s.memory.tried, kind(&s)), (Some(4), None));
-    s.failed(Kind::Request, Reason::PortalUnreachable, None, now);
+    s.failed(AttemptKind::Request, Reason::PortalUnreachable, None, now);
     s.create_tried();
-    assert_eq!(kind(&s), Some(Kind::Request));
+    assert_eq!(kind(&s), Some(AttemptKind::Request));
     s.issued(token("t"), 100, now);
     s.created(version("target", "9"), now);
     let facts = s.memory.facts.as_ref().unwrap();
     assert_eq!((s.memory.tried, facts.generation, facts.owned), (None, 4, true));
 
     s.memory.facts.as_mut().unwrap().owned = false;
-    s.failed(Kind::Ownership, Reason::TargetRefused, None, now);
+    s.failed(AttemptKind::Ownership, Reason::TargetRefused, None, now);
     s.owned(version("target", "10"));
     let facts = s.memory.facts.as_ref().unwrap();
     assert_eq!((facts.owned, facts.version.resource.as_str(), kind(&s)), (true, "10", None));
-    s.failed(Kind::Write, Reason::TargetRefused, None, now);
+    s.failed(AttemptKind::Write, Reason::TargetRefused, None, now);
     s.owned(version("target", "11"));
-    assert_eq!(kind(&s), Some(Kind::Write));
+    assert_eq!(kind(&s), Some(AttemptKind::Write));
     s.overtaken();
     assert!(matches!(s.target, Sight::Unknown));
 }
@@ -168,18 +168,18 @@ fn a_failed_request_is_still_wanted_and_tried_sooner_where_the_inputs_have_worke
         let wait = s.memory.retry_state.as_ref().unwrap().next_attempt.unwrap().as_second() - START;
         (s.memory.wish, s.memory.handled.as_deref() == Some("now"), wait <= 15 * 60 * 5 / 4)
     };
-    assert_eq!(failed(filled(), Kind::Request), (true, true, true));
-    assert_eq!(failed(filled(), Kind::Write), (false, false, true));
-    assert_eq!(failed(situation_known(now), Kind::Request), (true, true, false));
+    assert_eq!(failed(filled(), AttemptKind::Request), (true, true, true));
+    assert_eq!(failed(filled(), AttemptKind::Write), (false, false, true));
+    assert_eq!(failed(situation_known(now), AttemptKind::Request), (true, true, false));
     let mut other = filled();
     other.plan.as_mut().unwrap().lifetime = Some(3600);
-    assert_eq!(failed(other, Kind::Request), (true, true, false), "these have not");
+    assert_eq!(failed(other, AttemptKind::Request), (true, true, false), "these have not");
     let mut damaged = filled();
     damaged.memory.facts.as_mut().unwrap().token = None;
-    assert_eq!(failed(damaged, Kind::Request), (true, true, false));
+    assert_eq!(failed(damaged, AttemptKind::Request), (true, true, false));
     let mut restarted = filled();
     restarted.memory.facts = None;
-    assert_eq!(failed(restarted, Kind::Request), (true, true, true), "as the status tells");
+    assert_eq!(failed(restarted, AttemptKind::Request), (true, true, true), "as the status tells");
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn after_a_restart_a_secret_that_is_as_it_was_is_judged_by_the_status() {
     assert_eq!(restarted(&|s| s.status.target_version = None), "read");
     let mut owning = filled();
     owning.memory.facts.as_mut().unwrap().owned = false;
-    owning.failed(Kind::Ownership, Reason::TargetRefused, None, at(START));
+    owning.failed(AttemptKind::Ownership, Reason::TargetRefused, None, at(START));
     let verdict = decide(&owning, at(START));
     let failure = conclude(owning, verdict, at(START)).status.failure;
     let later = |seconds: i64| {

@@ -174,18 +174,18 @@ fn a_refused_write_is_over_when_nothing_is_left_to_write() {
         at_rest(s)
     };
     let refused = Some(Reason::TargetRefused);
-    assert_eq!(told(Kind::Write, Reason::TargetRefused, false, true, 0), refused);
-    assert_eq!(told(Kind::Write, Reason::TargetRefused, true, true, 0), None);
-    assert_eq!(told(Kind::Ownership, Reason::TargetRefused, true, false, 0), refused);
-    assert_eq!(told(Kind::Ownership, Reason::TargetRefused, true, true, 0), None);
-    assert_eq!(told(Kind::Ownership, Reason::TargetRefused, true, false, 4000), None, "it was tried again");
+    assert_eq!(told(AttemptKind::Write, Reason::TargetRefused, false, true, 0), refused);
+    assert_eq!(told(AttemptKind::Write, Reason::TargetRefused, true, true, 0), None);
+    assert_eq!(told(AttemptKind::Ownership, Reason::TargetRefused, true, false, 0), refused);
+    assert_eq!(told(AttemptKind::Ownership, Reason::TargetRefused, true, true, 0), None);
+    assert_eq!(told(AttemptKind::Ownership, Reason::TargetRefused, true, false, 4000), None, "it was tried again");
     for reason in [Reason::ClusterError, Reason::Internal] {
-        assert_eq!(told(Kind::Write, reason, true, true, 0), Some(reason), "it was not tried again");
-        assert_eq!(told(Kind::Write, reason, true, true, 4000), None);
+        assert_eq!(told(AttemptKind::Write, reason, true, true, 0), Some(reason), "it was not tried again");
+        assert_eq!(told(AttemptKind::Write, reason, true, true, 4000), None);
     }
     let changed = |since| {
         let mut s = filled(now);
-        s.failed(Kind::Write, Reason::ClusterError, None, at(START - since));
+        s.failed(AttemptKind::Write, Reason::ClusterError, None, at(START - since));
         s.generation = 2;
         s.memory.facts.as_mut().unwrap().generation = 2;
         at_rest(s)
@@ -199,7 +199,7 @@ fn a_token_that_waits_to_be_written_is_not_written_yet() {
     let now = at(START);
     let mut s = filled(now);
     s.issued(token("next"), 7200, now);
-    s.failed(Kind::Write, Reason::TargetRefused, None, now);
+    s.failed(AttemptKind::Write, Reason::TargetRefused, None, now);
     assert_eq!(look(s, now).problem, Some(Reason::TargetRefused));
 }
 

@@ -85,9 +85,9 @@ fn what_a_released_version_wrote_is_still_known() {
 #[test]
 fn what_a_person_asked_for_is_kept_as_a_short_hash() {
     let mut s = situation(at(1_000_000));
-    assert_eq!(s.attempt(Kind::Request).requested, "-");
+    assert_eq!(s.attempt(AttemptKind::Request).requested, "-");
     s.requested_at = Some("now".to_owned());
-    assert_eq!(s.attempt(Kind::Request).requested, "7db03879e219a42f");
+    assert_eq!(s.attempt(AttemptKind::Request).requested, "7db03879e219a42f");
 }
 
 #[test]

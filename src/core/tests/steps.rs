@@ -82,7 +82,7 @@ fn a_person_s_change_beats_every_wait_but_the_portal_s_own() {
         let mut s = situation_known(now);
         s.entered = true;
         s.create_tried();
-        s.failed(Kind::Request, reason, Some(600), at(START - 1));
+        s.failed(AttemptKind::Request, reason, Some(600), at(START - 1));
         change(&mut s);
         decide(&s, now).wake.as_second() - START
     };
@@ -93,22 +93,22 @@ fn a_person_s_change_beats_every_wait_but_the_portal_s_own() {
     assert_eq!(waits(Reason::ClientSecretRejected, &|s| s.credentials = Sight::Read(version("2"), Ok(()))), 1);
     assert!(waits(Reason::RateLimited, &|s| s.generation = 2) >= 599);
     let mut s = situation_known(now);
-    s.failed(Kind::Request, Reason::ClientSecretRejected, None, at(START - 2));
+    s.failed(AttemptKind::Request, Reason::ClientSecretRejected, None, at(START - 2));
     s.generation = 2;
     assert_eq!(step(&s), "Enter", "the 2 s are over");
     let mut s = situation_known(now);
-    s.failed(Kind::Request, Reason::PortalUnreachable, None, at(START - 600));
+    s.failed(AttemptKind::Request, Reason::PortalUnreachable, None, at(START - 600));
     assert_eq!(step(&s), "Enter", "the wait is over");
 }
 
 #[test]
 fn everything_about_a_resource_waits_while_the_kubernetes_api_fails() {
     let mut s = situation(at(START));
-    s.failed(Kind::Write, Reason::ClusterError, None, at(START));
+    s.failed(AttemptKind::Write, Reason::ClusterError, None, at(START));
     assert_eq!(step(&s), "Rest");
     assert!((2..=3).contains(&(decide(&s, at(START)).wake.as_second() - START)));
     let mut s = situation(at(START));
-    s.failed(Kind::Write, Reason::TargetRefused, None, at(START));
+    s.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
     assert_eq!(step(&s), "ReadCredentials", "a refusal is no reason not to look");
 }
 
@@ -200,11 +200,11 @@ fn a_held_token_is_written_as_soon_as_the_api_server_lets_it() {
     seen.memory.facts.as_mut().unwrap().rendered = false;
     assert_eq!(step(&seen), "ReadTarget", "what is not as wanted is looked at");
     let mut refused = hold(filled());
-    refused.failed(Kind::Write, Reason::TargetRefused, None, at(START));
+    refused.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
     assert_eq!((step(&refused), found(&refused)), ("Rest".to_owned(), Some(Reason::TargetRefused)));
     let mut new = hold(situation_known(at(START)));
     assert_eq!(step(&new), "Create");
-    new.failed(Kind::Write, Reason::TargetRefused, None, at(START));
+    new.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
     assert_eq!(step(&new), "Rest");
 }
 
@@ -221,9 +221,9 @@ fn the_owner_reference_is_set_right_when_nothing_else_is_to_be_done() {
     seen.target = Sight::Seen(Version { uid: "target".to_owned(), resource: "11".to_owned() });
     assert_eq!(step(&seen), "ReadTarget");
     let mut refused = retained();
-    refused.failed(Kind::Ownership, Reason::TargetRefused, None, at(START));
+    refused.failed(AttemptKind::Ownership, Reason::TargetRefused, None, at(START));
     assert_eq!(step(&refused), "Rest");
-    refused.failed(Kind::Write, Reason::TargetRefused, None, at(START));
+    refused.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
     assert_eq!(step(&refused), "Own", "another failure does not hold it off");
     let mut done = retained();
     done.owned(Version { uid: "target".to_owned(), resource: "12".to_owned() });
@@ -234,11 +234,11 @@ fn the_owner_reference_is_set_right_when_nothing_else_is_to_be_done() {
 fn a_failed_write_holds_off_the_request_for_a_new_target_only() {
     let mut new = situation_known(at(START));
     new.entered = true;
-    new.failed(Kind::Write, Reason::TargetRefused, None, at(START));
+    new.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
     assert_eq!(step(&new), "Rest", "no token is bought that cannot be written");
     let due = filled().status.token.unwrap().renew_at;
     let mut old = filled();
-    old.failed(Kind::Write, Reason::TargetRefused, None, due);
+    old.failed(AttemptKind::Write, Reason::TargetRefused, None, due);
     assert!(matches!(decide(&old, due).step, Step::Enter), "one that has a target renews");
 }
 
@@ -256,7 +256,7 @@ fn a_token_is_held_until_its_end() {
 fn an_attempt_is_made_in_the_very_moment_it_may_be() {
     let mut s = filled();
     s.issued(token("next"), 7200, at(START));
-    s.failed(Kind::Write, Reason::TargetRefused, None, at(START));
+    s.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
     let next = s.memory.retry_state.as_ref().unwrap().next_attempt.unwrap();
     assert!(matches!(decide(&s, next).step, Step::Patch(_)));
 }
@@ -266,7 +266,7 @@ fn a_write_that_failed_lets_nobody_ask_before_the_floor() {
     let mut s = filled();
     s.memory.last_issued = Some(at(START - 2));
     s.status.token.as_mut().unwrap().issued_at = at(START - 2);
-    s.failed(Kind::Write, Reason::TargetRefused, None, at(START));
+    s.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
     s.requested_at = Some("now".to_owned());
     let verdict = decide(&s, at(START));
     assert!(matches!(verdict.step, Step::Rest));

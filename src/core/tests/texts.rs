@@ -98,9 +98,9 @@ fn a_host_that_url_parsers_read_as_an_address_is_one_in_its_usual_form() {
 #[test]
 fn an_origin_that_is_listed_exactly_counts_more_than_a_wildcard() {
     let allowed = ["https://*.example.com", "https://gis.example.com"].map(|origin| origin.parse().unwrap());
-    let how = |url: &str| Admission::of(&PortalUrl::parse(url).unwrap(), &allowed);
-    assert_eq!(how("https://gis.example.com/portal"), Some(Admission::Exact));
-    assert_eq!(how("https://other.example.com"), Some(Admission::Wildcard));
+    let how = |url: &str| OriginMatch::of(&PortalUrl::parse(url).unwrap(), &allowed);
+    assert_eq!(how("https://gis.example.com/portal"), Some(OriginMatch::Exact));
+    assert_eq!(how("https://other.example.com"), Some(OriginMatch::Wildcard));
     assert_eq!(how("https://gis.example.com:7443"), None);
 }
 

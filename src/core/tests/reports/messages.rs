@@ -37,13 +37,13 @@ fn a_message_about_the_owner_reference_says_so() {
     let now = at(START);
     let told = |kind| {
         let mut s = filled(now);
-        s.memory.facts.as_mut().unwrap().owned = kind != Kind::Ownership;
-        s.memory.facts.as_mut().unwrap().rendered = kind != Kind::Write;
+        s.memory.facts.as_mut().unwrap().owned = kind != AttemptKind::Ownership;
+        s.memory.facts.as_mut().unwrap().rendered = kind != AttemptKind::Write;
         s.failed(kind, Reason::TargetRefused, None, now);
         look(s, now)
     };
-    assert!(message_of(&told(Kind::Ownership), "Stalled").contains("owner reference"));
-    assert!(message_of(&told(Kind::Write), "Stalled").contains("refuses to write"));
+    assert!(message_of(&told(AttemptKind::Ownership), "Stalled").contains("owner reference"));
+    assert!(message_of(&told(AttemptKind::Write), "Stalled").contains("refuses to write"));
 }
 
 #[test]
