@@ -149,7 +149,7 @@ pub async fn probe(args: ProbeArgs) -> Result<String, String> {
     let how = format!("{} after {:.1} s{way}", portal.authority(), started.elapsed().as_secs_f64());
     match answer {
         Ok(grant) => Ok(format!("Issued: a token for {}, by {how}", format_seconds(grant.lifetime_seconds))),
-        Err(refusal) => Err(format!("{}: {how}", refusal.reason)),
+        Err(error) => Err(format!("{}: {how}", error.reason)),
     }
 }
 

@@ -7,7 +7,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use arcgis_credential_operator::api::{CredentialsRef, Reason};
-use arcgis_credential_operator::arcgis::{CaBundle, Portals, Refusal, ServiceRanges, TokenRequest, exchange};
+use arcgis_credential_operator::arcgis::{CaBundle, ExchangeError, Portals, ServiceRanges, TokenRequest, exchange};
 use arcgis_credential_operator::core::{Credentials, OriginMatch};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -24,7 +24,7 @@ async fn portal() -> Portal {
 }
 
 /// Asks a server for a token as the operator does.
-async fn ask(url: &str, ca: &str, origin_match: OriginMatch) -> Result<(), Refusal> {
+async fn ask(url: &str, ca: &str, origin_match: OriginMatch) -> Result<(), ExchangeError> {
     let keys =
         CredentialsRef { name: String::new(), client_id_key: "id".to_owned(), client_secret_key: "s".to_owned() };
     let value = |text: &str| ByteString(text.as_bytes().to_vec());
@@ -135,8 +135,8 @@ async fn a_redirect_to_another_host_is_not_followed_and_nothing_is_sent_there() 
         let location = format!("{}/sharing/rest/oauth2/token", to.url());
         let answer = Answer { status, headers: [("Location".to_owned(), location)].into(), body: String::new() };
         from.app("app", App { secret: SECRET.to_owned(), answer: Some(answer), ..App::default() });
-        let refusal = ask(&from.url(), from.ca(), OriginMatch::Exact).await.unwrap_err();
-        assert_eq!(refusal.reason, Reason::MalformedResponse, "{status}");
+        let error = ask(&from.url(), from.ca(), OriginMatch::Exact).await.unwrap_err();
+        assert_eq!(error.reason, Reason::MalformedResponse, "{status}");
     }
     assert_eq!((from.journal().len(), to.journal().len()), (6, 0));
 }
@@ -144,8 +144,8 @@ async fn a_redirect_to_another_host_is_not_followed_and_nothing_is_sent_there() 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_only_a_wildcard_allows_does_not_reach_loopback() {
     let portal = portal().await;
-    let refusal = ask(&portal.url(), portal.ca(), OriginMatch::Wildcard).await.unwrap_err();
-    assert_eq!(refusal.reason, Reason::PortalUnreachable);
+    let error = ask(&portal.url(), portal.ca(), OriginMatch::Wildcard).await.unwrap_err();
+    assert_eq!(error.reason, Reason::PortalUnreachable);
     assert_eq!(portal.journal().len(), 0);
     assert!(ask(&portal.url(), portal.ca(), OriginMatch::Exact).await.is_ok(), "an origin listed exactly may");
     assert_eq!(portal.journal().len(), 1);
@@ -199,8 +199,8 @@ async fn an_answer_of_any_bytes_is_a_reason_within_its_limits() {
     for (what, answer, expected) in cases {
         let server = Hostile::start(answer).await.unwrap();
         let started = Instant::now();
-        let refusal = ask(&server.url(), server.ca(), OriginMatch::Exact).await.unwrap_err();
-        assert_eq!(refusal.reason, expected, "{what}");
+        let error = ask(&server.url(), server.ca(), OriginMatch::Exact).await.unwrap_err();
+        assert_eq!(error.reason, expected, "{what}");
         assert!(started.elapsed() < Duration::from_secs(5), "{what}: {:?}", started.elapsed());
         assert!(server.sent() < 8 * 1024 * 1024, "{what}: {} bytes were taken", server.sent());
     }
@@ -214,8 +214,8 @@ async fn a_slow_drip_is_given_up_after_15_s() {
         .await
         .unwrap();
     let started = Instant::now();
-    let refusal = ask(&server.url(), server.ca(), OriginMatch::Exact).await.unwrap_err();
-    assert_eq!(refusal.reason, Reason::PortalUnreachable);
+    let error = ask(&server.url(), server.ca(), OriginMatch::Exact).await.unwrap_err();
+    assert_eq!(error.reason, Reason::PortalUnreachable);
     assert!((14..=16).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
 }
 

@@ -8,41 +8,41 @@ use std::time::Duration;
 
 use support::{SECRET, World, is, text};
 use testkit::portal::App;
-use testkit::tap::{Call, Fault};
+use testkit::tap::{Call, InjectedFault};
 
 const CAUGHT: Duration = Duration::from_secs(20);
 
 /// Where the operator is killed: before the API server hears the call, or after it has done what was asked.
 struct Point {
     name: &'static str,
-    fault: Fault,
+    fault: InjectedFault,
     call: fn(&Call) -> bool,
 }
 
-const fn point(name: &'static str, fault: Fault, call: fn(&Call) -> bool) -> Point {
+const fn point(name: &'static str, fault: InjectedFault, call: fn(&Call) -> bool) -> Point {
     Point { name, fault, call }
 }
 
 const CREATION: [Point; 10] = [
-    point("read-before", Fault::LostBefore, |call| call.is("GET", "-oauth")),
-    point("read-after", Fault::LostAfter, |call| call.is("GET", "-oauth")),
-    point("dry-before", Fault::LostBefore, |call| call.is("POST", "/secrets") && call.dry()),
-    point("dry-after", Fault::LostAfter, |call| call.is("POST", "/secrets") && call.dry()),
-    point("create-before", Fault::LostBefore, |call| call.is("POST", "/secrets") && !call.dry()),
-    point("create-after", Fault::LostAfter, |call| call.is("POST", "/secrets") && !call.dry()),
-    point("status-before", Fault::LostBefore, |call| call.is("PATCH", "/status")),
-    point("status-after", Fault::LostAfter, |call| call.is("PATCH", "/status")),
-    point("event-before", Fault::LostBefore, |call| call.is("POST", "/events")),
-    point("event-after", Fault::LostAfter, |call| call.is("POST", "/events")),
+    point("read-before", InjectedFault::LostBefore, |call| call.is("GET", "-oauth")),
+    point("read-after", InjectedFault::LostAfter, |call| call.is("GET", "-oauth")),
+    point("dry-before", InjectedFault::LostBefore, |call| call.is("POST", "/secrets") && call.dry()),
+    point("dry-after", InjectedFault::LostAfter, |call| call.is("POST", "/secrets") && call.dry()),
+    point("create-before", InjectedFault::LostBefore, |call| call.is("POST", "/secrets") && !call.dry()),
+    point("create-after", InjectedFault::LostAfter, |call| call.is("POST", "/secrets") && !call.dry()),
+    point("status-before", InjectedFault::LostBefore, |call| call.is("PATCH", "/status")),
+    point("status-after", InjectedFault::LostAfter, |call| call.is("PATCH", "/status")),
+    point("event-before", InjectedFault::LostBefore, |call| call.is("POST", "/events")),
+    point("event-after", InjectedFault::LostAfter, |call| call.is("POST", "/events")),
 ];
 
 const RENEWAL: [Point; 6] = [
-    point("read-before", Fault::LostBefore, |call| call.is("GET", "-oauth")),
-    point("read-after", Fault::LostAfter, |call| call.is("GET", "-oauth")),
-    point("patch-before", Fault::LostBefore, |call| call.is("PATCH", "-token")),
-    point("patch-after", Fault::LostAfter, |call| call.is("PATCH", "-token")),
-    point("status-before", Fault::LostBefore, |call| call.is("PATCH", "/status")),
-    point("status-after", Fault::LostAfter, |call| call.is("PATCH", "/status")),
+    point("read-before", InjectedFault::LostBefore, |call| call.is("GET", "-oauth")),
+    point("read-after", InjectedFault::LostAfter, |call| call.is("GET", "-oauth")),
+    point("patch-before", InjectedFault::LostBefore, |call| call.is("PATCH", "-token")),
+    point("patch-after", InjectedFault::LostAfter, |call| call.is("PATCH", "-token")),
+    point("status-before", InjectedFault::LostBefore, |call| call.is("PATCH", "/status")),
+    point("status-after", InjectedFault::LostAfter, |call| call.is("PATCH", "/status")),
 ];
 
 async fn restart(world: &mut World) {

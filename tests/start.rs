@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use support::World;
 use testkit::control_plane::ControlPlane;
-use testkit::tap::Fault;
+use testkit::tap::InjectedFault;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_rights_are_named_and_waited_for() {
@@ -40,8 +40,8 @@ async fn missing_rights_are_named_and_waited_for() {
 async fn what_could_not_be_asked_at_the_start_is_asked_again() {
     let mut world = World::idle_tapped().await;
     // Both the rights, of which there are six, and the service addresses twice.
-    world.tap().fail(12, Fault::Status(503), |call| call.is("POST", "/selfsubjectaccessreviews"));
-    world.tap().fail(2, Fault::Status(503), |call| call.is("GET", "/servicecidrs"));
+    world.tap().fail(12, InjectedFault::Status(503), |call| call.is("POST", "/selfsubjectaccessreviews"));
+    world.tap().fail(2, InjectedFault::Status(503), |call| call.is("GET", "/servicecidrs"));
     world.start().await;
     world.tap().wait_until_caught(14, Duration::from_secs(40)).await.unwrap();
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use support::{SECRET, World, condition, is, problem, text};
 use testkit::control_plane::ControlPlane;
 use testkit::portal::App;
-use testkit::tap::Fault;
+use testkit::tap::InjectedFault;
 
 const CAUGHT: Duration = Duration::from_secs(20);
 
@@ -71,7 +71,7 @@ async fn a_secret_that_appears_between_the_look_and_the_write_is_never_touched()
     let world = World::tapped().await;
     world.portal.app("late", App { secret: SECRET.to_owned(), ..App::default() });
     world.credentials("late-oauth", "late", SECRET).await;
-    world.tap().fail(1, Fault::Held, |call| call.is("POST", "/secrets") && !call.dry());
+    world.tap().fail(1, InjectedFault::Held, |call| call.is("POST", "/secrets") && !call.dry());
     world.apply(&world.manifest("late", "late-oauth")).await;
     world.tap().wait_until_caught(1, CAUGHT).await.unwrap();
     let before = create(&world, json!({"metadata": {"name": "late-token"}, "stringData": {"mine": "yes"}})).await;
@@ -89,7 +89,7 @@ async fn a_secret_that_appears_between_the_look_and_the_write_is_never_touched()
 async fn a_change_that_came_between_the_look_and_the_write_is_judged_again_and_kept() {
     let world = World::tapped().await;
     let before = world.ready("raced").await;
-    world.tap().fail(1, Fault::Held, |call| call.is("PATCH", "/raced-token"));
+    world.tap().fail(1, InjectedFault::Held, |call| call.is("PATCH", "/raced-token"));
     world.ask_anew("raced", "now").await;
     world.tap().wait_until_caught(1, CAUGHT).await.unwrap();
     world.meddle("raced-token", json!({"metadata": {"labels": {"theirs": "stays"}}})).await;
@@ -103,7 +103,7 @@ async fn a_change_that_came_between_the_look_and_the_write_is_judged_again_and_k
 async fn a_secret_that_took_the_place_of_the_one_that_was_judged_is_never_touched() {
     let world = World::tapped().await;
     world.ready("swapped").await;
-    world.tap().fail(1, Fault::Held, |call| call.is("PATCH", "/swapped-token"));
+    world.tap().fail(1, InjectedFault::Held, |call| call.is("PATCH", "/swapped-token"));
     world.ask_anew("swapped", "now").await;
     world.tap().wait_until_caught(1, CAUGHT).await.unwrap();
     world.secrets().delete("swapped-token", &DeleteParams::default()).await.unwrap();
@@ -145,7 +145,7 @@ async fn nobody_ever_sees_a_half_filled_secret() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_right_to_create_shows_before_a_token_is_bought() {
     let world = World::tapped().await;
-    world.tap().fail(1, Fault::Status(403), |call| call.is("POST", "/secrets") && call.dry());
+    world.tap().fail(1, InjectedFault::Status(403), |call| call.is("POST", "/secrets") && call.dry());
     world.credentials("oauth", "app", SECRET).await;
     world.apply(&world.manifest("barred", "oauth")).await;
     let resource = world.wait("barred", |r| is(r, "Stalled", "True", "TargetRefused")).await;

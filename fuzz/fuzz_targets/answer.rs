@@ -17,9 +17,9 @@ fuzz_target!(|input: (u16, Option<&str>, &[u8])| {
             assert!((1..=16_384).contains(&token.len()));
             assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~+/-=".contains(&b)));
         }
-        Err(refusal) => match refusal.retry_after {
-            Some(seconds) => assert!(refusal.reason == Reason::RateLimited && (60..=3600).contains(&seconds)),
-            None => assert_ne!(refusal.reason, Reason::RateLimited),
+        Err(error) => match error.retry_after {
+            Some(seconds) => assert!(error.reason == Reason::RateLimited && (60..=3600).contains(&seconds)),
+            None => assert_ne!(error.reason, Reason::RateLimited),
         },
     }
 });

@@ -18,20 +18,20 @@ pub struct Grant {
 
 /// Why there is no token. Nothing of the answer's text is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ExchangeError {
     pub reason: Reason,
     /// Seconds to wait, with [`Reason::RateLimited`] only.
     pub retry_after: Option<u32>,
 }
 
-impl From<Reason> for Refusal {
+impl From<Reason> for ExchangeError {
     fn from(reason: Reason) -> Self {
         Self { reason, retry_after: None }
     }
 }
 
 /// Classifies an answer by status, `Retry-After` header and body; the content type cannot be trusted and is not asked.
-pub fn classify(status: u16, retry_after: Option<&str>, body: &[u8], now: Timestamp) -> Result<Grant, Refusal> {
+pub fn classify(status: u16, retry_after: Option<&str>, body: &[u8], now: Timestamp) -> Result<Grant, ExchangeError> {
     let body = if body.len() > MAX_BODY { &[] } else { body };
     let text = String::from_utf8_lossy(body);
     let text = text.trim_matches(|c: char| c == '\u{feff}' || c.is_whitespace());
@@ -164,9 +164,9 @@ fn no_machine(text: &str) -> bool {
     })
 }
 
-fn limited(header: Option<&str>, text: &str, now: Timestamp) -> Refusal {
+fn limited(header: Option<&str>, text: &str, now: Timestamp) -> ExchangeError {
     let seconds = header.and_then(|header| header_seconds(header.trim(), now)).or_else(|| text_seconds(text));
-    Refusal { reason: Reason::RateLimited, retry_after: Some(seconds.unwrap_or(60).clamp(60, 3600)) }
+    ExchangeError { reason: Reason::RateLimited, retry_after: Some(seconds.unwrap_or(60).clamp(60, 3600)) }
 }
 
 fn header_seconds(header: &str, now: Timestamp) -> Option<u32> {

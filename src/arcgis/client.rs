@@ -24,7 +24,7 @@ const MAX_CERTIFICATES: usize = 512;
 /// A bundle without a usable certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("no certificate in PEM")]
-pub struct NoCertificate;
+pub struct CaBundleError;
 
 /// The TLS client cannot be made: most often there are no system roots.
 #[derive(Debug, Error)]
@@ -42,9 +42,9 @@ pub struct CaBundle {
 
 impl CaBundle {
     /// Reads PEM; what is not a certificate in it is passed over.
-    pub fn parse(pem: &[u8]) -> Result<Self, NoCertificate> {
+    pub fn parse(pem: &[u8]) -> Result<Self, CaBundleError> {
         if pem.len() > MAX_BUNDLE {
-            return Err(NoCertificate);
+            return Err(CaBundleError);
         }
         let mut hash = Sha256::new();
         let mut certificates = Vec::new();
@@ -57,7 +57,7 @@ impl CaBundle {
             }
         }
         if certificates.is_empty() {
-            return Err(NoCertificate);
+            return Err(CaBundleError);
         }
         Ok(Self { certificates, fingerprint: hash.finalize().into() })
     }

@@ -7,7 +7,7 @@ use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Response};
 use tokio::time::timeout;
 
-use super::answer::{Grant, MAX_BODY, Refusal, classify};
+use super::answer::{ExchangeError, Grant, MAX_BODY, classify};
 use super::client::TOTAL;
 use crate::api::Reason;
 use crate::core::Credentials;
@@ -22,7 +22,11 @@ pub struct TokenRequest<'a> {
 }
 
 /// Exchanges id and secret for a token; `clock` dates an answer that names a time.
-pub async fn exchange(client: &Client, request: &TokenRequest<'_>, clock: fn() -> Timestamp) -> Result<Grant, Refusal> {
+pub async fn exchange(
+    client: &Client,
+    request: &TokenRequest<'_>,
+    clock: fn() -> Timestamp,
+) -> Result<Grant, ExchangeError> {
     let minutes = request.lifetime.map(|seconds| seconds.div_ceil(60).to_string());
     let mut form = vec![
         ("f", "json"),
@@ -33,14 +37,14 @@ pub async fn exchange(client: &Client, request: &TokenRequest<'_>, clock: fn() -
     form.extend(minutes.as_deref().map(|minutes| ("expiration", minutes)));
     let url = format!("{}/sharing/rest/oauth2/token", request.portal);
     let attempt = async {
-        let answer = client.post(url).form(&form).send().await.map_err(|error| Refusal::from(blame(&error)))?;
+        let answer = client.post(url).form(&form).send().await.map_err(|error| ExchangeError::from(blame(&error)))?;
         let status = answer.status().as_u16();
         let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let body = match read(answer, MAX_BODY).await {
             Ok(body) => body,
             // An error status says enough without its body.
             Err(_) if status >= 400 => Vec::new(),
-            Err(refusal) => return Err(refusal),
+            Err(error) => return Err(error),
         };
         classify(status, retry_after.as_deref(), &body, clock())
     };
@@ -48,7 +52,7 @@ pub async fn exchange(client: &Client, request: &TokenRequest<'_>, clock: fn() -
 }
 
 /// The body, up to a limit.
-pub(super) async fn read(mut answer: Response, limit: usize) -> Result<Vec<u8>, Refusal> {
+pub(super) async fn read(mut answer: Response, limit: usize) -> Result<Vec<u8>, ExchangeError> {
     let mut body = Vec::new();
     loop {
         match answer.chunk().await {

@@ -8,8 +8,8 @@ mod identity;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Grant, Refusal, classify};
-pub use client::{CaBundle, ClientError, NoCertificate, Portals};
+pub use answer::{ExchangeError, Grant, classify};
+pub use client::{CaBundle, CaBundleError, ClientError, Portals};
 pub use exchange::{TokenRequest, exchange};
 pub use guard::ServiceRanges;
 pub use identity::identify;

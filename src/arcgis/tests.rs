@@ -6,7 +6,7 @@ use super::classify;
 use crate::api::Reason::{self, *};
 
 fn reason(status: u16, body: &str) -> Option<Reason> {
-    classify(status, None, body.as_bytes(), Timestamp::UNIX_EPOCH).err().map(|refusal| refusal.reason)
+    classify(status, None, body.as_bytes(), Timestamp::UNIX_EPOCH).err().map(|error| error.reason)
 }
 
 fn granted(body: &str) -> Option<i64> {
@@ -145,7 +145,7 @@ fn an_error_status_never_yields_a_token() {
 #[test]
 fn the_wait_after_429_is_the_portal_s_within_a_minute_and_an_hour() {
     let wait = |header: Option<&str>, body: &str| {
-        classify(429, header, body.as_bytes(), Timestamp::UNIX_EPOCH).err().and_then(|refusal| refusal.retry_after)
+        classify(429, header, body.as_bytes(), Timestamp::UNIX_EPOCH).err().and_then(|error| error.retry_after)
     };
     assert_eq!(wait(Some("120"), ""), Some(120));
     assert_eq!(wait(Some("5"), ""), Some(60));

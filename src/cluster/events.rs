@@ -7,12 +7,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Resource};
 
-use super::{Cluster, Fault, MANAGER, bounded};
+use super::{ApiError, Cluster, MANAGER, bounded};
 use crate::api::ArcGisAppCredential;
 use crate::core::{Identity, Notice};
 
 /// Tells an event about a resource.
-pub async fn publish(cluster: &Cluster, me: &Identity, notice: Notice, now: Timestamp) -> Result<(), Fault> {
+pub async fn publish(cluster: &Cluster, me: &Identity, notice: Notice, now: Timestamp) -> Result<(), ApiError> {
     let event = Event {
         metadata: ObjectMeta {
             generate_name: Some(format!("{}-", &me.name[..me.name.len().min(200)])),

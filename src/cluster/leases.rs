@@ -7,7 +7,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::time::timeout;
 
-use super::{Fault, MANAGER, bounded};
+use super::{ApiError, MANAGER, bounded};
 
 /// A holder has to know in time that it cannot renew.
 const CALL: Duration = Duration::from_secs(3);
@@ -26,18 +26,18 @@ impl Leases {
     }
 
     /// The Lease, `None` where there is none.
-    pub async fn get(&self) -> Result<Option<Lease>, Fault> {
+    pub async fn get(&self) -> Result<Option<Lease>, ApiError> {
         soon(bounded(self.api.get_opt(&self.name))).await
     }
 
     /// Creates it, failing where there is one.
-    pub async fn create(&self, mut lease: Lease) -> Result<Lease, Fault> {
+    pub async fn create(&self, mut lease: Lease) -> Result<Lease, ApiError> {
         lease.metadata.name = Some(self.name.clone());
         soon(bounded(self.api.create(&params(), &lease))).await
     }
 
     /// Replaces the version that it was made from.
-    pub async fn replace(&self, lease: &Lease) -> Result<Lease, Fault> {
+    pub async fn replace(&self, lease: &Lease) -> Result<Lease, ApiError> {
         soon(bounded(self.api.replace(&self.name, &params(), lease))).await
     }
 }
@@ -52,6 +52,6 @@ fn params() -> PostParams {
     PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
 }
 
-async fn soon<T>(call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-    timeout(CALL, call).await.unwrap_or(Err(Fault::TimedOut))
+async fn soon<T>(call: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+    timeout(CALL, call).await.unwrap_or(Err(ApiError::TimedOut))
 }

@@ -31,7 +31,7 @@ const MANAGER: &str = "arcgis-credential-operator";
 
 /// How a call ended that did not do what it should. The text of the API server is not kept: it may echo values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Fault {
+pub enum ApiError {
     #[error("the object is not there")]
     NotFound,
     #[error("the object exists already")]
@@ -50,7 +50,7 @@ pub enum Fault {
     Unreachable,
 }
 
-impl From<kube::Error> for Fault {
+impl From<kube::Error> for ApiError {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) if status.is_already_exists() => Self::Exists,
@@ -81,31 +81,31 @@ impl Cluster {
     }
 
     /// The Secret, `None` where there is none.
-    pub async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, Fault> {
+    pub async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ApiError> {
         self.get(Api::namespaced(self.client.clone(), namespace), name).await
     }
 
     /// The `ConfigMap`, `None` where there is none.
-    pub async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, Fault> {
+    pub async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ApiError> {
         self.get(Api::namespaced(self.client.clone(), namespace), name).await
     }
 
-    async fn get<K: Clone + DeserializeOwned + Debug>(&self, api: Api<K>, name: &str) -> Result<Option<K>, Fault> {
+    async fn get<K: Clone + DeserializeOwned + Debug>(&self, api: Api<K>, name: &str) -> Result<Option<K>, ApiError> {
         bounded(api.get_opt(name)).await
     }
 
     /// Creates a Secret, failing where one of that name exists; dry: says only whether it would be accepted.
-    pub async fn create_secret(&self, namespace: &str, manifest: &Value, dry: bool) -> Result<Version, Fault> {
-        let body = serde_json::to_vec(manifest).map_err(|_| Fault::Invalid)?;
+    pub async fn create_secret(&self, namespace: &str, manifest: &Value, dry: bool) -> Result<Version, ApiError> {
+        let body = serde_json::to_vec(manifest).map_err(|_| ApiError::Invalid)?;
         let params = PostParams { dry_run: dry, field_manager: Some(MANAGER.to_owned()) };
         let request = Request::new(Secret::url_path(&(), Some(namespace)));
-        let request = request.create(&params, body).map_err(|_| Fault::Invalid)?;
+        let request = request.create(&params, body).map_err(|_| ApiError::Invalid)?;
         // Only the metadata of the answer is of interest, so its data is never decoded.
         bounded(self.client.request::<PartialObjectMeta<Secret>>(request)).await.map(|meta| version(&meta))
     }
 
     /// Changes a Secret; the patch names the uid and the version that were judged.
-    pub async fn patch_secret(&self, namespace: &str, name: &str, patch: &Value) -> Result<Version, Fault> {
+    pub async fn patch_secret(&self, namespace: &str, name: &str, patch: &Value) -> Result<Version, ApiError> {
         let api = Api::<PartialObjectMeta<Secret>>::namespaced(self.client.clone(), namespace);
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         bounded(api.patch(name, &params, &Patch::Merge(patch))).await.map(|meta| version(&meta))
@@ -118,12 +118,12 @@ impl Cluster {
         name: &str,
         uid: &str,
         status: &ArcGisAppCredentialStatus,
-    ) -> Result<String, Fault> {
+    ) -> Result<String, ApiError> {
         let operations = json!([
             {"op": "test", "path": "/metadata/uid", "value": uid},
             {"op": "add", "path": "/status", "value": status},
         ]);
-        let patch: json_patch::Patch = serde_json::from_value(operations).map_err(|_| Fault::Invalid)?;
+        let patch: json_patch::Patch = serde_json::from_value(operations).map_err(|_| ApiError::Invalid)?;
         let api = Api::<LeanResource>::namespaced(self.client.clone(), namespace);
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let written = bounded(api.patch_status(name, &params, &Patch::<()>::Json(patch))).await?;
@@ -145,6 +145,6 @@ pub fn version<K: Resource>(object: &K) -> Version {
     }
 }
 
-async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Fault> {
-    timeout(CALL, call).await.map_err(|_| Fault::TimedOut)?.map_err(Fault::from)
+async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
+    timeout(CALL, call).await.map_err(|_| ApiError::TimedOut)?.map_err(ApiError::from)
 }

@@ -5,7 +5,7 @@ use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::Api;
 use kube::api::{ListParams, PostParams};
 
-use super::{Cluster, Fault, bounded};
+use super::{ApiError, Cluster, bounded};
 
 /// A right on a kind of object in a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl std::fmt::Display for Right {
 
 impl Cluster {
     /// Whether this process has a right, in one namespace or in all.
-    pub async fn may(&self, namespace: Option<&str>, right: Right) -> Result<bool, Fault> {
+    pub async fn may(&self, namespace: Option<&str>, right: Right) -> Result<bool, ApiError> {
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let review = SelfSubjectAccessReview {
             spec: SelfSubjectAccessReviewSpec {
@@ -63,7 +63,7 @@ impl Cluster {
     }
 
     /// The ranges that service addresses are taken from, in CIDR notation.
-    pub async fn service_ranges(&self) -> Result<Vec<String>, Fault> {
+    pub async fn service_ranges(&self) -> Result<Vec<String>, ApiError> {
         let ranges = bounded(Api::<ServiceCIDR>::all(self.client()).list(&ListParams::default())).await?;
         Ok(ranges.items.into_iter().filter_map(|range| range.spec?.cidrs).flatten().collect())
     }

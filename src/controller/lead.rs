@@ -11,7 +11,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::cluster::{Fault, Leases};
+use crate::cluster::{ApiError, Leases};
 use crate::core::{Candidate, Claim, Moment, Next, RENEW, Term};
 use crate::ops::Readiness;
 
@@ -121,7 +121,7 @@ impl Elector {
         if let Next::Wait(pause) = next { pause } else { RENEW }
     }
 
-    fn hear(&mut self, leases: &Leases, asked: &Next, answer: Result<Option<Lease>, Fault>, sent: Moment) -> Next {
+    fn hear(&mut self, leases: &Leases, asked: &Next, answer: Result<Option<Lease>, ApiError>, sent: Moment) -> Next {
         let now = self.now();
         match (asked, answer) {
             (Next::Read, Ok(lease)) => {
@@ -138,11 +138,11 @@ impl Elector {
                 self.readiness.listed(&leases.to_string());
                 Next::Wait(RENEW)
             }
-            (_, Err(Fault::Conflict | Fault::Exists)) => Next::Read,
-            (Next::Replace(_), Err(Fault::NotFound)) => self.candidate.read(None, now),
-            (_, Err(fault)) => {
+            (_, Err(ApiError::Conflict | ApiError::Exists)) => Next::Read,
+            (Next::Replace(_), Err(ApiError::NotFound)) => self.candidate.read(None, now),
+            (_, Err(error)) => {
                 self.candidate.unanswered(now);
-                let (why, lasting) = describe(fault);
+                let (why, lasting) = describe(error);
                 // A Lease that was read once is likely to be there again when the API server is.
                 let unlisted = lasting || self.candidate.unread();
                 if self.readiness.failing(&leases.to_string(), why, unlisted) {
@@ -172,9 +172,9 @@ impl Elector {
             }
             if let Some(lease) = self.candidate.release(self.now()) {
                 match leases.replace(&lease).await {
-                    Err(Fault::Conflict) => {}
+                    Err(ApiError::Conflict) => {}
                     Ok(_) => return info!("lease released"),
-                    Err(fault) => return warn!("lease not released: {fault}"),
+                    Err(error) => return warn!("lease not released: {error}"),
                 }
             }
             // Ours, as the answer to the last write got lost, or no longer.
@@ -185,12 +185,12 @@ impl Elector {
 }
 
 /// What to do about it, and whether it stays like that until somebody does.
-fn describe(fault: Fault) -> (&'static str, bool) {
-    match fault {
-        Fault::Refused => ("missing right to get, create and update it: apply the operator's RBAC", true),
-        Fault::NotFound => ("its namespace does not exist", true),
-        Fault::Failed(401) => ("the operator's credentials for the API server are not accepted", false),
-        Fault::TimedOut | Fault::Unreachable => ("the API server cannot be reached", false),
+fn describe(error: ApiError) -> (&'static str, bool) {
+    match error {
+        ApiError::Refused => ("missing right to get, create and update it: apply the operator's RBAC", true),
+        ApiError::NotFound => ("its namespace does not exist", true),
+        ApiError::Failed(401) => ("the operator's credentials for the API server are not accepted", false),
+        ApiError::TimedOut | ApiError::Unreachable => ("the API server cannot be reached", false),
         _ => ("the API server failed", false),
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use crate::arcgis::ServiceRanges;
-use crate::cluster::{Cluster, Fault, NEEDED, Right};
+use crate::cluster::{ApiError, Cluster, NEEDED, Right};
 use crate::ops::Readiness;
 
 const AGAIN: Duration = Duration::from_secs(10);
@@ -36,7 +36,7 @@ pub async fn run(cluster: Cluster, scopes: Vec<Option<String>>, readiness: Arc<R
                     open.push((scope, right));
                 }
                 // What may not be asked shows when it is needed.
-                Err(fault) if is_final(fault) => readiness.listed(&name),
+                Err(error) if is_final(error) => readiness.listed(&name),
                 Err(_) => open.push((scope, right)),
             }
         }
@@ -59,11 +59,11 @@ async fn learn_ranges(cluster: &Cluster, services: &ServiceRanges) -> bool {
             }
             true
         }
-        Err(fault) => is_final(fault),
+        Err(error) => is_final(error),
     }
 }
 
 /// Asking again brings no other answer: the right to ask is missing, or the API server does not know such objects.
-fn is_final(fault: Fault) -> bool {
-    matches!(fault, Fault::Refused | Fault::NotFound)
+fn is_final(error: ApiError) -> bool {
+    matches!(error, ApiError::Refused | ApiError::NotFound)
 }

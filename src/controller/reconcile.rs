@@ -12,11 +12,11 @@ use super::hosts::Pass;
 use super::index::{Entry as Resource, Key, ObjectKind};
 use crate::api::{CaBundleKind, Reason};
 use crate::arcgis::{CaBundle, TokenRequest, exchange};
-use crate::cluster::{Fault, publish, version};
+use crate::cluster::{ApiError, publish, version};
 use crate::core::token::AccessToken;
 use crate::core::{
     AttemptKind, Credentials, Entry, Identity, Live, OriginMatch, Outcome, Plan, Published, Sight, Situation,
-    SpecProblem, Step, Term, Verdict, conclude, decide, render, zero,
+    SpecError, Step, Term, Verdict, conclude, decide, render, zero,
 };
 
 /// A look needs far fewer; more is a bug or a fight over the target.
@@ -103,8 +103,8 @@ fn observe(ctx: &Context, key: &Key) -> Option<Situation> {
     Some(s)
 }
 
-fn plan(resource: &Resource) -> Result<Plan, SpecProblem> {
-    let spec = serde_json::from_str(&resource.spec).map_err(|_| SpecProblem {
+fn plan(resource: &Resource) -> Result<Plan, SpecError> {
+    let spec = serde_json::from_str(&resource.spec).map_err(|_| SpecError {
         field: "spec",
         advice: "cannot be decoded: compare it with kubectl explain arcgisappcredential.spec".to_owned(),
     })?;
@@ -165,7 +165,7 @@ impl<'a> Look<'a> {
                 self.ctx.index().note(ObjectKind::Secret, namespace, name, &before, version);
                 self.s.target_read(live);
             }
-            Err(fault) => self.cluster_failed(AttemptKind::Write, fault),
+            Err(error) => self.cluster_failed(AttemptKind::Write, error),
         }
     }
 
@@ -188,7 +188,7 @@ impl<'a> Look<'a> {
                 self.s.credentials_read(version.zip(digest));
                 self.credentials = read.and_then(Result::ok);
             }
-            Err(fault) => self.cluster_failed(AttemptKind::Write, fault),
+            Err(error) => self.cluster_failed(AttemptKind::Write, error),
         }
     }
 
@@ -217,7 +217,7 @@ impl<'a> Look<'a> {
                 self.s.ca_read(judged.as_ref().map(|(v, judged)| (v.clone(), judged.as_ref().err().copied())));
                 self.ca = judged.and_then(|(_, judged)| judged.ok());
             }
-            Err(fault) => self.cluster_failed(AttemptKind::Write, fault),
+            Err(error) => self.cluster_failed(AttemptKind::Write, error),
         }
     }
 
@@ -262,11 +262,11 @@ impl<'a> Look<'a> {
         if let Some(pass) = pass {
             pass.ended(match &answer {
                 Ok(_) => Outcome::Issued,
-                Err(refusal) => refusal.retry_after.map_or(Outcome::Failed, Outcome::Limited),
+                Err(error) => error.retry_after.map_or(Outcome::Failed, Outcome::Limited),
             });
         }
         self.permit = self.ctx.permits.clone().acquire_owned().await.ok();
-        let reason = answer.as_ref().err().map(|refusal| refusal.reason);
+        let reason = answer.as_ref().err().map(|error| error.reason);
         self.ctx.metrics.requested(&host, reason, started.elapsed());
         let (namespace, name) = (&self.s.me.namespace, &self.s.me.name);
         match answer {
@@ -275,9 +275,9 @@ impl<'a> Look<'a> {
                 self.published = Some(grant.token.clone());
                 self.s.issued(grant.token, grant.lifetime_seconds, sent);
             }
-            Err(refusal) => {
-                warn!(namespace, name, portal = host, reason = refusal.reason.as_str(), "no token");
-                self.s.failed(AttemptKind::Request, refusal.reason, refusal.retry_after, self.ctx.now());
+            Err(error) => {
+                warn!(namespace, name, portal = host, reason = error.reason.as_str(), "no token");
+                self.s.failed(AttemptKind::Request, error.reason, error.retry_after, self.ctx.now());
             }
         }
     }
@@ -294,8 +294,8 @@ impl<'a> Look<'a> {
                 self.note_target(plan, &version);
                 self.s.created(version, self.ctx.now());
             }
-            Err(Fault::Exists | Fault::Conflict) => self.s.overtaken(),
-            Err(fault) => self.cluster_failed(AttemptKind::Write, fault),
+            Err(ApiError::Exists | ApiError::Conflict) => self.s.overtaken(),
+            Err(error) => self.cluster_failed(AttemptKind::Write, error),
         }
     }
 
@@ -311,8 +311,8 @@ impl<'a> Look<'a> {
                     self.s.written(version, self.ctx.now());
                 }
             }
-            Err(Fault::Exists | Fault::Conflict | Fault::NotFound) => self.s.overtaken(),
-            Err(fault) => self.cluster_failed(kind, fault),
+            Err(ApiError::Exists | ApiError::Conflict | ApiError::NotFound) => self.s.overtaken(),
+            Err(error) => self.cluster_failed(kind, error),
         }
     }
 
@@ -323,13 +323,13 @@ impl<'a> Look<'a> {
         index.note(ObjectKind::Secret, namespace, name, &before, Some(version));
     }
 
-    fn cluster_failed(&mut self, kind: AttemptKind, fault: Fault) {
-        let reason = match fault {
-            Fault::Refused => Reason::TargetRefused,
-            Fault::Invalid => Reason::SpecInvalid,
+    fn cluster_failed(&mut self, kind: AttemptKind, error: ApiError) {
+        let reason = match error {
+            ApiError::Refused => Reason::TargetRefused,
+            ApiError::Invalid => Reason::SpecInvalid,
             _ => Reason::ClusterError,
         };
-        warn!(namespace = self.key.namespace, name = self.key.name, reason = reason.as_str(), "{fault}");
+        warn!(namespace = self.key.namespace, name = self.key.name, reason = reason.as_str(), "{error}");
         self.s.failed(kind, reason, None, self.ctx.now());
     }
 }
@@ -368,15 +368,15 @@ async fn finish(look: Look<'_>, verdict: Verdict) -> Timestamp {
                 if let Some(notice) = conclusion.notice {
                     info!(namespace = me.namespace, name = me.name, reason = notice.reason, "{}", notice.message);
                     if ctx.lead.holds(term)
-                        && let Err(fault) = publish(&ctx.cluster, &me, notice, ctx.now()).await
+                        && let Err(error) = publish(&ctx.cluster, &me, notice, ctx.now()).await
                     {
-                        warn!(namespace = me.namespace, name = me.name, "event not written: {fault}");
+                        warn!(namespace = me.namespace, name = me.name, "event not written: {error}");
                     }
                 }
             }
-            Err(Fault::NotFound) => {}
-            Err(fault) => {
-                warn!(namespace = me.namespace, name = me.name, "status not written: {fault}");
+            Err(ApiError::NotFound) => {}
+            Err(error) => {
+                warn!(namespace = me.namespace, name = me.name, "status not written: {error}");
                 wake = wake.min(ctx.soon());
             }
         }

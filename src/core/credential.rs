@@ -12,7 +12,7 @@ use crate::api::CredentialsRef;
 /// Which key of the credentials Secret cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("key {key} is missing, empty or not visible text")]
-pub struct Incomplete {
+pub struct CredentialsError {
     pub key: String,
 }
 
@@ -25,14 +25,14 @@ pub struct Credentials {
 
 impl Credentials {
     /// Reads the two keys; blanks and newlines around a value are trimmed.
-    pub fn read(data: &BTreeMap<String, ByteString>, keys: &CredentialsRef) -> Result<Self, Incomplete> {
+    pub fn read(data: &BTreeMap<String, ByteString>, keys: &CredentialsRef) -> Result<Self, CredentialsError> {
         let value = |key: &String| {
             data.get(key)
                 .and_then(|bytes| std::str::from_utf8(&bytes.0).ok())
                 .map(str::trim)
                 .filter(|text| !text.is_empty() && text.len() <= 4096 && text.bytes().all(|b| b.is_ascii_graphic()))
                 .map(SecretString::from)
-                .ok_or_else(|| Incomplete { key: key.clone() })
+                .ok_or_else(|| CredentialsError { key: key.clone() })
         };
         Ok(Self { id: value(&keys.client_id_key)?, secret: value(&keys.client_secret_key)? })
     }

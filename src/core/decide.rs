@@ -86,8 +86,8 @@ pub fn decide(s: &Situation, now: Timestamp) -> Verdict {
 fn step(s: &Situation, now: Timestamp, verdict: &mut Verdict) -> Step {
     let plan = match &s.plan {
         Ok(plan) => plan,
-        Err(fault) => {
-            verdict.problem = Some(check(Reason::SpecInvalid, Some(fault.to_string())));
+        Err(error) => {
+            verdict.problem = Some(check(Reason::SpecInvalid, Some(error.to_string())));
             return Step::Rest;
         }
     };
@@ -150,11 +150,11 @@ fn obstacle(s: &Situation, plan: &Plan, view: &View) -> Result<Option<Problem>, 
     match &s.credentials {
         Sight::Absent => return Ok(Some(check(Reason::CredentialsNotFound, None))),
         Sight::Unknown => return Err(Step::ReadCredentials),
-        Sight::Read(_, Err(fault)) => return incomplete(&fault.key),
+        Sight::Read(_, Err(error)) => return incomplete(&error.key),
         Sight::Read(_, Ok(())) => {}
         Sight::Seen(version) => {
             let known = |last: &super::Version| last == version;
-            match (&s.memory.incomplete, recalled(&[Reason::CredentialsIncomplete])) {
+            match (&s.memory.incomplete_credentials, recalled(&[Reason::CredentialsIncomplete])) {
                 (Some((last, generation, key)), _) if known(last) && *generation == s.generation => {
                     return incomplete(key);
                 }
@@ -175,12 +175,12 @@ fn obstacle(s: &Situation, plan: &Plan, view: &View) -> Result<Option<Problem>, 
     match &s.ca {
         Sight::Absent => Ok(Some(check(Reason::CaBundleNotFound, None))),
         Sight::Unknown => Err(Step::ReadCa),
-        Sight::Read(_, fault) => Ok(fault.map(|reason| check(reason, None))),
+        Sight::Read(_, error) => Ok(error.map(|reason| check(reason, None))),
         Sight::Seen(version) => {
             let recalled = recalled(&[Reason::CaBundleNotFound, Reason::CaBundleInvalid]);
             match (&s.memory.ca, recalled) {
-                (Some((last, generation, fault)), _) if last == version && *generation == s.generation => {
-                    Ok(fault.map(|reason| check(reason, None)))
+                (Some((last, generation, error)), _) if last == version && *generation == s.generation => {
+                    Ok(error.map(|reason| check(reason, None)))
                 }
                 (None, Some((reason @ Reason::CaBundleInvalid, true))) => Ok(Some(check(reason, None))),
                 (None, None) => Ok(None),

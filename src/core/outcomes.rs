@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 
 use super::schedule::after;
-use super::situation::{CaFault, Facts, TokenFacts, View};
+use super::situation::{Facts, TokenFacts, View};
 use super::target::{Live, Owner, Published, render};
 use super::token::AccessToken;
-use super::{AttemptKind, Incomplete, RetryState, Sight, Situation, Version};
+use super::{AttemptKind, CredentialsError, RetryState, Sight, Situation, Version};
 use crate::api::Reason;
 
 impl Situation {
@@ -40,15 +40,15 @@ impl Situation {
     }
 
     /// The credentials were read; a digest says whether their values changed.
-    pub fn credentials_read(&mut self, read: Option<(Version, Result<u64, Incomplete>)>) {
+    pub fn credentials_read(&mut self, read: Option<(Version, Result<u64, CredentialsError>)>) {
         let Some((version, content)) = read else {
             self.credentials = Sight::Absent;
             return;
         };
         match content {
-            Err(incomplete) => {
-                self.memory.incomplete = Some((version.clone(), self.generation, incomplete.key.clone()));
-                self.credentials = Sight::Read(version, Err(incomplete));
+            Err(error) => {
+                self.memory.incomplete_credentials = Some((version.clone(), self.generation, error.key.clone()));
+                self.credentials = Sight::Read(version, Err(error));
             }
             Ok(digest) => {
                 let changed = match &self.memory.credentials {
@@ -65,7 +65,7 @@ impl Situation {
                     // Another version of the values that it failed with is no change that a person made.
                     retry_state.made_with.credentials.clone_from(&version.resource);
                 }
-                self.memory.incomplete = None;
+                self.memory.incomplete_credentials = None;
                 self.memory.credentials = Some((version.clone(), digest));
                 self.credentials = Sight::Read(version, Ok(()));
             }
@@ -73,12 +73,12 @@ impl Situation {
     }
 
     /// The CA bundle was read.
-    pub fn ca_read(&mut self, read: Option<(Version, Option<CaFault>)>) {
+    pub fn ca_read(&mut self, read: Option<(Version, Option<Reason>)>) {
         self.ca = match read {
             None => Sight::Absent,
-            Some((version, fault)) => {
-                self.memory.ca = Some((version.clone(), self.generation, fault));
-                Sight::Read(version, fault)
+            Some((version, error)) => {
+                self.memory.ca = Some((version.clone(), self.generation, error));
+                Sight::Read(version, error)
             }
         };
     }

@@ -10,13 +10,13 @@ use crate::api::{ArcGisAppCredentialSpec, CaBundleKind, CaBundleRef, Credentials
 /// Which field of a specification is wrong, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{field}: {advice}")]
-pub struct SpecProblem {
+pub struct SpecError {
     pub field: &'static str,
     pub advice: String,
 }
 
-fn problem(field: &'static str) -> impl Fn(&dyn std::fmt::Display) -> SpecProblem {
-    move |advice| SpecProblem { field, advice: advice.to_string() }
+fn problem(field: &'static str) -> impl Fn(&dyn std::fmt::Display) -> SpecError {
+    move |advice| SpecError { field, advice: advice.to_string() }
 }
 
 /// What is to be done for one resource; durations in seconds.
@@ -52,7 +52,7 @@ pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 impl Plan {
     /// Checks what admission checks too, for what was stored before a rule existed.
-    pub fn new(spec: &ArcGisAppCredentialSpec) -> Result<Self, SpecProblem> {
+    pub fn new(spec: &ArcGisAppCredentialSpec) -> Result<Self, SpecError> {
         let token = spec.token.clone().unwrap_or_default();
         let duration = |field, text: &Option<String>| {
             text.as_deref().map(parse_duration).transpose().map_err(|e| problem(field)(&e))
@@ -91,7 +91,7 @@ impl Plan {
 }
 
 /// A name goes into request paths, so it is checked once more here.
-fn check_name(field: &'static str, name: &str) -> Result<(), SpecProblem> {
+fn check_name(field: &'static str, name: &str) -> Result<(), SpecError> {
     if is_subdomain(name) {
         Ok(())
     } else {
@@ -111,7 +111,7 @@ pub fn is_subdomain(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
-fn target_plan(spec: &ArcGisAppCredentialSpec) -> Result<TargetPlan, SpecProblem> {
+fn target_plan(spec: &ArcGisAppCredentialSpec) -> Result<TargetPlan, SpecError> {
     let target = &spec.target;
     for (field, keys) in [("spec.target.labels", &target.labels), ("spec.target.annotations", &target.annotations)] {
         if keys.keys().any(|key| key.starts_with(DOMAIN) || key == MANAGED_BY) {

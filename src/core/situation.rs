@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::schedule::Repairs;
 use super::target::{Live, Owner, Published, fingerprint};
-use super::{Attempt, AttemptKind, Entry, Incomplete, Plan, RetryState, SpecProblem, renew_at};
+use super::{Attempt, AttemptKind, CredentialsError, Entry, Plan, RetryState, SpecError, renew_at};
 use crate::api::{ArcGisAppCredentialStatus, Condition, Reason};
 
 /// Which resource.
@@ -73,9 +73,6 @@ pub(crate) enum View {
     Present(Facts),
 }
 
-/// Why a CA bundle cannot be used.
-pub type CaFault = Reason;
-
 /// What is remembered of a resource between two looks; none of it is needed to be right after a restart.
 #[derive(Clone, Default)]
 pub struct Memory {
@@ -84,8 +81,8 @@ pub struct Memory {
     pub(crate) held: Option<Published>,
     pub(crate) facts: Option<Facts>,
     pub(crate) credentials: Option<(Version, u64)>,
-    pub(crate) incomplete: Option<(Version, i64, String)>,
-    pub(crate) ca: Option<(Version, i64, Option<CaFault>)>,
+    pub(crate) incomplete_credentials: Option<(Version, i64, String)>,
+    pub(crate) ca: Option<(Version, i64, Option<Reason>)>,
     /// The generation for which creating the target was tried dry.
     pub(crate) tried: Option<i64>,
     pub(crate) repairs: Repairs,
@@ -103,7 +100,7 @@ pub struct Situation {
     pub me: Identity,
     pub generation: i64,
     pub requested_at: Option<String>,
-    pub plan: Result<Plan, SpecProblem>,
+    pub plan: Result<Plan, SpecError>,
     /// As last written.
     pub status: ArcGisAppCredentialStatus,
     /// Whether the operator may talk to this portal.
@@ -111,8 +108,8 @@ pub struct Situation {
     /// The older resource that is to create the same target.
     pub rival: Option<String>,
     pub target: Sight<Live>,
-    pub credentials: Sight<Result<(), Incomplete>>,
-    pub ca: Sight<Option<CaFault>>,
+    pub credentials: Sight<Result<(), CredentialsError>>,
+    pub ca: Sight<Option<Reason>>,
     pub access: Entry,
     /// A place at the portal's gate is taken.
     pub entered: bool,

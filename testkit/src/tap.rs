@@ -44,7 +44,7 @@ impl Call {
 
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum InjectedFault {
     /// It is never passed on nor answered.
     LostBefore,
     /// It is passed on; the answer never comes.
@@ -59,7 +59,7 @@ pub enum Fault {
 
 struct Rule {
     matches: Box<dyn Fn(&Call) -> bool + Send + Sync>,
-    fault: Fault,
+    fault: InjectedFault,
     left: usize,
 }
 
@@ -114,7 +114,7 @@ impl Tap {
     }
 
     /// Fails the next `count` calls that match.
-    pub fn fail(&self, count: usize, fault: Fault, matches: impl Fn(&Call) -> bool + Send + Sync + 'static) {
+    pub fn fail(&self, count: usize, fault: InjectedFault, matches: impl Fn(&Call) -> bool + Send + Sync + 'static) {
         self.rules().push(Rule { matches: Box::new(matches), fault, left: count });
     }
 
@@ -137,7 +137,7 @@ impl Tap {
 }
 
 impl Shared {
-    fn fault(&self, call: &Call) -> Option<Fault> {
+    fn fault(&self, call: &Call) -> Option<InjectedFault> {
         let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         let rule = rules.iter_mut().find(|rule| rule.left > 0 && (rule.matches)(call))?;
         rule.left -= 1;
@@ -151,30 +151,30 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let fault = shared.fault(&call);
     let caught = || shared.caught.send_modify(|caught| *caught += 1);
     match fault {
-        Some(Fault::LostBefore) => {
+        Some(InjectedFault::LostBefore) => {
             caught();
             std::future::pending().await
         }
-        Some(Fault::Held) => {
+        Some(InjectedFault::Held) => {
             let mut healed = shared.healed.subscribe();
             caught();
             // The sender lives as long as the tap.
             let _ = healed.changed().await;
             forward(&shared, &call.path, request).await
         }
-        Some(Fault::Status(code)) => {
+        Some(InjectedFault::Status(code)) => {
             caught();
             let status =
                 json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code});
             (StatusCode::from_u16(code).unwrap_or_default(), axum::Json(status)).into_response()
         }
         None => forward(&shared, &call.path, request).await,
-        Some(Fault::LostAfter | Fault::ClosedAfter) => {
+        Some(InjectedFault::LostAfter | InjectedFault::ClosedAfter) => {
             let answer = forward(&shared, &call.path, request).await;
             // Read to its end, so that what was asked has been done.
             let _ = axum::body::to_bytes(answer.into_body(), MAX_BODY).await;
             caught();
-            if fault == Some(Fault::ClosedAfter) { closed() } else { std::future::pending().await }
+            if fault == Some(InjectedFault::ClosedAfter) { closed() } else { std::future::pending().await }
         }
     }
 }

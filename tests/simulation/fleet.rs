@@ -1,7 +1,7 @@
 //! Who is simulated: portals, and resources with a role each.
 
 use arcgis_credential_operator::api::{ArcGisAppCredentialSpec, ArcGisAppCredentialStatus, Reason};
-use arcgis_credential_operator::core::{Identity, Memory, Plan, SpecProblem};
+use arcgis_credential_operator::core::{Identity, Memory, Plan, SpecError};
 use fastrand::Rng;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
@@ -48,7 +48,7 @@ pub struct Resource {
     pub me: Identity,
     pub spec: ArcGisAppCredentialSpec,
     /// `None`: to be made from the spec.
-    pub plan: Option<Result<Plan, SpecProblem>>,
+    pub plan: Option<Result<Plan, SpecError>>,
     pub generation: i64,
     pub requested_at: Option<String>,
     pub portal: usize,

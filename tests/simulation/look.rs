@@ -3,8 +3,8 @@
 use arcgis_credential_operator::api::Reason;
 use arcgis_credential_operator::core::token::AccessToken;
 use arcgis_credential_operator::core::{
-    AttemptKind, Entry, Incomplete, Live, Outcome, Plan, Published, RESYNC_SECONDS, Sight, Situation, Step, Verdict,
-    Version, conclude, decide, render,
+    AttemptKind, CredentialsError, Entry, Live, Outcome, Plan, Published, RESYNC_SECONDS, Sight, Situation, Step,
+    Verdict, Version, conclude, decide, render,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
@@ -173,7 +173,7 @@ impl World {
                 let started = self.operator.started;
                 look.s.credentials_read(resource.source.as_ref().map(|source| {
                     let version = Version { uid: source.uid.to_string(), resource: source.version.to_string() };
-                    let missing = Incomplete { key: "client_secret".to_owned() };
+                    let missing = CredentialsError { key: "client_secret".to_owned() };
                     (version, if source.incomplete { Err(missing) } else { Ok(source.value ^ (started << 32)) })
                 }));
             }

@@ -38,11 +38,11 @@ fn credentials_are_changed_by_value_or_by_another_secret_and_not_by_a_version() 
     gone.credentials_read(None);
     assert!(matches!(gone.credentials, Sight::Absent));
     let mut whole = filled();
-    let incomplete = Incomplete { key: "client_id".to_owned() };
+    let incomplete = CredentialsError { key: "client_id".to_owned() };
     whole.credentials_read(Some((version("u", "2"), Err(incomplete))));
-    assert!(whole.memory.incomplete.is_some());
+    assert!(whole.memory.incomplete_credentials.is_some());
     whole.credentials_read(Some((version("u", "3"), Ok(7))));
-    assert!(whole.memory.incomplete.is_none() && !whole.memory.wish, "put back as it was");
+    assert!(whole.memory.incomplete_credentials.is_none() && !whole.memory.wish, "put back as it was");
 }
 
 #[test]

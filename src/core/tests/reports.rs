@@ -141,7 +141,7 @@ fn what_is_found_again_is_no_news_and_what_is_found_anew_is() {
     let incomplete = |mut s: Situation, generation| {
         let version = s.credentials.version().unwrap().clone();
         s.generation = generation;
-        s.credentials_read(Some((version, Err(Incomplete { key: "client_id".to_owned() }))));
+        s.credentials_read(Some((version, Err(CredentialsError { key: "client_id".to_owned() }))));
         s
     };
     let first = || look(incomplete(situation(now), 1), now);

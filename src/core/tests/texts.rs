@@ -170,7 +170,7 @@ fn credentials_are_trimmed_and_must_be_visible() {
     assert_eq!(read(b"\t secret \r\n"), Ok(("id".to_owned(), "secret".to_owned())));
     assert_eq!(read(&[b'a'; 4096]).unwrap().1.len(), 4096);
     for bad in [&b""[..], b"  ", b"a b", b"a\0b", b"\xff\xfe", &[b'a'; 4097]] {
-        assert_eq!(read(bad), Err(Incomplete { key: "client_secret".to_owned() }));
+        assert_eq!(read(bad), Err(CredentialsError { key: "client_secret".to_owned() }));
     }
 }
 

@@ -24,7 +24,7 @@ fn a_restart_keeps_the_name_of_the_key_that_is_missing() {
     let now = at(START);
     let mut s = situation(now);
     let version = s.credentials.version().unwrap().clone();
-    let incomplete = Incomplete { key: "client_secret".to_owned() };
+    let incomplete = CredentialsError { key: "client_secret".to_owned() };
     s.credentials_read(Some((version, Err(incomplete))));
     let first = look(s, now);
     assert!(message_of(&first, "Stalled").contains("key client_secret"));
@@ -106,7 +106,7 @@ fn a_message_follows_what_is_found_though_the_reason_stays() {
     let now = at(START);
     let missing = |mut s: Situation, key: &str, resource: &str| {
         let version = Version { uid: "u".to_owned(), resource: resource.to_owned() };
-        s.credentials_read(Some((version, Err(Incomplete { key: key.to_owned() }))));
+        s.credentials_read(Some((version, Err(CredentialsError { key: key.to_owned() }))));
         look(s, now)
     };
     let first = missing(situation(now), "client_id", "1");

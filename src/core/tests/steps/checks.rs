@@ -11,7 +11,7 @@ fn the_first_check_that_fails_is_shown() {
         (found(&s), step(&s))
     };
     let rests = |reason| (Some(reason), "Rest".to_owned());
-    let problem = SpecProblem { field: "spec.target.name", advice: "no".to_owned() };
+    let problem = SpecError { field: "spec.target.name", advice: "no".to_owned() };
     assert_eq!(seen(&|s| s.plan = Err(problem.clone())), rests(Reason::SpecInvalid));
     assert_eq!(seen(&|s| s.allowed = false), rests(Reason::PortalNotAllowed));
     assert_eq!(seen(&|s| s.rival = Some("elder".to_owned())), rests(Reason::TargetNotOwned));
@@ -81,7 +81,7 @@ fn hands_are_off_a_target_of_others_while_a_missing_input_lets_ours_be_rendered(
 fn an_incomplete_secret_is_known_again_by_its_version_and_the_generation() {
     let incomplete = || {
         let mut s = situation(at(START));
-        s.credentials_read(Some((version("1"), Err(Incomplete { key: "client_id".to_owned() }))));
+        s.credentials_read(Some((version("1"), Err(CredentialsError { key: "client_id".to_owned() }))));
         s.credentials = Sight::Seen(version("1"));
         s
     };
@@ -127,9 +127,9 @@ fn a_version_of_the_credentials_that_was_looked_at_is_not_read_again() {
 
 #[test]
 fn a_ca_bundle_is_judged_once_for_a_version_and_a_generation() {
-    let judged = |fault| {
+    let judged = |error| {
         let mut s = with_ca(filled());
-        s.ca_read(Some((version("c"), fault)));
+        s.ca_read(Some((version("c"), error)));
         s.ca = Sight::Seen(version("c"));
         s
     };
