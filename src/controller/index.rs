@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::api::{ArcGisAppCredentialStatus, Reason, Verification};
 use crate::cluster::LeanResource;
-use crate::core::{Memory, Sight, Version};
+use crate::core::{Memory, Observed, Version};
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,25 +21,6 @@ pub struct Key {
 pub enum ObjectKind {
     Secret,
     ConfigMap,
-}
-
-/// What a watch has told of an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fact {
-    Unknown,
-    Absent,
-    Version(Version),
-}
-
-impl Fact {
-    /// The same for a decision.
-    pub fn sight<T>(&self) -> Sight<T> {
-        match self {
-            Self::Unknown => Sight::Unknown,
-            Self::Absent => Sight::Absent,
-            Self::Version(version) => Sight::Seen(version.clone()),
-        }
-    }
 }
 
 /// What metrics and the order of work need to know of a resource.
@@ -125,7 +106,8 @@ impl Entry {
 }
 
 struct Watched {
-    fact: Fact,
+    /// As the watch reports it: never loaded.
+    observed: Observed<()>,
     /// A list that began while it was named has not shown it yet.
     awaited: bool,
     users: BTreeSet<Key>,
@@ -173,7 +155,7 @@ impl Index {
             for (kind, name) in entry.refs.clone() {
                 let id = (kind, Key { namespace: key.namespace.clone(), name });
                 let watched = self.objects.entry(id).or_insert(Watched {
-                    fact: Fact::Unknown,
+                    observed: Observed::Unknown,
                     awaited: false,
                     users: BTreeSet::new(),
                 });
@@ -226,16 +208,16 @@ impl Index {
     pub fn observe(&mut self, kind: ObjectKind, key: Key, version: Version, gone: bool) -> Vec<Key> {
         let Some(watched) = self.objects.get_mut(&(kind, key)) else { return Vec::new() };
         watched.awaited = false;
-        if let Fact::Version(known) = &watched.fact
+        if let Observed::Cached(known) = &watched.observed
             && (older(&version.resource, &known.resource) || (gone && known.uid != version.uid))
         {
             return Vec::new();
         }
-        let fact = if gone { Fact::Absent } else { Fact::Version(version) };
-        if watched.fact == fact {
+        let observed = if gone { Observed::Absent } else { Observed::Cached(version) };
+        if watched.observed == observed {
             return Vec::new();
         }
-        watched.fact = fact;
+        watched.observed = observed;
         watched.users.iter().cloned().collect()
     }
 
@@ -253,8 +235,8 @@ impl Index {
         let mut woken = BTreeSet::new();
         for ((of, key), watched) in &mut self.objects {
             let listed = *of == kind && namespace.is_none_or(|namespace| namespace == key.namespace);
-            if listed && std::mem::take(&mut watched.awaited) && watched.fact != Fact::Absent {
-                watched.fact = Fact::Absent;
+            if listed && std::mem::take(&mut watched.awaited) && watched.observed != Observed::Absent {
+                watched.observed = Observed::Absent;
                 woken.extend(watched.users.iter().cloned());
             }
         }
@@ -272,25 +254,33 @@ impl Index {
         gone.iter().flat_map(|key| self.remove(key)).collect()
     }
 
-    /// What is known of an object.
-    pub fn fact(&self, kind: ObjectKind, namespace: &str, name: &str) -> Fact {
+    /// Returns what the watches report of an object.
+    pub fn observed<T>(&self, kind: ObjectKind, namespace: &str, name: &str) -> Observed<T> {
         let id = (kind, Key { namespace: namespace.to_owned(), name: name.to_owned() });
-        self.objects.get(&id).map_or(Fact::Unknown, |watched| watched.fact.clone())
+        self.objects.get(&id).map_or(Observed::Unknown, |watched| watched.observed.unloaded())
     }
 
     /// Notes what a call of our own has told, so that its echo is no news. `before` is what was known when it was made.
-    pub fn note(&mut self, kind: ObjectKind, namespace: &str, name: &str, before: &Fact, now: Option<&Version>) {
+    pub fn note(
+        &mut self,
+        kind: ObjectKind,
+        namespace: &str,
+        name: &str,
+        before: &Observed<()>,
+        now: Option<&Version>,
+    ) {
         let id = (kind, Key { namespace: namespace.to_owned(), name: name.to_owned() });
         let Some(watched) = self.objects.get_mut(&id) else { return };
         watched.awaited = false;
         match now {
-            None if watched.fact == *before => watched.fact = Fact::Absent,
+            None if watched.observed == *before => watched.observed = Observed::Absent,
             None => {}
             Some(version) => {
-                let stale = matches!(&watched.fact, Fact::Version(known) if older(&version.resource, &known.resource));
+                let stale =
+                    matches!(&watched.observed, Observed::Cached(known) if older(&version.resource, &known.resource));
                 // A watch that has seen the object go meanwhile knows better.
-                if !stale && (watched.fact != Fact::Absent || *before == Fact::Absent) {
-                    watched.fact = Fact::Version(version.clone());
+                if !stale && (watched.observed != Observed::Absent || *before == Observed::Absent) {
+                    watched.observed = Observed::Cached(version.clone());
                 }
             }
         }

@@ -15,7 +15,7 @@ use crate::arcgis::{CaBundle, TokenRequest, exchange};
 use crate::cluster::{ApiError, publish, version};
 use crate::core::token::AccessToken;
 use crate::core::{
-    AttemptKind, Credentials, Entry, Identity, Live, OriginMatch, Outcome, Plan, Published, Sight, Situation,
+    AttemptKind, Credentials, Entry, Identity, Live, Observed, OriginMatch, Outcome, Plan, Published, Situation,
     SpecError, Step, Term, Verdict, conclude, decide, render, zero,
 };
 
@@ -72,14 +72,14 @@ fn observe(ctx: &Context, key: &Key) -> Option<Situation> {
     let uid = resource.uid.clone();
     let answer = index.get_mut(key, &uid).and_then(|resource| resource.answer.take());
     let plan = plan(&resource);
-    let fact = |kind, name: &str| index.fact(kind, &key.namespace, name);
+    let namespace = &key.namespace;
     let (target, credentials, ca) = match &plan {
         Ok(plan) => (
-            fact(ObjectKind::Secret, &plan.target.name).sight(),
-            fact(ObjectKind::Secret, &plan.credentials.name).sight(),
-            plan.ca.as_ref().map_or(Sight::Absent, |ca| fact(ca_kind(ca.kind), &ca.name).sight()),
+            index.observed(ObjectKind::Secret, namespace, &plan.target.name),
+            index.observed(ObjectKind::Secret, namespace, &plan.credentials.name),
+            plan.ca.as_ref().map_or(Observed::Absent, |ca| index.observed(ca_kind(ca.kind), namespace, &ca.name)),
         ),
-        Err(_) => (Sight::Unknown, Sight::Unknown, Sight::Absent),
+        Err(_) => (Observed::Unknown, Observed::Unknown, Observed::Absent),
     };
     let mut s = Situation {
         me: Identity { namespace: key.namespace.clone(), name: key.name.clone(), uid },
@@ -157,7 +157,7 @@ impl<'a> Look<'a> {
 
     async fn read_target(&mut self, plan: &Plan) {
         let (namespace, name) = (&self.s.me.namespace, &plan.target.name);
-        let before = self.ctx.index().fact(ObjectKind::Secret, namespace, name);
+        let before = self.ctx.index().observed(ObjectKind::Secret, namespace, name);
         match self.ctx.cluster.secret(namespace, name).await {
             Ok(secret) => {
                 let live = secret.map(|secret| Live::new(secret, &self.s.me));
@@ -171,7 +171,7 @@ impl<'a> Look<'a> {
 
     async fn read_credentials(&mut self, plan: &Plan) {
         let (namespace, name) = (&self.s.me.namespace, &plan.credentials.name);
-        let before = self.ctx.index().fact(ObjectKind::Secret, namespace, name);
+        let before = self.ctx.index().observed(ObjectKind::Secret, namespace, name);
         match self.ctx.cluster.secret(namespace, name).await {
             Ok(secret) => {
                 let version = secret.as_ref().map(version);
@@ -196,7 +196,7 @@ impl<'a> Look<'a> {
         let Some(ca) = &plan.ca else { return };
         let namespace = &self.s.me.namespace;
         let kind = ca_kind(ca.kind);
-        let before = self.ctx.index().fact(kind, namespace, &ca.name);
+        let before = self.ctx.index().observed(kind, namespace, &ca.name);
         let read = match ca.kind {
             CaBundleKind::Secret => self.ctx.cluster.secret(namespace, &ca.name).await.map(|secret| {
                 secret.map(|s| (version(&s), s.data.and_then(|mut data| data.remove(&ca.key)).map(|bytes| bytes.0)))
@@ -319,7 +319,7 @@ impl<'a> Look<'a> {
     fn note_target(&self, plan: &Plan, version: &crate::core::Version) {
         let mut index = self.ctx.index();
         let (namespace, name) = (&self.s.me.namespace, &plan.target.name);
-        let before = index.fact(ObjectKind::Secret, namespace, name);
+        let before = index.observed(ObjectKind::Secret, namespace, name);
         index.note(ObjectKind::Secret, namespace, name, &before, Some(version));
     }
 

@@ -6,7 +6,7 @@ use super::decide::wait;
 use super::message::message;
 use super::schedule::after;
 use super::situation::{Memory, TokenFacts, View};
-use super::{AttemptKind, Problem, RetryState, Sight, Situation, Verdict, format_seconds};
+use super::{AttemptKind, Observed, Problem, RetryState, Situation, Verdict, format_seconds};
 use crate::api::{ArcGisAppCredentialStatus, Condition, Reason, Recovery, TokenStatus, Verification};
 
 /// The end of one look at a resource.
@@ -133,11 +133,11 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
         s.status.credentials_version.clone()
     } else {
         match &s.credentials {
-            Sight::Seen(version) if s.memory.credentials.as_ref().is_none_or(|(last, _)| last != version) => {
+            Observed::Cached(version) if s.memory.credentials.as_ref().is_none_or(|(last, _)| last != version) => {
                 s.status.credentials_version.clone()
             }
             // One that comes back must be known for another.
-            Sight::Absent | Sight::Unknown => s.status.credentials_version.clone(),
+            Observed::Absent | Observed::Unknown => s.status.credentials_version.clone(),
             other => other.version().map(|version| version.resource.clone()),
         }
     };
@@ -153,7 +153,7 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
         },
         last_handled_request: s.memory.handled.clone(),
         target_version: match &s.target {
-            Sight::Unknown => s.status.target_version.clone(),
+            Observed::Unknown => s.status.target_version.clone(),
             target => target.version().map(|version| version.resource.clone()),
         },
         credentials_version: looked_at,

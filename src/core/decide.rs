@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::schedule::{CHANGE_FLOOR_SECONDS, FLOOR_SECONDS, RESYNC_SECONDS, RETRY_FLOOR_SECONDS, after};
 use super::situation::{Facts, View};
 use super::target::{Owner, render};
-use super::{AttemptKind, Entry, Plan, RetryState, Sight, Situation};
+use super::{AttemptKind, Entry, Observed, Plan, RetryState, Situation};
 use crate::api::{Reason, Retry};
 
 /// One thing to do; its outcome is told to the [`Situation`], and the question is asked again.
@@ -148,11 +148,11 @@ fn obstacle(s: &Situation, plan: &Plan, view: &View) -> Result<Option<Problem>, 
     };
     let incomplete = |key: &str| Ok(Some(check(Reason::CredentialsIncomplete, Some(key.to_owned()))));
     match &s.credentials {
-        Sight::Absent => return Ok(Some(check(Reason::CredentialsNotFound, None))),
-        Sight::Unknown => return Err(Step::ReadCredentials),
-        Sight::Read(_, Err(error)) => return incomplete(&error.key),
-        Sight::Read(_, Ok(())) => {}
-        Sight::Seen(version) => {
+        Observed::Absent => return Ok(Some(check(Reason::CredentialsNotFound, None))),
+        Observed::Unknown => return Err(Step::ReadCredentials),
+        Observed::Loaded(_, Err(error)) => return incomplete(&error.key),
+        Observed::Loaded(_, Ok(())) => {}
+        Observed::Cached(version) => {
             let known = |last: &super::Version| last == version;
             match (&s.memory.incomplete_credentials, recalled(&[Reason::CredentialsIncomplete])) {
                 (Some((last, generation, key)), _) if known(last) && *generation == s.generation => {
@@ -173,10 +173,10 @@ fn obstacle(s: &Situation, plan: &Plan, view: &View) -> Result<Option<Problem>, 
         return Ok(None);
     }
     match &s.ca {
-        Sight::Absent => Ok(Some(check(Reason::CaBundleNotFound, None))),
-        Sight::Unknown => Err(Step::ReadCa),
-        Sight::Read(_, error) => Ok(error.map(|reason| check(reason, None))),
-        Sight::Seen(version) => {
+        Observed::Absent => Ok(Some(check(Reason::CaBundleNotFound, None))),
+        Observed::Unknown => Err(Step::ReadCa),
+        Observed::Loaded(_, error) => Ok(error.map(|reason| check(reason, None))),
+        Observed::Cached(version) => {
             let recalled = recalled(&[Reason::CaBundleNotFound, Reason::CaBundleInvalid]);
             match (&s.memory.ca, recalled) {
                 (Some((last, generation, error)), _) if last == version && *generation == s.generation => {
@@ -259,9 +259,9 @@ fn request(s: &Situation, plan: &Plan, view: &View, now: Timestamp, verdict: &mu
         Step::Enter
     } else if absent && s.memory.tried != Some(s.generation) {
         Step::TryCreate
-    } else if !matches!(s.credentials, Sight::Read(..)) {
+    } else if !matches!(s.credentials, Observed::Loaded(..)) {
         Step::ReadCredentials
-    } else if plan.ca.is_some() && !matches!(s.ca, Sight::Read(..)) {
+    } else if plan.ca.is_some() && !matches!(s.ca, Observed::Loaded(..)) {
         Step::ReadCa
     } else {
         Step::Request
@@ -290,7 +290,7 @@ fn write(s: &Situation, plan: &Plan, view: &View, now: Timestamp, verdict: &mut 
         let fight = Some(s.memory.repairs.allowed_at(now)).filter(|at| drift && *at > now);
         if let Some(until) = waiting(AttemptKind::Write).max(fight) {
             verdict.sleep(until);
-        } else if let Sight::Read(_, live) = &s.target {
+        } else if let Observed::Loaded(_, live) = &s.target {
             let published = held.cloned().or_else(|| s.stored(live))?;
             if let Some(patch) = live.patch(&render(plan, &s.me, &published)) {
                 return Some(Step::Patch(patch));
@@ -306,7 +306,7 @@ fn write(s: &Situation, plan: &Plan, view: &View, now: Timestamp, verdict: &mut 
     }
     match (waiting(AttemptKind::Ownership), &s.target) {
         (Some(until), _) => verdict.sleep(until),
-        (None, Sight::Read(_, live)) => live.ownership(plan.target.policy, &s.me).map(Step::Own),
+        (None, Observed::Loaded(_, live)) => live.ownership(plan.target.policy, &s.me).map(Step::Own),
         (None, _) => Some(Step::ReadTarget),
     }
 }

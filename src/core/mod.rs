@@ -36,6 +36,6 @@ pub use plan::{Plan, SpecError, TargetPlan, is_subdomain};
 pub use portal::{AllowedOrigin, OriginError, OriginMatch, PortalUrl, PortalUrlError};
 pub use schedule::{RESYNC_SECONDS, renew_at};
 pub use selector::{SelectorError, parse_selector};
-pub use situation::{Identity, Memory, Sight, Situation, Version};
+pub use situation::{Identity, Memory, Observed, Situation, Version};
 pub use target::{Live, Owner, Published, Wanted, fingerprint, render, zero};
 pub use template::{Template, TemplateError};

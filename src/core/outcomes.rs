@@ -6,14 +6,14 @@ use super::schedule::after;
 use super::situation::{Facts, TokenFacts, View};
 use super::target::{Live, Owner, Published, render};
 use super::token::AccessToken;
-use super::{AttemptKind, CredentialsError, RetryState, Sight, Situation, Version};
+use super::{AttemptKind, CredentialsError, Observed, RetryState, Situation, Version};
 use crate::api::Reason;
 
 impl Situation {
     /// The target was read.
     pub fn target_read(&mut self, live: Option<Live>) {
         let Some(live) = live else {
-            self.target = Sight::Absent;
+            self.target = Observed::Absent;
             return;
         };
         let mut facts = Facts {
@@ -36,19 +36,19 @@ impl Situation {
             }
         }
         self.memory.facts = Some(facts);
-        self.target = Sight::Read(live.version.clone(), live);
+        self.target = Observed::Loaded(live.version.clone(), live);
     }
 
     /// The credentials were read; a digest says whether their values changed.
     pub fn credentials_read(&mut self, read: Option<(Version, Result<u64, CredentialsError>)>) {
         let Some((version, content)) = read else {
-            self.credentials = Sight::Absent;
+            self.credentials = Observed::Absent;
             return;
         };
         match content {
             Err(error) => {
                 self.memory.incomplete_credentials = Some((version.clone(), self.generation, error.key.clone()));
-                self.credentials = Sight::Read(version, Err(error));
+                self.credentials = Observed::Loaded(version, Err(error));
             }
             Ok(digest) => {
                 let changed = match &self.memory.credentials {
@@ -67,7 +67,7 @@ impl Situation {
                 }
                 self.memory.incomplete_credentials = None;
                 self.memory.credentials = Some((version.clone(), digest));
-                self.credentials = Sight::Read(version, Ok(()));
+                self.credentials = Observed::Loaded(version, Ok(()));
             }
         }
     }
@@ -75,10 +75,10 @@ impl Situation {
     /// The CA bundle was read.
     pub fn ca_read(&mut self, read: Option<(Version, Option<Reason>)>) {
         self.ca = match read {
-            None => Sight::Absent,
+            None => Observed::Absent,
             Some((version, error)) => {
                 self.memory.ca = Some((version.clone(), self.generation, error));
-                Sight::Read(version, error)
+                Observed::Loaded(version, error)
             }
         };
     }
@@ -140,7 +140,7 @@ impl Situation {
             owned: before.is_none_or(|facts| facts.owned),
         });
         self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == AttemptKind::Write);
-        self.target = Sight::Seen(version);
+        self.target = Observed::Cached(version);
     }
 
     /// The target was created.
@@ -157,12 +157,12 @@ impl Situation {
             facts.version = version.clone();
         }
         self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == AttemptKind::Ownership);
-        self.target = Sight::Seen(version);
+        self.target = Observed::Cached(version);
     }
 
     /// The target is not what it was: it has to be judged again.
     pub fn overtaken(&mut self) {
-        self.target = Sight::Unknown;
+        self.target = Observed::Unknown;
     }
 
     /// An attempt was made; taking the annotation away is no wish.

@@ -23,24 +23,35 @@ pub struct Version {
 }
 
 /// How much is known of an object.
-pub enum Sight<T> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observed<T> {
     /// Nothing.
     Unknown,
     /// It does not exist.
     Absent,
-    /// Which version there is, from a watch.
-    Seen(Version),
-    /// What is in it.
-    Read(Version, T),
+    /// Its version, from a watch.
+    Cached(Version),
+    /// Its version and what a read returned.
+    Loaded(Version, T),
 }
 
-impl<T> Sight<T> {
-    /// The version, where it exists.
+impl<T> Observed<T> {
+    /// Returns the same without the content.
+    #[must_use]
+    pub fn unloaded<U>(&self) -> Observed<U> {
+        match self {
+            Self::Unknown => Observed::Unknown,
+            Self::Absent => Observed::Absent,
+            Self::Cached(version) | Self::Loaded(version, _) => Observed::Cached(version.clone()),
+        }
+    }
+
+    /// Returns the version of an object that exists.
     #[must_use]
     pub fn version(&self) -> Option<&Version> {
         match self {
             Self::Unknown | Self::Absent => None,
-            Self::Seen(version) | Self::Read(version, _) => Some(version),
+            Self::Cached(version) | Self::Loaded(version, _) => Some(version),
         }
     }
 }
@@ -107,9 +118,9 @@ pub struct Situation {
     pub allowed: bool,
     /// The older resource that is to create the same target.
     pub rival: Option<String>,
-    pub target: Sight<Live>,
-    pub credentials: Sight<Result<(), CredentialsError>>,
-    pub ca: Sight<Option<Reason>>,
+    pub target: Observed<Live>,
+    pub credentials: Observed<Result<(), CredentialsError>>,
+    pub ca: Observed<Option<Reason>>,
     pub access: Entry,
     /// A place at the portal's gate is taken.
     pub entered: bool,
@@ -168,9 +179,9 @@ impl Situation {
     /// The target as far as it need not be read for this.
     pub(crate) fn view(&self) -> View {
         let version = match &self.target {
-            Sight::Unknown => return View::Unread,
-            Sight::Absent => return View::Absent,
-            Sight::Seen(version) | Sight::Read(version, _) => version,
+            Observed::Unknown => return View::Unread,
+            Observed::Absent => return View::Absent,
+            Observed::Cached(version) | Observed::Loaded(version, _) => version,
         };
         if let Some(facts) = &self.memory.facts
             && facts.version == *version

@@ -46,9 +46,9 @@ fn situation(now: Timestamp) -> Situation {
         status: ArcGisAppCredentialStatus::default(),
         allowed: true,
         rival: None,
-        target: Sight::Absent,
-        credentials: Sight::Seen(version),
-        ca: Sight::Absent,
+        target: Observed::Absent,
+        credentials: Observed::Cached(version),
+        ca: Observed::Absent,
         access: Entry::Go,
         entered: false,
         memory: Memory::default(),
@@ -122,7 +122,7 @@ fn run(mut s: Situation, now: Timestamp, answer: Result<i64, Reason>, requests: 
 /// The next look at what the last one left.
 fn again(mut s: Situation, last: Conclusion, version: u32, now: Timestamp) -> Situation {
     if last.status.target_version.is_some() {
-        s.target = Sight::Seen(Version { uid: "target".to_owned(), resource: (10 + version).to_string() });
+        s.target = Observed::Cached(Version { uid: "target".to_owned(), resource: (10 + version).to_string() });
     }
     s.status = last.status;
     s.memory = last.memory;

@@ -3,7 +3,7 @@
 use arcgis_credential_operator::api::Reason;
 use arcgis_credential_operator::core::token::AccessToken;
 use arcgis_credential_operator::core::{
-    AttemptKind, CredentialsError, Entry, Live, Outcome, Plan, Published, RESYNC_SECONDS, Sight, Situation, Step,
+    AttemptKind, CredentialsError, Entry, Live, Observed, Outcome, Plan, Published, RESYNC_SECONDS, Situation, Step,
     Verdict, Version, conclude, decide, render,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -42,8 +42,8 @@ pub struct Look {
     pub at_rest: bool,
 }
 
-fn seen(secret: Option<&Secret>) -> Sight<Live> {
-    secret.map_or(Sight::Absent, |secret| Sight::Seen(secrets::version(secret)))
+fn seen(secret: Option<&Secret>) -> Observed<Live> {
+    secret.map_or(Observed::Absent, |secret| Observed::Cached(secrets::version(secret)))
 }
 
 impl World {
@@ -51,8 +51,8 @@ impl World {
     pub fn observe(&mut self, id: Id) -> Situation {
         let resource = &mut self.resources[id as usize];
         let plan = resource.plan.take().unwrap_or_else(|| Plan::new(&resource.spec));
-        let credentials = resource.source.as_ref().map_or(Sight::Absent, |source| {
-            Sight::Seen(Version { uid: source.uid.to_string(), resource: source.version.to_string() })
+        let credentials = resource.source.as_ref().map_or(Observed::Absent, |source| {
+            Observed::Cached(Version { uid: source.uid.to_string(), resource: source.version.to_string() })
         });
         let mut s = Situation {
             me: resource.me.clone(),
@@ -64,7 +64,7 @@ impl World {
             rival: None,
             target: seen(resource.target.as_ref()),
             credentials,
-            ca: Sight::Absent,
+            ca: Observed::Absent,
             access: Entry::Go,
             entered: false,
             memory: std::mem::take(&mut resource.memory),

@@ -36,7 +36,7 @@ fn credentials_are_changed_by_value_or_by_another_secret_and_not_by_a_version() 
     assert_eq!([Some("1"), Some("2"), None].map(after_restart), [true, false, false]);
     let mut gone = filled();
     gone.credentials_read(None);
-    assert!(matches!(gone.credentials, Sight::Absent));
+    assert!(matches!(gone.credentials, Observed::Absent));
     let mut whole = filled();
     let incomplete = CredentialsError { key: "client_id".to_owned() };
     whole.credentials_read(Some((version("u", "2"), Err(incomplete))));
@@ -92,9 +92,9 @@ fn a_token_that_takes_the_place_of_one_that_was_taken_is_a_repair() {
         s.memory.repairs != Repairs::default()
     };
     assert!(!repairs(&|_| {}), "a renewal");
-    assert!(repairs(&|s| s.target = Sight::Absent));
+    assert!(repairs(&|s| s.target = Observed::Absent));
     assert!(repairs(&|s| s.memory.facts.as_mut().unwrap().token = None));
-    assert!(!repairs(&|s| s.target = Sight::Unknown));
+    assert!(!repairs(&|s| s.target = Observed::Unknown));
     let mut new = situation_known(at(START));
     new.issued(token("t"), 7200, at(START));
     assert_eq!(new.memory.repairs, Repairs::default(), "the first");
@@ -154,7 +154,7 @@ fn what_was_tried_or_created_is_known_for_its_generation() {
     s.owned(version("target", "11"));
     assert_eq!(kind(&s), Some(AttemptKind::Write));
     s.overtaken();
-    assert!(matches!(s.target, Sight::Unknown));
+    assert!(matches!(s.target, Observed::Unknown));
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn a_target_that_was_read_is_judged_in_full() {
     assert_eq!((facts.token, facts.rendered, facts.owned), (None, false, true), "nothing in it matters");
     let mut s = filled();
     s.target_read(None);
-    assert!(matches!(s.target, Sight::Absent));
+    assert!(matches!(s.target, Observed::Absent));
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn after_a_restart_a_secret_that_is_as_it_was_is_judged_by_the_status() {
         }
     };
     assert_eq!(restarted(&|_| {}), "rest");
-    assert_eq!(restarted(&|s| s.target = Sight::Seen(version("target", "99"))), "read");
+    assert_eq!(restarted(&|s| s.target = Observed::Cached(version("target", "99"))), "read");
     assert_eq!(restarted(&|s| s.generation = 2), "read");
     assert_eq!(restarted(&|s| s.status.token = None), "read");
     assert_eq!(restarted(&|s| s.status.target_version = None), "read");

@@ -129,7 +129,7 @@ fn suspended_is_reported_by_the_token_alone_and_keeps_what_failed() {
     assert_eq!(conditions(&kept), [("Ready", "False", "Suspended", 1)]);
     assert_eq!(kept.status.failure, failed);
     let mut valid = suspend(filled(now));
-    valid.credentials = Sight::Seen(Version { uid: "u".to_owned(), resource: "2".to_owned() });
+    valid.credentials = Observed::Cached(Version { uid: "u".to_owned(), resource: "2".to_owned() });
     let valid = look(valid, now);
     assert_eq!(conditions(&valid), [("Ready", "True", "TokenValid", 1)]);
     assert_eq!(valid.status.credentials_version.as_deref(), Some("1"), "a version that was not looked at is not named");
@@ -252,11 +252,11 @@ fn a_version_of_the_credentials_is_named_once_it_has_been_looked_at_for_good() {
     let labels = read(7);
     let lost = Conclusion { status: fill(now).status, ..labels };
     let mut s = again(situation(soon), lost, 1, soon);
-    s.credentials = Sight::Seen(second());
+    s.credentials = Observed::Cached(second());
     assert_eq!(look(s, soon).status.credentials_version.as_deref(), Some("2"), "a write that was lost is made again");
 
     let mut gone = again(situation(soon), fill(now), 1, soon);
-    gone.credentials = Sight::Absent;
+    gone.credentials = Observed::Absent;
     assert_eq!(look(gone, soon).status.credentials_version.as_deref(), Some("1"), "so that another is known for one");
 }
 

@@ -31,7 +31,7 @@ fn filled() -> Situation {
 
 /// The same after a restart: only what the status says is known.
 fn restarted(mut s: Situation) -> Situation {
-    s.target = Sight::Seen(Version { uid: "target".to_owned(), resource: "11".to_owned() });
+    s.target = Observed::Cached(Version { uid: "target".to_owned(), resource: "11".to_owned() });
     s.memory = Memory::default();
     s.recall(at(START));
     s
@@ -64,9 +64,9 @@ fn what_is_only_seen_is_read_before_it_is_sent() {
     let due = filled().status.token.unwrap().renew_at;
     let at_due = |s: &Situation| format!("{:?}", decide(s, due).step);
     let mut s = with_ca(filled());
-    s.ca = Sight::Seen(version("c"));
+    s.ca = Observed::Cached(version("c"));
     s.memory.ca = Some((version("c"), 1, None));
-    s.credentials = Sight::Seen(version("1"));
+    s.credentials = Observed::Cached(version("1"));
     s.entered = true;
     assert_eq!(at_due(&s), "ReadCredentials");
     s.credentials_read(Some((version("1"), Ok(7))));
@@ -90,7 +90,7 @@ fn a_person_s_change_beats_every_wait_but_the_portal_s_own() {
     assert!((59..=75).contains(&next), "{next}");
     assert_eq!(waits(Reason::ClientSecretRejected, &|s| s.generation = 2), 1, "2 s after the attempt");
     assert_eq!(waits(Reason::ClientSecretRejected, &|s| s.requested_at = Some("now".to_owned())), 1);
-    assert_eq!(waits(Reason::ClientSecretRejected, &|s| s.credentials = Sight::Read(version("2"), Ok(()))), 1);
+    assert_eq!(waits(Reason::ClientSecretRejected, &|s| s.credentials = Observed::Loaded(version("2"), Ok(()))), 1);
     assert!(waits(Reason::RateLimited, &|s| s.generation = 2) >= 599);
     let mut s = situation_known(now);
     s.failed(AttemptKind::Request, Reason::ClientSecretRejected, None, at(START - 2));
@@ -137,14 +137,14 @@ fn a_token_is_wanted_when_something_calls_for_it_and_no_sooner_than_its_floor() 
     assert!(!enters(issued + 2, other) && enters(issued + 5, other));
     let lifetime: &dyn Fn(&mut Situation) = &|s| s.plan.as_mut().unwrap().lifetime = Some(3600);
     assert!(!enters(issued + 4, lifetime) && enters(issued + 5, lifetime));
-    let gone: &dyn Fn(&mut Situation) = &|s| s.target = Sight::Absent;
+    let gone: &dyn Fn(&mut Situation) = &|s| s.target = Observed::Absent;
     assert!(!enters(issued + 4, gone) && enters(issued + 5, gone));
     let damaged: &dyn Fn(&mut Situation) = &|s| s.memory.facts.as_mut().unwrap().token = None;
     assert!(!enters(issued + 4, damaged) && enters(issued + 5, damaged));
     // Taken away again and again: three times for nothing, then slower.
     let fought: &dyn Fn(&mut Situation) = &|s| {
         (1..=3).rev().for_each(|n| s.memory.repairs.note(at(issued - 10 * n)));
-        s.target = Sight::Absent;
+        s.target = Observed::Absent;
     };
     assert!(!enters(issued + 19, fought) && enters(issued + 20, fought));
 }
@@ -181,7 +181,7 @@ fn drift_is_repaired_at_once_and_slower_when_somebody_undoes_it() {
     changed.memory.facts.as_mut().unwrap().generation = 2;
     assert_eq!(step(&changed), "Patch", "what a person asked for is no drift");
     let mut unread = drifted(0);
-    unread.target = Sight::Seen(Version { uid: "target".to_owned(), resource: "12".to_owned() });
+    unread.target = Observed::Cached(Version { uid: "target".to_owned(), resource: "12".to_owned() });
     assert_eq!(step(&unread), "ReadTarget");
 }
 
@@ -193,7 +193,7 @@ fn a_held_token_is_written_as_soon_as_the_api_server_lets_it() {
     };
     assert_eq!(step(&hold(filled())), "Patch");
     let mut seen = hold(filled());
-    seen.target = Sight::Seen(Version { uid: "target".to_owned(), resource: "11".to_owned() });
+    seen.target = Observed::Cached(Version { uid: "target".to_owned(), resource: "11".to_owned() });
     let Step::Patch(patch) = decide(&seen, at(START)).step else { panic!("the judged version is replaced unread") };
     assert_eq!(patch["metadata"]["resourceVersion"], "11");
     assert_eq!(patch["data"]["access_token"], json!("bmV4dA=="));
@@ -218,7 +218,7 @@ fn the_owner_reference_is_set_right_when_nothing_else_is_to_be_done() {
     };
     assert_eq!(step(&retained()), "Own");
     let mut seen = retained();
-    seen.target = Sight::Seen(Version { uid: "target".to_owned(), resource: "11".to_owned() });
+    seen.target = Observed::Cached(Version { uid: "target".to_owned(), resource: "11".to_owned() });
     assert_eq!(step(&seen), "ReadTarget");
     let mut refused = retained();
     refused.failed(AttemptKind::Ownership, Reason::TargetRefused, None, at(START));

@@ -15,24 +15,24 @@ fn the_first_check_that_fails_is_shown() {
     assert_eq!(seen(&|s| s.plan = Err(problem.clone())), rests(Reason::SpecInvalid));
     assert_eq!(seen(&|s| s.allowed = false), rests(Reason::PortalNotAllowed));
     assert_eq!(seen(&|s| s.rival = Some("elder".to_owned())), rests(Reason::TargetNotOwned));
-    assert_eq!(seen(&|s| s.credentials = Sight::Absent), rests(Reason::CredentialsNotFound));
-    assert_eq!(seen(&|s| s.credentials = Sight::Unknown), (None, "ReadCredentials".to_owned()));
-    assert_eq!(seen(&|s| s.target = Sight::Unknown), (None, "ReadTarget".to_owned()));
+    assert_eq!(seen(&|s| s.credentials = Observed::Absent), rests(Reason::CredentialsNotFound));
+    assert_eq!(seen(&|s| s.credentials = Observed::Unknown), (None, "ReadCredentials".to_owned()));
+    assert_eq!(seen(&|s| s.target = Observed::Unknown), (None, "ReadTarget".to_owned()));
     let all = |s: &mut Situation| {
         s.allowed = false;
         s.rival = Some("elder".to_owned());
-        s.credentials = Sight::Absent;
+        s.credentials = Observed::Absent;
     };
     assert_eq!(seen(&all), rests(Reason::PortalNotAllowed));
-    let two = |s: &mut Situation| (s.rival, s.credentials) = (Some("elder".to_owned()), Sight::Absent);
+    let two = |s: &mut Situation| (s.rival, s.credentials) = (Some("elder".to_owned()), Observed::Absent);
     assert_eq!(seen(&two), rests(Reason::TargetNotOwned));
     let ca = |change: &dyn Fn(&mut Situation)| {
         let mut s = with_ca(situation_known(at(START)));
         change(&mut s);
         (found(&s), step(&s))
     };
-    assert_eq!(ca(&|s| s.ca = Sight::Absent), rests(Reason::CaBundleNotFound));
-    assert_eq!(ca(&|s| s.ca = Sight::Unknown), (None, "ReadCa".to_owned()));
+    assert_eq!(ca(&|s| s.ca = Observed::Absent), rests(Reason::CaBundleNotFound));
+    assert_eq!(ca(&|s| s.ca = Observed::Unknown), (None, "ReadCa".to_owned()));
     let invalid = Some((version("c"), Some(Reason::CaBundleInvalid)));
     assert_eq!(ca(&|s| s.ca_read(invalid.clone())), rests(Reason::CaBundleInvalid));
     assert_eq!(ca(&|s| s.ca_read(Some((version("c"), None)))), (None, "Enter".to_owned()));
@@ -69,7 +69,7 @@ fn hands_are_off_a_target_of_others_while_a_missing_input_lets_ours_be_rendered(
         (found(&s), step(&s))
     };
     assert_eq!(labelled(&|_| {}), (None, "Patch".to_owned()));
-    let missing = labelled(&|s| s.credentials = Sight::Absent);
+    let missing = labelled(&|s| s.credentials = Observed::Absent);
     assert_eq!(missing, (Some(Reason::CredentialsNotFound), "Patch".to_owned()));
     assert_eq!(labelled(&|s| s.allowed = false), (Some(Reason::PortalNotAllowed), "Rest".to_owned()));
     let others = labelled(&|s| s.memory.facts.as_mut().unwrap().owner = Owner::Other(None));
@@ -82,7 +82,7 @@ fn an_incomplete_secret_is_known_again_by_its_version_and_the_generation() {
     let incomplete = || {
         let mut s = situation(at(START));
         s.credentials_read(Some((version("1"), Err(CredentialsError { key: "client_id".to_owned() }))));
-        s.credentials = Sight::Seen(version("1"));
+        s.credentials = Observed::Cached(version("1"));
         s
     };
     assert_eq!((found(&incomplete()), step(&incomplete())), (Some(Reason::CredentialsIncomplete), "Rest".to_owned()));
@@ -92,36 +92,36 @@ fn an_incomplete_secret_is_known_again_by_its_version_and_the_generation() {
         change(&mut s);
         step(&s)
     };
-    assert_eq!(with(&|s| s.credentials = Sight::Seen(version("2"))), "ReadCredentials");
+    assert_eq!(with(&|s| s.credentials = Observed::Cached(version("2"))), "ReadCredentials");
     assert_eq!(with(&|s| s.generation = 2), "ReadCredentials", "other keys may be named");
 
     let after_restart = |change: &dyn Fn(&mut Situation)| {
         let verdict = decide(&incomplete(), at(START));
         let last = conclude(incomplete(), verdict, at(START));
-        let mut s = restarted(Situation { status: last.status, target: Sight::Absent, ..situation(at(START)) });
-        s.target = Sight::Absent;
+        let mut s = restarted(Situation { status: last.status, target: Observed::Absent, ..situation(at(START)) });
+        s.target = Observed::Absent;
         change(&mut s);
         (found(&s), step(&s))
     };
     assert_eq!(after_restart(&|_| {}), (Some(Reason::CredentialsIncomplete), "Rest".to_owned()));
-    assert_eq!(after_restart(&|s| s.credentials = Sight::Seen(version("2"))).1, "ReadCredentials");
+    assert_eq!(after_restart(&|s| s.credentials = Observed::Cached(version("2"))).1, "ReadCredentials");
     assert_eq!(after_restart(&|s| s.generation = 2).1, "ReadCredentials");
 }
 
 #[test]
 fn a_version_of_the_credentials_that_was_looked_at_is_not_read_again() {
     let mut s = filled();
-    s.credentials = Sight::Seen(version("1"));
+    s.credentials = Observed::Cached(version("1"));
     assert_eq!(step(&s), "Rest");
-    s.credentials = Sight::Seen(version("2"));
+    s.credentials = Observed::Cached(version("2"));
     assert_eq!(step(&s), "ReadCredentials");
     s.credentials_read(Some((version("2"), Ok(7))));
-    s.credentials = Sight::Seen(version("2"));
+    s.credentials = Observed::Cached(version("2"));
     assert_eq!(step(&s), "Rest", "though no status says so yet");
     let mut s = restarted(filled());
-    s.credentials = Sight::Seen(version("1"));
+    s.credentials = Observed::Cached(version("1"));
     assert_eq!(step(&s), "Rest");
-    s.credentials = Sight::Seen(version("2"));
+    s.credentials = Observed::Cached(version("2"));
     assert_eq!(step(&s), "ReadCredentials");
 }
 
@@ -130,13 +130,13 @@ fn a_ca_bundle_is_judged_once_for_a_version_and_a_generation() {
     let judged = |error| {
         let mut s = with_ca(filled());
         s.ca_read(Some((version("c"), error)));
-        s.ca = Sight::Seen(version("c"));
+        s.ca = Observed::Cached(version("c"));
         s
     };
     assert_eq!((found(&judged(None)), step(&judged(None))), (None, "Rest".to_owned()));
     assert_eq!(found(&judged(Some(Reason::CaBundleInvalid))), Some(Reason::CaBundleInvalid));
     let mut s = judged(Some(Reason::CaBundleInvalid));
-    s.ca = Sight::Seen(version("d"));
+    s.ca = Observed::Cached(version("d"));
     assert_eq!(step(&s), "ReadCa");
     let mut s = judged(None);
     s.generation = 2;
@@ -149,7 +149,7 @@ fn a_ca_bundle_is_judged_once_for_a_version_and_a_generation() {
         let last = conclude(failing, verdict, at(START));
         let mut s = with_ca(filled());
         s.status = last.status;
-        s.ca = Sight::Seen(version(seen));
+        s.ca = Observed::Cached(version(seen));
         let s = restarted(s);
         (found(&s), step(&s))
     };
@@ -158,14 +158,14 @@ fn a_ca_bundle_is_judged_once_for_a_version_and_a_generation() {
     // No status says which version has no such key: it may have been put right meanwhile.
     assert_eq!(after_restart(Reason::CaBundleNotFound, "c"), (None, "ReadCa".to_owned()));
     let mut s = with_ca(restarted(filled()));
-    s.ca = Sight::Seen(version("c"));
+    s.ca = Observed::Cached(version("c"));
     assert_eq!((found(&s), step(&s)), (None, "Rest".to_owned()), "nothing is read after a restart for nothing");
 }
 
 #[test]
 fn a_bundle_in_a_secret_is_named_as_one() {
     let mut s = with_ca(situation_known(at(START)));
-    s.ca = Sight::Absent;
+    s.ca = Observed::Absent;
     let message = |s: Situation| {
         let verdict = decide(&s, at(START));
         conclude(s, verdict, at(START)).status.conditions[0].message.clone()
@@ -173,6 +173,6 @@ fn a_bundle_in_a_secret_is_named_as_one() {
     s.plan.as_mut().unwrap().ca.as_mut().unwrap().kind = CaBundleKind::Secret;
     assert!(message(s).contains("Secret ca, key ca.crt"));
     let mut s = with_ca(situation_known(at(START)));
-    s.ca = Sight::Absent;
+    s.ca = Observed::Absent;
     assert!(message(s).contains("ConfigMap ca, key ca.crt"));
 }
