@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::decide::wait;
 use super::message::message;
 use super::schedule::after;
-use super::situation::{Memory, TokenFacts, View};
+use super::situation::{Memory, TargetState, TokenDetails};
 use super::{AttemptKind, Observed, Problem, RetryState, Situation, Verdict, format_seconds};
 use crate::api::{ArcGisAppCredentialStatus, Condition, Reason, Recovery, TokenStatus, Verification};
 
@@ -94,28 +94,29 @@ fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now
 /// Whether what failed is over: nothing is left to do about it, or it was done again and did not fail.
 fn overcome(s: &Situation, retry_state: &RetryState, now: Timestamp) -> bool {
     let retried = wait(s, retry_state, now).is_none();
-    let whole = s.memory.held.is_none() && matches!(s.view(), View::Present(f) if f.rendered && f.token.is_some());
+    let whole = s.memory.held.is_none()
+        && matches!(s.target_state(), TargetState::Present(f) if f.rendered && f.token.is_some());
     match retry_state.made_with.kind {
         AttemptKind::Check => true,
         AttemptKind::Request => false,
         AttemptKind::Write => {
             retried || (whole && !matches!(retry_state.reason, Reason::ClusterError | Reason::Internal))
         }
-        AttemptKind::Ownership => retried || matches!(s.view(), View::Present(facts) if facts.owned),
+        AttemptKind::Ownership => retried || matches!(s.target_state(), TargetState::Present(details) if details.owned),
     }
 }
 
 fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timestamp) -> ArcGisAppCredentialStatus {
     let plan = s.plan.as_ref().ok();
-    let facts = match s.view() {
-        View::Present(facts) => Some(facts),
-        View::Absent | View::Unread => None,
+    let details = match s.target_state() {
+        TargetState::Present(details) => Some(details),
+        TargetState::Absent | TargetState::Unknown => None,
     };
-    let token = facts.as_ref().and_then(|facts| facts.token.as_ref());
-    let read = !matches!(s.view(), View::Unread);
+    let token = details.as_ref().and_then(|details| details.token.as_ref());
+    let read = !matches!(s.target_state(), TargetState::Unknown);
     let reported = if read { token.map(|token| report(s, token)) } else { s.status.token.clone() };
-    let current = facts.as_ref().zip(token).is_some_and(|(facts, token)| {
-        facts.rendered && (token.inputs.is_none() || token.inputs == s.inputs() || s.credentials.version().is_none())
+    let current = details.as_ref().zip(token).is_some_and(|(details, token)| {
+        details.rendered && (token.inputs.is_none() || token.inputs == s.inputs() || s.credentials.version().is_none())
     });
     let satisfied = match s.satisfied() {
         _ if current || reported.is_none() => s.generation,
@@ -165,7 +166,7 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
     }
 }
 
-fn report(s: &Situation, token: &TokenFacts) -> TokenStatus {
+fn report(s: &Situation, token: &TokenDetails) -> TokenStatus {
     TokenStatus {
         issued_at: token.issued_at,
         expires_at: token.expires_at,

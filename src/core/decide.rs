@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::schedule::{CHANGE_FLOOR_SECONDS, FLOOR_SECONDS, RESYNC_SECONDS, RETRY_FLOOR_SECONDS, after};
-use super::situation::{Facts, View};
+use super::situation::{TargetDetails, TargetState};
 use super::target::{Owner, render};
 use super::{AttemptKind, Entry, Observed, Plan, RetryState, Situation};
 use crate::api::{Reason, Retry};
@@ -98,14 +98,14 @@ fn step(s: &Situation, now: Timestamp, verdict: &mut Verdict) -> Step {
         verdict.sleep(until);
         return Step::Rest;
     }
-    let view = s.view();
-    if matches!(view, View::Unread) {
+    let target = s.target_state();
+    if matches!(target, TargetState::Unknown) {
         return Step::ReadTarget;
     }
     if plan.suspend {
         return Step::Rest;
     }
-    match obstacle(s, plan, &view) {
+    match obstacle(s, plan, &target) {
         Err(step) => return step,
         Ok(Some(found)) => {
             let hands_off = found.reason <= Reason::TargetNotOwned;
@@ -115,27 +115,27 @@ fn step(s: &Situation, now: Timestamp, verdict: &mut Verdict) -> Step {
             }
         }
         Ok(None) => {
-            if let Some(step) = request(s, plan, &view, now, verdict) {
+            if let Some(step) = request(s, plan, &target, now, verdict) {
                 return step;
             }
         }
     }
-    write(s, plan, &view, now, verdict).unwrap_or(Step::Rest)
+    write(s, plan, &target, now, verdict).unwrap_or(Step::Rest)
 }
 
 /// The first of the checks that fails, or what has to be read to know.
-fn obstacle(s: &Situation, plan: &Plan, view: &View) -> Result<Option<Problem>, Step> {
+fn obstacle(s: &Situation, plan: &Plan, target: &TargetState) -> Result<Option<Problem>, Step> {
     if !s.allowed {
         return Ok(Some(check(Reason::PortalNotAllowed, None)));
     }
     let not_owned = |detail| Ok(Some(check(Reason::TargetNotOwned, detail)));
-    match (view, &s.rival) {
-        (View::Absent, Some(rival)) => return not_owned(Some(format!("resource {rival} is to create it"))),
-        (View::Present(Facts { owner: Owner::Other(Some(name)), .. }), _) => {
+    match (target, &s.rival) {
+        (TargetState::Absent, Some(rival)) => return not_owned(Some(format!("resource {rival} is to create it"))),
+        (TargetState::Present(TargetDetails { owner: Owner::Other(Some(name)), .. }), _) => {
             return not_owned(Some(format!("it belongs to resource {name}")));
         }
-        (View::Present(Facts { owner: Owner::Other(None), .. }), _) => return not_owned(None),
-        (View::Present(Facts { owner: Owner::Unusable, .. }), _) => {
+        (TargetState::Present(TargetDetails { owner: Owner::Other(None), .. }), _) => return not_owned(None),
+        (TargetState::Present(TargetDetails { owner: Owner::Unusable, .. }), _) => {
             return not_owned(Some("it is immutable or not of type Opaque".to_owned()));
         }
         _ => {}
@@ -203,7 +203,7 @@ pub(super) fn wait(s: &Situation, retry_state: &RetryState, now: Timestamp) -> O
 }
 
 /// From when on a token is to be asked for.
-fn wanted_from(s: &Situation, view: &View, now: Timestamp) -> Timestamp {
+fn wanted_from(s: &Situation, target: &TargetState, now: Timestamp) -> Timestamp {
     let no_sooner = |seconds| s.last_issued().map_or(Timestamp::MIN, |issued| after(issued, seconds));
     let (scheduled, floor) = (no_sooner(FLOOR_SECONDS), no_sooner(CHANGE_FLOOR_SECONDS));
     let asked = s.memory.wish || s.asked();
@@ -216,20 +216,20 @@ fn wanted_from(s: &Situation, view: &View, now: Timestamp) -> Timestamp {
     };
     let retry =
         s.memory.retry_state.as_ref().is_some_and(|retry_state| retry_state.made_with.kind == AttemptKind::Request);
-    let View::Present(facts) = view else { return restore() };
-    let Some(token) = &facts.token else { return restore() };
+    let TargetState::Present(details) = target else { return restore() };
+    let Some(token) = &details.token else { return restore() };
     let other_inputs = token.inputs.is_some() && token.inputs != s.inputs();
     let due = s.renew_at(token).max(scheduled);
     let changed = (asked || other_inputs).then_some(if retry { Timestamp::MIN } else { change });
     changed.map_or(due, |changed| changed.min(due))
 }
 
-fn request(s: &Situation, plan: &Plan, view: &View, now: Timestamp, verdict: &mut Verdict) -> Option<Step> {
+fn request(s: &Situation, plan: &Plan, target: &TargetState, now: Timestamp, verdict: &mut Verdict) -> Option<Step> {
     if s.held(now).is_some() {
         return None;
     }
-    let mut from = wanted_from(s, view, now);
-    let absent = matches!(view, View::Absent);
+    let mut from = wanted_from(s, target, now);
+    let absent = matches!(target, TargetState::Absent);
     let holds_off = |retry_state: &&RetryState| {
         retry_state.made_with.kind == AttemptKind::Request
             || (absent && retry_state.made_with.kind == AttemptKind::Write)
@@ -268,15 +268,15 @@ fn request(s: &Situation, plan: &Plan, view: &View, now: Timestamp, verdict: &mu
     })
 }
 
-fn write(s: &Situation, plan: &Plan, view: &View, now: Timestamp, verdict: &mut Verdict) -> Option<Step> {
+fn write(s: &Situation, plan: &Plan, target: &TargetState, now: Timestamp, verdict: &mut Verdict) -> Option<Step> {
     let waiting = |kind| {
         let retry_state = s.memory.retry_state.as_ref().filter(|retry_state| retry_state.made_with.kind == kind);
         retry_state.and_then(|retry_state| wait(s, retry_state, now))
     };
     let held = s.held(now);
-    let facts = match view {
-        View::Present(facts) => facts,
-        View::Absent | View::Unread => {
+    let details = match target {
+        TargetState::Present(details) => details,
+        TargetState::Absent | TargetState::Unknown => {
             held?;
             return match waiting(AttemptKind::Write) {
                 Some(until) => verdict.sleep(until),
@@ -284,7 +284,7 @@ fn write(s: &Situation, plan: &Plan, view: &View, now: Timestamp, verdict: &mut 
             };
         }
     };
-    let stale = !facts.rendered && facts.token.is_some();
+    let stale = !details.rendered && details.token.is_some();
     if held.is_some() || stale {
         let drift = held.is_none() && s.satisfied() == Some(s.generation);
         let fight = Some(s.memory.repairs.allowed_at(now)).filter(|at| drift && *at > now);
@@ -295,13 +295,13 @@ fn write(s: &Situation, plan: &Plan, view: &View, now: Timestamp, verdict: &mut 
             if let Some(patch) = live.patch(&render(plan, &s.me, &published)) {
                 return Some(Step::Patch(patch));
             }
-        } else if let (Some(held), true) = (held, facts.rendered) {
-            return Some(Step::Patch(render(plan, &s.me, held).replacement(&facts.version)));
+        } else if let (Some(held), true) = (held, details.rendered) {
+            return Some(Step::Patch(render(plan, &s.me, held).replacement(&details.version)));
         } else {
             return Some(Step::ReadTarget);
         }
     }
-    if facts.owned {
+    if details.owned {
         return None;
     }
     match (waiting(AttemptKind::Ownership), &s.target) {

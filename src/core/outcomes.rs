@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::schedule::after;
-use super::situation::{Facts, TokenFacts, View};
+use super::situation::{TargetDetails, TargetState, TokenDetails};
 use super::target::{Live, Owner, Published, render};
 use super::token::AccessToken;
 use super::{AttemptKind, CredentialsError, Observed, RetryState, Situation, Version};
@@ -16,7 +16,7 @@ impl Situation {
             self.target = Observed::Absent;
             return;
         };
-        let mut facts = Facts {
+        let mut details = TargetDetails {
             version: live.version.clone(),
             generation: self.generation,
             owner: live.owner.clone(),
@@ -25,17 +25,17 @@ impl Situation {
             owned: true,
         };
         if let (Owner::Ours, Ok(plan)) = (&live.owner, &self.plan) {
-            facts.owned = live.ownership(plan.target.policy, &self.me).is_none();
+            details.owned = live.ownership(plan.target.policy, &self.me).is_none();
             if let Some(stored) = self.stored(&live) {
-                facts.rendered = live.patch(&render(plan, &self.me, &stored)).is_none();
-                facts.token = Some(TokenFacts {
+                details.rendered = live.patch(&render(plan, &self.me, &stored)).is_none();
+                details.token = Some(TokenDetails {
                     issued_at: stored.issued_at,
                     expires_at: stored.expires_at,
                     inputs: Some(stored.inputs),
                 });
             }
         }
-        self.memory.facts = Some(facts);
+        self.memory.target = Some(details);
         self.target = Observed::Loaded(live.version.clone(), live);
     }
 
@@ -112,32 +112,32 @@ impl Situation {
 
     /// Whether a token asked for now takes the place of one that was taken away.
     fn restores(&self) -> bool {
-        let gone = match self.view() {
-            View::Present(facts) => facts.token.is_none(),
-            View::Absent => true,
-            View::Unread => false,
+        let gone = match self.target_state() {
+            TargetState::Present(details) => details.token.is_none(),
+            TargetState::Absent => true,
+            TargetState::Unknown => false,
         };
         gone && self.memory.last_issued.is_some()
     }
 
     /// The target holds the token that was held, or a new rendering of the one it had.
     pub fn written(&mut self, version: Version, now: Timestamp) {
-        let before = self.memory.facts.take();
+        let before = self.memory.target.take();
         let token = if let Some(held) = self.memory.held.take() {
-            Some(TokenFacts { issued_at: held.issued_at, expires_at: held.expires_at, inputs: Some(held.inputs) })
+            Some(TokenDetails { issued_at: held.issued_at, expires_at: held.expires_at, inputs: Some(held.inputs) })
         } else {
             if self.satisfied() == Some(self.generation) {
                 self.memory.repairs.note(now);
             }
-            before.as_ref().and_then(|facts| facts.token.clone())
+            before.as_ref().and_then(|details| details.token.clone())
         };
-        self.memory.facts = Some(Facts {
+        self.memory.target = Some(TargetDetails {
             version: version.clone(),
             generation: self.generation,
             owner: Owner::Ours,
             token,
             rendered: true,
-            owned: before.is_none_or(|facts| facts.owned),
+            owned: before.is_none_or(|details| details.owned),
         });
         self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == AttemptKind::Write);
         self.target = Observed::Cached(version);
@@ -145,16 +145,16 @@ impl Situation {
 
     /// The target was created.
     pub fn created(&mut self, version: Version, now: Timestamp) {
-        self.memory.facts = None;
+        self.memory.target = None;
         self.memory.tried = None;
         self.written(version, now);
     }
 
     /// The owner reference is as the policy wants it.
     pub fn owned(&mut self, version: Version) {
-        if let Some(facts) = &mut self.memory.facts {
-            facts.owned = true;
-            facts.version = version.clone();
+        if let Some(details) = &mut self.memory.target {
+            details.owned = true;
+            details.version = version.clone();
         }
         self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == AttemptKind::Ownership);
         self.target = Observed::Cached(version);
@@ -176,8 +176,8 @@ impl Situation {
     pub fn failed(&mut self, kind: AttemptKind, reason: Reason, retry_after: Option<u32>, now: Timestamp) {
         let made_with = self.attempt(kind);
         // What has brought a token before: the portal is more likely to be under maintenance than to refuse for good.
-        let worked = match self.view() {
-            View::Present(Facts { token: Some(token), .. }) => {
+        let worked = match self.target_state() {
+            TargetState::Present(TargetDetails { token: Some(token), .. }) => {
                 token.inputs.is_none_or(|inputs| Some(inputs) == self.inputs())
             }
             _ => false,

@@ -58,11 +58,11 @@ impl<T> Observed<T> {
 
 /// What matters of a target that was judged; it holds as long as the version stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct TargetDetails {
     pub version: Version,
     pub generation: i64,
     pub owner: Owner,
-    pub token: Option<TokenFacts>,
+    pub token: Option<TokenDetails>,
     /// All our fields are as the specification wants them with the token that is stored.
     pub rendered: bool,
     /// The owner reference is as the policy wants it.
@@ -70,7 +70,7 @@ pub(crate) struct Facts {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TokenFacts {
+pub(crate) struct TokenDetails {
     pub issued_at: Timestamp,
     pub expires_at: Timestamp,
     /// `None`: those of this generation.
@@ -78,10 +78,10 @@ pub(crate) struct TokenFacts {
 }
 
 /// The target, judged.
-pub(crate) enum View {
-    Unread,
+pub(crate) enum TargetState {
+    Unknown,
     Absent,
-    Present(Facts),
+    Present(TargetDetails),
 }
 
 /// What is remembered of a resource between two looks; none of it is needed to be right after a restart.
@@ -90,7 +90,7 @@ pub struct Memory {
     pub retry_state: Option<RetryState>,
     recalled: bool,
     pub(crate) held: Option<Published>,
-    pub(crate) facts: Option<Facts>,
+    pub(crate) target: Option<TargetDetails>,
     pub(crate) credentials: Option<(Version, u64)>,
     pub(crate) incomplete_credentials: Option<(Version, i64, String)>,
     pub(crate) ca: Option<(Version, i64, Option<Reason>)>,
@@ -177,28 +177,28 @@ impl Situation {
     }
 
     /// The target as far as it need not be read for this.
-    pub(crate) fn view(&self) -> View {
+    pub(crate) fn target_state(&self) -> TargetState {
         let version = match &self.target {
-            Observed::Unknown => return View::Unread,
-            Observed::Absent => return View::Absent,
+            Observed::Unknown => return TargetState::Unknown,
+            Observed::Absent => return TargetState::Absent,
             Observed::Cached(version) | Observed::Loaded(version, _) => version,
         };
-        if let Some(facts) = &self.memory.facts
-            && facts.version == *version
-            && facts.generation == self.generation
+        if let Some(details) = &self.memory.target
+            && details.version == *version
+            && details.generation == self.generation
         {
-            return View::Present(facts.clone());
+            return TargetState::Present(details.clone());
         }
-        self.facts_of_status(version).map_or(View::Unread, View::Present)
+        self.details_from_status(version).map_or(TargetState::Unknown, TargetState::Present)
     }
 
     /// After a restart: a Secret that is as it was when last checked need not be read.
-    fn facts_of_status(&self, version: &Version) -> Option<Facts> {
-        if self.status.target_version.as_ref() != Some(&version.resource) || self.memory.facts.is_some() {
+    fn details_from_status(&self, version: &Version) -> Option<TargetDetails> {
+        if self.status.target_version.as_ref() != Some(&version.resource) || self.memory.target.is_some() {
             return None;
         }
         let retry_state = self.memory.retry_state.as_ref();
-        let facts = |owner, token, owned| Facts {
+        let details = |owner, token, owned| TargetDetails {
             version: version.clone(),
             generation: self.generation,
             owner,
@@ -208,12 +208,12 @@ impl Situation {
         };
         if retry_state.is_some_and(|s| s.reason == Reason::TargetNotOwned && s.made_with.generation == self.generation)
         {
-            return Some(facts(Owner::Other(None), None, true));
+            return Some(details(Owner::Other(None), None, true));
         }
         let token = self.status.token.as_ref().filter(|_| self.satisfied() == Some(self.generation))?;
-        let token = TokenFacts { issued_at: token.issued_at, expires_at: token.expires_at, inputs: None };
+        let token = TokenDetails { issued_at: token.issued_at, expires_at: token.expires_at, inputs: None };
         let owned = retry_state.is_none_or(|s| s.made_with.kind != AttemptKind::Ownership);
-        Some(facts(Owner::Ours, Some(token), owned))
+        Some(details(Owner::Ours, Some(token), owned))
     }
 
     /// The stored token as it would be written now.
@@ -243,7 +243,7 @@ impl Situation {
     }
 
     /// When a token is renewed.
-    pub(crate) fn renew_at(&self, token: &TokenFacts) -> Timestamp {
+    pub(crate) fn renew_at(&self, token: &TokenDetails) -> Timestamp {
         let before = self.plan.as_ref().ok().and_then(|plan| plan.renew_before);
         let granted = token.expires_at.as_second() - token.issued_at.as_second();
         renew_at(&self.me.uid, token.issued_at, granted, before)

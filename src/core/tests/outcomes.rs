@@ -93,7 +93,7 @@ fn a_token_that_takes_the_place_of_one_that_was_taken_is_a_repair() {
     };
     assert!(!repairs(&|_| {}), "a renewal");
     assert!(repairs(&|s| s.target = Observed::Absent));
-    assert!(repairs(&|s| s.memory.facts.as_mut().unwrap().token = None));
+    assert!(repairs(&|s| s.memory.target.as_mut().unwrap().token = None));
     assert!(!repairs(&|s| s.target = Observed::Unknown));
     let mut new = situation_known(at(START));
     new.issued(token("t"), 7200, at(START));
@@ -104,25 +104,25 @@ fn a_token_that_takes_the_place_of_one_that_was_taken_is_a_repair() {
 fn a_write_puts_the_held_token_in_place_or_renders_the_old_one_again() {
     let now = at(START);
     let mut s = filled();
-    s.memory.facts.as_mut().unwrap().owned = false;
+    s.memory.target.as_mut().unwrap().owned = false;
     s.issued(token("next"), 100, now);
     s.failed(AttemptKind::Write, Reason::TargetRefused, None, now);
     s.written(version("target", "12"), now);
-    let facts = s.memory.facts.clone().unwrap();
+    let details = s.memory.target.clone().unwrap();
     assert_eq!(
-        (facts.version, facts.owner, facts.rendered, facts.owned),
+        (details.version, details.owner, details.rendered, details.owned),
         (version("target", "12"), Owner::Ours, true, false)
     );
-    assert_eq!((facts.token.unwrap().expires_at, kind(&s), s.memory.held.is_some()), (at(START + 100), None, false));
+    assert_eq!((details.token.unwrap().expires_at, kind(&s), s.memory.held.is_some()), (at(START + 100), None, false));
     assert_eq!(s.memory.repairs, Repairs::default(), "a renewal is no repair");
 
     let rendered = |generation| {
         let mut s = filled();
         s.generation = generation;
-        let before = s.memory.facts.as_ref().unwrap().token.clone();
+        let before = s.memory.target.as_ref().unwrap().token.clone();
         s.failed(AttemptKind::Ownership, Reason::TargetRefused, None, now);
         s.written(version("target", "12"), now);
-        assert_eq!((s.memory.facts.as_ref().unwrap().token.clone(), kind(&s)), (before, Some(AttemptKind::Ownership)));
+        assert_eq!((s.memory.target.as_ref().unwrap().token.clone(), kind(&s)), (before, Some(AttemptKind::Ownership)));
         s.memory.repairs != Repairs::default()
     };
     assert!(rendered(1), "it had been as wanted: somebody changed it");
@@ -142,14 +142,14 @@ fn what_was_tried_or_created_is_known_for_its_generation() {
     assert_eq!(kind(&s), Some(AttemptKind::Request));
     s.issued(token("t"), 100, now);
     s.created(version("target", "9"), now);
-    let facts = s.memory.facts.as_ref().unwrap();
-    assert_eq!((s.memory.tried, facts.generation, facts.owned), (None, 4, true));
+    let details = s.memory.target.as_ref().unwrap();
+    assert_eq!((s.memory.tried, details.generation, details.owned), (None, 4, true));
 
-    s.memory.facts.as_mut().unwrap().owned = false;
+    s.memory.target.as_mut().unwrap().owned = false;
     s.failed(AttemptKind::Ownership, Reason::TargetRefused, None, now);
     s.owned(version("target", "10"));
-    let facts = s.memory.facts.as_ref().unwrap();
-    assert_eq!((facts.owned, facts.version.resource.as_str(), kind(&s)), (true, "10", None));
+    let details = s.memory.target.as_ref().unwrap();
+    assert_eq!((details.owned, details.version.resource.as_str(), kind(&s)), (true, "10", None));
     s.failed(AttemptKind::Write, Reason::TargetRefused, None, now);
     s.owned(version("target", "11"));
     assert_eq!(kind(&s), Some(AttemptKind::Write));
@@ -175,10 +175,10 @@ fn a_failed_request_is_still_wanted_and_tried_sooner_where_the_inputs_have_worke
     other.plan.as_mut().unwrap().lifetime = Some(3600);
     assert_eq!(failed(other, AttemptKind::Request), (true, true, false), "these have not");
     let mut damaged = filled();
-    damaged.memory.facts.as_mut().unwrap().token = None;
+    damaged.memory.target.as_mut().unwrap().token = None;
     assert_eq!(failed(damaged, AttemptKind::Request), (true, true, false));
     let mut restarted = filled();
-    restarted.memory.facts = None;
+    restarted.memory.target = None;
     assert_eq!(failed(restarted, AttemptKind::Request), (true, true, true), "as the status tells");
 }
 
@@ -189,8 +189,8 @@ fn a_target_that_was_read_is_judged_in_full() {
         let live = stored(&s, at(START), 7200);
         change(&mut s);
         s.target_read(Some(live));
-        let facts = s.memory.facts.unwrap();
-        (facts.owner, facts.token.is_some(), facts.rendered, facts.owned)
+        let details = s.memory.target.unwrap();
+        (details.owner, details.token.is_some(), details.rendered, details.owned)
     };
     assert_eq!(read(&|_| {}), (Owner::Ours, true, true, true));
     let labelled = read(&|s| drop(s.plan.as_mut().unwrap().target.labels.insert("a".to_owned(), "b".to_owned())));
@@ -201,8 +201,8 @@ fn a_target_that_was_read_is_judged_in_full() {
     let mut theirs = stored(&foreign, at(START), 7200);
     theirs.owner = Owner::Other(None);
     foreign.target_read(Some(theirs));
-    let facts = foreign.memory.facts.unwrap();
-    assert_eq!((facts.token, facts.rendered, facts.owned), (None, false, true), "nothing in it matters");
+    let details = foreign.memory.target.unwrap();
+    assert_eq!((details.token, details.rendered, details.owned), (None, false, true), "nothing in it matters");
     let mut s = filled();
     s.target_read(None);
     assert!(matches!(s.target, Observed::Absent));
@@ -243,7 +243,7 @@ fn after_a_restart_a_secret_that_is_as_it_was_is_judged_by_the_status() {
     assert_eq!(restarted(&|s| s.status.token = None), "read");
     assert_eq!(restarted(&|s| s.status.target_version = None), "read");
     let mut owning = filled();
-    owning.memory.facts.as_mut().unwrap().owned = false;
+    owning.memory.target.as_mut().unwrap().owned = false;
     owning.failed(AttemptKind::Ownership, Reason::TargetRefused, None, at(START));
     let verdict = decide(&owning, at(START));
     let failure = conclude(owning, verdict, at(START)).status.failure;
@@ -257,7 +257,7 @@ fn after_a_restart_a_secret_that_is_as_it_was_is_judged_by_the_status() {
     assert!(!later(10) && later(100), "the owner reference is still to be set right");
 
     let mut foreign = filled();
-    foreign.memory.facts.as_mut().unwrap().owner = Owner::Other(None);
+    foreign.memory.target.as_mut().unwrap().owner = Owner::Other(None);
     let verdict = decide(&foreign, at(START));
     let refused = conclude(foreign, verdict, at(START));
     let mut s = filled();

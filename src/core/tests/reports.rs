@@ -168,8 +168,8 @@ fn a_refused_write_is_over_when_nothing_is_left_to_write() {
     };
     let told = |kind, reason, rendered, owned, since: i64| {
         let mut s = filled(now);
-        let facts = s.memory.facts.as_mut().unwrap();
-        (facts.rendered, facts.owned) = (rendered, owned);
+        let details = s.memory.target.as_mut().unwrap();
+        (details.rendered, details.owned) = (rendered, owned);
         s.failed(kind, reason, None, at(START - since));
         at_rest(s)
     };
@@ -187,7 +187,7 @@ fn a_refused_write_is_over_when_nothing_is_left_to_write() {
         let mut s = filled(now);
         s.failed(AttemptKind::Write, Reason::ClusterError, None, at(START - since));
         s.generation = 2;
-        s.memory.facts.as_mut().unwrap().generation = 2;
+        s.memory.target.as_mut().unwrap().generation = 2;
         at_rest(s)
     };
     assert_eq!(changed(1), Some(Reason::ClusterError), "a person has changed something: it waits 2 s");

@@ -139,7 +139,7 @@ fn a_token_is_wanted_when_something_calls_for_it_and_no_sooner_than_its_floor() 
     assert!(!enters(issued + 4, lifetime) && enters(issued + 5, lifetime));
     let gone: &dyn Fn(&mut Situation) = &|s| s.target = Observed::Absent;
     assert!(!enters(issued + 4, gone) && enters(issued + 5, gone));
-    let damaged: &dyn Fn(&mut Situation) = &|s| s.memory.facts.as_mut().unwrap().token = None;
+    let damaged: &dyn Fn(&mut Situation) = &|s| s.memory.target.as_mut().unwrap().token = None;
     assert!(!enters(issued + 4, damaged) && enters(issued + 5, damaged));
     // Taken away again and again: three times for nothing, then slower.
     let fought: &dyn Fn(&mut Situation) = &|s| {
@@ -169,7 +169,7 @@ fn drift_is_repaired_at_once_and_slower_when_somebody_undoes_it() {
         let mut secret = stored(&situation(at(START - 60)), at(START - 60), 7200);
         secret.version.resource = "12".to_owned();
         s.target_read(Some(secret));
-        s.memory.facts.as_mut().unwrap().rendered = false;
+        s.memory.target.as_mut().unwrap().rendered = false;
         s.plan.as_mut().unwrap().target.labels.insert("team".to_owned(), "maps".to_owned());
         s
     };
@@ -178,7 +178,7 @@ fn drift_is_repaired_at_once_and_slower_when_somebody_undoes_it() {
     assert_eq!(decide(&drifted(3), at(START)).wake, at(START - 8 + 30));
     let mut changed = drifted(3);
     changed.generation = 2;
-    changed.memory.facts.as_mut().unwrap().generation = 2;
+    changed.memory.target.as_mut().unwrap().generation = 2;
     assert_eq!(step(&changed), "Patch", "what a person asked for is no drift");
     let mut unread = drifted(0);
     unread.target = Observed::Cached(Version { uid: "target".to_owned(), resource: "12".to_owned() });
@@ -197,7 +197,7 @@ fn a_held_token_is_written_as_soon_as_the_api_server_lets_it() {
     let Step::Patch(patch) = decide(&seen, at(START)).step else { panic!("the judged version is replaced unread") };
     assert_eq!(patch["metadata"]["resourceVersion"], "11");
     assert_eq!(patch["data"]["access_token"], json!("bmV4dA=="));
-    seen.memory.facts.as_mut().unwrap().rendered = false;
+    seen.memory.target.as_mut().unwrap().rendered = false;
     assert_eq!(step(&seen), "ReadTarget", "what is not as wanted is looked at");
     let mut refused = hold(filled());
     refused.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));

@@ -37,8 +37,8 @@ fn a_message_about_the_owner_reference_says_so() {
     let now = at(START);
     let told = |kind| {
         let mut s = filled(now);
-        s.memory.facts.as_mut().unwrap().owned = kind != AttemptKind::Ownership;
-        s.memory.facts.as_mut().unwrap().rendered = kind != AttemptKind::Write;
+        s.memory.target.as_mut().unwrap().owned = kind != AttemptKind::Ownership;
+        s.memory.target.as_mut().unwrap().rendered = kind != AttemptKind::Write;
         s.failed(kind, Reason::TargetRefused, None, now);
         look(s, now)
     };

@@ -42,7 +42,7 @@ fn the_first_check_that_fails_is_shown() {
 fn whose_the_target_is_is_told_by_name_where_it_says_one() {
     let with = |owner: Owner| {
         let mut s = filled();
-        s.memory.facts.as_mut().unwrap().owner = owner;
+        s.memory.target.as_mut().unwrap().owner = owner;
         (found(&s), detail(&s))
     };
     let told = |detail: &str| (Some(Reason::TargetNotOwned), Some(detail.to_owned()));
@@ -72,7 +72,7 @@ fn hands_are_off_a_target_of_others_while_a_missing_input_lets_ours_be_rendered(
     let missing = labelled(&|s| s.credentials = Observed::Absent);
     assert_eq!(missing, (Some(Reason::CredentialsNotFound), "Patch".to_owned()));
     assert_eq!(labelled(&|s| s.allowed = false), (Some(Reason::PortalNotAllowed), "Rest".to_owned()));
-    let others = labelled(&|s| s.memory.facts.as_mut().unwrap().owner = Owner::Other(None));
+    let others = labelled(&|s| s.memory.target.as_mut().unwrap().owner = Owner::Other(None));
     assert_eq!(others, (Some(Reason::TargetNotOwned), "Rest".to_owned()));
     assert_eq!(labelled(&|s| s.plan.as_mut().unwrap().suspend = true), (None, "Rest".to_owned()));
 }
@@ -140,7 +140,7 @@ fn a_ca_bundle_is_judged_once_for_a_version_and_a_generation() {
     assert_eq!(step(&s), "ReadCa");
     let mut s = judged(None);
     s.generation = 2;
-    s.memory.facts.as_mut().unwrap().generation = 2;
+    s.memory.target.as_mut().unwrap().generation = 2;
     assert_eq!(step(&s), "ReadCa", "another key may be named");
 
     let after_restart = |reason, seen: &str| {
