@@ -95,8 +95,8 @@ async fn no_trick_with_a_url_reaches_a_server_that_is_not_on_the_list() {
         if world.resources().patch(&name, &apply, &Patch::Apply(&manifest)).await.is_ok() {
             let refused =
                 |reason| move |r: &arcgis_credential_operator::api::ArcGisAppCredential| problem(r) == Some(reason);
-            let wish = |r: &_| refused("PortalNotAllowed")(r) || refused("SpecInvalid")(r);
-            world.wait(&name, wish).await;
+            let refusal = |r: &_| refused("PortalNotAllowed")(r) || refused("SpecInvalid")(r);
+            world.wait(&name, refusal).await;
         }
     }
     assert_eq!(victim.journal().len(), 0, "the victim received nothing");

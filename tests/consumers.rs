@@ -144,8 +144,8 @@ impl Consumer {
         Self { name, child, seen }
     }
 
-    async fn comes(&mut self, wish: impl FnMut(&Seen) -> bool) -> bool {
-        tokio::time::timeout(SOON, self.seen.wait_for(wish)).await.is_ok_and(|seen| seen.is_ok())
+    async fn comes(&mut self, condition: impl FnMut(&Seen) -> bool) -> bool {
+        tokio::time::timeout(SOON, self.seen.wait_for(condition)).await.is_ok_and(|seen| seen.is_ok())
     }
 
     /// Waits for this many features more.

@@ -50,13 +50,13 @@ impl Fleet {
         Self { world, size, seen: 0 }
     }
 
-    async fn all(&self, wish: impl Fn(&ArcGisAppCredential) -> bool) {
+    async fn all(&self, condition: impl Fn(&ArcGisAppCredential) -> bool) {
         for n in 0..self.size {
-            self.world.wait_for(&format!("r{n}"), Duration::from_mins(2), &wish).await;
+            self.world.wait_for(&format!("r{n}"), Duration::from_mins(2), &condition).await;
         }
     }
 
-    /// Asks for a new token of each, and waits until the wish is handled.
+    /// Asks for a new token of each, and waits until the condition is handled.
     async fn ask_anew(&self, mark: &str) {
         for n in 0..self.size {
             self.world.ask_anew(&format!("r{n}"), mark).await;

@@ -15,8 +15,8 @@ use crate::arcgis::{CaBundle, TokenRequest, exchange};
 use crate::cluster::{ApiError, publish, version};
 use crate::core::token::AccessToken;
 use crate::core::{
-    AttemptKind, Credentials, Entry, Identity, Live, Observed, OriginMatch, Outcome, Plan, Published, Situation,
-    SpecError, Step, Term, Verdict, conclude, decide, render, zero,
+    AttemptKind, Credentials, Entry, Identity, IssuedToken, LiveSecret, Observed, OriginMatch, Outcome, Plan,
+    Situation, SpecError, Step, Term, Verdict, conclude, decide, render, zero,
 };
 
 /// A look needs far fewer; more is a bug or a fight over the target.
@@ -160,7 +160,7 @@ impl<'a> Look<'a> {
         let before = self.ctx.index().observed(ObjectKind::Secret, namespace, name);
         match self.ctx.cluster.secret(namespace, name).await {
             Ok(secret) => {
-                let live = secret.map(|secret| Live::new(secret, &self.s.me));
+                let live = secret.map(|secret| LiveSecret::new(secret, &self.s.me));
                 let version = live.as_ref().map(|live| &live.version);
                 self.ctx.index().note(ObjectKind::Secret, namespace, name, &before, version);
                 self.s.target_read(live);
@@ -284,9 +284,9 @@ impl<'a> Look<'a> {
 
     async fn create(&mut self, plan: &Plan, dry: bool) {
         let now = self.ctx.now();
-        let held = if dry { stand_in(plan, now) } else { self.s.held(now).cloned() };
-        let Some(held) = held else { return };
-        let manifest = render(plan, &self.s.me, &held).manifest(plan, &self.s.me);
+        let unpublished = if dry { stand_in(plan, now) } else { self.s.unpublished(now).cloned() };
+        let Some(unpublished) = unpublished else { return };
+        let manifest = render(plan, &self.s.me, &unpublished).manifest(plan, &self.s.me);
         let namespace = self.s.me.namespace.clone();
         match self.ctx.cluster.create_secret(&namespace, &manifest, dry).await {
             Ok(_) if dry => self.s.create_tried(),
@@ -335,8 +335,8 @@ impl<'a> Look<'a> {
 }
 
 /// What a target is tried dry with.
-fn stand_in(plan: &Plan, now: Timestamp) -> Option<Published> {
-    Some(Published {
+fn stand_in(plan: &Plan, now: Timestamp) -> Option<IssuedToken> {
+    Some(IssuedToken {
         token: AccessToken::parse("pending".to_owned())?,
         issued_at: now,
         expires_at: now,
@@ -352,7 +352,7 @@ async fn finish(look: Look<'_>, verdict: Verdict) -> Timestamp {
     let plan = s.plan.as_ref().ok().cloned();
     let (waits, waiting_for) = (verdict.waits, s.status.token.as_ref().map(|token| token.expires_at));
     let conclusion = conclude(s, verdict, ctx.now());
-    let written = plan.as_ref().is_some_and(|plan| plan.verify) && conclusion.memory.held.is_none();
+    let written = plan.as_ref().is_some_and(|plan| plan.verify) && conclusion.memory.unpublished.is_none();
     ctx.metrics.concluded(conclusion.problem);
     if let Some(resource) = ctx.index().get_mut(key, &me.uid) {
         resource.memory = conclusion.memory;

@@ -66,7 +66,7 @@ fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now
         return;
     }
     if let Some(found) = problem.as_ref().filter(|found| found.until.is_some()) {
-        s.memory.wish |= s.asked();
+        s.memory.renewal_requested |= s.asked();
         let made_with = s.attempt(AttemptKind::Request);
         // A pause is no attempt: what failed before still stands and is counted on, and a longer pause is no news.
         let previous = s.memory.retry_state.as_ref();
@@ -94,7 +94,7 @@ fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now
 /// Whether what failed is over: nothing is left to do about it, or it was done again and did not fail.
 fn overcome(s: &Situation, retry_state: &RetryState, now: Timestamp) -> bool {
     let retried = wait(s, retry_state, now).is_none();
-    let whole = s.memory.held.is_none()
+    let whole = s.memory.unpublished.is_none()
         && matches!(s.target_state(), TargetState::Present(f) if f.rendered && f.token.is_some());
     match retry_state.made_with.kind {
         AttemptKind::Check => true,
@@ -130,7 +130,7 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
         conditions.verified(verification, satisfied);
     }
     // A change that waits for its turn has not been looked at for good.
-    let looked_at = if s.memory.wish && s.memory.retry_state.is_none() {
+    let looked_at = if s.memory.renewal_requested && s.memory.retry_state.is_none() {
         s.status.credentials_version.clone()
     } else {
         match &s.credentials {
@@ -152,7 +152,7 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
             (Some(retry_state), false) => Some(retry_state.report()),
             (None, false) => None,
         },
-        last_handled_request: s.memory.handled.clone(),
+        last_handled_request: s.memory.last_handled_request.clone(),
         target_version: match &s.target {
             Observed::Unknown => s.status.target_version.clone(),
             target => target.version().map(|version| version.resource.clone()),

@@ -21,7 +21,7 @@ pub enum Step {
     Enter,
     /// Ask the portal for a token.
     Request,
-    /// Create the target with the token that is held.
+    /// Create the target with the token that is unpublished.
     Create,
     /// Change the target's content.
     Patch(Value),
@@ -206,9 +206,10 @@ pub(super) fn wait(s: &Situation, retry_state: &RetryState, now: Timestamp) -> O
 fn wanted_from(s: &Situation, target: &TargetState, now: Timestamp) -> Timestamp {
     let no_sooner = |seconds| s.last_issued().map_or(Timestamp::MIN, |issued| after(issued, seconds));
     let (scheduled, floor) = (no_sooner(FLOOR_SECONDS), no_sooner(CHANGE_FLOOR_SECONDS));
-    let asked = s.memory.wish || s.asked();
+    let asked = s.memory.renewal_requested || s.asked();
     // A token that ended before it was written is not one that somebody took, and what it was asked for was answered.
-    let lapsed = s.memory.held.as_ref().is_some_and(|held| Some(&held.inputs) == s.inputs().as_ref());
+    let lapsed =
+        s.memory.unpublished.as_ref().is_some_and(|unpublished| Some(&unpublished.inputs) == s.inputs().as_ref());
     let change = if lapsed && !asked { scheduled } else { floor };
     let restore = || match s.memory.last_issued {
         Some(_) if !lapsed => floor.max(s.memory.repairs.allowed_at(now)),
@@ -225,7 +226,7 @@ fn wanted_from(s: &Situation, target: &TargetState, now: Timestamp) -> Timestamp
 }
 
 fn request(s: &Situation, plan: &Plan, target: &TargetState, now: Timestamp, verdict: &mut Verdict) -> Option<Step> {
-    if s.held(now).is_some() {
+    if s.unpublished(now).is_some() {
         return None;
     }
     let mut from = wanted_from(s, target, now);
@@ -257,7 +258,7 @@ fn request(s: &Situation, plan: &Plan, target: &TargetState, now: Timestamp, ver
     }
     Some(if !s.entered {
         Step::Enter
-    } else if absent && s.memory.tried != Some(s.generation) {
+    } else if absent && s.memory.dry_run_generation != Some(s.generation) {
         Step::TryCreate
     } else if !matches!(s.credentials, Observed::Loaded(..)) {
         Step::ReadCredentials
@@ -273,11 +274,11 @@ fn write(s: &Situation, plan: &Plan, target: &TargetState, now: Timestamp, verdi
         let retry_state = s.memory.retry_state.as_ref().filter(|retry_state| retry_state.made_with.kind == kind);
         retry_state.and_then(|retry_state| wait(s, retry_state, now))
     };
-    let held = s.held(now);
+    let unpublished = s.unpublished(now);
     let details = match target {
         TargetState::Present(details) => details,
         TargetState::Absent | TargetState::Unknown => {
-            held?;
+            unpublished?;
             return match waiting(AttemptKind::Write) {
                 Some(until) => verdict.sleep(until),
                 None => Some(Step::Create),
@@ -285,18 +286,18 @@ fn write(s: &Situation, plan: &Plan, target: &TargetState, now: Timestamp, verdi
         }
     };
     let stale = !details.rendered && details.token.is_some();
-    if held.is_some() || stale {
-        let drift = held.is_none() && s.satisfied() == Some(s.generation);
+    if unpublished.is_some() || stale {
+        let drift = unpublished.is_none() && s.satisfied() == Some(s.generation);
         let fight = Some(s.memory.repairs.allowed_at(now)).filter(|at| drift && *at > now);
         if let Some(until) = waiting(AttemptKind::Write).max(fight) {
             verdict.sleep(until);
         } else if let Observed::Loaded(_, live) = &s.target {
-            let published = held.cloned().or_else(|| s.stored(live))?;
+            let published = unpublished.cloned().or_else(|| s.stored(live))?;
             if let Some(patch) = live.patch(&render(plan, &s.me, &published)) {
                 return Some(Step::Patch(patch));
             }
-        } else if let (Some(held), true) = (held, details.rendered) {
-            return Some(Step::Patch(render(plan, &s.me, held).replacement(&details.version)));
+        } else if let (Some(unpublished), true) = (unpublished, details.rendered) {
+            return Some(Step::Patch(render(plan, &s.me, unpublished).replacement(&details.version)));
         } else {
             return Some(Step::ReadTarget);
         }

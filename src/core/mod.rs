@@ -37,5 +37,5 @@ pub use portal::{AllowedOrigin, OriginError, OriginMatch, PortalUrl, PortalUrlEr
 pub use schedule::{RESYNC_SECONDS, renew_at};
 pub use selector::{SelectorError, parse_selector};
 pub use situation::{Identity, Memory, Observed, Situation, Version};
-pub use target::{Live, Owner, Published, Wanted, fingerprint, render, zero};
+pub use target::{DesiredSecret, IssuedToken, LiveSecret, Owner, fingerprint, render, zero};
 pub use template::{Template, TemplateError};

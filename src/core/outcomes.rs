@@ -4,14 +4,14 @@ use jiff::Timestamp;
 
 use super::schedule::after;
 use super::situation::{TargetDetails, TargetState, TokenDetails};
-use super::target::{Live, Owner, Published, render};
+use super::target::{IssuedToken, LiveSecret, Owner, render};
 use super::token::AccessToken;
 use super::{AttemptKind, CredentialsError, Observed, RetryState, Situation, Version};
 use crate::api::Reason;
 
 impl Situation {
     /// The target was read.
-    pub fn target_read(&mut self, live: Option<Live>) {
+    pub fn target_read(&mut self, live: Option<LiveSecret>) {
         let Some(live) = live else {
             self.target = Observed::Absent;
             return;
@@ -56,8 +56,8 @@ impl Situation {
                     None => self.status.credentials_version.as_ref().is_some_and(|last| *last != version.resource),
                 };
                 if changed {
-                    self.memory.wish = true;
-                    self.memory.held = None;
+                    self.memory.renewal_requested = true;
+                    self.memory.unpublished = None;
                 } else if let (Some(retry_state), Some((known, _))) =
                     (&mut self.memory.retry_state, &self.memory.credentials)
                     && retry_state.made_with.credentials == known.resource
@@ -85,7 +85,7 @@ impl Situation {
 
     /// Creating the target would be accepted.
     pub fn create_tried(&mut self) {
-        self.memory.tried = Some(self.generation);
+        self.memory.dry_run_generation = Some(self.generation);
         self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == AttemptKind::Write);
     }
 
@@ -96,7 +96,7 @@ impl Situation {
         if self.restores() {
             self.memory.repairs.note(sent);
         }
-        self.memory.held = Some(Published {
+        self.memory.unpublished = Some(IssuedToken {
             token,
             issued_at,
             expires_at: after(issued_at, lifetime_seconds),
@@ -104,7 +104,7 @@ impl Situation {
             portal_url: plan.portal.base(),
         });
         self.memory.last_issued = Some(sent);
-        self.memory.wish = false;
+        self.memory.renewal_requested = false;
         self.memory.verification = None;
         self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == AttemptKind::Request);
         self.handle_request();
@@ -120,11 +120,15 @@ impl Situation {
         gone && self.memory.last_issued.is_some()
     }
 
-    /// The target holds the token that was held, or a new rendering of the one it had.
+    /// The target holds the token that was unpublished, or a new rendering of the one it had.
     pub fn written(&mut self, version: Version, now: Timestamp) {
         let before = self.memory.target.take();
-        let token = if let Some(held) = self.memory.held.take() {
-            Some(TokenDetails { issued_at: held.issued_at, expires_at: held.expires_at, inputs: Some(held.inputs) })
+        let token = if let Some(unpublished) = self.memory.unpublished.take() {
+            Some(TokenDetails {
+                issued_at: unpublished.issued_at,
+                expires_at: unpublished.expires_at,
+                inputs: Some(unpublished.inputs),
+            })
         } else {
             if self.satisfied() == Some(self.generation) {
                 self.memory.repairs.note(now);
@@ -146,7 +150,7 @@ impl Situation {
     /// The target was created.
     pub fn created(&mut self, version: Version, now: Timestamp) {
         self.memory.target = None;
-        self.memory.tried = None;
+        self.memory.dry_run_generation = None;
         self.written(version, now);
     }
 
@@ -168,7 +172,7 @@ impl Situation {
     /// An attempt was made; taking the annotation away is no wish.
     fn handle_request(&mut self) {
         if self.requested_at.is_some() {
-            self.memory.handled.clone_from(&self.requested_at);
+            self.memory.last_handled_request.clone_from(&self.requested_at);
         }
     }
 
@@ -186,7 +190,7 @@ impl Situation {
         let retry_state = RetryState::next(previous, &self.me.uid, reason, made_with, retry_after, worked, now);
         self.memory.retry_state = Some(retry_state);
         if kind == AttemptKind::Request {
-            self.memory.wish = true;
+            self.memory.renewal_requested = true;
             self.handle_request();
         }
     }

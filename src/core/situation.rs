@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::schedule::Repairs;
-use super::target::{Live, Owner, Published, fingerprint};
+use super::target::{IssuedToken, LiveSecret, Owner, fingerprint};
 use super::{Attempt, AttemptKind, CredentialsError, Entry, Plan, RetryState, SpecError, renew_at};
 use crate::api::{ArcGisAppCredentialStatus, Condition, Reason};
 
@@ -89,19 +89,19 @@ pub(crate) enum TargetState {
 pub struct Memory {
     pub retry_state: Option<RetryState>,
     recalled: bool,
-    pub(crate) held: Option<Published>,
+    pub(crate) unpublished: Option<IssuedToken>,
     pub(crate) target: Option<TargetDetails>,
     pub(crate) credentials: Option<(Version, u64)>,
     pub(crate) incomplete_credentials: Option<(Version, i64, String)>,
     pub(crate) ca: Option<(Version, i64, Option<Reason>)>,
     /// The generation for which creating the target was tried dry.
-    pub(crate) tried: Option<i64>,
+    pub(crate) dry_run_generation: Option<i64>,
     pub(crate) repairs: Repairs,
     pub(crate) last_issued: Option<Timestamp>,
     /// The `requested-at` last acted on, also where the status could not be written yet.
-    pub(crate) handled: Option<String>,
+    pub(crate) last_handled_request: Option<String>,
     /// A new token is wanted, whatever the schedule says.
-    pub(crate) wish: bool,
+    pub(crate) renewal_requested: bool,
     /// The portal's answer to whose token it is.
     pub verification: Option<crate::api::Verification>,
 }
@@ -118,7 +118,7 @@ pub struct Situation {
     pub allowed: bool,
     /// The older resource that is to create the same target.
     pub rival: Option<String>,
-    pub target: Observed<Live>,
+    pub target: Observed<LiveSecret>,
     pub credentials: Observed<Result<(), CredentialsError>>,
     pub ca: Observed<Option<Reason>>,
     pub access: Entry,
@@ -133,10 +133,10 @@ impl Situation {
         if std::mem::replace(&mut self.memory.recalled, true) {
             return;
         }
-        self.memory.handled.clone_from(&self.status.last_handled_request);
+        self.memory.last_handled_request.clone_from(&self.status.last_handled_request);
         if let Some(failure) = &self.status.failure {
             let retry_state = RetryState::recall(failure, self.attempt(AttemptKind::Write), now);
-            self.memory.wish = retry_state.made_with.kind == AttemptKind::Request;
+            self.memory.renewal_requested = retry_state.made_with.kind == AttemptKind::Request;
             self.memory.retry_state = Some(retry_state);
         }
     }
@@ -157,7 +157,7 @@ impl Situation {
 
     /// Whether somebody asks for a new token by the annotation, and has not been answered.
     pub(crate) fn asked(&self) -> bool {
-        self.requested_at.is_some() && self.requested_at != self.memory.handled
+        self.requested_at.is_some() && self.requested_at != self.memory.last_handled_request
     }
 
     /// The fingerprint that a token requested now would carry.
@@ -217,7 +217,7 @@ impl Situation {
     }
 
     /// The stored token as it would be written now.
-    pub(crate) fn stored(&self, live: &Live) -> Option<Published> {
+    pub(crate) fn stored(&self, live: &LiveSecret) -> Option<IssuedToken> {
         let plan = self.plan.as_ref().ok()?;
         let mut stored = live.stored()?;
         // The portal's URL belongs to the token: another portal's takes its place with that portal's token.
@@ -229,9 +229,12 @@ impl Situation {
 
     /// The token that was paid for and still has to be written.
     #[must_use]
-    pub fn held(&self, now: Timestamp) -> Option<&Published> {
+    pub fn unpublished(&self, now: Timestamp) -> Option<&IssuedToken> {
         let inputs = self.inputs();
-        self.memory.held.as_ref().filter(|held| held.expires_at > now && Some(&held.inputs) == inputs.as_ref())
+        self.memory
+            .unpublished
+            .as_ref()
+            .filter(|unpublished| unpublished.expires_at > now && Some(&unpublished.inputs) == inputs.as_ref())
     }
 
     /// When the request for the last token was sent. The status keeps whole seconds: the next one counts.

@@ -26,7 +26,7 @@ fn own(key: &str) -> String {
 
 /// A token with all that is published about it.
 #[derive(Clone)]
-pub struct Published {
+pub struct IssuedToken {
     pub token: AccessToken,
     pub issued_at: Timestamp,
     pub expires_at: Timestamp,
@@ -45,7 +45,7 @@ pub enum Owner {
 }
 
 /// The Secret as it stands.
-pub struct Live {
+pub struct LiveSecret {
     pub version: Version,
     pub owner: Owner,
     controlled: bool,
@@ -55,7 +55,7 @@ pub struct Live {
     data: BTreeMap<String, ByteString>,
 }
 
-impl Drop for Live {
+impl Drop for LiveSecret {
     fn drop(&mut self) {
         zero(&mut self.data);
     }
@@ -68,7 +68,7 @@ pub fn zero(data: &mut BTreeMap<String, ByteString>) {
     }
 }
 
-impl Live {
+impl LiveSecret {
     /// Reads what the API server returned.
     #[must_use]
     pub fn new(secret: Secret, me: &Identity) -> Self {
@@ -100,7 +100,7 @@ impl Live {
 
     /// The token in it, if it stands there as it was published.
     #[must_use]
-    pub fn stored(&self) -> Option<Published> {
+    pub fn stored(&self) -> Option<IssuedToken> {
         let text = |key: &str| self.data.get(key).and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
         let time = |key: &str| self.annotations.get(&own(key)).and_then(|text| text.parse::<Timestamp>().ok());
         let token = AccessToken::parse(text("access_token")?)?;
@@ -108,7 +108,7 @@ impl Live {
         let seconds = expires_at.as_second() - issued_at.as_second();
         let intact = self.annotations.get(&own("token-digest")) == Some(&digest(&token, issued_at, expires_at))
             && (1..=MAX_LIFETIME_SECONDS).contains(&seconds);
-        intact.then(|| Published {
+        intact.then(|| IssuedToken {
             token,
             issued_at,
             expires_at,
@@ -119,14 +119,14 @@ impl Live {
 
     /// What to change so that it holds what is wanted; `None` when it does. Fields of others stay, our former ones go.
     #[must_use]
-    pub fn patch(&self, wanted: &Wanted) -> Option<Value> {
+    pub fn patch(&self, desired: &DesiredSecret) -> Option<Value> {
         let former: Extras =
             self.annotations.get(&own("extras")).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-        let data = changes(&self.data, &wanted.data, former.data.iter(), |bytes| json!(bytes));
-        let labels = changes(&self.labels, &wanted.labels, former.labels.iter(), |text| json!(text));
+        let data = changes(&self.data, &desired.data, former.data.iter(), |bytes| json!(bytes));
+        let labels = changes(&self.labels, &desired.labels, former.labels.iter(), |text| json!(text));
         let extras = own("extras");
         let dropped = former.annotations.iter().chain(std::iter::once(&extras));
-        let annotations = changes(&self.annotations, &wanted.annotations, dropped, |text| json!(text));
+        let annotations = changes(&self.annotations, &desired.annotations, dropped, |text| json!(text));
         if data.is_empty() && labels.is_empty() && annotations.is_empty() {
             return None;
         }
@@ -156,13 +156,16 @@ impl Live {
 
 fn changes<'a, V: PartialEq>(
     live: &BTreeMap<String, V>,
-    wanted: &BTreeMap<String, V>,
+    desired: &BTreeMap<String, V>,
     former: impl Iterator<Item = &'a String>,
     value: impl Fn(&V) -> Value,
 ) -> BTreeMap<String, Value> {
-    let dropped = former.filter(|key| live.contains_key(*key) && !wanted.contains_key(*key));
-    let changed = wanted.iter().filter(|(key, want)| live.get(*key) != Some(want));
-    dropped.map(|key| (key.clone(), Value::Null)).chain(changed.map(|(key, want)| (key.clone(), value(want)))).collect()
+    let dropped = former.filter(|key| live.contains_key(*key) && !desired.contains_key(*key));
+    let changed = desired.iter().filter(|(key, desired)| live.get(*key) != Some(desired));
+    dropped
+        .map(|key| (key.clone(), Value::Null))
+        .chain(changed.map(|(key, desired)| (key.clone(), value(desired))))
+        .collect()
 }
 
 /// The keys beyond the fixed ones: what to take away once they are no longer asked for.
@@ -177,19 +180,19 @@ struct Extras {
 }
 
 /// The fields of the Secret that are ours, filled.
-pub struct Wanted {
+pub struct DesiredSecret {
     data: BTreeMap<String, ByteString>,
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
 }
 
-impl Drop for Wanted {
+impl Drop for DesiredSecret {
     fn drop(&mut self) {
         zero(&mut self.data);
     }
 }
 
-impl Wanted {
+impl DesiredSecret {
     /// The whole Secret, to be created.
     #[must_use]
     pub fn manifest(&self, plan: &Plan, me: &Identity) -> Value {
@@ -228,7 +231,7 @@ fn owner_reference(me: &Identity) -> OwnerReference {
 
 /// What the Secret should hold with this token.
 #[must_use]
-pub fn render(plan: &Plan, me: &Identity, published: &Published) -> Wanted {
+pub fn render(plan: &Plan, me: &Identity, published: &IssuedToken) -> DesiredSecret {
     let (token, expires_at) = (published.token.expose(), published.expires_at.to_string());
     let portal = published.portal_url.as_str();
     let mut data: BTreeMap<String, String> = plan
@@ -258,7 +261,7 @@ pub fn render(plan: &Plan, me: &Identity, published: &Published) -> Wanted {
         annotations.insert(own("extras"), json!(extras).to_string());
     }
     let data = data.into_iter().map(|(key, text)| (key, ByteString(text.into_bytes()))).collect();
-    Wanted { data, labels, annotations }
+    DesiredSecret { data, labels, annotations }
 }
 
 fn formatted(format: Format, token: &str, expires_at: &str, portal: &str) -> String {

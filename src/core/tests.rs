@@ -66,8 +66,8 @@ fn situation_known(now: Timestamp) -> Situation {
 }
 
 /// A token of so many seconds, as this resource would publish it.
-fn published(s: &Situation, issued_at: Timestamp, seconds: i64) -> Published {
-    Published {
+fn published(s: &Situation, issued_at: Timestamp, seconds: i64) -> IssuedToken {
+    IssuedToken {
         token: token("t"),
         issued_at,
         expires_at: at(issued_at.as_second() + seconds),
@@ -77,15 +77,15 @@ fn published(s: &Situation, issued_at: Timestamp, seconds: i64) -> Published {
 }
 
 /// The target as this resource would have it.
-fn live(s: &Situation, published: &Published) -> Live {
+fn live(s: &Situation, published: &IssuedToken) -> LiveSecret {
     let plan = s.plan.as_ref().unwrap();
     let mut secret: Secret = serde_json::from_value(render(plan, &s.me, published).manifest(plan, &s.me)).unwrap();
     (secret.metadata.uid, secret.metadata.resource_version) = (Some("target".to_owned()), Some("11".to_owned()));
-    Live::new(secret, &s.me)
+    LiveSecret::new(secret, &s.me)
 }
 
 /// The same, with a token of so many seconds.
-fn stored(s: &Situation, issued_at: Timestamp, seconds: i64) -> Live {
+fn stored(s: &Situation, issued_at: Timestamp, seconds: i64) -> LiveSecret {
     live(s, &published(s, issued_at, seconds))
 }
 
@@ -151,7 +151,7 @@ fn a_restart_reports_a_failure_as_before() {
 #[test]
 fn a_longer_pause_of_the_host_is_no_news_and_counts_nothing_anew() {
     let (mut now, mut requests) = (at(1_000_000), 0);
-    let held = |last, now: Timestamp| {
+    let unpublished = |last, now: Timestamp| {
         let mut s = again(situation(now), last, 0, now);
         s.access = Entry::Held(at(now.as_second() + 300));
         s
@@ -160,13 +160,13 @@ fn a_longer_pause_of_the_host_is_no_news_and_counts_nothing_anew() {
     new.access = Entry::Held(at(1_000_300));
     let first = run(new, now, Ok(7200), &mut requests);
     assert_eq!(first.problem, Some(Reason::RateLimited));
-    assert!(!run(held(first, at(1_000_300)), at(1_000_300), Ok(7200), &mut requests).changed);
+    assert!(!run(unpublished(first, at(1_000_300)), at(1_000_300), Ok(7200), &mut requests).changed);
     assert_eq!(requests, 0);
 
     let mut last = run(situation(now), now, Err(Reason::ClientSecretRejected), &mut requests);
     for count in 2..5 {
         now = last.status.failure.as_ref().unwrap().next_attempt_at.unwrap();
-        last = run(held(last, now), now, Ok(7200), &mut requests);
+        last = run(unpublished(last, now), now, Ok(7200), &mut requests);
         assert!(!last.changed);
         last = run(again(situation(now), last, 0, now), now, Err(Reason::ClientSecretRejected), &mut requests);
         assert_eq!(last.status.failure.as_ref().unwrap().count, Some(count));

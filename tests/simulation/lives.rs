@@ -1,6 +1,6 @@
 //! Checks of how long published tokens live and when they are followed.
 
-use arcgis_credential_operator::core::Published;
+use arcgis_credential_operator::core::IssuedToken;
 
 use crate::fleet::{Id, Resource};
 use crate::ledger::Token;
@@ -9,11 +9,11 @@ use crate::world::{Event, World};
 
 impl World {
     /// A token was written to the target.
-    pub fn note_published(&mut self, id: Id, held: &Published) {
+    pub fn note_published(&mut self, id: Id, unpublished: &IssuedToken) {
         self.judge_life(id);
         let (clock, serial) = (self.clock, self.serial);
         let ledger = &mut self.resources[id as usize].ledger;
-        let (issued, expires) = (clock.when(held.issued_at), clock.when(held.expires_at));
+        let (issued, expires) = (clock.when(unpublished.issued_at), clock.when(unpublished.expires_at));
         let token =
             Token { serial, issued, expires, life: expires - issued, offset: clock.offset, excused: ledger.own_margin };
         self.serial += 1;

@@ -3,8 +3,8 @@
 use arcgis_credential_operator::api::Reason;
 use arcgis_credential_operator::core::token::AccessToken;
 use arcgis_credential_operator::core::{
-    AttemptKind, CredentialsError, Entry, Live, Observed, Outcome, Plan, Published, RESYNC_SECONDS, Situation, Step,
-    Verdict, Version, conclude, decide, render,
+    AttemptKind, CredentialsError, Entry, IssuedToken, LiveSecret, Observed, Outcome, Plan, RESYNC_SECONDS, Situation,
+    Step, Verdict, Version, conclude, decide, render,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
@@ -42,7 +42,7 @@ pub struct Look {
     pub at_rest: bool,
 }
 
-fn seen(secret: Option<&Secret>) -> Observed<Live> {
+fn seen(secret: Option<&Secret>) -> Observed<LiveSecret> {
     secret.map_or(Observed::Absent, |secret| Observed::Cached(secrets::version(secret)))
 }
 
@@ -166,7 +166,7 @@ impl World {
         let resource = &mut self.resources[id as usize];
         match step {
             Step::ReadTarget => {
-                let live = resource.target.clone().map(|secret| Live::new(secret, &look.s.me));
+                let live = resource.target.clone().map(|secret| LiveSecret::new(secret, &look.s.me));
                 look.s.target_read(live);
             }
             Step::ReadCredentials => {
@@ -180,17 +180,17 @@ impl World {
             Step::ReadCa => look.s.ca_read(None),
             Step::TryCreate => look.s.create_tried(),
             Step::Create => {
-                let (Ok(plan), Some(held)) = (&look.s.plan, look.s.held(now)) else { return };
-                let manifest = render(plan, &look.s.me, held).manifest(plan, &look.s.me);
+                let (Ok(plan), Some(unpublished)) = (&look.s.plan, look.s.unpublished(now)) else { return };
+                let manifest = render(plan, &look.s.me, unpublished).manifest(plan, &look.s.me);
                 if resource.target.is_some() {
                     look.s.overtaken();
                     return;
                 }
-                let held = held.clone();
+                let unpublished = unpublished.clone();
                 let secret = secrets::create(manifest, number, number);
                 look.s.created(secrets::version(&secret), now);
                 resource.target = Some(secret);
-                self.note_published(id, &held);
+                self.note_published(id, &unpublished);
             }
             Step::Patch(patch) => self.patch(id, look, &patch, number),
             Step::Own(patch) => {
@@ -209,7 +209,7 @@ impl World {
 
     fn patch(&mut self, id: Id, look: &mut Look, patch: &Value, number: u64) {
         let now = self.clock.shows();
-        let held: Option<Published> = look.s.held(now).cloned();
+        let unpublished: Option<IssuedToken> = look.s.unpublished(now).cloned();
         let resource = &mut self.resources[id as usize];
         let Some(secret) = &mut resource.target else { return look.s.overtaken() };
         let before = secrets::token(secret);
@@ -218,9 +218,11 @@ impl World {
         }
         let after = secrets::token(secret);
         look.s.written(secrets::version(secret), now);
-        match held {
-            Some(held) if after.as_ref().is_some_and(|(token, _)| token == held.token.expose().as_bytes()) => {
-                self.note_published(id, &held);
+        match unpublished {
+            Some(unpublished)
+                if after.as_ref().is_some_and(|(token, _)| token == unpublished.token.expose().as_bytes()) =>
+            {
+                self.note_published(id, &unpublished);
             }
             _ if after == before => self.note_rendered(id),
             _ => self.fail_check(

@@ -20,7 +20,7 @@ use super::{SOON, World, ask};
 pub const LEASE: &str = "arcgis-credential-operator";
 pub const HANDED_OVER: Duration = Duration::from_secs(5);
 pub const REPLACED: Duration = Duration::from_secs(20);
-/// A person's wish is followed after 5 s, counted from a time in whole seconds.
+/// A person's mark is followed after 5 s, counted from a time in whole seconds.
 const FLOOR_MILLIS: i64 = 4000;
 
 /// One of several operators in a world.
@@ -131,9 +131,9 @@ impl Fleet {
     pub fn work(&self, names: &'static [&'static str]) -> Work {
         let resources = self.world.resources();
         let wishing = async move {
-            for wish in 0.. {
-                let wish = format!("work-{wish}");
-                let asked = json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": wish}}});
+            for mark in 0.. {
+                let mark = format!("work-{mark}");
+                let asked = json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": mark}}});
                 for name in names {
                     let _ = resources.patch(name, &PatchParams::default(), &Patch::Merge(&asked)).await;
                 }
@@ -183,8 +183,8 @@ impl Drop for Work {
     }
 }
 
-pub fn handled(resource: &ArcGisAppCredential, wish: &str) -> bool {
-    resource.status.as_ref().is_some_and(|status| status.last_handled_request.as_deref() == Some(wish))
+pub fn handled(resource: &ArcGisAppCredential, mark: &str) -> bool {
+    resource.status.as_ref().is_some_and(|status| status.last_handled_request.as_deref() == Some(mark))
 }
 
 /// Waits for what only asking tells.

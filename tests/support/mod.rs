@@ -298,21 +298,22 @@ impl World {
         self.target(name).await
     }
 
-    /// Waits until the resource is as wished.
-    pub async fn wait(&self, name: &str, wish: impl Fn(&ArcGisAppCredential) -> bool) -> ArcGisAppCredential {
-        self.wait_for(name, SOON, wish).await
+    /// Waits until the resource is as reached.
+    pub async fn wait(&self, name: &str, condition: impl Fn(&ArcGisAppCredential) -> bool) -> ArcGisAppCredential {
+        self.wait_for(name, SOON, condition).await
     }
 
     pub async fn wait_for(
         &self,
         name: &str,
         limit: Duration,
-        wish: impl Fn(&ArcGisAppCredential) -> bool,
+        condition: impl Fn(&ArcGisAppCredential) -> bool,
     ) -> ArcGisAppCredential {
-        let wished = await_condition(self.resources(), name, |r: Option<&ArcGisAppCredential>| r.is_some_and(&wish));
-        let Ok(found) = timeout(limit, wished).await else {
+        let reached =
+            await_condition(self.resources(), name, |r: Option<&ArcGisAppCredential>| r.is_some_and(&condition));
+        let Ok(found) = timeout(limit, reached).await else {
             let now = self.resources().get(name).await.unwrap();
-            panic!("{name} did not come to be as wished: {:#?}", now.status);
+            panic!("{name} did not come to be as reached: {:#?}", now.status);
         };
         found.unwrap().unwrap()
     }
@@ -323,15 +324,15 @@ impl World {
         text(&secret)
     }
 
-    /// Waits until the target exists and is as wished.
-    pub async fn wait_target(&self, name: &str, wish: impl Fn(&Secret) -> bool) -> Secret {
-        self.wait_target_for(name, SOON, wish).await
+    /// Waits until the target exists and is as reached.
+    pub async fn wait_target(&self, name: &str, condition: impl Fn(&Secret) -> bool) -> Secret {
+        self.wait_target_for(name, SOON, condition).await
     }
 
-    pub async fn wait_target_for(&self, name: &str, limit: Duration, wish: impl Fn(&Secret) -> bool) -> Secret {
+    pub async fn wait_target_for(&self, name: &str, limit: Duration, condition: impl Fn(&Secret) -> bool) -> Secret {
         let name = format!("{name}-token");
-        let wished = await_condition(self.secrets(), &name, |s: Option<&Secret>| s.is_some_and(&wish));
-        timeout(limit, wished).await.expect("the target did not come to be as wished").unwrap().unwrap()
+        let reached = await_condition(self.secrets(), &name, |s: Option<&Secret>| s.is_some_and(&condition));
+        timeout(limit, reached).await.expect("the target did not come to be as reached").unwrap().unwrap()
     }
 
     pub async fn delete(&self, name: &str) {

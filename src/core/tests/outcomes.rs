@@ -19,9 +19,9 @@ fn kind(s: &Situation) -> Option<AttemptKind> {
 fn credentials_are_changed_by_value_or_by_another_secret_and_not_by_a_version() {
     let read = |version: Version, digest| {
         let mut s = filled();
-        s.issued(token("held"), 7200, at(START));
+        s.issued(token("unpublished"), 7200, at(START));
         s.credentials_read(Some((version, Ok(digest))));
-        (s.memory.wish, s.memory.held.is_some())
+        (s.memory.renewal_requested, s.memory.unpublished.is_some())
     };
     assert_eq!(read(version("u", "2"), 7), (false, true));
     assert_eq!(read(version("u", "2"), 8), (true, false), "what was asked for with others is not published");
@@ -31,7 +31,7 @@ fn credentials_are_changed_by_value_or_by_another_secret_and_not_by_a_version() 
         s.memory = Memory::default();
         s.status.credentials_version = known.map(str::to_owned);
         s.credentials_read(Some((version("u", "2"), Ok(7))));
-        s.memory.wish
+        s.memory.renewal_requested
     };
     assert_eq!([Some("1"), Some("2"), None].map(after_restart), [true, false, false]);
     let mut gone = filled();
@@ -42,7 +42,7 @@ fn credentials_are_changed_by_value_or_by_another_secret_and_not_by_a_version() 
     whole.credentials_read(Some((version("u", "2"), Err(incomplete))));
     assert!(whole.memory.incomplete_credentials.is_some());
     whole.credentials_read(Some((version("u", "3"), Ok(7))));
-    assert!(whole.memory.incomplete_credentials.is_none() && !whole.memory.wish, "put back as it was");
+    assert!(whole.memory.incomplete_credentials.is_none() && !whole.memory.renewal_requested, "put back as it was");
 }
 
 #[test]
@@ -65,18 +65,25 @@ fn a_token_that_was_issued_answers_what_asked_for_it() {
     let sent = Timestamp::from_millisecond(START * 1000 + 700).unwrap();
     let mut s = filled();
     s.requested_at = Some("now".to_owned());
-    s.memory.wish = true;
+    s.memory.renewal_requested = true;
     s.memory.verification = Some(crate::api::Verification::Unknown);
     s.failed(AttemptKind::Request, Reason::PortalUnreachable, None, at(START));
     s.issued(token("t"), 100, sent);
-    let held = s.memory.held.as_ref().unwrap();
-    assert_eq!((held.issued_at, held.expires_at), (at(START), at(START + 100)), "whole seconds, rounded down");
-    assert_eq!((held.inputs.clone(), held.portal_url.as_str()), (s.inputs().unwrap(), "https://www.arcgis.com"));
-    assert_eq!((s.memory.last_issued, s.memory.wish, kind(&s)), (Some(sent), false, None));
-    assert_eq!((s.memory.verification.is_none(), s.memory.handled.as_deref()), (true, Some("now")));
+    let unpublished = s.memory.unpublished.as_ref().unwrap();
+    assert_eq!(
+        (unpublished.issued_at, unpublished.expires_at),
+        (at(START), at(START + 100)),
+        "whole seconds, rounded down"
+    );
+    assert_eq!(
+        (unpublished.inputs.clone(), unpublished.portal_url.as_str()),
+        (s.inputs().unwrap(), "https://www.arcgis.com")
+    );
+    assert_eq!((s.memory.last_issued, s.memory.renewal_requested, kind(&s)), (Some(sent), false, None));
+    assert_eq!((s.memory.verification.is_none(), s.memory.last_handled_request.as_deref()), (true, Some("now")));
     s.requested_at = None;
     s.issued(token("t"), 100, sent);
-    assert_eq!(s.memory.handled.as_deref(), Some("now"), "taking it away is no wish");
+    assert_eq!(s.memory.last_handled_request.as_deref(), Some("now"), "taking it away is no wish");
     let mut refused = filled();
     refused.failed(AttemptKind::Ownership, Reason::TargetRefused, None, at(START));
     refused.issued(token("t"), 100, sent);
@@ -113,7 +120,10 @@ fn a_write_puts_the_held_token_in_place_or_renders_the_old_one_again() {
         (details.version, details.owner, details.rendered, details.owned),
         (version("target", "12"), Owner::Ours, true, false)
     );
-    assert_eq!((details.token.unwrap().expires_at, kind(&s), s.memory.held.is_some()), (at(START + 100), None, false));
+    assert_eq!(
+        (details.token.unwrap().expires_at, kind(&s), s.memory.unpublished.is_some()),
+        (at(START + 100), None, false)
+    );
     assert_eq!(s.memory.repairs, Repairs::default(), "a renewal is no repair");
 
     let rendered = |generation| {
@@ -136,14 +146,14 @@ fn what_was_tried_or_created_is_known_for_its_generation() {
     s.generation = 4;
     s.failed(AttemptKind::Write, Reason::TargetRefused, None, now);
     s.create_tried();
-    assert_eq!((s.memory.tried, kind(&s)), (Some(4), None));
+    assert_eq!((s.memory.dry_run_generation, kind(&s)), (Some(4), None));
     s.failed(AttemptKind::Request, Reason::PortalUnreachable, None, now);
     s.create_tried();
     assert_eq!(kind(&s), Some(AttemptKind::Request));
     s.issued(token("t"), 100, now);
     s.created(version("target", "9"), now);
     let details = s.memory.target.as_ref().unwrap();
-    assert_eq!((s.memory.tried, details.generation, details.owned), (None, 4, true));
+    assert_eq!((s.memory.dry_run_generation, details.generation, details.owned), (None, 4, true));
 
     s.memory.target.as_mut().unwrap().owned = false;
     s.failed(AttemptKind::Ownership, Reason::TargetRefused, None, now);
@@ -166,7 +176,7 @@ fn a_failed_request_is_still_wanted_and_tried_sooner_where_the_inputs_have_worke
             s.failed(kind, Reason::RequestRejected, None, now);
         }
         let wait = s.memory.retry_state.as_ref().unwrap().next_attempt.unwrap().as_second() - START;
-        (s.memory.wish, s.memory.handled.as_deref() == Some("now"), wait <= 15 * 60 * 5 / 4)
+        (s.memory.renewal_requested, s.memory.last_handled_request.as_deref() == Some("now"), wait <= 15 * 60 * 5 / 4)
     };
     assert_eq!(failed(filled(), AttemptKind::Request), (true, true, true));
     assert_eq!(failed(filled(), AttemptKind::Write), (false, false, true));
@@ -212,7 +222,7 @@ fn a_target_that_was_read_is_judged_in_full() {
 fn the_portal_s_url_stays_with_the_token_until_another_portal_s_takes_its_place() {
     let url = |stored_url: &str, moved: bool| {
         let mut s = filled();
-        let token = Published { portal_url: stored_url.to_owned(), ..published(&s, at(START), 7200) };
+        let token = IssuedToken { portal_url: stored_url.to_owned(), ..published(&s, at(START), 7200) };
         let live = live(&s, &token);
         if moved {
             s.plan.as_mut().unwrap().portal = PortalUrl::parse("https://gis.example.com").unwrap();
@@ -287,10 +297,10 @@ fn a_status_is_recalled_once() {
     let now = at(START);
     let refused = run(situation(now), now, Err(Reason::ClientSecretRejected), &mut 0);
     let mut s = again(situation(now), Conclusion { memory: Memory::default(), ..refused }, 0, now);
-    assert!(s.memory.retry_state.is_some() && s.memory.wish);
-    (s.memory.retry_state, s.memory.wish) = (None, false);
+    assert!(s.memory.retry_state.is_some() && s.memory.renewal_requested);
+    (s.memory.retry_state, s.memory.renewal_requested) = (None, false);
     s.recall(now);
-    assert!(s.memory.retry_state.is_none() && !s.memory.wish);
+    assert!(s.memory.retry_state.is_none() && !s.memory.renewal_requested);
     let mut checked = situation(now);
     checked.status.failure = Some(crate::api::Failure {
         inputs: Some("v1 write generation=1 credentials=1 ca=- requested=-".to_owned()),
@@ -298,5 +308,8 @@ fn a_status_is_recalled_once() {
     });
     checked.memory = Memory::default();
     checked.recall(now);
-    assert!(checked.memory.retry_state.is_some() && !checked.memory.wish, "only a request is wanted again");
+    assert!(
+        checked.memory.retry_state.is_some() && !checked.memory.renewal_requested,
+        "only a request is wanted again"
+    );
 }

@@ -13,8 +13,8 @@ fn plan(target: &serde_json::Value) -> Plan {
     Plan::new(&serde_json::from_value(whole).unwrap()).unwrap()
 }
 
-fn published() -> Published {
-    Published {
+fn published() -> IssuedToken {
+    IssuedToken {
         token: token("secret-token"),
         issued_at: at(1_000_000),
         expires_at: at(1_007_200),
@@ -121,7 +121,7 @@ fn a_stored_token_counts_only_as_it_was_published() {
     let stored = |change: &dyn Fn(&mut Secret)| {
         let mut secret = secret(&plan);
         change(&mut secret);
-        Live::new(secret, &me()).stored()
+        LiveSecret::new(secret, &me()).stored()
     };
     let whole = stored(&|_| {}).unwrap();
     assert_eq!(whole.token.expose(), "secret-token");
@@ -147,9 +147,9 @@ fn a_stored_token_counts_only_as_it_was_published() {
     assert!(stored(&|s| s.metadata.annotations = None).is_none());
 
     let lasting = |seconds: i64| {
-        let token = Published { expires_at: at(1_000_000 + seconds), ..published() };
+        let token = IssuedToken { expires_at: at(1_000_000 + seconds), ..published() };
         let manifest = render(&plan, &me(), &token).manifest(&plan, &me());
-        Live::new(serde_json::from_value(manifest).unwrap(), &me()).stored().is_some()
+        LiveSecret::new(serde_json::from_value(manifest).unwrap(), &me()).stored().is_some()
     };
     assert_eq!([-1, 0, 1, 315_360_000, 315_360_001].map(lasting), [false, false, true, true, false]);
 }
@@ -159,7 +159,7 @@ fn a_secret_is_ours_by_its_controller_or_by_both_marks_and_must_be_fit() {
     let owner = |change: &dyn Fn(&mut Secret)| {
         let mut secret = secret(&plan(&json!({"deletionPolicy": "Retain"})));
         change(&mut secret);
-        Live::new(secret, &me()).owner.clone()
+        LiveSecret::new(secret, &me()).owner.clone()
     };
     let reference = |uid: &str, controller: bool| {
         Some(vec![OwnerReference { uid: uid.to_owned(), controller: Some(controller), ..OwnerReference::default() }])
@@ -195,7 +195,7 @@ fn a_patch_changes_what_is_ours_and_takes_away_what_is_no_longer_asked_for() {
     let (before, after) = (plan(&rich), plan(&json!({"labels": {"team": "gis"}})));
     let mut live = secret(&before);
     live.data.as_mut().unwrap().insert("theirs".to_owned(), k8s_openapi::ByteString(b"x".to_vec()));
-    let live = Live::new(live, &me());
+    let live = LiveSecret::new(live, &me());
     assert!(live.patch(&render(&before, &me(), &published())).is_none(), "nothing to do");
     let patch = live.patch(&render(&after, &me(), &published())).unwrap();
     let expected = json!({
@@ -218,7 +218,7 @@ fn each_single_difference_is_repaired() {
     let patched = |change: fn(&mut Secret)| {
         let mut secret = secret(&plan);
         change(&mut secret);
-        Live::new(secret, &me()).patch(&render(&plan, &me(), &published()))
+        LiveSecret::new(secret, &me()).patch(&render(&plan, &me(), &published()))
     };
     let data = patched(|s| drop(s.data.as_mut().unwrap().remove("portal_url"))).unwrap();
     assert_eq!(data["data"].as_object().unwrap().keys().collect::<Vec<_>>(), ["portal_url"]);
@@ -237,7 +237,7 @@ fn the_owner_reference_follows_the_deletion_policy_and_leaves_others_alone() {
     let live = |policy: &str, others: Vec<OwnerReference>| {
         let mut secret = secret(&plan(&json!({"deletionPolicy": policy})));
         secret.metadata.owner_references.get_or_insert_default().extend(others);
-        Live::new(secret, &me())
+        LiveSecret::new(secret, &me())
     };
     assert!(live("Delete", vec![]).ownership(Delete, &me()).is_none());
     assert!(live("Retain", vec![]).ownership(Retain, &me()).is_none());

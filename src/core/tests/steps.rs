@@ -130,7 +130,7 @@ fn a_token_is_wanted_when_something_calls_for_it_and_no_sooner_than_its_floor() 
     assert!(!enters(issued + 2, asked) && enters(issued + 5, asked));
     assert!(!enters(issued + 9, &|s| {
         s.requested_at = Some("now".to_owned());
-        s.memory.handled = Some("now".to_owned());
+        s.memory.last_handled_request = Some("now".to_owned());
     }));
     let other: &dyn Fn(&mut Situation) = &|s| s.credentials_read(Some((version("2"), Ok(8))));
     assert_eq!(verdict(issued + 2, other).wake, at(issued + 5));
@@ -247,7 +247,7 @@ fn a_token_is_held_until_its_end() {
     let hold = |lifetime| {
         let mut s = filled();
         s.issued(token("next"), lifetime, at(START - 40));
-        (s.held(at(START)).is_some(), matches!(decide(&s, at(START)).step, Step::Patch(_)))
+        (s.unpublished(at(START)).is_some(), matches!(decide(&s, at(START)).step, Step::Patch(_)))
     };
     assert_eq!([39, 40, 41].map(hold), [(false, false), (false, false), (true, true)]);
 }
