@@ -28,7 +28,7 @@ use tracing::{error, info, warn};
 use crate::api::Reason;
 use crate::arcgis::Portals;
 use crate::cluster::{Cluster, Leases};
-use crate::core::{Agenda, AllowedOrigin, Digester, Term, Told};
+use crate::core::{AllowedOrigin, Digester, Term, Told, WorkQueue};
 use crate::ops::{Metrics, Readiness};
 use context::Context;
 use hosts::Hosts;
@@ -66,7 +66,7 @@ struct Controller {
     ctx: Arc<Context>,
     options: Options,
     readiness: Arc<Readiness>,
-    agenda: Agenda<Key>,
+    queue: WorkQueue<Key>,
     streams: SelectAll<NewsStream>,
     listings: BTreeMap<Scope, Listing>,
     /// Lists that are not complete yet.
@@ -105,7 +105,7 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
         ctx: ctx.clone(),
         options,
         readiness,
-        agenda: Agenda::default(),
+        queue: WorkQueue::default(),
         streams: SelectAll::new(),
         listings: BTreeMap::new(),
         open: BTreeSet::new(),
@@ -173,7 +173,7 @@ impl Controller {
         if self.term != term && self.jobs.is_empty() {
             self.ctx.index().forget();
             self.ctx.hosts.forget();
-            self.agenda = Agenda::default();
+            self.queue = WorkQueue::default();
             self.term = term;
             if term.is_some() {
                 self.list_anew();
@@ -196,7 +196,7 @@ impl Controller {
     /// Plans a look. Whoever stands by looks at nothing, and at all when that changes.
     fn wake(&mut self, key: Key) {
         if self.acting {
-            self.agenda.plan(key, Timestamp::MIN);
+            self.queue.add_at(key, Timestamp::MIN);
         }
     }
 
@@ -303,7 +303,7 @@ impl Controller {
         }
         let claim = self.ctx.lead.claim().and_then(|claim| claim.left(Instant::now()));
         let until =
-            self.agenda.next().filter(|_| self.listed()).map_or(i64::MAX, |at| {
+            self.queue.next_due().filter(|_| self.listed()).map_or(i64::MAX, |at| {
                 i64::try_from(at.duration_since(self.ctx.now()).as_millis()).unwrap_or(i64::MAX)
             });
         // When all places are taken, one that comes free ends the pause.
@@ -313,9 +313,9 @@ impl Controller {
     fn start_due(&mut self) {
         let Some(term) = self.term.filter(|_| self.acting && self.listed()) else { return };
         let ctx = self.ctx.clone();
-        self.agenda.advance(ctx.now(), |key| ctx.index().get(key).and_then(|resource| resource.report.expires_at));
+        self.queue.promote_due(ctx.now(), |key| ctx.index().get(key).and_then(|resource| resource.report.expires_at));
         while let Ok(permit) = self.ctx.permits.clone().try_acquire_owned() {
-            let Some(key) = self.agenda.start() else { break };
+            let Some(key) = self.queue.pop() else { break };
             let ctx = self.ctx.clone();
             self.jobs.spawn(async move {
                 let wake = look(&ctx, &key, term, permit).await;
@@ -326,7 +326,7 @@ impl Controller {
 
     fn ended(&mut self, ended: Result<(Key, Option<Timestamp>), tokio::task::JoinError>) {
         match ended {
-            Ok((key, wake)) => self.agenda.done(key, wake),
+            Ok((key, wake)) => self.queue.done(key, wake),
             // Looks catch their own panics; only a second one, while reporting the first, comes here.
             Err(error) => error!(panicked = error.is_panic(), "a look was lost"),
         }

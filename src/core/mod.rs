@@ -3,7 +3,6 @@
 //! [`Situation`] holds what is known of one resource, [`decide`] names the next step, and [`conclude`] turns the
 //! outcome into a status, an event and the next wake-up. Everything else here serves those three.
 
-mod agenda;
 mod attempt;
 mod conclude;
 mod credential;
@@ -23,8 +22,8 @@ mod template;
 #[cfg(test)]
 mod tests;
 pub mod token;
+mod work_queue;
 
-pub use agenda::{Agenda, Priority};
 pub use attempt::{Attempt, AttemptKind, RetryState};
 pub use conclude::{Conclusion, Notice, conclude};
 pub use credential::{Credentials, CredentialsError, Digester};
@@ -39,3 +38,4 @@ pub use selector::{SelectorError, parse_selector};
 pub use situation::{Identity, Memory, Observed, Situation, Version};
 pub use target::{DesiredSecret, IssuedToken, LiveSecret, Owner, fingerprint, render, zero};
 pub use template::{Template, TemplateError};
+pub use work_queue::{Priority, WorkQueue};

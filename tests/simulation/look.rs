@@ -275,7 +275,7 @@ impl World {
         }
         self.decline(id);
         let wake = self.skip(id, wake);
-        self.operator.agenda.done(id, Some(wake));
+        self.operator.queue.done(id, Some(wake));
         if calls > 0 {
             self.operator.busy += 1;
             self.after(CALL * Ms::from(calls), Event::Free(self.operator.started));

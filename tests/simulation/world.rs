@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
-use arcgis_credential_operator::core::{Agenda, Host, Outcome, Priority, Told};
+use arcgis_credential_operator::core::{Host, Outcome, Priority, Told, WorkQueue};
 use fastrand::Rng;
 use jiff::Timestamp;
 
@@ -41,7 +41,7 @@ pub struct Operator {
     pub up: bool,
     /// How often it has started.
     pub started: u64,
-    pub agenda: Agenda<Id>,
+    pub queue: WorkQueue<Id>,
     pub hosts: Vec<Host<Id>>,
     pub busy: u32,
 }
@@ -87,7 +87,7 @@ impl World {
             figures: Figures::new(end),
             portals,
             resources,
-            operator: Operator { up: true, started: 1, agenda: Agenda::default(), hosts, busy: 0 },
+            operator: Operator { up: true, started: 1, queue: WorkQueue::default(), hosts, busy: 0 },
             api_up: true,
             version: 1_000_000,
             serial: 0,
@@ -112,7 +112,7 @@ impl World {
     pub fn run(&mut self) {
         loop {
             let event = self.events.peek().map_or(Ms::MAX, |Reverse((at, ..))| *at);
-            let due = self.operator.agenda.next().filter(|_| self.operator.up && self.operator.busy < CONCURRENCY);
+            let due = self.operator.queue.next_due().filter(|_| self.operator.up && self.operator.busy < CONCURRENCY);
             let due = due.map_or(Ms::MAX, |shown| self.clock.when(shown).max(self.clock.now));
             if event.min(due) > self.end || self.failures.enough() {
                 return;
@@ -135,11 +135,11 @@ impl World {
             return;
         }
         let resources = &self.resources;
-        self.operator.agenda.advance(self.clock.shows(), |id| {
+        self.operator.queue.promote_due(self.clock.shows(), |id| {
             resources[*id as usize].status.token.as_ref().map(|token| token.expires_at)
         });
         while self.operator.busy < CONCURRENCY {
-            let Some(id) = self.operator.agenda.start() else { break };
+            let Some(id) = self.operator.queue.pop() else { break };
             self.look(id);
         }
     }
@@ -170,7 +170,7 @@ impl World {
     /// A watch has told of a resource, or of something that it names.
     pub fn wake(&mut self, id: Id) {
         if self.operator.up {
-            self.operator.agenda.plan(id, Timestamp::MIN);
+            self.operator.queue.add_at(id, Timestamp::MIN);
         }
     }
 
@@ -218,7 +218,7 @@ impl World {
         self.operator.up = false;
         self.operator.started += 1;
         self.operator.busy = 0;
-        self.operator.agenda = Agenda::default();
+        self.operator.queue = WorkQueue::default();
         self.operator.hosts = self.portals.iter().map(|_| Host::default()).collect();
         for resource in &mut self.resources {
             resource.memory = arcgis_credential_operator::core::Memory::default();

@@ -122,68 +122,65 @@ fn each_input_that_a_person_may_change_tells_attempts_apart_and_their_kind_does_
 }
 
 #[test]
-fn an_agenda_makes_ready_what_is_due_the_soonest_to_expire_first() {
-    let mut agenda = Agenda::default();
+fn a_work_queue_promotes_what_is_due_and_serves_the_first_to_expire() {
+    let mut queue = WorkQueue::default();
     let priority = |key: &char| match key {
         'a' => Some(at(300)),
         'b' => Some(at(200)),
         _ => None,
     };
     for (key, due) in [('a', 10), ('b', 12), ('c', 12), ('d', 13)] {
-        agenda.plan(key, at(due));
+        queue.add_at(key, at(due));
     }
-    assert_eq!(agenda.next(), Some(at(10)));
-    agenda.advance(at(9), priority);
-    assert_eq!(agenda.start(), None);
-    agenda.advance(at(12), priority);
-    assert_eq!(
-        [agenda.start(), agenda.start(), agenda.start(), agenda.start()],
-        [Some('c'), Some('b'), Some('a'), None]
-    );
-    assert_eq!(agenda.next(), Some(at(13)));
+    assert_eq!(queue.next_due(), Some(at(10)));
+    queue.promote_due(at(9), priority);
+    assert_eq!(queue.pop(), None);
+    queue.promote_due(at(12), priority);
+    assert_eq!([queue.pop(), queue.pop(), queue.pop(), queue.pop()], [Some('c'), Some('b'), Some('a'), None]);
+    assert_eq!(queue.next_due(), Some(at(13)));
 }
 
 #[test]
-fn an_agenda_keeps_the_sooner_of_two_plans() {
-    let mut agenda = Agenda::default();
-    agenda.plan('a', at(20));
-    agenda.plan('a', at(30));
-    assert_eq!(agenda.next(), Some(at(20)));
-    agenda.plan('a', at(10));
-    assert_eq!(agenda.next(), Some(at(10)));
-    agenda.advance(at(100), |_| None);
-    assert_eq!((agenda.start(), agenda.start(), agenda.next()), (Some('a'), None, None));
+fn a_work_queue_keeps_the_earlier_of_two_due_times() {
+    let mut queue = WorkQueue::default();
+    queue.add_at('a', at(20));
+    queue.add_at('a', at(30));
+    assert_eq!(queue.next_due(), Some(at(20)));
+    queue.add_at('a', at(10));
+    assert_eq!(queue.next_due(), Some(at(10)));
+    queue.promote_due(at(100), |_| None);
+    assert_eq!((queue.pop(), queue.pop(), queue.next_due()), (Some('a'), None, None));
 }
 
 #[test]
 fn whoever_is_woken_during_a_look_is_looked_at_again_right_after_and_never_twice_at_once() {
-    let mut agenda = Agenda::default();
-    agenda.plan('a', at(1));
-    agenda.advance(at(1), |_| None);
-    assert_eq!(agenda.start(), Some('a'));
-    agenda.plan('a', at(2));
-    agenda.advance(at(2), |_| None);
-    assert_eq!((agenda.start(), agenda.next()), (None, None));
-    agenda.done('a', Some(at(600)));
-    assert_eq!(agenda.next(), Some(Timestamp::MIN));
-    agenda.advance(at(3), |_| None);
-    assert_eq!(agenda.start(), Some('a'));
-    agenda.done('a', Some(at(600)));
-    assert_eq!(agenda.next(), Some(at(600)));
-    agenda.advance(at(600), |_| None);
-    assert_eq!(agenda.start(), Some('a'));
-    agenda.done('a', None);
-    assert_eq!(agenda.next(), None, "it is gone");
+    let mut queue = WorkQueue::default();
+    queue.add_at('a', at(1));
+    queue.promote_due(at(1), |_| None);
+    assert_eq!(queue.pop(), Some('a'));
+    queue.add_at('a', at(2));
+    queue.promote_due(at(2), |_| None);
+    assert_eq!((queue.pop(), queue.next_due()), (None, None));
+    queue.done('a', Some(at(600)));
+    assert_eq!(queue.next_due(), Some(Timestamp::MIN));
+    queue.promote_due(at(3), |_| None);
+    assert_eq!(queue.pop(), Some('a'));
+    queue.done('a', Some(at(600)));
+    assert_eq!(queue.next_due(), Some(at(600)));
+    queue.promote_due(at(600), |_| None);
+    assert_eq!(queue.pop(), Some('a'));
+    queue.done('a', None);
+    assert_eq!(queue.next_due(), None, "it is gone");
 }
 
 #[test]
 fn one_that_is_ready_twice_is_looked_at_one_time_after_the_other() {
-    let mut agenda = Agenda::default();
-    agenda.plan('a', at(1));
-    agenda.advance(at(1), |_| Some(at(9)));
-    agenda.plan('a', at(2));
-    agenda.advance(at(2), |_| Some(at(8)));
-    assert_eq!((agenda.start(), agenda.start()), (Some('a'), None));
-    agenda.done('a', None);
-    assert_eq!(agenda.next(), Some(Timestamp::MIN));
+    let mut queue = WorkQueue::default();
+    queue.add_at('a', at(1));
+    queue.promote_due(at(1), |_| Some(at(9)));
+    queue.add_at('a', at(2));
+    queue.promote_due(at(2), |_| Some(at(8)));
+    assert_eq!((queue.pop(), queue.pop()), (Some('a'), None));
+    queue.done('a', None);
+    assert_eq!(queue.next_due(), Some(Timestamp::MIN));
 }
