@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, Semaphore};
 
-use super::hosts::Hosts;
+use super::host_limiters::HostLimiters;
 use super::index::{Index, Key};
 use super::lead::Lead;
 use crate::arcgis::{CaBundle, ClientError, Portals, identify};
@@ -24,13 +24,13 @@ pub struct Context {
     pub allowed: Vec<AllowedOrigin>,
     pub digester: Digester,
     pub index: Arc<Mutex<Index>>,
-    pub hosts: Hosts,
+    pub hosts: HostLimiters,
     pub lead: Lead,
     pub permits: Arc<Semaphore>,
     pub metrics: Arc<Metrics>,
     pub clock: fn() -> Timestamp,
     pub wake: UnboundedSender<Key>,
-    /// Told when a place among those looked at at once comes free before its look has ended.
+    /// RetryAfterRecord when a place among those looked at at once comes free before its look has ended.
     pub freed: Notify,
 }
 

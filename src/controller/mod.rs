@@ -1,7 +1,7 @@
 //! The loop: watches feed the index, the index wakes resources, and each is looked at in its turn.
 
 mod context;
-mod hosts;
+mod host_limiters;
 mod index;
 mod lead;
 mod preflight;
@@ -28,10 +28,10 @@ use tracing::{error, info, warn};
 use crate::api::Reason;
 use crate::arcgis::Portals;
 use crate::cluster::{Cluster, Leases};
-use crate::core::{AllowedOrigin, Digester, Term, Told, WorkQueue};
+use crate::core::{AllowedOrigin, Digester, RetryAfterRecord, Term, WorkQueue};
 use crate::ops::{Metrics, Readiness};
 use context::Context;
-use hosts::Hosts;
+use host_limiters::HostLimiters;
 pub use index::{Entry, Index, Key, Report};
 use lead::Elector;
 use watches::{Change, Listing, News, NewsStream, Scope, describe};
@@ -93,7 +93,7 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
         allowed: options.allowed.clone(),
         digester: Digester::default(),
         index,
-        hosts: Hosts::new(wake.clone(), clock),
+        hosts: HostLimiters::new(wake.clone(), clock),
         lead: lead.clone(),
         permits: Arc::new(Semaphore::new(options.concurrency)),
         metrics,
@@ -172,7 +172,7 @@ impl Controller {
         let term = claim.map(|claim| claim.term);
         if self.term != term && self.jobs.is_empty() {
             self.ctx.index().forget();
-            self.ctx.hosts.forget();
+            self.ctx.hosts.clear();
             self.queue = WorkQueue::default();
             self.term = term;
             if term.is_some() {
@@ -280,7 +280,7 @@ impl Controller {
 
     /// A host that asked for a pause before a restart still has it.
     fn recall_pauses(&self) {
-        let mut by_host: BTreeMap<String, Vec<Told>> = BTreeMap::new();
+        let mut by_host: BTreeMap<String, Vec<RetryAfterRecord>> = BTreeMap::new();
         for (_, resource) in self.ctx.index().iter() {
             if resource.report.problem != Some(Reason::RateLimited) {
                 continue;
@@ -288,12 +288,12 @@ impl Controller {
             let status: crate::api::ArcGisAppCredentialStatus =
                 serde_json::from_str(&resource.status).unwrap_or_default();
             let host = status.portal.as_deref().and_then(|portal| portal.split('/').next());
-            if let (Some(told), Some(host)) = (Told::by(&status), host) {
+            if let (Some(told), Some(host)) = (RetryAfterRecord::of(&status), host) {
                 by_host.entry(host.to_owned()).or_default().push(told);
             }
         }
         for (host, told) in by_host {
-            self.ctx.hosts.recall(&host, &told);
+            self.ctx.hosts.restore(&host, &told);
         }
     }
 
@@ -338,7 +338,7 @@ async fn look(ctx: &Context, key: &Key, term: Term, permit: OwnedSemaphorePermit
     let wake = or_report_bug(ctx, key, term, Box::pin(reconcile::reconcile(ctx, key, term, permit))).await;
     ctx.metrics.looked(started.elapsed());
     // Whether it asked for a token or did not want one, it needs no place at a host any more.
-    ctx.hosts.decline(key);
+    ctx.hosts.forgo(key);
     wake
 }
 

@@ -8,14 +8,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::{info, warn};
 
 use super::context::Context;
-use super::hosts::Pass;
+use super::host_limiters::RequestPermit;
 use super::index::{Entry as Resource, Key, ObjectKind};
 use crate::api::{CaBundleKind, Reason};
 use crate::arcgis::{CaBundle, TokenRequest, exchange};
 use crate::cluster::{ApiError, publish, version};
 use crate::core::token::AccessToken;
 use crate::core::{
-    AttemptKind, Credentials, Entry, Identity, IssuedToken, LiveSecret, Observed, OriginMatch, Outcome, Plan,
+    Admit, AttemptKind, Credentials, Identity, IssuedToken, LiveSecret, Observed, OriginMatch, Outcome, Plan,
     Situation, SpecError, Step, Term, Verdict, conclude, decide, render, zero,
 };
 
@@ -32,7 +32,7 @@ struct Look<'a> {
     credentials: Option<Credentials>,
     ca: Option<CaBundle>,
     permit: Option<OwnedSemaphorePermit>,
-    pass: Option<Pass<'a>>,
+    request_permit: Option<RequestPermit<'a>>,
     /// The token that was published in this look.
     published: Option<AccessToken>,
 }
@@ -42,8 +42,8 @@ pub async fn reconcile(ctx: &Context, key: &Key, term: Term, permit: OwnedSemaph
     let s = observe(ctx, key)?;
     let mut look = Look::new(ctx, key, term, s, permit);
     for _ in 0..MAX_STEPS {
-        if look.pass.is_none() {
-            look.s.access = look.host().map_or(Entry::Go, |host| ctx.hosts.look(&host));
+        if look.request_permit.is_none() {
+            look.s.admit = look.host().map_or(Admit::Now, |host| ctx.hosts.check(&host));
         }
         let verdict = decide(&look.s, ctx.now());
         match verdict.step {
@@ -92,8 +92,8 @@ fn observe(ctx: &Context, key: &Key) -> Option<Situation> {
         target,
         credentials,
         ca,
-        access: Entry::Go,
-        entered: false,
+        admit: Admit::Now,
+        has_permit: false,
         memory: resource.memory,
     };
     if answer.is_some() {
@@ -120,7 +120,17 @@ fn ca_kind(kind: CaBundleKind) -> ObjectKind {
 
 impl<'a> Look<'a> {
     fn new(ctx: &'a Context, key: &'a Key, term: Term, s: Situation, permit: OwnedSemaphorePermit) -> Self {
-        Self { ctx, key, term, s, credentials: None, ca: None, permit: Some(permit), pass: None, published: None }
+        Self {
+            ctx,
+            key,
+            term,
+            s,
+            credentials: None,
+            ca: None,
+            permit: Some(permit),
+            request_permit: None,
+            published: None,
+        }
     }
 
     /// The right to act has ended: what is known is kept for the case that nobody else gets it.
@@ -147,7 +157,7 @@ impl<'a> Look<'a> {
             Step::ReadCa => self.read_ca(&plan).await,
             Step::TryCreate => self.create(&plan, true).await,
             Step::Create => self.create(&plan, false).await,
-            Step::Enter => self.enter(&plan),
+            Step::AcquirePermit => self.enter(&plan),
             Step::Request => self.request(&plan).await,
             Step::Patch(patch) => self.patch(&plan, &patch, false).await,
             Step::Own(patch) => self.patch(&plan, &patch, true).await,
@@ -222,12 +232,12 @@ impl<'a> Look<'a> {
     }
 
     fn enter(&mut self, plan: &Plan) {
-        match self.ctx.hosts.enter(&plan.portal.authority(), self.key) {
-            Ok(pass) => {
-                self.pass = Some(pass);
-                self.s.entered = true;
+        match self.ctx.hosts.try_acquire(&plan.portal.authority(), self.key) {
+            Ok(request_permit) => {
+                self.request_permit = Some(request_permit);
+                self.s.has_permit = true;
             }
-            Err(refused) => self.s.access = refused,
+            Err(refused) => self.s.admit = refused,
         }
     }
 
@@ -241,8 +251,8 @@ impl<'a> Look<'a> {
             self.s.failed(AttemptKind::Request, Reason::Internal, None, self.ctx.now());
             return;
         };
-        let pass = self.pass.take();
-        self.s.entered = false;
+        let permit = self.request_permit.take();
+        self.s.has_permit = false;
         // A slow portal must not keep others from being looked at.
         self.permit = None;
         self.ctx.freed.notify_one();
@@ -259,8 +269,8 @@ impl<'a> Look<'a> {
             self.s.failed(AttemptKind::Request, Reason::ClusterError, None, self.ctx.now());
             return;
         };
-        if let Some(pass) = pass {
-            pass.ended(match &answer {
+        if let Some(permit) = permit {
+            permit.release(match &answer {
                 Ok(_) => Outcome::Issued,
                 Err(error) => error.retry_after.map_or(Outcome::Failed, Outcome::Limited),
             });
@@ -350,15 +360,15 @@ async fn finish(look: Look<'_>, verdict: Verdict) -> Timestamp {
     let Look { ctx, key, term, s, credentials, ca, published, .. } = look;
     let (me, host) = (s.me.clone(), s.plan.as_ref().ok().map(|plan| plan.portal.authority()));
     let plan = s.plan.as_ref().ok().cloned();
-    let (waits, waiting_for) = (verdict.waits, s.status.token.as_ref().map(|token| token.expires_at));
+    let (awaits_permit, waiting_for) = (verdict.awaits_permit, s.status.token.as_ref().map(|token| token.expires_at));
     let conclusion = conclude(s, verdict, ctx.now());
     let written = plan.as_ref().is_some_and(|plan| plan.verify) && conclusion.memory.unpublished.is_none();
     ctx.metrics.concluded(conclusion.problem);
     if let Some(resource) = ctx.index().get_mut(key, &me.uid) {
         resource.memory = conclusion.memory;
     }
-    if let (true, Some(host)) = (waits, host) {
-        ctx.hosts.queue(&host, waiting_for, key.clone());
+    if let (true, Some(host)) = (awaits_permit, host) {
+        ctx.hosts.enqueue(&host, waiting_for, key.clone());
     }
     let mut wake = conclusion.wake;
     if conclusion.changed && ctx.lead.holds(term) {

@@ -36,7 +36,7 @@ fn context() -> (Context, Term) {
         allowed: Vec::new(),
         digester: Digester::default(),
         index: index.clone(),
-        hosts: Hosts::new(wake.clone(), clock),
+        hosts: HostLimiters::new(wake.clone(), clock),
         lead,
         permits: Arc::new(Semaphore::new(1)),
         metrics: Arc::new(Metrics::new(index, clock).unwrap()),

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::schedule::{CHANGE_FLOOR_SECONDS, FLOOR_SECONDS, RESYNC_SECONDS, RETRY_FLOOR_SECONDS, after};
 use super::situation::{TargetDetails, TargetState};
 use super::target::{Owner, render};
-use super::{AttemptKind, Entry, Observed, Plan, RetryState, Situation};
+use super::{Admit, AttemptKind, Observed, Plan, RetryState, Situation};
 use crate::api::{Reason, Retry};
 
 /// One thing to do; its outcome is told to the [`Situation`], and the question is asked again.
@@ -18,7 +18,7 @@ pub enum Step {
     /// Create the target dry, with a stand-in for the token.
     TryCreate,
     /// Take a place at the portal's gate: what follows is a request, unless something is found in the way.
-    Enter,
+    AcquirePermit,
     /// Ask the portal for a token.
     Request,
     /// Create the target with the token that is unpublished.
@@ -49,7 +49,7 @@ pub struct Verdict {
     pub problem: Option<Problem>,
     pub wake: Timestamp,
     /// A request is due, and only the portal's gate is in the way.
-    pub waits: bool,
+    pub awaits_permit: bool,
 }
 
 impl Verdict {
@@ -78,7 +78,7 @@ pub fn decide(s: &Situation, now: Timestamp) -> Verdict {
         until: None,
         check: false,
     });
-    let mut verdict = Verdict { step: Step::Rest, problem, wake: after(now, RESYNC_SECONDS), waits: false };
+    let mut verdict = Verdict { step: Step::Rest, problem, wake: after(now, RESYNC_SECONDS), awaits_permit: false };
     verdict.step = step(s, now, &mut verdict);
     verdict
 }
@@ -91,7 +91,7 @@ fn step(s: &Situation, now: Timestamp, verdict: &mut Verdict) -> Step {
             return Step::Rest;
         }
     };
-    // When the Kubernetes API fails, or we do, everything about this resource waits.
+    // When the Kubernetes API fails, or we do, everything about this resource awaits_permit.
     let broken = |retry_state: &&RetryState| matches!(retry_state.reason, Reason::ClusterError | Reason::Internal);
     if let Some(until) = s.memory.retry_state.as_ref().filter(broken).and_then(|retry_state| wait(s, retry_state, now))
     {
@@ -243,21 +243,21 @@ fn request(s: &Situation, plan: &Plan, target: &TargetState, now: Timestamp, ver
     if from > now {
         return verdict.sleep(from);
     }
-    match s.access {
-        Entry::Go => {}
-        Entry::Busy => {
-            verdict.waits = true;
+    match s.admit {
+        Admit::Now => {}
+        Admit::AtCapacity => {
+            verdict.awaits_permit = true;
             return None;
         }
-        Entry::Held(until) => {
+        Admit::PausedUntil(until) => {
             verdict.sleep(until);
             let reason = Reason::RateLimited;
             verdict.problem = Some(Problem { reason, detail: None, until: Some(until), check: false });
             return None;
         }
     }
-    Some(if !s.entered {
-        Step::Enter
+    Some(if !s.has_permit {
+        Step::AcquirePermit
     } else if absent && s.memory.dry_run_generation != Some(s.generation) {
         Step::TryCreate
     } else if !matches!(s.credentials, Observed::Loaded(..)) {

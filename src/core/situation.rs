@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::schedule::Repairs;
 use super::target::{IssuedToken, LiveSecret, Owner, fingerprint};
-use super::{Attempt, AttemptKind, CredentialsError, Entry, Plan, RetryState, SpecError, renew_at};
+use super::{Admit, Attempt, AttemptKind, CredentialsError, Plan, RetryState, SpecError, renew_at};
 use crate::api::{ArcGisAppCredentialStatus, Condition, Reason};
 
 /// Which resource.
@@ -121,9 +121,9 @@ pub struct Situation {
     pub target: Observed<LiveSecret>,
     pub credentials: Observed<Result<(), CredentialsError>>,
     pub ca: Observed<Option<Reason>>,
-    pub access: Entry,
+    pub admit: Admit,
     /// A place at the portal's gate is taken.
-    pub entered: bool,
+    pub has_permit: bool,
     pub memory: Memory,
 }
 

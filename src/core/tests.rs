@@ -11,7 +11,7 @@ use super::schedule::{Repairs, next_attempt};
 use super::*;
 use crate::api::{ArcGisAppCredentialStatus, Reason, Retry};
 
-mod gate;
+mod host_limiter;
 mod memory;
 mod outcomes;
 mod reports;
@@ -49,8 +49,8 @@ fn situation(now: Timestamp) -> Situation {
         target: Observed::Absent,
         credentials: Observed::Cached(version),
         ca: Observed::Absent,
-        access: Entry::Go,
-        entered: false,
+        admit: Admit::Now,
+        has_permit: false,
         memory: Memory::default(),
     };
     s.recall(now);
@@ -103,7 +103,7 @@ fn run(mut s: Situation, now: Timestamp, answer: Result<i64, Reason>, requests: 
             }
             Step::ReadCa => s.ca_read(None),
             Step::TryCreate => s.create_tried(),
-            Step::Enter => s.entered = true,
+            Step::AcquirePermit => s.has_permit = true,
             Step::Request => {
                 *requests += 1;
                 match answer {
@@ -153,11 +153,11 @@ fn a_longer_pause_of_the_host_is_no_news_and_counts_nothing_anew() {
     let (mut now, mut requests) = (at(1_000_000), 0);
     let unpublished = |last, now: Timestamp| {
         let mut s = again(situation(now), last, 0, now);
-        s.access = Entry::Held(at(now.as_second() + 300));
+        s.admit = Admit::PausedUntil(at(now.as_second() + 300));
         s
     };
     let mut new = situation(now);
-    new.access = Entry::Held(at(1_000_300));
+    new.admit = Admit::PausedUntil(at(1_000_300));
     let first = run(new, now, Ok(7200), &mut requests);
     assert_eq!(first.problem, Some(Reason::RateLimited));
     assert!(!run(unpublished(first, at(1_000_300)), at(1_000_300), Ok(7200), &mut requests).changed);
@@ -223,16 +223,16 @@ fn a_bug_is_shown_on_its_resource_as_nobody_s_move_and_tried_again_after_a_minut
 fn only_who_wants_a_token_waits_at_a_busy_host() {
     let (now, mut requests) = (at(1_000_000), 0);
     let mut new = situation_known(now);
-    new.access = Entry::Busy;
-    assert!(decide(&new, now).waits);
+    new.admit = Admit::AtCapacity;
+    assert!(decide(&new, now).awaits_permit);
     let last = run(situation(now), now, Ok(7200), &mut requests);
     let mut filled = again(situation(now), last, requests, now);
-    filled.access = Entry::Busy;
-    assert!(!decide(&filled, now).waits);
+    filled.admit = Admit::AtCapacity;
+    assert!(!decide(&filled, now).awaits_permit);
     let last = run(situation(now), now, Err(Reason::ClientSecretRejected), &mut requests);
     let mut refused = again(situation(now), last, 0, now);
-    refused.access = Entry::Busy;
-    assert!(!decide(&refused, now).waits);
+    refused.admit = Admit::AtCapacity;
+    assert!(!decide(&refused, now).awaits_permit);
 }
 
 proptest! {

@@ -118,7 +118,7 @@ impl World {
         let portal = resource.portal;
         let mut s = self.observe(id);
         let now = self.clock.shows();
-        s.access = self.operator.hosts[portal].gate.look(now);
+        s.admit = self.operator.hosts[portal].limiter.check(now);
         let verdict = decide(&s, now);
         let numbers = if matches!(verdict.step, Step::Rest) {
             let conclusion = conclude(s, verdict, now);

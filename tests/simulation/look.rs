@@ -3,7 +3,7 @@
 use arcgis_credential_operator::api::Reason;
 use arcgis_credential_operator::core::token::AccessToken;
 use arcgis_credential_operator::core::{
-    AttemptKind, CredentialsError, Entry, IssuedToken, LiveSecret, Observed, Outcome, Plan, RESYNC_SECONDS, Situation,
+    Admit, AttemptKind, CredentialsError, IssuedToken, LiveSecret, Observed, Outcome, Plan, RESYNC_SECONDS, Situation,
     Step, Verdict, Version, conclude, decide, render,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -65,8 +65,8 @@ impl World {
             target: seen(resource.target.as_ref()),
             credentials,
             ca: Observed::Absent,
-            access: Entry::Go,
-            entered: false,
+            admit: Admit::Now,
+            has_permit: false,
             memory: std::mem::take(&mut resource.memory),
         };
         s.recall(self.clock.shows());
@@ -118,17 +118,17 @@ impl World {
             }
             look.steps += 1;
             if !look.pass {
-                look.s.access = self.operator.hosts[portal].gate.look(now);
+                look.s.admit = self.operator.hosts[portal].limiter.check(now);
             }
             let verdict = decide(&look.s, now);
             match verdict.step {
                 Step::Rest => return self.finish(id, look, verdict),
-                Step::Enter => match self.operator.hosts[portal].enter(&id, now) {
-                    Entry::Go => {
+                Step::AcquirePermit => match self.operator.hosts[portal].try_acquire(&id, now) {
+                    Admit::Now => {
                         look.pass = true;
-                        look.s.entered = true;
+                        look.s.has_permit = true;
                     }
-                    refused => look.s.access = refused,
+                    refused => look.s.admit = refused,
                 },
                 Step::Request => return self.request(id, look),
                 step => self.call(id, &mut look, step),
@@ -137,7 +137,7 @@ impl World {
     }
 
     fn request(&mut self, id: Id, mut look: Box<Look>) {
-        look.s.entered = false;
+        look.s.has_permit = false;
         look.sent = self.clock;
         look.requested = true;
         self.note_request(id, &look);
@@ -203,7 +203,7 @@ impl World {
                     None => look.s.overtaken(),
                 }
             }
-            Step::Enter | Step::Request | Step::Rest => {}
+            Step::AcquirePermit | Step::Request | Step::Rest => {}
         }
     }
 
@@ -236,7 +236,7 @@ impl World {
     fn finish(&mut self, id: Id, look: Box<Look>, verdict: Verdict) {
         let now = self.clock.shows();
         let Look { s, begun, requested, calls, pass, at_rest, .. } = *look;
-        let (waits, waiting_for) = (verdict.waits, s.status.token.as_ref().map(|token| token.expires_at));
+        let (waits, waiting_for) = (verdict.awaits_permit, s.status.token.as_ref().map(|token| token.expires_at));
         let (me, plan, generation) = (s.me.clone(), s.plan.clone(), s.generation);
         let before = (!self.api_up).then(|| s.status.clone());
         let previous = Before::new(&s);

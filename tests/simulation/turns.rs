@@ -17,7 +17,7 @@ impl World {
     pub fn note_waiting(&mut self, id: Id, priority: Priority) {
         let resource = &mut self.resources[id as usize];
         if wants(resource, &resource.memory, self.clock.shows()) {
-            // Told to go on and too late for the place, it waits still.
+            // RetryAfterRecord to go on and too late for the place, it waits still.
             let ledger = &mut resource.ledger;
             if ledger.told_at != self.clock.now {
                 ledger.waits_since = Some(self.clock.now);

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
-use arcgis_credential_operator::core::{Host, Outcome, Priority, Told, WorkQueue};
+use arcgis_credential_operator::core::{HostQueue, Outcome, Priority, RetryAfterRecord, WorkQueue};
 use fastrand::Rng;
 use jiff::Timestamp;
 
@@ -42,7 +42,7 @@ pub struct Operator {
     /// How often it has started.
     pub started: u64,
     pub queue: WorkQueue<Id>,
-    pub hosts: Vec<Host<Id>>,
+    pub hosts: Vec<HostQueue<Id>>,
     pub busy: u32,
 }
 
@@ -75,7 +75,7 @@ pub struct World {
 impl World {
     /// A world in which nothing has happened yet.
     pub fn new(seed: u64, rng: Rng, end: Ms, portals: Vec<Portal>, resources: Vec<Resource>) -> Self {
-        let hosts = portals.iter().map(|_| Host::default()).collect();
+        let hosts = portals.iter().map(|_| HostQueue::default()).collect();
         Self {
             seed,
             rng,
@@ -178,7 +178,7 @@ impl World {
     pub fn queue(&mut self, id: Id, priority: Priority) {
         let now = self.clock.shows();
         let portal = self.resources[id as usize].portal;
-        match self.operator.hosts[portal].queue(priority, id, now) {
+        match self.operator.hosts[portal].enqueue(priority, id, now) {
             Some(id) => self.wake(id),
             None => self.note_waiting(id, priority),
         }
@@ -188,7 +188,7 @@ impl World {
     pub fn leave(&mut self, id: Id, outcome: Outcome) {
         let now = self.clock.shows();
         let portal = self.resources[id as usize].portal;
-        for woken in self.operator.hosts[portal].leave(outcome, now) {
+        for woken in self.operator.hosts[portal].release(outcome, now) {
             self.tell(woken);
         }
     }
@@ -197,7 +197,7 @@ impl World {
     pub fn decline(&mut self, id: Id) {
         let now = self.clock.shows();
         let portal = self.resources[id as usize].portal;
-        if let Some(woken) = self.operator.hosts[portal].decline(&id, now) {
+        if let Some(woken) = self.operator.hosts[portal].forgo(&id, now) {
             self.tell(woken);
         }
     }
@@ -219,7 +219,7 @@ impl World {
         self.operator.started += 1;
         self.operator.busy = 0;
         self.operator.queue = WorkQueue::default();
-        self.operator.hosts = self.portals.iter().map(|_| Host::default()).collect();
+        self.operator.hosts = self.portals.iter().map(|_| HostQueue::default()).collect();
         for resource in &mut self.resources {
             resource.memory = arcgis_credential_operator::core::Memory::default();
             if let Some(look) = resource.look.take() {
@@ -241,18 +241,18 @@ impl World {
         }
         self.operator.up = true;
         let now = self.clock.shows();
-        let mut told: Vec<Vec<Told>> = self.portals.iter().map(|_| Vec::new()).collect();
+        let mut told: Vec<Vec<RetryAfterRecord>> = self.portals.iter().map(|_| Vec::new()).collect();
         for id in 0..u32::try_from(self.resources.len()).expect("a fleet") {
             let resource = &mut self.resources[id as usize];
             if !resource.ledger.created {
                 continue;
             }
             resource.ledger.at_rest = resource.is_at_rest(now);
-            told[resource.portal].extend(Told::by(&resource.status));
+            told[resource.portal].extend(RetryAfterRecord::of(&resource.status));
             self.wake(id);
         }
         for (host, told) in self.operator.hosts.iter_mut().zip(told) {
-            host.gate.recall(&told, now);
+            host.limiter.restore(&told, now);
         }
         self.excused_until = self.clock.now + self.longest_drain();
     }

@@ -56,7 +56,7 @@ fn without_a_token_it_is_reconciling_or_stalled_by_whose_move_it_is() {
     let both = [("Ready", "False", "ClientIdRejected", 1), ("Stalled", "True", "ClientIdRejected", 1)];
     assert_eq!(conditions(&refused), both);
     let mut waiting = situation_known(now);
-    waiting.access = Entry::Busy;
+    waiting.admit = Admit::AtCapacity;
     let pending = look(waiting, now);
     assert_eq!(conditions(&pending), [("Ready", "False", "Pending", 1), ("Reconciling", "True", "Pending", 1)]);
     assert_eq!(pending.notice, None, "what is on its way is no event");
@@ -107,7 +107,7 @@ fn a_change_is_not_satisfied_before_its_token_is_there() {
     let mut unnamed = change(fill(now), 2);
     unnamed.status.conditions.clear();
     unnamed.target_read(Some(stored(&situation(now), now, 7200)));
-    unnamed.access = Entry::Busy;
+    unnamed.admit = Admit::AtCapacity;
     unnamed.credentials_read(Some((unnamed.credentials.version().unwrap().clone(), Ok(7))));
     let unknown = look(unnamed, soon);
     let both = [("Ready", "True", "TokenValid", -1), ("Reconciling", "True", "Pending", 2)];
@@ -207,7 +207,7 @@ fn a_token_that_waits_to_be_written_is_not_written_yet() {
 fn a_pause_of_the_host_keeps_since_when_and_what_was_asked_meanwhile() {
     let now = at(START);
     let pause = |mut s: Situation, seconds| {
-        s.access = Entry::Held(at(START + seconds));
+        s.admit = Admit::PausedUntil(at(START + seconds));
         s
     };
     let first = look(pause(situation_known(now), 300), now);

@@ -48,8 +48,8 @@ fn a_new_resource_is_filled_step_by_step() {
     let mut s = situation(at(START));
     assert_eq!(step(&s), "ReadCredentials");
     s.credentials_read(Some((version("1"), Ok(7))));
-    assert_eq!(step(&s), "Enter");
-    s.entered = true;
+    assert_eq!(step(&s), "AcquirePermit");
+    s.has_permit = true;
     assert_eq!(step(&s), "TryCreate");
     s.create_tried();
     assert_eq!(step(&s), "Request");
@@ -67,7 +67,7 @@ fn what_is_only_seen_is_read_before_it_is_sent() {
     s.ca = Observed::Cached(version("c"));
     s.memory.ca = Some((version("c"), 1, None));
     s.credentials = Observed::Cached(version("1"));
-    s.entered = true;
+    s.has_permit = true;
     assert_eq!(at_due(&s), "ReadCredentials");
     s.credentials_read(Some((version("1"), Ok(7))));
     assert_eq!(at_due(&s), "ReadCa");
@@ -80,7 +80,7 @@ fn a_person_s_change_beats_every_wait_but_the_portal_s_own() {
     let now = at(START);
     let waits = |reason, change: &dyn Fn(&mut Situation)| {
         let mut s = situation_known(now);
-        s.entered = true;
+        s.has_permit = true;
         s.create_tried();
         s.failed(AttemptKind::Request, reason, Some(600), at(START - 1));
         change(&mut s);
@@ -95,10 +95,10 @@ fn a_person_s_change_beats_every_wait_but_the_portal_s_own() {
     let mut s = situation_known(now);
     s.failed(AttemptKind::Request, Reason::ClientSecretRejected, None, at(START - 2));
     s.generation = 2;
-    assert_eq!(step(&s), "Enter", "the 2 s are over");
+    assert_eq!(step(&s), "AcquirePermit", "the 2 s are over");
     let mut s = situation_known(now);
     s.failed(AttemptKind::Request, Reason::PortalUnreachable, None, at(START - 600));
-    assert_eq!(step(&s), "Enter", "the wait is over");
+    assert_eq!(step(&s), "AcquirePermit", "the wait is over");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_token_is_wanted_when_something_calls_for_it_and_no_sooner_than_its_floor() 
         change(&mut s);
         decide(&s, at(now))
     };
-    let enters = |now, change: &dyn Fn(&mut Situation)| matches!(verdict(now, change).step, Step::Enter);
+    let enters = |now, change: &dyn Fn(&mut Situation)| matches!(verdict(now, change).step, Step::AcquirePermit);
     let nothing: &dyn Fn(&mut Situation) = &|_| {};
     assert!(!enters(due - 1, nothing) && enters(due, nothing));
     let asked: &dyn Fn(&mut Situation) = &|s| s.requested_at = Some("now".to_owned());
@@ -152,12 +152,12 @@ fn a_token_is_wanted_when_something_calls_for_it_and_no_sooner_than_its_floor() 
 #[test]
 fn a_busy_host_is_waited_at_and_one_that_asked_for_a_pause_is_left_alone() {
     let mut s = situation_known(at(START));
-    s.access = Entry::Busy;
+    s.admit = Admit::AtCapacity;
     let verdict = decide(&s, at(START));
-    assert!(verdict.waits && verdict.problem.is_none() && matches!(verdict.step, Step::Rest));
-    s.access = Entry::Held(at(START + 90));
+    assert!(verdict.awaits_permit && verdict.problem.is_none() && matches!(verdict.step, Step::Rest));
+    s.admit = Admit::PausedUntil(at(START + 90));
     let verdict = decide(&s, at(START));
-    assert!(!verdict.waits && matches!(verdict.step, Step::Rest));
+    assert!(!verdict.awaits_permit && matches!(verdict.step, Step::Rest));
     assert_eq!((verdict.problem.unwrap().until, verdict.wake), (Some(at(START + 90)), at(START + 90)));
 }
 
@@ -233,13 +233,13 @@ fn the_owner_reference_is_set_right_when_nothing_else_is_to_be_done() {
 #[test]
 fn a_failed_write_holds_off_the_request_for_a_new_target_only() {
     let mut new = situation_known(at(START));
-    new.entered = true;
+    new.has_permit = true;
     new.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
     assert_eq!(step(&new), "Rest", "no token is bought that cannot be written");
     let due = filled().status.token.unwrap().renew_at;
     let mut old = filled();
     old.failed(AttemptKind::Write, Reason::TargetRefused, None, due);
-    assert!(matches!(decide(&old, due).step, Step::Enter), "one that has a target renews");
+    assert!(matches!(decide(&old, due).step, Step::AcquirePermit), "one that has a target renews");
 }
 
 #[test]

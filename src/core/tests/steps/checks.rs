@@ -35,7 +35,7 @@ fn the_first_check_that_fails_is_shown() {
     assert_eq!(ca(&|s| s.ca = Observed::Unknown), (None, "ReadCa".to_owned()));
     let invalid = Some((version("c"), Some(Reason::CaBundleInvalid)));
     assert_eq!(ca(&|s| s.ca_read(invalid.clone())), rests(Reason::CaBundleInvalid));
-    assert_eq!(ca(&|s| s.ca_read(Some((version("c"), None)))), (None, "Enter".to_owned()));
+    assert_eq!(ca(&|s| s.ca_read(Some((version("c"), None)))), (None, "AcquirePermit".to_owned()));
 }
 
 #[test]

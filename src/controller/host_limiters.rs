@@ -1,0 +1,98 @@
+//! The limits of all portal hosts, and the resources that wait for a permit.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::index::Key;
+use crate::core::{Admit, HostQueue, Outcome, Priority, RetryAfterRecord};
+
+/// All hosts.
+pub struct HostLimiters {
+    by_host: Mutex<HashMap<String, HostQueue<Key>>>,
+    requeue: UnboundedSender<Key>,
+    clock: fn() -> Timestamp,
+}
+
+/// The permit of a request in flight, released when it is dropped.
+pub struct RequestPermit<'a> {
+    limiters: &'a HostLimiters,
+    host: String,
+    outcome: Outcome,
+}
+
+impl HostLimiters {
+    /// Keys that may try again are sent to `requeue`.
+    pub fn new(requeue: UnboundedSender<Key>, clock: fn() -> Timestamp) -> Self {
+        Self { by_host: Mutex::default(), requeue, clock }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, HostQueue<Key>>> {
+        self.by_host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what a request to the host would get now.
+    pub fn check(&self, host: &str) -> Admit {
+        self.lock().get(host).map_or(Admit::Now, |host| host.limiter.check((self.clock)()))
+    }
+
+    /// Acquires a permit for one request.
+    pub fn try_acquire(&self, host: &str, key: &Key) -> Result<RequestPermit<'_>, Admit> {
+        match self.lock().entry(host.to_owned()).or_default().try_acquire(key, (self.clock)()) {
+            Admit::Now => Ok(RequestPermit { limiters: self, host: host.to_owned(), outcome: Outcome::Failed }),
+            refused => Err(refused),
+        }
+    }
+
+    /// Waits for a permit of a host at capacity.
+    pub fn enqueue(&self, host: &str, priority: Priority, key: Key) {
+        let mut hosts = self.lock();
+        if let Some(key) = hosts.entry(host.to_owned()).or_default().enqueue(priority, key, (self.clock)()) {
+            // The receiver is gone only at the end.
+            let _ = self.requeue.send(key);
+        }
+    }
+
+    /// A reconcile ended without a request: a permit that it was woken for goes to the next in line.
+    pub fn forgo(&self, key: &Key) {
+        let now = (self.clock)();
+        for host in self.lock().values_mut() {
+            if let Some(next) = host.forgo(key, now) {
+                let _ = self.requeue.send(next);
+            }
+        }
+    }
+
+    /// Forgets all hosts: another replica may have sent requests since.
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
+    /// Restores a host's pause after a restart.
+    pub fn restore(&self, host: &str, records: &[RetryAfterRecord]) {
+        self.lock().entry(host.to_owned()).or_default().limiter.restore(records, (self.clock)());
+    }
+}
+
+impl RequestPermit<'_> {
+    /// Releases the permit with the outcome of its request.
+    pub fn release(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for RequestPermit<'_> {
+    fn drop(&mut self) {
+        let mut hosts = self.limiters.lock();
+        let Some(host) = hosts.get_mut(&self.host) else { return };
+        for key in host.release(self.outcome, (self.limiters.clock)()) {
+            let _ = self.limiters.requeue.send(key);
+        }
+        // Below a wildcard, users can name any number of hosts.
+        if host.is_idle() {
+            hosts.remove(&self.host);
+        }
+    }
+}

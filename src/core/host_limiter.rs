@@ -1,0 +1,231 @@
+//! Limits the requests to one portal host: how many at once, pauses after a 429, and who waits.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
+
+use jiff::Timestamp;
+
+use super::Priority;
+use super::schedule::after;
+use crate::api::{ArcGisAppCredentialStatus, Reason};
+
+/// Requests in flight at once to one host.
+const MAX_IN_FLIGHT: usize = 8;
+/// The longest pause of resources that did not get the 429 themselves.
+const MAX_PAUSE_SECONDS: u32 = 300;
+/// Answers that arrive within this time belong to requests that were in flight together.
+const BURST_SECONDS: i64 = 30;
+
+/// Whether a request to a host may be sent now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admit {
+    Now,
+    /// As many requests as allowed are in flight.
+    AtCapacity,
+    /// The host asked for a pause.
+    PausedUntil(Timestamp),
+}
+
+/// How a request ended, as far as the host is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Issued,
+    /// A 429, with the seconds that the host asks for.
+    Limited(u32),
+    Failed,
+}
+
+/// The limits of one host.
+#[derive(Clone, Debug, Default)]
+pub struct HostLimiter {
+    in_flight: usize,
+    pause: Option<Pause>,
+}
+
+/// A pause after a 429. When it is over, one request probes the host (half-open) before the others follow.
+#[derive(Clone, Debug)]
+struct Pause {
+    until: Timestamp,
+    /// How many 429s came in a row before this one.
+    streak: u32,
+    probing: bool,
+}
+
+impl HostLimiter {
+    /// Returns what a request at `now` would get.
+    #[must_use]
+    pub fn check(&self, now: Timestamp) -> Admit {
+        match &self.pause {
+            Some(pause) if now < pause.until => Admit::PausedUntil(pause.until),
+            Some(pause) if pause.probing => Admit::AtCapacity,
+            _ if self.in_flight >= MAX_IN_FLIGHT => Admit::AtCapacity,
+            _ => Admit::Now,
+        }
+    }
+
+    /// Acquires a permit; after [`Admit::Now`], [`HostLimiter::release`] must follow.
+    pub fn try_acquire(&mut self, now: Timestamp) -> Admit {
+        let admit = self.check(now);
+        if admit == Admit::Now {
+            self.in_flight += 1;
+            if let Some(pause) = &mut self.pause {
+                pause.probing = true;
+            }
+        }
+        admit
+    }
+
+    /// Releases a permit; returns how many of those that wait may try now.
+    pub fn release(&mut self, outcome: Outcome, now: Timestamp) -> usize {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        match outcome {
+            Outcome::Issued => self.pause = None,
+            Outcome::Limited(seconds) => self.pause_for(seconds, now),
+            Outcome::Failed => {
+                if let Some(pause) = &mut self.pause {
+                    pause.probing = false;
+                }
+            }
+        }
+        match &self.pause {
+            Some(_) => 1,
+            None => MAX_IN_FLIGHT - self.in_flight.min(MAX_IN_FLIGHT),
+        }
+    }
+
+    /// Records a 429. The pause doubles while each probe after a pause gets another 429.
+    pub fn pause_for(&mut self, seconds: u32, now: Timestamp) {
+        // Requests that were in flight together count as one.
+        let together = self.pause.as_ref().is_some_and(|pause| now < pause.until);
+        let streak = self.pause.as_ref().map_or(0, |pause| pause.streak.saturating_add(u32::from(!together)));
+        let seconds = seconds.max(least_pause(streak)).min(MAX_PAUSE_SECONDS);
+        let until = after(now, i64::from(seconds));
+        let until = self.pause.as_ref().map_or(until, |pause| if together { pause.until.max(until) } else { until });
+        self.pause = Some(Pause { until, streak, probing: false });
+    }
+
+    /// Restores the pause that was in force before a restart from what the statuses record. One request still probes the
+    /// host when the pause is over.
+    pub fn restore(&mut self, records: &[RetryAfterRecord], now: Timestamp) {
+        let mut records = records.to_vec();
+        records.sort_by_key(|record| std::cmp::Reverse(record.at));
+        let (Some(last), Some(until)) =
+            (records.first().map(|record| record.at), records.iter().map(|record| record.until).max())
+        else {
+            return;
+        };
+        // From burst to burst, back to where more time lies between two of them than a pause takes.
+        let (mut count, mut start) = (0_u32, last);
+        for burst in records.chunk_by(|a, b| a.at.duration_since(b.at).as_secs() <= BURST_SECONDS) {
+            if start.duration_since(burst[0].at).as_secs() > i64::from(MAX_PAUSE_SECONDS) + BURST_SECONDS {
+                break;
+            }
+            count = burst.iter().map(|record| record.count).max().unwrap_or(0).saturating_add(count);
+            start = burst.last().map_or(start, |record| record.at);
+        }
+        let streak = count.saturating_sub(1);
+        let until = until.max(after(last, least_pause(streak).into())).min(after(now, MAX_PAUSE_SECONDS.into()));
+        if self.pause.as_ref().is_none_or(|pause| pause.until < until) {
+            self.pause = Some(Pause { until, streak, probing: false });
+        }
+    }
+}
+
+/// Returns the shortest pause in seconds after so many 429s in a row.
+fn least_pause(streak: u32) -> u32 {
+    (60 << streak.min(4)).min(MAX_PAUSE_SECONDS)
+}
+
+/// A 429 that a status records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryAfterRecord {
+    /// When it arrived.
+    pub at: Timestamp,
+    /// Until when other resources of the host wait.
+    pub until: Timestamp,
+    /// How many that resource got in a row.
+    pub count: u32,
+}
+
+impl RetryAfterRecord {
+    /// Reads the record of a status.
+    #[must_use]
+    pub fn of(status: &ArcGisAppCredentialStatus) -> Option<Self> {
+        let failure = status.failure.as_ref().filter(|failure| failure.reason == Reason::RateLimited)?;
+        let at = failure.last_attempt_at?;
+        let until = failure.next_attempt_at?.min(after(at, MAX_PAUSE_SECONDS.into()));
+        Some(Self { at, until, count: failure.count.unwrap_or(1) })
+    }
+}
+
+/// One host: its limits, and the keys that wait for a permit.
+pub struct HostQueue<K> {
+    pub limiter: HostLimiter,
+    waiting: BTreeSet<(Priority, K)>,
+    priorities: HashMap<K, Priority>,
+    /// Woken because a permit is free, and not reconciled since.
+    woken: HashSet<K>,
+}
+
+impl<K> Default for HostQueue<K> {
+    fn default() -> Self {
+        Self {
+            limiter: HostLimiter::default(),
+            waiting: BTreeSet::new(),
+            priorities: HashMap::new(),
+            woken: HashSet::new(),
+        }
+    }
+}
+
+impl<K: Clone + Hash + Ord> HostQueue<K> {
+    /// Acquires a permit, as [`HostLimiter::try_acquire`] does; a key that gets one waits no longer.
+    pub fn try_acquire(&mut self, key: &K, now: Timestamp) -> Admit {
+        let admit = self.limiter.try_acquire(now);
+        if admit == Admit::Now {
+            self.woken.remove(key);
+            if let Some((key, priority)) = self.priorities.remove_entry(key) {
+                self.waiting.remove(&(priority, key));
+            }
+        }
+        admit
+    }
+
+    /// Waits for a permit. Returns the key to be reconciled again where one has become free meanwhile.
+    pub fn enqueue(&mut self, priority: Priority, key: K, now: Timestamp) -> Option<K> {
+        if self.limiter.check(now) == Admit::Now {
+            return Some(key);
+        }
+        self.woken.remove(&key);
+        if let Some(before) = self.priorities.insert(key.clone(), priority) {
+            self.waiting.remove(&(before, key.clone()));
+        }
+        self.waiting.insert((priority, key));
+        None
+    }
+
+    /// Whether nothing has to be kept of this host.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.limiter.in_flight == 0 && self.limiter.pause.is_none() && self.waiting.is_empty()
+    }
+
+    /// Releases a permit; returns the keys to be reconciled.
+    pub fn release(&mut self, outcome: Outcome, now: Timestamp) -> Vec<K> {
+        let free = self.limiter.release(outcome, now);
+        std::iter::from_fn(|| self.wake_next()).take(free).collect()
+    }
+
+    /// A reconcile ended without a request. If the key was woken for a permit that is still free, returns the next key
+    /// to be reconciled: those that wait would otherwise wait for a request to end, and none may be in flight.
+    pub fn forgo(&mut self, key: &K, now: Timestamp) -> Option<K> {
+        if self.woken.remove(key) && self.limiter.check(now) == Admit::Now { self.wake_next() } else { None }
+    }
+
+    fn wake_next(&mut self) -> Option<K> {
+        let (_, key) = self.waiting.pop_first()?;
+        self.priorities.remove(&key);
+        self.woken.insert(key.clone());
+        Some(key)
+    }
+}
