@@ -8,7 +8,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::host_limiters::HostLimiters;
 use super::index::{Index, Key};
-use super::lead::Lead;
+use super::leader_election::Leadership;
 use crate::arcgis::{CaBundle, ClientError, Portals, identify};
 use crate::cluster::Cluster;
 use crate::core::token::AccessToken;
@@ -25,7 +25,7 @@ pub struct Context {
     pub digester: Digester,
     pub index: Arc<Mutex<Index>>,
     pub hosts: HostLimiters,
-    pub lead: Lead,
+    pub leadership: Leadership,
     pub permits: Arc<Semaphore>,
     pub metrics: Arc<Metrics>,
     pub clock: fn() -> Timestamp,
@@ -61,16 +61,16 @@ impl Context {
     ) {
         let Ok(client) = self.client(plan, ca) else { return };
         let portal = plan.portal.base();
-        let (index, wake, lead) = (self.index.clone(), self.wake.clone(), self.lead.clone());
+        let (index, wake, leadership) = (self.index.clone(), self.wake.clone(), self.leadership.clone());
         tokio::spawn(async move {
             let answer = tokio::select! {
                 biased;
-                () = lead.ended(term) => return,
+                () = leadership.ended(term) => return,
                 answer = identify(&client, &portal, &token, credentials.id()) => answer,
             };
             let key = Key { namespace: me.namespace, name: me.name };
             let mut index = index.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if let Some(resource) = index.get_mut(&key, &me.uid).filter(|_| lead.holds(term)) {
+            if let Some(resource) = index.get_mut(&key, &me.uid).filter(|_| leadership.holds(term)) {
                 resource.answer = Some(answer);
             }
             // The receiver is gone only at the end.

@@ -3,7 +3,7 @@
 mod context;
 mod host_limiters;
 mod index;
-mod lead;
+mod leader_election;
 mod preflight;
 mod reconcile;
 #[cfg(test)]
@@ -33,7 +33,7 @@ use crate::ops::{Metrics, Readiness};
 use context::Context;
 use host_limiters::HostLimiters;
 pub use index::{Entry, Index, Key, Report};
-use lead::Elector;
+use leader_election::LeaderElector;
 use watches::{Change, Listing, News, NewsStream, Scope, describe};
 
 /// The clock may jump, or the machine sleep: what is due is looked up at least this often.
@@ -86,7 +86,7 @@ struct Controller {
 pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
     let Parts { cluster, leases, portals, index, metrics, readiness, clock } = parts;
     let (wake, mut woken) = mpsc::unbounded_channel();
-    let (mut elector, mut lead) = Elector::new(leases, readiness.clone(), clock);
+    let (mut elector, mut leadership) = LeaderElector::new(leases, readiness.clone(), clock);
     let ctx = Arc::new(Context {
         cluster,
         portals: Arc::new(portals),
@@ -94,7 +94,7 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
         digester: Digester::default(),
         index,
         hosts: HostLimiters::new(wake.clone(), clock),
-        lead: lead.clone(),
+        leadership: leadership.clone(),
         permits: Arc::new(Semaphore::new(options.concurrency)),
         metrics,
         clock,
@@ -122,11 +122,11 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
     // Whoever leads from the start need not list twice.
     tokio::select! {
         () = stop.cancelled() => {}
-        _ = elector.round() => {}
+        _ = elector.try_acquire_or_renew() => {}
     }
     let released = CancellationToken::new();
     let election = tokio::spawn(elector.run(released.clone()));
-    if lead.claim().is_none() {
+    if leadership.claim().is_none() {
         info!("standing by");
         controller.list_anew();
     }
@@ -141,7 +141,7 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
             Some(key) = woken.recv() => controller.wake(key),
             Some(ended) = controller.jobs.join_next() => controller.ended(ended),
             () = ctx.freed.notified() => {}
-            () = lead.changed() => {}
+            () = leadership.changed() => {}
             () = sleep(pause) => {}
         }
     }
@@ -168,7 +168,7 @@ impl Controller {
     /// Goes by the claim. What was remembered in one term is worth nothing in another, as somebody else may have acted
     /// in between, and a watch may be behind what they did: a term begins like a process, with new lists.
     fn follow(&mut self) {
-        let claim = self.ctx.lead.claim();
+        let claim = self.ctx.leadership.claim();
         let term = claim.map(|claim| claim.term);
         if self.term != term && self.jobs.is_empty() {
             self.ctx.index().forget();
@@ -179,11 +179,11 @@ impl Controller {
                 self.list_anew();
             }
         }
-        let acts = self.term.is_some_and(|term| self.ctx.lead.holds(term));
+        let acts = self.term.is_some_and(|term| self.ctx.leadership.holds(term));
         if !std::mem::replace(&mut self.acting, acts) && acts {
             self.plan_all();
         }
-        self.ctx.metrics.leads(acts);
+        self.ctx.metrics.set_leader(acts);
     }
 
     fn plan_all(&mut self) {
@@ -301,7 +301,7 @@ impl Controller {
         if !self.acting {
             return TICK;
         }
-        let claim = self.ctx.lead.claim().and_then(|claim| claim.left(Instant::now()));
+        let claim = self.ctx.leadership.claim().and_then(|claim| claim.left(Instant::now()));
         let until =
             self.queue.next_due().filter(|_| self.listed()).map_or(i64::MAX, |at| {
                 i64::try_from(at.duration_since(self.ctx.now()).as_millis()).unwrap_or(i64::MAX)

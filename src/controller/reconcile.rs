@@ -48,7 +48,7 @@ pub async fn reconcile(ctx: &Context, key: &Key, term: Term, permit: OwnedSemaph
         let verdict = decide(&look.s, ctx.now());
         match verdict.step {
             Step::Rest => return Some(finish(look, verdict).await),
-            step if ctx.lead.holds(term) => look.act(step).await,
+            step if ctx.leadership.holds(term) => look.act(step).await,
             _ => return look.abandon(),
         }
     }
@@ -261,7 +261,7 @@ impl<'a> Look<'a> {
         let request = TokenRequest { portal: &base, credentials: &credentials, lifetime: plan.lifetime };
         let answer = tokio::select! {
             biased;
-            () = self.ctx.lead.ended(self.term) => None,
+            () = self.ctx.leadership.ended(self.term) => None,
             answer = exchange(&client, &request, self.ctx.clock) => Some(answer),
         };
         let Some(answer) = answer else {
@@ -371,13 +371,13 @@ async fn finish(look: Look<'_>, verdict: Verdict) -> Timestamp {
         ctx.hosts.enqueue(&host, waiting_for, key.clone());
     }
     let mut wake = conclusion.wake;
-    if conclusion.changed && ctx.lead.holds(term) {
+    if conclusion.changed && ctx.leadership.holds(term) {
         match ctx.cluster.patch_status(&me.namespace, &me.name, &me.uid, &conclusion.status).await {
             Ok(version) => {
                 ctx.index().status_written(key, &me.uid, version, &conclusion.status);
                 if let Some(notice) = conclusion.notice {
                     info!(namespace = me.namespace, name = me.name, reason = notice.reason, "{}", notice.message);
-                    if ctx.lead.holds(term)
+                    if ctx.leadership.holds(term)
                         && let Err(error) = publish(&ctx.cluster, &me, notice, ctx.now()).await
                     {
                         warn!(namespace = me.namespace, name = me.name, "event not written: {error}");
@@ -391,7 +391,7 @@ async fn finish(look: Look<'_>, verdict: Verdict) -> Timestamp {
             }
         }
     }
-    let verifies = written && ctx.lead.holds(term);
+    let verifies = written && ctx.leadership.holds(term);
     if let (Some(token), Some(credentials), Some(plan), true) = (published, credentials, plan, verifies) {
         ctx.verify(term, me, &plan, ca.as_ref(), token, credentials);
     }

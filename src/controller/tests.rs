@@ -27,8 +27,8 @@ fn context() -> (Context, Term) {
         });
         index.lock().unwrap().upsert(serde_json::from_value::<LeanResource>(resource).unwrap());
     }
-    let (_, lead) = Elector::new(None, Arc::default(), clock);
-    let term = lead.claim().unwrap().term;
+    let (_, leadership) = LeaderElector::new(None, Arc::default(), clock);
+    let term = leadership.claim().unwrap().term;
     let (wake, _) = mpsc::unbounded_channel();
     let ctx = Context {
         cluster: Cluster::new(kube::Client::try_from(config).unwrap()),
@@ -37,7 +37,7 @@ fn context() -> (Context, Term) {
         digester: Digester::default(),
         index: index.clone(),
         hosts: HostLimiters::new(wake.clone(), clock),
-        lead,
+        leadership,
         permits: Arc::new(Semaphore::new(1)),
         metrics: Arc::new(Metrics::new(index, clock).unwrap()),
         clock,

@@ -1,9 +1,9 @@
-//! Who leads, by a Lease: the rules, without a call and without a clock.
+//! The rules of leader election by a Lease, without calls and without a clock.
 //!
-//! The API server takes a write only on top of the version it was made from, so of two that reach for a Lease one
-//! gets it. A holder counts its claim from before the write was sent; a candidate takes a Lease only after it has
-//! watched one version for the whole duration. So one claim has ended before the next begins, whatever the clocks of
-//! the two say: a time in the Lease is never compared with a local one.
+//! The API server accepts a write only on the version it was made from, so of two replicas that try to take a Lease one
+//! succeeds. A holder counts its claim from before the write was sent. A candidate takes a Lease only after it observed
+//! one version for the whole duration. One claim therefore ends before the next begins, whatever the clocks of the two
+//! show: a time in the Lease is never compared with a local one.
 
 use std::time::{Duration, Instant};
 
@@ -14,21 +14,22 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 #[cfg(test)]
 mod tests;
 
-/// For how long a Lease is taken.
-const DURATION_SECONDS: i32 = 10;
-/// For how long a holder acts. Others may begin 2 s later: clocks run at different speeds, and a step takes a moment.
-const CLAIM: Duration = Duration::from_secs(8);
-/// How often a holder renews, and a call that failed is made again.
-pub const RENEW: Duration = Duration::from_secs(2);
-/// How often the others look.
+/// How long others wait after the last renewal before they take the Lease, in seconds.
+const LEASE_DURATION: i32 = 10;
+/// How long a holder acts after its last renewal. The 2 s up to [`LEASE_DURATION`] allow for clocks that run at different
+/// speeds and for the last step in progress.
+const RENEW_DEADLINE: Duration = Duration::from_secs(8);
+/// How often a holder renews, and a failed call is retried.
+pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
+/// How often a standby reads the Lease.
 const POLL: Duration = Duration::from_secs(1);
-/// Whoever holds the Lease is given this long to renew it after the API server was away, or to put it back after
-/// somebody deleted it, so that it stays where it is.
-const FIRST_GO: Duration = Duration::from_secs(5);
-/// A Lease is respected for this long at most, whatever duration it names.
-const MAX_DURATION_SECONDS: i32 = 60;
+/// The holder gets this long to renew after the API server was unavailable, or to recreate a deleted Lease, so that
+/// leadership does not move without need.
+const HOLDER_GRACE: Duration = Duration::from_secs(5);
+/// A Lease is respected for at most this long, whatever duration it names.
+const MAX_LEASE_DURATION: i32 = 60;
 
-/// Now, by both clocks: the one stands still while the machine sleeps, the other may be set.
+/// The time by both clocks: the monotonic one stops while the machine sleeps, the wall clock may be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     pub instant: Instant,
@@ -42,29 +43,29 @@ impl Moment {
     }
 }
 
-/// One unbroken time of leading: nobody else has led in between.
+/// One uninterrupted period of leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Term(Timestamp);
 
-/// The right to act, for a while.
+/// The right to act for a limited time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
     pub term: Term,
-    /// `None`: for ever.
+    /// `None`: without end.
     until: Option<Moment>,
 }
 
 impl Claim {
-    /// That of a process that knows of no others.
+    /// The claim of a process without leader election.
     pub const ALWAYS: Self = Self { term: Term(Timestamp::MIN), until: None };
 
-    /// Whether it lasts at this moment.
+    /// Whether the claim is valid at `now`.
     #[must_use]
     pub fn valid(&self, now: Moment) -> bool {
         self.until.is_none_or(|until| now.instant < until.instant && now.wall < until.wall)
     }
 
-    /// How long it lasts by the clock that timers go by; `None`: for ever.
+    /// Returns the time left by the monotonic clock; `None`: without end.
     #[must_use]
     pub fn left(&self, now: Instant) -> Option<Duration> {
         self.until.map(|until| until.instant.saturating_duration_since(now))
@@ -80,20 +81,20 @@ pub enum Next {
     Wait(Duration),
 }
 
-/// What was seen last.
+/// The last observation of the Lease.
 struct Seen {
-    /// `None`: it was gone.
+    /// `None`: it did not exist.
     lease: Option<Lease>,
-    /// When it may be taken, if it stays like that.
+    /// When it may be taken, unless it changes.
     free_at: Instant,
 }
 
-/// One process that would lead.
+/// One replica's part in the election.
 pub struct Candidate {
-    /// Unique to the process: a Lease that bears it without having been taken is somebody else's.
+    /// Unique to the process. A Lease with this identity that the process did not take belongs to another.
     me: String,
     seen: Option<Seen>,
-    /// What the Lease was last taken for, or may have been: the answer can get lost.
+    /// The term of the last attempt to take the Lease. Its answer may have been lost.
     term: Option<Term>,
     claim: Option<Claim>,
 }
@@ -104,31 +105,31 @@ impl Candidate {
         Self { me, seen: None, term: None, claim: None }
     }
 
-    /// The claim; it may have run out. `None`: somebody else may have led since there was one.
+    /// Returns the claim, which may have run out. `None`: another replica may have led since the last one.
     #[must_use]
     pub fn claim(&self) -> Option<Claim> {
         self.claim
     }
 
-    /// Whether the Lease is ours or may be.
+    /// Whether this replica holds the Lease or may hold it.
     #[must_use]
     pub fn involved(&self) -> bool {
         self.term.is_some()
     }
 
-    /// Whether nothing was ever read.
+    /// Whether the Lease was never read.
     #[must_use]
     pub fn unread(&self) -> bool {
         self.seen.is_none()
     }
 
-    /// Begins a round.
+    /// Begins an attempt to acquire or renew.
     #[must_use]
     pub fn begin(&self, now: Moment) -> Next {
         self.own().map_or(Next::Read, |lease| Next::Replace(renewed(lease, now)))
     }
 
-    /// The Lease was read, `None` where there is none.
+    /// Records what was read, `None` where there is no Lease; returns what to do next.
     pub fn read(&mut self, lease: Option<Lease>, now: Moment) -> Next {
         if let Some(lease) = &lease
             && self.took(lease)
@@ -142,7 +143,7 @@ impl Candidate {
             return self.take(None, now);
         }
         if let (None, true, Some(lost)) = (&lease, leads, self.own()) {
-            // Whoever saw it go waits for its end.
+            // Others that saw the deletion wait for the claim to end.
             return Next::Create(Lease { metadata: ObjectMeta::default(), ..renewed(lost, now) });
         }
         self.term = None;
@@ -151,26 +152,26 @@ impl Candidate {
         let free = lease.as_ref().is_some_and(released) || free_at <= now.instant;
         match lease {
             Some(_) if free => self.take(lease, now),
-            // That one is missing has no version that could be watched: another may have come and gone.
+            // A missing Lease has no version to compare: another may have existed meanwhile.
             None if free => Next::Create(vacant(now)),
             _ => Next::Wait(POLL.min(free_at - now.instant)),
         }
     }
 
-    /// What was to be written was written, after `sent`.
+    /// Records a successful write that was sent at `sent`.
     pub fn written(&mut self, lease: Lease, sent: Moment, now: Moment) {
         self.see(Some(lease), now);
-        self.claim = self.term.map(|term| Claim { term, until: Some(sent.after(CLAIM)) });
+        self.claim = self.term.map(|term| Claim { term, until: Some(sent.after(RENEW_DEADLINE)) });
     }
 
-    /// The API server gave no answer.
+    /// Records that the API server did not answer.
     pub fn unanswered(&mut self, now: Moment) {
         if let Some(seen) = &mut self.seen {
-            seen.free_at = seen.free_at.max(now.instant + FIRST_GO);
+            seen.free_at = seen.free_at.max(now.instant + HOLDER_GRACE);
         }
     }
 
-    /// What releases the Lease, where it is known to be ours.
+    /// Returns the write that releases the Lease, where it is known to be held.
     #[must_use]
     pub fn release(&self, now: Moment) -> Option<Lease> {
         let mut lease = renewed(self.own()?, now);
@@ -181,7 +182,7 @@ impl Candidate {
         Some(lease)
     }
 
-    /// The Lease as last seen, if it is ours.
+    /// Returns the Lease as last observed, if this replica holds it.
     fn own(&self) -> Option<&Lease> {
         self.seen.as_ref()?.lease.as_ref().filter(|lease| self.took(lease))
     }
@@ -192,7 +193,7 @@ impl Candidate {
         spec.holder_identity.as_ref() == Some(&self.me) && self.term.is_some() && acquired == self.term
     }
 
-    /// Notes what was seen; returns when it may be taken, if it stays like that.
+    /// Records an observation; returns when the Lease may be taken, unless it changes.
     fn see(&mut self, lease: Option<Lease>, now: Moment) -> Instant {
         let version = |lease: &Option<Lease>| lease.as_ref().map(|lease| lease.metadata.resource_version.clone());
         if let Some(seen) = self.seen.as_ref().filter(|seen| version(&seen.lease) == version(&lease)) {
@@ -201,7 +202,7 @@ impl Candidate {
         let named = |lease: &Lease| lease.spec.as_ref()?.lease_duration_seconds;
         let duration = lease
             .as_ref()
-            .map_or(FIRST_GO, |lease| seconds(named(lease).unwrap_or(0).clamp(DURATION_SECONDS, MAX_DURATION_SECONDS)));
+            .map_or(HOLDER_GRACE, |lease| seconds(named(lease).unwrap_or(0).clamp(LEASE_DURATION, MAX_LEASE_DURATION)));
         let free_at = now.instant + duration;
         self.seen = Some(Seen { lease, free_at });
         free_at
@@ -214,7 +215,7 @@ impl Candidate {
         let transitions = before.as_ref().and_then(|spec| spec.lease_transitions);
         let spec = LeaseSpec {
             holder_identity: Some(self.me.clone()),
-            lease_duration_seconds: Some(DURATION_SECONDS),
+            lease_duration_seconds: Some(LEASE_DURATION),
             acquire_time: Some(MicroTime(now)),
             renew_time: Some(MicroTime(now)),
             lease_transitions: Some(before.as_ref().map_or(0, |_| transitions.unwrap_or(0).saturating_add(1))),
@@ -227,21 +228,21 @@ impl Candidate {
     }
 }
 
-/// Given back, or never held. A holder that was merely struck out does not know of it yet.
+/// Whether the Lease was released or never held. A holder whose name was erased does not know of it yet.
 fn released(lease: &Lease) -> bool {
     let Some(spec) = &lease.spec else { return true };
     let nobody = spec.holder_identity.as_ref().is_none_or(String::is_empty);
     nobody && (spec.renew_time.is_none() || spec.lease_duration_seconds == Some(1))
 }
 
-/// A Lease that nobody holds, and that nobody may take before it was watched for its duration.
+/// A Lease without a holder, which may be taken only after it was observed for its duration.
 fn vacant(now: Moment) -> Lease {
     renewed(&Lease::default(), now)
 }
 
 fn renewed(lease: &Lease, now: Moment) -> Lease {
     let spec = LeaseSpec {
-        lease_duration_seconds: Some(DURATION_SECONDS),
+        lease_duration_seconds: Some(LEASE_DURATION),
         renew_time: Some(MicroTime(micros(now.wall))),
         ..lease.spec.clone().unwrap_or_default()
     };
@@ -252,7 +253,7 @@ fn seconds(seconds: i32) -> Duration {
     Duration::from_secs(seconds.unsigned_abs().into())
 }
 
-/// As precise as a Lease keeps it.
+/// Truncates to the precision of a Lease.
 fn micros(time: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
 }

@@ -30,7 +30,7 @@ pub use credential::{Credentials, CredentialsError, Digester};
 pub use decide::{Problem, Step, Verdict, decide};
 pub use duration::{DurationError, format_seconds, parse_duration};
 pub use host_limiter::{Admit, HostLimiter, HostQueue, Outcome, RetryAfterRecord};
-pub use lease::{Candidate, Claim, Moment, Next, RENEW, Term};
+pub use lease::{Candidate, Claim, Moment, Next, RETRY_PERIOD, Term};
 pub use plan::{Plan, SpecError, TargetPlan, is_subdomain};
 pub use portal::{AllowedOrigin, OriginError, OriginMatch, PortalUrl, PortalUrlError};
 pub use schedule::{RESYNC_SECONDS, renew_at};

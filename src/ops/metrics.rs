@@ -95,7 +95,7 @@ impl Metrics {
     }
 
     /// Whether this process acts.
-    pub fn leads(&self, leads: bool) {
+    pub fn set_leader(&self, leads: bool) {
         self.leader.set(i64::from(leads));
     }
 

@@ -1,4 +1,4 @@
-//! Whether this process acts: the election, and what the others ask of it.
+//! Leader election by a Lease: whether this replica may act.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -12,49 +12,49 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::cluster::{ApiError, Leases};
-use crate::core::{Candidate, Claim, Moment, Next, RENEW, Term};
+use crate::core::{Candidate, Claim, Moment, Next, RETRY_PERIOD, Term};
 use crate::ops::Readiness;
 
-/// A round that needs more calls is one of a fight over the Lease.
+/// An attempt that needs more calls is in a conflict over the Lease; the next one goes on.
 const MAX_CALLS: usize = 4;
-/// How long giving the Lease back may take.
+/// The time limit for releasing the Lease.
 const RELEASE: Duration = Duration::from_secs(2);
-/// Nothing is to be renewed.
+/// Without a Lease nothing is renewed.
 const FOREVER: Duration = Duration::from_hours(24);
-/// A machine that slept is noticed no later, as timers sleep with it.
-const GLANCE: Duration = Duration::from_millis(500);
+/// Timers stop while a machine sleeps: the claim is checked at least this often.
+const CHECK_PERIOD: Duration = Duration::from_millis(500);
 
-/// Says at any moment whether this process may act.
+/// Answers at any moment whether this replica may act.
 #[derive(Clone)]
-pub struct Lead {
+pub struct Leadership {
     claim: watch::Receiver<Option<Claim>>,
     clock: fn() -> Timestamp,
 }
 
-impl Lead {
+impl Leadership {
     fn now(&self) -> Moment {
         Moment { instant: Instant::now(), wall: (self.clock)() }
     }
 
-    /// The claim, valid or not.
+    /// Returns the claim, valid or not.
     pub fn claim(&self) -> Option<Claim> {
         *self.claim.borrow()
     }
 
-    /// Whether what was begun in this term may go on.
+    /// Whether work that began in this term may continue.
     pub fn holds(&self, term: Term) -> bool {
         self.claim().is_some_and(|claim| claim.term == term && claim.valid(self.now()))
     }
 
-    /// Comes when it may not go on.
+    /// Waits until work of this term may not continue.
     pub async fn ended(&self, term: Term) {
         while self.holds(term) {
             let left = self.claim().and_then(|claim| claim.left(Instant::now()));
-            sleep(left.map_or(GLANCE, |left| left.min(GLANCE))).await;
+            sleep(left.map_or(CHECK_PERIOD, |left| left.min(CHECK_PERIOD))).await;
         }
     }
 
-    /// Comes with the next news of the claim.
+    /// Waits until the claim changes.
     pub async fn changed(&mut self) {
         if self.claim.changed().await.is_err() {
             std::future::pending::<()>().await;
@@ -62,8 +62,8 @@ impl Lead {
     }
 }
 
-/// Takes the Lease and keeps it.
-pub struct Elector {
+/// Acquires the Lease and renews it.
+pub struct LeaderElector {
     leases: Option<Arc<Leases>>,
     candidate: Candidate,
     claim: watch::Sender<Option<Claim>>,
@@ -71,31 +71,31 @@ pub struct Elector {
     clock: fn() -> Timestamp,
 }
 
-impl Elector {
-    /// Without a Lease the process leads from the start.
-    pub fn new(leases: Option<Leases>, readiness: Arc<Readiness>, clock: fn() -> Timestamp) -> (Self, Lead) {
+impl LeaderElector {
+    /// Without a Lease this process leads from the start.
+    pub fn new(leases: Option<Leases>, readiness: Arc<Readiness>, clock: fn() -> Timestamp) -> (Self, Leadership) {
         let (sender, receiver) = watch::channel(leases.is_none().then_some(Claim::ALWAYS));
         let leases = leases.map(Arc::new);
         let elector = Self { leases, candidate: Candidate::new(identity()), claim: sender, readiness, clock };
-        (elector, Lead { claim: receiver, clock })
+        (elector, Leadership { claim: receiver, clock })
     }
 
     fn now(&self) -> Moment {
         Moment { instant: Instant::now(), wall: (self.clock)() }
     }
 
-    /// Runs until released; gives back what it holds.
+    /// Runs until `released`, then releases the Lease.
     pub async fn run(mut self, released: CancellationToken) {
-        let rounds = async {
+        let attempts = async {
             loop {
                 let started = tokio::time::Instant::now();
-                let pause = self.round().await;
+                let pause = self.try_acquire_or_renew().await;
                 sleep_until(started + pause).await;
             }
         };
         tokio::select! {
             () = released.cancelled() => {}
-            () = rounds => {}
+            () = attempts => {}
         }
         self.claim.send_replace(None);
         if timeout(RELEASE, self.release()).await.is_err() {
@@ -103,8 +103,8 @@ impl Elector {
         }
     }
 
-    /// Looks, takes or renews; returns the pause until the next round.
-    pub async fn round(&mut self) -> Duration {
+    /// Reads, acquires or renews the Lease; returns the pause until the next attempt.
+    pub async fn try_acquire_or_renew(&mut self) -> Duration {
         let Some(leases) = self.leases.clone() else { return FOREVER };
         let mut next = self.candidate.begin(self.now());
         for _ in 0..MAX_CALLS {
@@ -115,13 +115,19 @@ impl Elector {
                 Next::Create(lease) => leases.create(lease.clone()).await.map(Some),
                 Next::Replace(lease) => leases.replace(lease).await.map(Some),
             };
-            next = self.hear(&leases, &next, answer, sent);
-            self.tell();
+            next = self.on_response(&leases, &next, answer, sent);
+            self.publish_claim();
         }
-        if let Next::Wait(pause) = next { pause } else { RENEW }
+        if let Next::Wait(pause) = next { pause } else { RETRY_PERIOD }
     }
 
-    fn hear(&mut self, leases: &Leases, asked: &Next, answer: Result<Option<Lease>, ApiError>, sent: Moment) -> Next {
+    fn on_response(
+        &mut self,
+        leases: &Leases,
+        asked: &Next,
+        answer: Result<Option<Lease>, ApiError>,
+        sent: Moment,
+    ) -> Next {
         let now = self.now();
         match (asked, answer) {
             (Next::Read, Ok(lease)) => {
@@ -136,30 +142,30 @@ impl Elector {
                     self.candidate.written(lease, sent, now);
                 }
                 self.readiness.listed(&leases.to_string());
-                Next::Wait(RENEW)
+                Next::Wait(RETRY_PERIOD)
             }
             (_, Err(ApiError::Conflict | ApiError::Exists)) => Next::Read,
             (Next::Replace(_), Err(ApiError::NotFound)) => self.candidate.read(None, now),
             (_, Err(error)) => {
                 self.candidate.unanswered(now);
                 let (why, lasting) = describe(error);
-                // A Lease that was read once is likely to be there again when the API server is.
-                let unlisted = lasting || self.candidate.unread();
-                if self.readiness.failing(&leases.to_string(), why, unlisted) {
+                // A Lease that was read once is expected to be there when the API server is back.
+                let blocks = lasting || self.candidate.unread();
+                if self.readiness.failing(&leases.to_string(), why, blocks) {
                     warn!(lease = %leases, "no lease: {why}");
                 }
-                Next::Wait(RENEW)
+                Next::Wait(RETRY_PERIOD)
             }
         }
     }
 
-    /// Passes the claim on, and logs what changed.
-    fn tell(&self) {
+    /// Publishes the claim and logs a change of leader.
+    fn publish_claim(&self) {
         let claim = self.candidate.claim();
         let before = self.claim.send_replace(claim);
         match (before.map(|claim| claim.term), claim.map(|claim| claim.term)) {
             (before, Some(term)) if before != Some(term) => info!("leading"),
-            (Some(_), None) => info!("another leads: standing by"),
+            (Some(_), None) => info!("another replica leads: standing by"),
             _ => {}
         }
     }
@@ -177,14 +183,14 @@ impl Elector {
                     Err(error) => return warn!("lease not released: {error}"),
                 }
             }
-            // Ours, as the answer to the last write got lost, or no longer.
+            // Unknown: the answer to the last write was lost, or another replica holds it.
             let Ok(lease) = leases.get().await else { return };
             self.candidate.read(lease, self.now());
         }
     }
 }
 
-/// What to do about it, and whether it stays like that until somebody does.
+/// Returns what to do about an error, and whether it lasts until somebody does.
 fn describe(error: ApiError) -> (&'static str, bool) {
     match error {
         ApiError::Refused => ("missing right to get, create and update it: apply the operator's RBAC", true),
@@ -195,7 +201,7 @@ fn describe(error: ApiError) -> (&'static str, bool) {
     }
 }
 
-/// Says to people which machine or pod it is, and is no other process's.
+/// Returns an identity that names the pod or machine and is unique to this process.
 fn identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = if host.trim().is_empty() { "operator" } else { host.trim() };
