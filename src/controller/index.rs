@@ -47,7 +47,7 @@ impl Report {
 
 /// One resource.
 #[derive(Clone)]
-pub struct Entry {
+pub struct IndexedResource {
     pub uid: String,
     version: String,
     /// The version that our own last status write made.
@@ -69,7 +69,7 @@ pub struct Entry {
 const REQUESTED_AT: &str = "credentials.arcgis.dev/requested-at";
 const REQUESTED_AT_CHARS: usize = 64;
 
-impl Entry {
+impl IndexedResource {
     fn new(resource: LeanResource) -> Self {
         let meta = resource.metadata;
         // Read loosely: what a resource claims counts even when it cannot be decoded.
@@ -116,7 +116,7 @@ struct Watched {
 /// All of it.
 #[derive(Default)]
 pub struct Index {
-    resources: HashMap<Key, Entry>,
+    resources: HashMap<Key, IndexedResource>,
     objects: HashMap<(ObjectKind, Key), Watched>,
 }
 
@@ -132,7 +132,7 @@ impl Index {
             namespace: resource.metadata.namespace.clone().unwrap_or_default(),
             name: resource.metadata.name.clone().unwrap_or_default(),
         };
-        let mut entry = Entry::new(resource);
+        let mut entry = IndexedResource::new(resource);
         let mut woken = BTreeSet::from([key.clone()]);
         if let Some(before) = self.resources.get_mut(&key) {
             if before.uid == entry.uid {
@@ -222,7 +222,7 @@ impl Index {
     }
 
     /// A list begins: what is named now has to show up in it. What is named later may be newer than the list.
-    pub fn await_all(&mut self, kind: ObjectKind, namespace: Option<&str>) {
+    pub fn begin_list(&mut self, kind: ObjectKind, namespace: Option<&str>) {
         for ((of, key), watched) in &mut self.objects {
             if *of == kind && namespace.is_none_or(|namespace| namespace == key.namespace) {
                 watched.awaited = true;
@@ -231,7 +231,7 @@ impl Index {
     }
 
     /// A list is complete: what it did not show is absent. Returns whom that concerns.
-    pub fn settle(&mut self, kind: ObjectKind, namespace: Option<&str>) -> Vec<Key> {
+    pub fn complete_list(&mut self, kind: ObjectKind, namespace: Option<&str>) -> Vec<Key> {
         let mut woken = BTreeSet::new();
         for ((of, key), watched) in &mut self.objects {
             let listed = *of == kind && namespace.is_none_or(|namespace| namespace == key.namespace);
@@ -287,12 +287,12 @@ impl Index {
     }
 
     /// One resource.
-    pub fn get(&self, key: &Key) -> Option<&Entry> {
+    pub fn get(&self, key: &Key) -> Option<&IndexedResource> {
         self.resources.get(key)
     }
 
     /// One resource, if it is still the same.
-    pub fn get_mut(&mut self, key: &Key, uid: &str) -> Option<&mut Entry> {
+    pub fn get_mut(&mut self, key: &Key, uid: &str) -> Option<&mut IndexedResource> {
         self.resources.get_mut(key).filter(|entry| entry.uid == uid)
     }
 
@@ -313,7 +313,7 @@ impl Index {
     }
 
     /// Every resource.
-    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Entry)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &IndexedResource)> {
         self.resources.iter()
     }
 }

@@ -133,7 +133,7 @@ impl LeaderElector {
             (Next::Read, Ok(lease)) => {
                 let next = self.candidate.read(lease, now);
                 if matches!(next, Next::Wait(_)) {
-                    self.readiness.listed(&leases.to_string());
+                    self.readiness.satisfied(&leases.to_string());
                 }
                 next
             }
@@ -141,7 +141,7 @@ impl LeaderElector {
                 if let Some(lease) = lease {
                     self.candidate.written(lease, sent, now);
                 }
-                self.readiness.listed(&leases.to_string());
+                self.readiness.satisfied(&leases.to_string());
                 Next::Wait(RETRY_PERIOD)
             }
             (_, Err(ApiError::Conflict | ApiError::Exists)) => Next::Read,

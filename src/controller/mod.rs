@@ -32,9 +32,9 @@ use crate::core::{AllowedOrigin, Digester, RetryAfterRecord, Term, WorkQueue};
 use crate::ops::{Metrics, Readiness};
 use context::Context;
 use host_limiters::HostLimiters;
-pub use index::{Entry, Index, Key, Report};
+pub use index::{Index, IndexedResource, Key, Report};
 use leader_election::LeaderElector;
-use watches::{Change, Listing, News, NewsStream, Scope, describe};
+use watches::{Relist, Scope, WatchEvent, WatchStream, describe};
 
 /// The clock may jump, or the machine sleep: what is due is looked up at least this often.
 const TICK: Duration = Duration::from_secs(5);
@@ -67,8 +67,8 @@ struct Controller {
     options: Options,
     readiness: Arc<Readiness>,
     queue: WorkQueue<Key>,
-    streams: SelectAll<NewsStream>,
-    listings: BTreeMap<Scope, Listing>,
+    streams: SelectAll<WatchStream>,
+    relists: BTreeMap<Scope, Relist>,
     /// Lists that are not complete yet.
     open: BTreeSet<Scope>,
     /// Lists that were waited for once: what is listed anew is known well enough to be ready.
@@ -107,7 +107,7 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
         readiness,
         queue: WorkQueue::default(),
         streams: SelectAll::new(),
-        listings: BTreeMap::new(),
+        relists: BTreeMap::new(),
         open: BTreeSet::new(),
         announced: BTreeSet::new(),
         failing: BTreeSet::new(),
@@ -128,16 +128,16 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
     let election = tokio::spawn(elector.run(released.clone()));
     if leadership.claim().is_none() {
         info!("standing by");
-        controller.list_anew();
+        controller.relist();
     }
     loop {
         controller.readiness.beat();
-        controller.follow();
+        controller.sync_leadership();
         controller.start_due();
         let pause = controller.pause();
         tokio::select! {
             () = stop.cancelled() => break,
-            Some((scope, news)) = controller.streams.next() => controller.hear(&scope, news),
+            Some((scope, event)) = controller.streams.next() => controller.on_watch_event(&scope, event),
             Some(key) = woken.recv() => controller.wake(key),
             Some(ended) = controller.jobs.join_next() => controller.ended(ended),
             () = ctx.freed.notified() => {}
@@ -167,7 +167,7 @@ impl Controller {
 
     /// Goes by the claim. What was remembered in one term is worth nothing in another, as somebody else may have acted
     /// in between, and a watch may be behind what they did: a term begins like a process, with new lists.
-    fn follow(&mut self) {
+    fn sync_leadership(&mut self) {
         let claim = self.ctx.leadership.claim();
         let term = claim.map(|claim| claim.term);
         if self.term != term && self.jobs.is_empty() {
@@ -176,7 +176,7 @@ impl Controller {
             self.queue = WorkQueue::default();
             self.term = term;
             if term.is_some() {
-                self.list_anew();
+                self.relist();
             }
         }
         let acts = self.term.is_some_and(|term| self.ctx.leadership.holds(term));
@@ -200,15 +200,15 @@ impl Controller {
         }
     }
 
-    fn list_anew(&mut self) {
+    fn relist(&mut self) {
         self.streams.clear();
-        self.listings.clear();
+        self.relists.clear();
         self.open.clear();
         self.objects_watched = false;
         self.watch_resources();
     }
 
-    fn listed(&self) -> bool {
+    fn synced(&self) -> bool {
         self.objects_watched && self.open.is_empty()
     }
 
@@ -242,13 +242,9 @@ impl Controller {
         self.open.insert(scope);
     }
 
-    fn hear(&mut self, scope: &Scope, news: News) {
-        let (done, failed) = match &news {
-            News::Resource(Change::ListDone) | News::Object(_, Change::ListDone) => (true, None),
-            News::Resource(Change::Failed(error)) | News::Object(_, Change::Failed(error)) => (false, Some(error)),
-            _ => (false, None),
-        };
-        if let Some(error) = failed {
+    fn on_watch_event(&mut self, scope: &Scope, event: WatchEvent) {
+        let done = event.completes_list();
+        if let Some(error) = event.error() {
             self.failing.insert(scope.clone());
             self.ctx.metrics.watch(&scope.to_string(), true);
             let why = describe(error);
@@ -259,13 +255,13 @@ impl Controller {
             // Said once, and not with each of many objects.
             self.ctx.metrics.watch(&scope.to_string(), false);
         }
-        let listing = self.listings.entry(scope.clone()).or_default();
-        let woken = listing.apply(&mut self.ctx.index.lock().unwrap_or_else(PoisonError::into_inner), scope, news);
+        let relist = self.relists.entry(scope.clone()).or_default();
+        let woken = relist.apply(&mut self.ctx.index.lock().unwrap_or_else(PoisonError::into_inner), scope, event);
         for key in woken {
             self.wake(key);
         }
         if done {
-            self.readiness.listed(&scope.to_string());
+            self.readiness.satisfied(&scope.to_string());
             if self.open.remove(scope) && self.open.is_empty() {
                 if self.objects_watched {
                     self.recall_pauses();
@@ -303,7 +299,7 @@ impl Controller {
         }
         let claim = self.ctx.leadership.claim().and_then(|claim| claim.left(Instant::now()));
         let until =
-            self.queue.next_due().filter(|_| self.listed()).map_or(i64::MAX, |at| {
+            self.queue.next_due().filter(|_| self.synced()).map_or(i64::MAX, |at| {
                 i64::try_from(at.duration_since(self.ctx.now()).as_millis()).unwrap_or(i64::MAX)
             });
         // When all places are taken, one that comes free ends the pause.
@@ -311,7 +307,7 @@ impl Controller {
     }
 
     fn start_due(&mut self) {
-        let Some(term) = self.term.filter(|_| self.acting && self.listed()) else { return };
+        let Some(term) = self.term.filter(|_| self.acting && self.synced()) else { return };
         let ctx = self.ctx.clone();
         self.queue.promote_due(ctx.now(), |key| ctx.index().get(key).and_then(|resource| resource.report.expires_at));
         while let Ok(permit) = self.ctx.permits.clone().try_acquire_owned() {

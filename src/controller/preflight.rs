@@ -28,7 +28,7 @@ pub async fn run(cluster: Cluster, scopes: Vec<Option<String>>, readiness: Arc<R
                 None => format!("the right to {right}"),
             };
             match cluster.may(scope.as_deref(), right).await {
-                Ok(true) => readiness.listed(&name),
+                Ok(true) => readiness.satisfied(&name),
                 Ok(false) => {
                     if readiness.waiting(&name, "apply the operator's RBAC") {
                         warn!("missing: {name}: apply the operator's RBAC");
@@ -36,7 +36,7 @@ pub async fn run(cluster: Cluster, scopes: Vec<Option<String>>, readiness: Arc<R
                     open.push((scope, right));
                 }
                 // What may not be asked shows when it is needed.
-                Err(error) if is_final(error) => readiness.listed(&name),
+                Err(error) if is_final(error) => readiness.satisfied(&name),
                 Err(_) => open.push((scope, right)),
             }
         }

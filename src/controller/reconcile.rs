@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::context::Context;
 use super::host_limiters::RequestPermit;
-use super::index::{Entry as Resource, Key, ObjectKind};
+use super::index::{IndexedResource, Key, ObjectKind};
 use crate::api::{CaBundleKind, Reason};
 use crate::arcgis::{CaBundle, TokenRequest, exchange};
 use crate::cluster::{ApiError, publish, version};
@@ -103,7 +103,7 @@ fn observe(ctx: &Context, key: &Key) -> Option<Situation> {
     Some(s)
 }
 
-fn plan(resource: &Resource) -> Result<Plan, SpecError> {
+fn plan(resource: &IndexedResource) -> Result<Plan, SpecError> {
     let spec = serde_json::from_str(&resource.spec).map_err(|_| SpecError {
         field: "spec",
         advice: "cannot be decoded: compare it with kubectl explain arcgisappcredential.spec".to_owned(),

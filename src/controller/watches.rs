@@ -1,9 +1,9 @@
-//! The watches: resources whole, Secrets and `ConfigMap`s by their metadata only. Each has its own back-off.
+//! The watches: on resources, and on the metadata of Secrets and `ConfigMap`s. Each has its own back-off.
 
 use std::collections::BTreeSet;
 
+use futures::StreamExt;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
@@ -14,21 +14,26 @@ use super::index::{Index, Key, ObjectKind};
 use crate::cluster::{LeanResource, version};
 use crate::core::Version;
 
-/// Something a watch has told.
+/// An event of a watch.
 #[allow(clippy::large_enum_variant, reason = "passed on at once and never kept")]
-pub enum News {
-    Resource(Change<LeanResource>),
-    Object(ObjectKind, Change<(Key, Version)>),
+pub enum WatchEvent {
+    Resource(watcher::Result<Event<LeanResource>>),
+    Object(ObjectKind, watcher::Result<Event<(Key, Version)>>),
 }
 
-/// One change in one watch.
-pub enum Change<T> {
-    ListStarted,
-    Listed(T),
-    ListDone,
-    Changed(T),
-    Gone(T),
-    Failed(watcher::Error),
+impl WatchEvent {
+    /// Whether a list is complete with it.
+    pub fn completes_list(&self) -> bool {
+        matches!(self, Self::Resource(Ok(Event::InitDone)) | Self::Object(_, Ok(Event::InitDone)))
+    }
+
+    /// Returns why the watch failed.
+    pub fn error(&self) -> Option<&watcher::Error> {
+        match self {
+            Self::Resource(event) => event.as_ref().err(),
+            Self::Object(_, event) => event.as_ref().err(),
+        }
+    }
 }
 
 /// What one watch covers.
@@ -47,10 +52,10 @@ impl std::fmt::Display for Scope {
     }
 }
 
-/// News, and from which watch.
-pub type NewsStream = BoxStream<'static, (Scope, News)>;
+/// Events, and the watch that each comes from.
+pub type WatchStream = BoxStream<'static, (Scope, WatchEvent)>;
 
-/// The text of the API server is not repeated: what to do is.
+/// Returns what to do about a failed watch. The API server's own text is not repeated.
 pub fn describe(error: &watcher::Error) -> &'static str {
     use watcher::Error;
     let status = match error {
@@ -77,37 +82,34 @@ where
     namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace))
 }
 
-fn changes<K: Send + 'static, T: 'static>(
-    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
-    of: impl Fn(K) -> T + Send + 'static,
-) -> impl Stream<Item = Change<T>> + Send + 'static {
-    events.map(move |event| match event {
-        Ok(Event::Init) => Change::ListStarted,
-        Ok(Event::InitApply(object)) => Change::Listed(of(object)),
-        Ok(Event::InitDone) => Change::ListDone,
-        Ok(Event::Apply(object)) => Change::Changed(of(object)),
-        Ok(Event::Delete(object)) => Change::Gone(of(object)),
-        Err(error) => Change::Failed(error),
-    })
+/// Maps the object of an event.
+fn map<K, T>(event: Event<K>, of: impl FnOnce(K) -> T) -> Event<T> {
+    match event {
+        Event::Init => Event::Init,
+        Event::InitApply(object) => Event::InitApply(of(object)),
+        Event::InitDone => Event::InitDone,
+        Event::Apply(object) => Event::Apply(of(object)),
+        Event::Delete(object) => Event::Delete(of(object)),
+    }
 }
 
-/// The watch on resources in one namespace, or in all.
-pub fn resources(client: &Client, namespace: Option<String>, selector: Option<&str>) -> NewsStream {
+/// Watches resources in one namespace, or in all.
+pub fn resources(client: &Client, namespace: Option<String>, selector: Option<&str>) -> WatchStream {
     let config = selector.map_or_else(watcher::Config::default, |labels| watcher::Config::default().labels(labels));
     let events = watcher(api::<LeanResource>(client, namespace.as_deref()), config).default_backoff();
     let scope = Scope { what: "arcgisappcredentials.credentials.arcgis.dev", namespace };
-    changes(events, |resource| resource).map(move |change| (scope.clone(), News::Resource(change))).boxed()
+    events.map(move |event| (scope.clone(), WatchEvent::Resource(event))).boxed()
 }
 
-/// The watches on what resources name, in one namespace, or in all.
-pub fn objects(client: &Client, namespace: Option<&str>) -> [NewsStream; 2] {
+/// Watches the objects that resources name, in one namespace, or in all.
+pub fn objects(client: &Client, namespace: Option<&str>) -> [WatchStream; 2] {
     [
         metadata::<Secret>(client, namespace, ObjectKind::Secret, "secrets"),
         metadata::<ConfigMap>(client, namespace, ObjectKind::ConfigMap, "configmaps"),
     ]
 }
 
-fn metadata<K>(client: &Client, namespace: Option<&str>, kind: ObjectKind, what: &'static str) -> NewsStream
+fn metadata<K>(client: &Client, namespace: Option<&str>, kind: ObjectKind, what: &'static str) -> WatchStream
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
         + Clone
@@ -118,8 +120,8 @@ where
     let api = api::<PartialObjectMeta<K>>(client, namespace);
     let events = watcher(api, watcher::Config::default()).default_backoff();
     let scope = Scope { what, namespace: namespace.map(str::to_owned) };
-    let of = |object: PartialObjectMeta<K>| (key(&object), version(&object));
-    changes(events, of).map(move |change| (scope.clone(), News::Object(kind, change))).boxed()
+    let identity = |object: PartialObjectMeta<K>| (key(&object), version(&object));
+    events.map(move |event| (scope.clone(), WatchEvent::Object(kind, event.map(|event| map(event, identity))))).boxed()
 }
 
 fn key<K: Resource>(object: &K) -> Key {
@@ -129,41 +131,40 @@ fn key<K: Resource>(object: &K) -> Key {
     }
 }
 
-/// The resources that a list under way has shown so far.
+/// The resources that a list in progress has returned so far.
 #[derive(Default)]
-pub struct Listing(BTreeSet<Key>);
+pub struct Relist(BTreeSet<Key>);
 
-impl Listing {
-    /// Takes news into the index; returns whom it concerns.
-    pub fn apply(&mut self, index: &mut Index, scope: &Scope, news: News) -> Vec<Key> {
+impl Relist {
+    /// Applies an event to the index; returns the resources to reconcile.
+    pub fn apply(&mut self, index: &mut Index, scope: &Scope, event: WatchEvent) -> Vec<Key> {
         let namespace = scope.namespace.as_deref();
-        match news {
-            News::Resource(change) => match change {
-                Change::ListStarted => {
+        match event {
+            WatchEvent::Resource(Ok(event)) => match event {
+                Event::Init => {
                     self.0.clear();
                     Vec::new()
                 }
-                Change::Listed(resource) => {
+                Event::InitApply(resource) => {
                     self.0.insert(key(&resource));
                     index.upsert(resource)
                 }
-                Change::ListDone => index.retain(namespace, &std::mem::take(&mut self.0)),
-                Change::Changed(resource) => index.upsert(resource),
-                Change::Gone(resource) => index.remove(&key(&resource)),
-                Change::Failed(_) => Vec::new(),
+                Event::InitDone => index.retain(namespace, &std::mem::take(&mut self.0)),
+                Event::Apply(resource) => index.upsert(resource),
+                Event::Delete(resource) => index.remove(&key(&resource)),
             },
-            News::Object(kind, change) => match change {
-                Change::ListStarted => {
-                    index.await_all(kind, namespace);
+            WatchEvent::Object(kind, Ok(event)) => match event {
+                Event::Init => {
+                    index.begin_list(kind, namespace);
                     Vec::new()
                 }
-                Change::ListDone => index.settle(kind, namespace),
-                Change::Listed((key, version)) | Change::Changed((key, version)) => {
+                Event::InitDone => index.complete_list(kind, namespace),
+                Event::InitApply((key, version)) | Event::Apply((key, version)) => {
                     index.observe(kind, key, version, false)
                 }
-                Change::Gone((key, version)) => index.observe(kind, key, version, true),
-                Change::Failed(_) => Vec::new(),
+                Event::Delete((key, version)) => index.observe(kind, key, version, true),
             },
+            WatchEvent::Resource(Err(_)) | WatchEvent::Object(_, Err(_)) => Vec::new(),
         }
     }
 }

@@ -48,9 +48,9 @@ pub async fn serve(
         )
         .route(
             "/readyz",
-            get(async move || match readiness.waits() {
+            get(async move || match readiness.pending() {
                 None => (StatusCode::OK, "ok\n".to_owned()),
-                Some(waits) => (StatusCode::SERVICE_UNAVAILABLE, waits),
+                Some(pending) => (StatusCode::SERVICE_UNAVAILABLE, pending),
             }),
         )
         .route(

@@ -1,4 +1,4 @@
-//! Whether the operator works, and what it waits for.
+//! Whether the operator works, and what it pending for.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const STANDSTILL: Duration = Duration::from_mins(1);
 
 struct State {
-    waits: BTreeMap<String, &'static str>,
+    pending: BTreeMap<String, &'static str>,
     failing: BTreeMap<String, &'static str>,
     beat: Option<Instant>,
 }
@@ -18,8 +18,8 @@ pub struct Readiness(Mutex<State>);
 
 impl Default for Readiness {
     fn default() -> Self {
-        let waits = BTreeMap::from([("controller".to_owned(), "starting")]);
-        Self(Mutex::new(State { waits, failing: BTreeMap::new(), beat: None }))
+        let pending = BTreeMap::from([("controller".to_owned(), "starting")]);
+        Self(Mutex::new(State { pending, failing: BTreeMap::new(), beat: None }))
     }
 }
 
@@ -37,14 +37,14 @@ impl Readiness {
     /// Something has to be listed first; says whether that is news.
     pub fn waiting(&self, what: &str, why: &'static str) -> bool {
         let mut state = self.lock();
-        state.waits.remove("controller");
-        state.waits.insert(what.to_owned(), why).is_none()
+        state.pending.remove("controller");
+        state.pending.insert(what.to_owned(), why).is_none()
     }
 
     /// It was listed.
-    pub fn listed(&self, what: &str) {
+    pub fn satisfied(&self, what: &str) {
         let mut state = self.lock();
-        state.waits.remove(what);
+        state.pending.remove(what);
         state.failing.remove(what);
     }
 
@@ -52,15 +52,16 @@ impl Readiness {
     pub fn failing(&self, what: &str, why: &'static str, unlisted: bool) -> bool {
         let mut state = self.lock();
         if unlisted {
-            state.waits.insert(what.to_owned(), why);
+            state.pending.insert(what.to_owned(), why);
         }
         state.failing.insert(what.to_owned(), why) != Some(why)
     }
 
     /// What is waited for, one line each; `None` when ready.
-    pub fn waits(&self) -> Option<String> {
+    pub fn pending(&self) -> Option<String> {
         let state = self.lock();
-        let lines: Vec<String> = state.waits.iter().map(|(what, why)| format!("waiting for {what}: {why}\n")).collect();
+        let lines: Vec<String> =
+            state.pending.iter().map(|(what, why)| format!("waiting for {what}: {why}\n")).collect();
         (!lines.is_empty()).then(|| lines.concat())
     }
 
