@@ -9,10 +9,15 @@ use kube::{Api, Resource};
 
 use super::{ApiError, Cluster, MANAGER, bounded};
 use crate::api::ArcGisAppCredential;
-use crate::core::{Identity, Notice};
+use crate::core::{ConditionChange, Identity};
 
 /// Tells an event about a resource.
-pub async fn publish(cluster: &Cluster, me: &Identity, notice: Notice, now: Timestamp) -> Result<(), ApiError> {
+pub async fn publish(
+    cluster: &Cluster,
+    me: &Identity,
+    change: ConditionChange,
+    now: Timestamp,
+) -> Result<(), ApiError> {
     let event = Event {
         metadata: ObjectMeta {
             generate_name: Some(format!("{}-", &me.name[..me.name.len().min(200)])),
@@ -21,8 +26,8 @@ pub async fn publish(cluster: &Cluster, me: &Identity, notice: Notice, now: Time
         },
         action: Some("Reconcile".to_owned()),
         event_time: Some(MicroTime(now)),
-        note: Some(notice.message.chars().take(1000).collect()),
-        reason: Some(notice.reason),
+        note: Some(change.message.chars().take(1000).collect()),
+        reason: Some(change.reason),
         regarding: Some(ObjectReference {
             api_version: Some(ArcGisAppCredential::api_version(&()).into_owned()),
             kind: Some(ArcGisAppCredential::kind(&()).into_owned()),
@@ -33,7 +38,7 @@ pub async fn publish(cluster: &Cluster, me: &Identity, notice: Notice, now: Time
         }),
         reporting_controller: Some(format!("credentials.arcgis.dev/{MANAGER}")),
         reporting_instance: Some(MANAGER.to_owned()),
-        type_: Some(if notice.warning { "Warning" } else { "Normal" }.to_owned()),
+        type_: Some(if change.warning { "Warning" } else { "Normal" }.to_owned()),
         ..Event::default()
     };
     let api = Api::<Event>::namespaced(cluster.client(), &me.namespace);

@@ -375,10 +375,10 @@ async fn finish(look: Look<'_>, verdict: Verdict) -> Timestamp {
         match ctx.cluster.patch_status(&me.namespace, &me.name, &me.uid, &conclusion.status).await {
             Ok(version) => {
                 ctx.index().status_written(key, &me.uid, version, &conclusion.status);
-                if let Some(notice) = conclusion.notice {
-                    info!(namespace = me.namespace, name = me.name, reason = notice.reason, "{}", notice.message);
+                if let Some(change) = conclusion.change {
+                    info!(namespace = me.namespace, name = me.name, reason = change.reason, "{}", change.message);
                     if ctx.leadership.holds(term)
-                        && let Err(error) = publish(&ctx.cluster, &me, notice, ctx.now()).await
+                        && let Err(error) = publish(&ctx.cluster, &me, change, ctx.now()).await
                     {
                         warn!(namespace = me.namespace, name = me.name, "event not written: {error}");
                     }

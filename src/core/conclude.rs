@@ -14,7 +14,7 @@ pub struct Conclusion {
     pub status: ArcGisAppCredentialStatus,
     /// Whether the status differs from the one last written.
     pub changed: bool,
-    pub notice: Option<Notice>,
+    pub change: Option<ConditionChange>,
     pub problem: Option<Reason>,
     pub wake: Timestamp,
     pub memory: Memory,
@@ -22,7 +22,7 @@ pub struct Conclusion {
 
 /// An event to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
+pub struct ConditionChange {
     pub warning: bool,
     pub reason: String,
     pub message: String,
@@ -38,11 +38,11 @@ pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusio
     if let Some(token) = status.token.as_ref().filter(|token| token.expires_at > now) {
         wake = wake.min(token.expires_at);
     }
-    let notice = notice(&s.status, &status);
+    let change = change(&s.status, &status);
     Conclusion {
         changed: status != s.status,
         status,
-        notice,
+        change,
         problem: problem.map(|problem| problem.reason),
         // A wake-up that is not in the future would be a loop.
         wake: wake.max(after(now, 1)),
@@ -256,7 +256,7 @@ impl Conditions<'_> {
 }
 
 /// At most one event: the condition that says most of those that changed.
-fn notice(before: &ArcGisAppCredentialStatus, after: &ArcGisAppCredentialStatus) -> Option<Notice> {
+fn change(before: &ArcGisAppCredentialStatus, after: &ArcGisAppCredentialStatus) -> Option<ConditionChange> {
     let find = |status: &ArcGisAppCredentialStatus, kind: &str| {
         status.conditions.iter().find(|c| c.type_ == kind && c.reason != "Pending").cloned()
     };
@@ -266,7 +266,7 @@ fn notice(before: &ArcGisAppCredentialStatus, after: &ArcGisAppCredentialStatus)
     let told = stalled.or_else(|| {
         ["Stalled", "Ready", "Reconciling"].into_iter().any(changed).then(|| find(after, "Ready")).flatten()
     })?;
-    Some(Notice {
+    Some(ConditionChange {
         warning: told.type_ == "Stalled" || told.status != "True",
         reason: told.reason,
         message: told.message,

@@ -11,7 +11,6 @@ mod duration;
 mod host_limiter;
 mod lease;
 mod message;
-mod outcomes;
 mod plan;
 mod portal;
 mod schedule;
@@ -22,10 +21,11 @@ mod template;
 #[cfg(test)]
 mod tests;
 pub mod token;
+mod transitions;
 mod work_queue;
 
 pub use attempt::{Attempt, AttemptKind, RetryState};
-pub use conclude::{Conclusion, Notice, conclude};
+pub use conclude::{Conclusion, ConditionChange, conclude};
 pub use credential::{Credentials, CredentialsError, Digester};
 pub use decide::{Problem, Step, Verdict, decide};
 pub use duration::{DurationError, format_seconds, parse_duration};

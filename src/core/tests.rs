@@ -13,12 +13,12 @@ use crate::api::{ArcGisAppCredentialStatus, Reason, Retry};
 
 mod host_limiter;
 mod memory;
-mod outcomes;
 mod reports;
 mod schedule;
 mod secrets;
 mod steps;
 mod texts;
+mod transitions;
 
 /// When most of these begin.
 const START: i64 = 1_000_000;

@@ -59,7 +59,7 @@ fn without_a_token_it_is_reconciling_or_stalled_by_whose_move_it_is() {
     waiting.admit = Admit::AtCapacity;
     let pending = look(waiting, now);
     assert_eq!(conditions(&pending), [("Ready", "False", "Pending", 1), ("Reconciling", "True", "Pending", 1)]);
-    assert_eq!(pending.notice, None, "what is on its way is no event");
+    assert_eq!(pending.change, None, "what is on its way is no event");
 }
 
 #[test]
@@ -83,8 +83,8 @@ fn a_token_past_its_end_is_expired_at_once_and_told_when_it_happens() {
     let both = [("Ready", "False", "TokenExpired", 1), ("Stalled", "True", "ClientSecretRejected", 1)];
     assert_eq!(conditions(&expired), both);
     assert!(expired.wake > at(end.as_second() + 1), "an end that is past is nothing to wake for");
-    let notice = expired.notice.unwrap();
-    assert_eq!((notice.warning, notice.reason.as_str()), (true, "TokenExpired"));
+    let change = expired.change.unwrap();
+    assert_eq!((change.warning, change.reason.as_str()), (true, "TokenExpired"));
 }
 
 #[test]

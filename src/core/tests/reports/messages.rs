@@ -50,7 +50,7 @@ fn a_message_about_the_owner_reference_says_so() {
 fn an_event_tells_what_says_most_and_only_when_it_changes() {
     let now = at(START);
     let (first, mut requests) = (fill(now), 1);
-    let event = |told: &Conclusion| told.notice.as_ref().map(|n| (n.warning, n.reason.clone()));
+    let event = |told: &Conclusion| told.change.as_ref().map(|n| (n.warning, n.reason.clone()));
     assert_eq!(event(&first), Some((false, "TokenValid".to_owned())));
     let due = first.status.token.as_ref().unwrap().renew_at;
     let refused = run(again(situation(due), first, 1, due), due, Err(Reason::ClientSecretRejected), &mut requests);
