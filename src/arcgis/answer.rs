@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::api::Reason;
-use crate::core::token::AccessToken;
+use crate::core::AccessToken;
 
 /// More than this is no answer to a token request.
 pub(super) const MAX_BODY: usize = 64 * 1024;

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::client::TOTAL;
 use super::exchange::read;
 use crate::api::{App, Verification};
-use crate::core::token::AccessToken;
+use crate::core::AccessToken;
 
 const MAX_BODY: usize = 1024 * 1024;
 const MAX_CHARS: usize = 256;

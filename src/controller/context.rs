@@ -11,7 +11,7 @@ use super::index::{Index, Key};
 use super::leader_election::Leadership;
 use crate::arcgis::{CaBundle, ClientError, Portals, identify};
 use crate::cluster::Cluster;
-use crate::core::token::AccessToken;
+use crate::core::AccessToken;
 use crate::core::{AllowedOrigin, Credentials, Digester, Identity, OriginMatch, Plan, Term};
 use crate::ops::Metrics;
 

@@ -13,7 +13,7 @@ use super::index::{IndexedResource, Key, ObjectKind};
 use crate::api::{CaBundleKind, Reason};
 use crate::arcgis::{CaBundle, TokenRequest, exchange};
 use crate::cluster::{ApiError, publish, version};
-use crate::core::token::AccessToken;
+use crate::core::AccessToken;
 use crate::core::{
     Admit, AttemptKind, Credentials, Identity, IssuedToken, LiveSecret, Observed, OriginMatch, Outcome, Plan,
     Situation, SpecError, Step, Term, Verdict, conclude, decide, render, zero,

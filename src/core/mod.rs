@@ -1,41 +1,40 @@
-//! What to do, and nothing that does it: no I/O, no clock, no async.
+//! What to do, without doing it: no I/O, no clock, no async.
 //!
-//! [`Situation`] holds what is known of one resource, [`decide`] names the next step, and [`conclude`] turns the
-//! outcome into a status, an event and the next wake-up. Everything else here serves those three.
+//! A [`Situation`] holds what is known of one resource, [`decide`] names the next step, and [`conclude`] turns the
+//! outcome into a status, an event and the next due time. Everything else here serves those three.
+//!
+//! | module | what it is | may use |
+//! |---|---|---|
+//! | [`object`] | which object, in which version | nothing |
+//! | [`spec`] | a specification, parsed | nothing |
+//! | [`secrets`] | credentials, tokens and the target Secret | `object`, `spec` |
+//! | [`scheduling`] | due times, backoff, the work queue and the limits of hosts | nothing |
+//! | [`election`] | the rules of leader election | nothing |
+//! | [`reconcile`] | situation, decision, transitions and conclusion | all of those |
 
-mod attempt;
-mod conclude;
-mod credential;
-mod decide;
-mod duration;
-mod host_limiter;
-mod lease;
-mod message;
-mod plan;
-mod portal;
-mod schedule;
-mod selector;
-mod situation;
-mod target;
-mod template;
+pub mod election;
+pub mod object;
+pub mod reconcile;
+pub mod scheduling;
+pub mod secrets;
+pub mod spec;
 #[cfg(test)]
 mod tests;
-pub mod token;
-mod transitions;
-mod work_queue;
 
-pub use attempt::{Attempt, AttemptKind, RetryState};
-pub use conclude::{Conclusion, ConditionChange, conclude};
-pub use credential::{Credentials, CredentialsError, Digester};
-pub use decide::{Problem, Step, Verdict, decide};
-pub use duration::{DurationError, format_seconds, parse_duration};
-pub use host_limiter::{Admit, HostLimiter, HostQueue, Outcome, RetryAfterRecord};
-pub use lease::{Candidate, Claim, Moment, Next, RETRY_PERIOD, Term};
-pub use plan::{Plan, SpecError, TargetPlan, is_subdomain};
-pub use portal::{AllowedOrigin, OriginError, OriginMatch, PortalUrl, PortalUrlError};
-pub use schedule::{RESYNC_SECONDS, renew_at};
-pub use selector::{SelectorError, parse_selector};
-pub use situation::{Identity, Memory, Observed, Situation, Version};
-pub use target::{DesiredSecret, IssuedToken, LiveSecret, Owner, fingerprint, render, zero};
-pub use template::{Template, TemplateError};
-pub use work_queue::{Priority, WorkQueue};
+pub use election::{Candidate, Claim, Moment, Next, RETRY_PERIOD, Term};
+pub use object::{Identity, Observed, Version};
+pub use reconcile::{
+    Attempt, AttemptKind, Conclusion, ConditionChange, Memory, Problem, RetryState, Situation, Step, Verdict, conclude,
+    decide,
+};
+pub use scheduling::{
+    Admit, HostLimiter, HostQueue, Outcome, Priority, RESYNC_SECONDS, RetryAfterRecord, WorkQueue, renew_at,
+};
+pub use secrets::{
+    AccessToken, Credentials, CredentialsError, DesiredSecret, Digester, IssuedToken, LiveSecret, Owner, fingerprint,
+    render, zero,
+};
+pub use spec::{
+    AllowedOrigin, DurationError, OriginError, OriginMatch, Plan, PortalUrl, PortalUrlError, SelectorError, SpecError,
+    TargetPlan, Template, TemplateError, format_seconds, is_subdomain, parse_duration, parse_selector,
+};

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::schedule::{Repairs, next_attempt};
+use super::scheduling::schedule::{Repairs, next_attempt};
 use super::*;
 use crate::api::{ArcGisAppCredentialStatus, Reason, Retry};
 
@@ -27,8 +27,8 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn token(text: &str) -> token::AccessToken {
-    token::AccessToken::parse(text.to_owned()).unwrap()
+fn token(text: &str) -> AccessToken {
+    AccessToken::parse(text.to_owned()).unwrap()
 }
 
 fn me() -> Identity {

@@ -1,7 +1,7 @@
 //! One look at a resource, as the controller has it: the same steps on simulated edges.
 
 use arcgis_credential_operator::api::Reason;
-use arcgis_credential_operator::core::token::AccessToken;
+use arcgis_credential_operator::core::AccessToken;
 use arcgis_credential_operator::core::{
     Admit, AttemptKind, CredentialsError, IssuedToken, LiveSecret, Observed, Outcome, Plan, RESYNC_SECONDS, Situation,
     Step, Verdict, Version, conclude, decide, render,

@@ -196,7 +196,7 @@ fn a_digest_tells_credentials_apart_within_one_process_and_nowhere_else() {
 
 #[test]
 fn a_token_is_of_the_alphabet_of_bearer_tokens_and_not_too_long() {
-    let takes = |text: &str| token::AccessToken::parse(text.to_owned()).is_some_and(|token| token.expose() == text);
+    let takes = |text: &str| AccessToken::parse(text.to_owned()).is_some_and(|token| token.expose() == text);
     assert!(["a", "AZaz09._~+/-", "a=", "a=="].into_iter().all(takes));
     assert!(!["", "=", "a=b", "a b", "a\n", "a\"", "a$", "\u{e4}"].into_iter().any(takes));
     assert!(takes(&"a".repeat(16_384)) && !takes(&"a".repeat(16_385)));

@@ -75,7 +75,7 @@ fn each_reason_has_a_sentence_with_the_names_that_the_user_wrote() {
     let plan = Plan::new(&serde_json::from_value(spec).unwrap()).unwrap();
     let told = |reason, detail: Option<&str>| {
         let detail = detail.map(str::to_owned);
-        crate::core::message::message(&Problem { reason, detail, until: None, check: true }, Some(&plan))
+        crate::core::reconcile::message::message(&Problem { reason, detail, until: None, check: true }, Some(&plan))
     };
     for reason in Reason::ALL {
         let names: &[&str] = match reason {
@@ -93,12 +93,12 @@ fn each_reason_has_a_sentence_with_the_names_that_the_user_wrote() {
     assert_eq!(all.len(), Reason::ALL.len(), "no two reasons sound alike");
     assert!(told(Reason::CredentialsIncomplete, Some("my-key")).contains("key my-key"));
     assert!(told(Reason::TargetNotOwned, Some("it belongs to resource x")).contains("it belongs to resource x"));
-    let owner = crate::core::decide::OWNER_REFERENCE;
+    let owner = crate::core::reconcile::decide::OWNER_REFERENCE;
     assert!(told(Reason::TargetRefused, Some(owner)).contains("owner reference of Secret target"));
     assert!(told(Reason::CredentialsIncomplete, Some(owner)).contains(owner));
     let invalid =
         Problem { reason: Reason::SpecInvalid, detail: Some("spec.x: y".to_owned()), until: None, check: true };
-    assert_eq!(crate::core::message::message(&invalid, None), "The specification is invalid: spec.x: y.");
+    assert_eq!(crate::core::reconcile::message::message(&invalid, None), "The specification is invalid: spec.x: y.");
 }
 
 #[test]

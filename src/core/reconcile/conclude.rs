@@ -2,12 +2,14 @@
 
 use jiff::Timestamp;
 
-use super::decide::wait;
+use super::decide::{Problem, Verdict, wait};
 use super::message::message;
-use super::schedule::after;
-use super::situation::{Memory, TargetState, TokenDetails};
-use super::{AttemptKind, Observed, Problem, RetryState, Situation, Verdict, format_seconds};
+use super::retry::{AttemptKind, RetryState};
+use super::situation::{Memory, Situation, TargetState, TokenDetails};
 use crate::api::{ArcGisAppCredentialStatus, Condition, Reason, Recovery, TokenStatus, Verification};
+use crate::core::object::Observed;
+use crate::core::scheduling::schedule::after;
+use crate::core::spec::{Plan, format_seconds};
 
 /// The end of one look at a resource.
 pub struct Conclusion {
@@ -28,7 +30,7 @@ pub struct ConditionChange {
     pub message: String,
 }
 
-/// Concludes after [`super::decide`] has said [`super::Step::Rest`].
+/// Concludes after [`super::decide()`] has said [`super::Step::Rest`].
 #[must_use]
 pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusion {
     let Verdict { mut problem, mut wake, .. } = verdict;
@@ -185,7 +187,7 @@ impl Conditions<'_> {
     fn assess(
         &mut self,
         problem: Option<&Problem>,
-        plan: Option<&super::Plan>,
+        plan: Option<&Plan>,
         token: Option<&TokenStatus>,
         satisfied: i64,
         suspended: bool,
@@ -215,7 +217,7 @@ impl Conditions<'_> {
     }
 
     /// A message that cannot be made again without a look stays as it was while the specification does.
-    fn told(&self, problem: &Problem, plan: Option<&super::Plan>) -> String {
+    fn told(&self, problem: &Problem, plan: Option<&Plan>) -> String {
         let (reason, generation) = (problem.reason.as_str(), self.s.generation);
         let mut before = self.s.status.conditions.iter();
         match before.find(|c| c.reason == reason && c.observed_generation == generation) {

@@ -4,8 +4,8 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use super::schedule::next_attempt;
 use crate::api::{Failure, Reason, Recovery, Retry};
+use crate::core::scheduling::schedule::next_attempt;
 
 /// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use super::{PortalUrl, Template, parse_duration};
+use super::duration::parse_duration;
+use super::portal::PortalUrl;
+use super::template::Template;
 use crate::api::{ArcGisAppCredentialSpec, CaBundleKind, CaBundleRef, CredentialsRef, DeletionPolicy, Format};
 
 /// Which field of a specification is wrong, and what to write instead.

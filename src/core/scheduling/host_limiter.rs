@@ -5,8 +5,8 @@ use std::hash::Hash;
 
 use jiff::Timestamp;
 
-use super::Priority;
 use super::schedule::after;
+use super::work_queue::Priority;
 use crate::api::{ArcGisAppCredentialStatus, Reason};
 
 /// Requests in flight at once to one host.

@@ -2,59 +2,14 @@
 
 use jiff::Timestamp;
 
-use super::schedule::Repairs;
-use super::target::{IssuedToken, LiveSecret, Owner, fingerprint};
-use super::{Admit, Attempt, AttemptKind, CredentialsError, Plan, RetryState, SpecError, renew_at};
+use super::retry::{Attempt, AttemptKind, RetryState};
 use crate::api::{ArcGisAppCredentialStatus, Condition, Reason};
-
-/// Which resource.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    pub namespace: String,
-    pub name: String,
-    pub uid: String,
-}
-
-/// Which object, in which state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version {
-    pub uid: String,
-    pub resource: String,
-}
-
-/// How much is known of an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Observed<T> {
-    /// Nothing.
-    Unknown,
-    /// It does not exist.
-    Absent,
-    /// Its version, from a watch.
-    Cached(Version),
-    /// Its version and what a read returned.
-    Loaded(Version, T),
-}
-
-impl<T> Observed<T> {
-    /// Returns the same without the content.
-    #[must_use]
-    pub fn unloaded<U>(&self) -> Observed<U> {
-        match self {
-            Self::Unknown => Observed::Unknown,
-            Self::Absent => Observed::Absent,
-            Self::Cached(version) | Self::Loaded(version, _) => Observed::Cached(version.clone()),
-        }
-    }
-
-    /// Returns the version of an object that exists.
-    #[must_use]
-    pub fn version(&self) -> Option<&Version> {
-        match self {
-            Self::Unknown | Self::Absent => None,
-            Self::Cached(version) | Self::Loaded(version, _) => Some(version),
-        }
-    }
-}
+use crate::core::object::{Identity, Observed, Version};
+use crate::core::scheduling::schedule::{Repairs, after};
+use crate::core::scheduling::{Admit, renew_at};
+use crate::core::secrets::target::short_hash;
+use crate::core::secrets::{CredentialsError, IssuedToken, LiveSecret, Owner, fingerprint};
+use crate::core::spec::{Plan, SpecError};
 
 /// What matters of a target that was judged; it holds as long as the version stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,7 +100,7 @@ impl Situation {
     #[must_use]
     pub fn attempt(&self, kind: AttemptKind) -> Attempt {
         let version = |version: Option<&Version>| version.map_or("-", |v| v.resource.as_str()).to_owned();
-        let requested = self.requested_at.as_deref().map_or_else(|| "-".to_owned(), super::target::short_hash);
+        let requested = self.requested_at.as_deref().map_or_else(|| "-".to_owned(), short_hash);
         Attempt {
             kind,
             generation: self.generation,
@@ -242,7 +197,7 @@ impl Situation {
         let reported = self.status.token.as_ref().map(|token| token.issued_at);
         let exact =
             self.memory.last_issued.filter(|exact| reported.is_none_or(|at| exact.as_second() >= at.as_second()));
-        exact.or_else(|| reported.map(|at| super::schedule::after(at, 1)))
+        exact.or_else(|| reported.map(|at| after(at, 1)))
     }
 
     /// When a token is renewed.

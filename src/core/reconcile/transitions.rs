@@ -2,12 +2,12 @@
 
 use jiff::Timestamp;
 
-use super::schedule::after;
-use super::situation::{TargetDetails, TargetState, TokenDetails};
-use super::target::{IssuedToken, LiveSecret, Owner, render};
-use super::token::AccessToken;
-use super::{AttemptKind, CredentialsError, Observed, RetryState, Situation, Version};
+use super::retry::{AttemptKind, RetryState};
+use super::situation::{Situation, TargetDetails, TargetState, TokenDetails};
 use crate::api::Reason;
+use crate::core::object::{Observed, Version};
+use crate::core::scheduling::schedule::after;
+use crate::core::secrets::{AccessToken, CredentialsError, IssuedToken, LiveSecret, Owner, render};
 
 impl Situation {
     /// The target was read.

@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
 
-use super::plan::{DOMAIN, MANAGED_BY, Plan};
-use super::situation::{Identity, Version};
-use super::token::AccessToken;
+use super::AccessToken;
 use crate::api::{DeletionPolicy, Format};
+use crate::core::object::{Identity, Version};
+use crate::core::spec::Plan;
+use crate::core::spec::plan::{DOMAIN, MANAGED_BY};
 
 /// The value of the managed-by label, and the name of this program.
 pub(crate) const MANAGER: &str = "arcgis-credential-operator";

@@ -3,11 +3,16 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::schedule::{CHANGE_FLOOR_SECONDS, FLOOR_SECONDS, RESYNC_SECONDS, RETRY_FLOOR_SECONDS, after};
-use super::situation::{TargetDetails, TargetState};
-use super::target::{Owner, render};
-use super::{Admit, AttemptKind, Observed, Plan, RetryState, Situation};
+use super::retry::{AttemptKind, RetryState};
+use super::situation::{Situation, TargetDetails, TargetState};
 use crate::api::{Reason, Retry};
+use crate::core::object::{Observed, Version};
+use crate::core::scheduling::Admit;
+use crate::core::scheduling::schedule::{
+    CHANGE_FLOOR_SECONDS, FLOOR_SECONDS, RESYNC_SECONDS, RETRY_FLOOR_SECONDS, after,
+};
+use crate::core::secrets::{Owner, render};
+use crate::core::spec::Plan;
 
 /// One thing to do; its outcome is told to the [`Situation`], and the question is asked again.
 #[derive(Debug)]
@@ -61,7 +66,7 @@ impl Verdict {
 }
 
 /// What is refused where only the owner reference of a target could not be changed.
-pub(super) const OWNER_REFERENCE: &str = "owner reference";
+pub(crate) const OWNER_REFERENCE: &str = "owner reference";
 
 fn check(reason: Reason, detail: Option<String>) -> Problem {
     Problem { reason, detail, until: None, check: true }
@@ -153,7 +158,7 @@ fn obstacle(s: &Situation, plan: &Plan, target: &TargetState) -> Result<Option<P
         Observed::Loaded(_, Err(error)) => return incomplete(&error.key),
         Observed::Loaded(_, Ok(())) => {}
         Observed::Cached(version) => {
-            let known = |last: &super::Version| last == version;
+            let known = |last: &Version| last == version;
             match (&s.memory.incomplete_credentials, recalled(&[Reason::CredentialsIncomplete])) {
                 (Some((last, generation, key)), _) if known(last) && *generation == s.generation => {
                     return incomplete(key);

@@ -1,8 +1,8 @@
 //! What users are told: one sentence per reason, with names they wrote themselves and nothing else.
 
-use super::decide::OWNER_REFERENCE;
-use super::{Plan, Problem};
+use super::decide::{OWNER_REFERENCE, Problem};
 use crate::api::{CaBundleKind, Reason};
+use crate::core::spec::Plan;
 
 /// The message for a problem.
 #[must_use]

@@ -1,0 +1,5 @@
+//! Leader election: which replica acts.
+
+mod lease;
+
+pub use lease::{Candidate, Claim, Moment, Next, RETRY_PERIOD, Term};

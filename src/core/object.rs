@@ -1,0 +1,50 @@
+//! Objects of the cluster: which one, in which version, and how much is known of it.
+
+/// Which resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+}
+
+/// Which object, in which state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    pub uid: String,
+    pub resource: String,
+}
+
+/// How much is known of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observed<T> {
+    /// Nothing.
+    Unknown,
+    /// It does not exist.
+    Absent,
+    /// Its version, from a watch.
+    Cached(Version),
+    /// Its version and what a read returned.
+    Loaded(Version, T),
+}
+
+impl<T> Observed<T> {
+    /// Returns the same without the content.
+    #[must_use]
+    pub fn unloaded<U>(&self) -> Observed<U> {
+        match self {
+            Self::Unknown => Observed::Unknown,
+            Self::Absent => Observed::Absent,
+            Self::Cached(version) | Self::Loaded(version, _) => Observed::Cached(version.clone()),
+        }
+    }
+
+    /// Returns the version of an object that exists.
+    #[must_use]
+    pub fn version(&self) -> Option<&Version> {
+        match self {
+            Self::Unknown | Self::Absent => None,
+            Self::Cached(version) | Self::Loaded(version, _) => Some(version),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! One reconcile of one resource: what is known, what to do next, and what to report.
+
+mod conclude;
+pub(crate) mod decide;
+pub(crate) mod message;
+mod retry;
+mod situation;
+mod transitions;
+
+pub use conclude::{Conclusion, ConditionChange, conclude};
+pub use decide::{Problem, Step, Verdict, decide};
+pub use retry::{Attempt, AttemptKind, RetryState};
+pub use situation::{Memory, Situation};

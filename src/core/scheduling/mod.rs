@@ -1,0 +1,9 @@
+//! When something is due: renewal, backoff, the order of work, and the limits of hosts.
+
+mod host_limiter;
+pub(crate) mod schedule;
+mod work_queue;
+
+pub use host_limiter::{Admit, HostLimiter, HostQueue, Outcome, RetryAfterRecord};
+pub use schedule::{RESYNC_SECONDS, renew_at};
+pub use work_queue::{Priority, WorkQueue};

@@ -1,0 +1,9 @@
+//! Credentials, tokens and the target Secret. Nothing here can be printed that must not be.
+
+mod credentials;
+pub(crate) mod target;
+mod token;
+
+pub use credentials::{Credentials, CredentialsError, Digester};
+pub use target::{DesiredSecret, IssuedToken, LiveSecret, Owner, fingerprint, render, zero};
+pub use token::AccessToken;

@@ -1,0 +1,13 @@
+//! A specification, parsed: what users write, understood and checked.
+
+mod duration;
+pub(crate) mod plan;
+mod portal;
+mod selector;
+mod template;
+
+pub use duration::{DurationError, format_seconds, parse_duration};
+pub use plan::{Plan, SpecError, TargetPlan, is_subdomain};
+pub use portal::{AllowedOrigin, OriginError, OriginMatch, PortalUrl, PortalUrlError};
+pub use selector::{SelectorError, parse_selector};
+pub use template::{Template, TemplateError};
