@@ -20,4 +20,5 @@ pub mod cluster;
 pub mod commands;
 pub mod controller;
 pub mod core;
+pub mod index;
 pub mod ops;

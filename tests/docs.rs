@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use arcgis_credential_operator::api::{Format, Reason, Recovery, Retry, crd};
 use arcgis_credential_operator::cli::Cli;
-use arcgis_credential_operator::controller::Index;
+use arcgis_credential_operator::index::Index;
 use arcgis_credential_operator::ops::Metrics;
 use clap::CommandFactory;
 use jiff::Timestamp;

@@ -1,21 +1,20 @@
-//! What every look shares.
+//! What all reconciles share.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, Semaphore};
 
 use super::host_limiters::HostLimiters;
-use super::index::{Index, Key};
 use super::leader_election::Leadership;
 use crate::arcgis::{CaBundle, ClientError, Portals, identify};
 use crate::cluster::Cluster;
-use crate::core::AccessToken;
-use crate::core::{AllowedOrigin, Credentials, Digester, Identity, OriginMatch, Plan, Term};
+use crate::core::{AccessToken, AllowedOrigin, Credentials, Digester, Identity, OriginMatch, Plan, Term};
+use crate::index::{Index, Key};
 use crate::ops::Metrics;
 
-/// A status that could not be written is tried again after this many seconds.
+/// A status that could not be written is written again after this many seconds.
 const STATUS_RETRY_SECONDS: i64 = 5;
 
 pub struct Context {
@@ -26,12 +25,13 @@ pub struct Context {
     pub index: Arc<Mutex<Index>>,
     pub hosts: HostLimiters,
     pub leadership: Leadership,
-    pub permits: Arc<Semaphore>,
+    /// One permit for each reconcile that may run at once.
+    pub workers: Arc<Semaphore>,
     pub metrics: Arc<Metrics>,
     pub clock: fn() -> Timestamp,
-    pub wake: UnboundedSender<Key>,
-    /// RetryAfterRecord when a place among those looked at at once comes free before its look has ended.
-    pub freed: Notify,
+    pub requeue: UnboundedSender<Key>,
+    /// Notified when a reconcile frees its worker before it ends.
+    pub worker_freed: Notify,
 }
 
 impl Context {
@@ -39,17 +39,22 @@ impl Context {
         (self.clock)()
     }
 
-    pub fn soon(&self) -> Timestamp {
+    pub fn status_retry_at(&self) -> Timestamp {
         self.now().checked_add(SignedDuration::from_secs(STATUS_RETRY_SECONDS)).unwrap_or(Timestamp::MAX)
     }
 
-    /// The client for a plan's portal.
+    /// Locks the index for a moment.
+    pub fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the client for a plan's portal.
     pub fn client(&self, plan: &Plan, ca: Option<&CaBundle>) -> Result<reqwest::Client, ClientError> {
         let origin_match = OriginMatch::of(&plan.portal, &self.allowed).unwrap_or(OriginMatch::Wildcard);
         self.portals.client(ca, origin_match)
     }
 
-    /// Asks whose token it is; nothing waits for the answer, which comes with a look of its own.
+    /// Asks the portal whose token it is. Nothing waits for the answer: it requeues the resource.
     pub fn verify(
         &self,
         term: Term,
@@ -61,7 +66,7 @@ impl Context {
     ) {
         let Ok(client) = self.client(plan, ca) else { return };
         let portal = plan.portal.base();
-        let (index, wake, leadership) = (self.index.clone(), self.wake.clone(), self.leadership.clone());
+        let (index, requeue, leadership) = (self.index.clone(), self.requeue.clone(), self.leadership.clone());
         tokio::spawn(async move {
             let answer = tokio::select! {
                 biased;
@@ -69,12 +74,12 @@ impl Context {
                 answer = identify(&client, &portal, &token, credentials.id()) => answer,
             };
             let key = Key { namespace: me.namespace, name: me.name };
-            let mut index = index.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut index = index.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(resource) = index.get_mut(&key, &me.uid).filter(|_| leadership.holds(term)) {
                 resource.answer = Some(answer);
             }
             // The receiver is gone only at the end.
-            let _ = wake.send(key);
+            let _ = requeue.send(key);
         });
     }
 }

@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::index::Key;
 use crate::core::{Admit, HostQueue, Outcome, Priority, RetryAfterRecord};
+use crate::index::Key;
 
 /// All hosts.
 pub struct HostLimiters {

@@ -1,12 +1,24 @@
-//! What becomes of a panic.
+//! Panics, and the number of portals in the metrics.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
-use serde_json::json;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use super::*;
-use crate::arcgis::ServiceRanges;
-use crate::cluster::LeanResource;
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::sync::{Notify, Semaphore, mpsc};
+
+use super::context::Context;
+use super::host_limiters::HostLimiters;
+use super::leader_election::LeaderElector;
+use super::reconciler::{self, catch_panic};
+use crate::api::Reason;
+use crate::arcgis::{Portals, ServiceRanges};
+use crate::cluster::{Cluster, LeanResource};
+use crate::core::{Digester, Term};
+use crate::index::{Index, Key};
+use crate::ops::Metrics;
 
 fn key(name: &str) -> Key {
     Key { namespace: "maps".to_owned(), name: name.to_owned() }
@@ -29,44 +41,44 @@ fn context() -> (Context, Term) {
     }
     let (_, leadership) = LeaderElector::new(None, Arc::default(), clock);
     let term = leadership.claim().unwrap().term;
-    let (wake, _) = mpsc::unbounded_channel();
+    let (requeue, _) = mpsc::unbounded_channel();
     let ctx = Context {
         cluster: Cluster::new(kube::Client::try_from(config).unwrap()),
         portals: Arc::new(Portals::new(None, ServiceRanges::default(), Vec::new()).unwrap()),
         allowed: Vec::new(),
         digester: Digester::default(),
         index: index.clone(),
-        hosts: HostLimiters::new(wake.clone(), clock),
+        hosts: HostLimiters::new(requeue.clone(), clock),
         leadership,
-        permits: Arc::new(Semaphore::new(1)),
+        workers: Arc::new(Semaphore::new(1)),
         metrics: Arc::new(Metrics::new(index, clock).unwrap()),
         clock,
-        wake,
-        freed: Notify::new(),
+        requeue,
+        worker_freed: Notify::new(),
     };
     (ctx, term)
 }
 
 #[tokio::test]
-async fn a_panic_is_reported_on_its_resource_and_hurts_nobody_else() {
+async fn a_panic_is_reported_on_its_resource_alone() {
     let (ctx, term) = context();
-    let wake = or_report_bug(&ctx, &key("boom"), term, async { panic!("on purpose") }).await;
-    assert!(wake.unwrap() > ctx.now(), "it is looked at again");
+    let requeue_at = catch_panic(&ctx, &key("boom"), term, async { panic!("on purpose") }).await;
+    assert!(requeue_at.unwrap() > ctx.now(), "it is reconciled again");
     let reason = |name: &str| {
         ctx.index().get(&key(name)).unwrap().memory.retry_state.as_ref().map(|retry_state| retry_state.reason)
     };
     assert_eq!((reason("boom"), reason("next")), (Some(Reason::Internal), None));
     assert!(ctx.metrics.render().unwrap().contains(r#"reconciles_total{outcome="Internal"} 1"#));
     // The next attempt comes after a minute, and no sooner.
-    let permit = ctx.permits.clone().acquire_owned().await.unwrap();
-    let again = look(&ctx, &key("boom"), term, permit).await.unwrap();
+    let worker = ctx.workers.clone().acquire_owned().await.unwrap();
+    let again = reconciler::run(&ctx, &key("boom"), term, worker).await.unwrap();
     assert!(again.duration_since(ctx.now()).as_secs() <= 75);
     assert_eq!(reason("boom"), Some(Reason::Internal));
-    assert_eq!(ctx.permits.available_permits(), 1, "no place is lost");
+    assert_eq!(ctx.workers.available_permits(), 1, "no worker is lost");
 }
 
 #[tokio::test]
-async fn ever_new_portals_are_counted_together_in_the_end() {
+async fn portals_beyond_the_first_thousand_are_counted_together() {
     let (ctx, _) = context();
     for n in 0..1100 {
         ctx.metrics.requested(&format!("h{n}.example.com"), None, Duration::ZERO);

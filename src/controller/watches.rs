@@ -10,9 +10,9 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 
-use super::index::{Index, Key, ObjectKind};
 use crate::cluster::{LeanResource, version};
 use crate::core::Version;
+use crate::index::{Index, Key, ObjectKind};
 
 /// An event of a watch.
 #[allow(clippy::large_enum_variant, reason = "passed on at once and never kept")]

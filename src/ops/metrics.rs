@@ -12,11 +12,11 @@ use prometheus::{
 
 use super::series::Series;
 use crate::api::Reason;
-use crate::controller::Index;
+use crate::index::Index;
 
 /// A request may take 15 s.
 const REQUEST_BUCKETS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
-const LOOK_BUCKETS: [f64; 9] = [0.0005, 0.001, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 20.0];
+const RECONCILE_BUCKETS: [f64; 9] = [0.0005, 0.001, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 20.0];
 pub const PREFIX: &str = "arcgis_credential";
 /// A watch that fails tries again every 30 s at the latest, and says nothing once it works again.
 const WATCH_FAILS: Duration = Duration::from_mins(1);
@@ -29,8 +29,8 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     request_duration: HistogramVec,
-    looks: IntCounterVec,
-    look_duration: Histogram,
+    reconciles: IntCounterVec,
+    reconcile_duration: Histogram,
     leader: IntGauge,
     watches: IntGaugeVec,
     watch_failed: Mutex<HashMap<String, Option<Instant>>>,
@@ -60,14 +60,14 @@ impl Metrics {
                 histogram("token_request_duration_seconds", "Time that a token request took", &REQUEST_BUCKETS),
                 &["portal"],
             )?,
-            looks: IntCounterVec::new(
+            reconciles: IntCounterVec::new(
                 opts("reconciles_total", "Reconciles by outcome: Ok, or the reason shown"),
                 &["outcome"],
             )?,
-            look_duration: Histogram::with_opts(histogram(
+            reconcile_duration: Histogram::with_opts(histogram(
                 "reconcile_duration_seconds",
                 "Time that a reconcile took",
-                &LOOK_BUCKETS,
+                &RECONCILE_BUCKETS,
             ))?,
             leader: IntGauge::with_opts(opts("leader", "Whether this process acts (1) or stands by (0)"))?,
             watches: IntGaugeVec::new(opts("watch_failing", "1 while a watch on the cluster fails"), &["watch"])?,
@@ -81,8 +81,8 @@ impl Metrics {
         let collectors: [Box<dyn Collector>; 7] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.request_duration.clone()),
-            Box::new(metrics.looks.clone()),
-            Box::new(metrics.look_duration.clone()),
+            Box::new(metrics.reconciles.clone()),
+            Box::new(metrics.reconcile_duration.clone()),
             Box::new(metrics.leader.clone()),
             Box::new(metrics.watches.clone()),
             Box::new(build),
@@ -112,12 +112,12 @@ impl Metrics {
 
     /// A reconcile has concluded.
     pub fn concluded(&self, problem: Option<Reason>) {
-        self.looks.with_label_values(&[problem.map_or("Ok", Reason::as_str)]).inc();
+        self.reconciles.with_label_values(&[problem.map_or("Ok", Reason::as_str)]).inc();
     }
 
     /// A reconcile has ended.
-    pub fn looked(&self, took: Duration) {
-        self.look_duration.observe(took.as_secs_f64());
+    pub fn reconciled(&self, took: Duration) {
+        self.reconcile_duration.observe(took.as_secs_f64());
     }
 
     /// A watch has told something, or has failed.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 
 use super::metrics::PREFIX;
-use crate::controller::{Index, Report};
+use crate::index::{Index, Report};
 
 /// One gauge for each resource that has a value.
 struct Gauge {

@@ -261,7 +261,7 @@ impl Index {
     }
 
     /// Notes what a call of our own has told, so that its echo is no news. `before` is what was known when it was made.
-    pub fn note(
+    pub fn record(
         &mut self,
         kind: ObjectKind,
         namespace: &str,

@@ -1,32 +1,21 @@
-//! What the commands do; each returns a line to print, or one that says what is wrong.
+//! `run`: the controller.
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use jiff::Timestamp;
-use k8s_openapi::ByteString;
 use kube::{Client, Config};
 use secrecy::ExposeSecret;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::api::CredentialsRef;
-use crate::arcgis::{CaBundle, Portals, ServiceRanges, TokenRequest, exchange};
-use crate::cli::{ProbeArgs, RunArgs};
+use super::{clock, portals};
+use crate::cli::RunArgs;
 use crate::cluster::{Cluster, Leases};
-use crate::controller::{self, Index, Options, Parts};
-use crate::core::{Credentials, OriginMatch, PortalUrl, format_seconds};
+use crate::controller::{self, Options, Parts};
+use crate::index::Index;
 use crate::ops::{self, Metrics, Readiness};
-
-/// The one place that asks for the time.
-fn clock() -> Timestamp {
-    Timestamp::now()
-}
 
 /// Says which namespace a pod runs in.
 const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -101,56 +90,6 @@ fn stop_on_signal(stop: CancellationToken) -> Result<(), String> {
         stop.cancel();
     });
     Ok(())
-}
-
-fn read_file(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
-}
-
-fn read_bundle(path: &Path) -> Result<CaBundle, String> {
-    CaBundle::parse(&read_file(path)?).map_err(|error| format!("--ca-file {}: {error}", path.display()))
-}
-
-fn portals(ca_file: Option<&Path>) -> Result<Portals, String> {
-    let bundle = ca_file.map(read_bundle).transpose()?;
-    let variable = |name: &str| std::env::var(name).ok();
-    let services = ServiceRanges::around(variable("KUBERNETES_SERVICE_HOST").and_then(|host| host.parse().ok()));
-    let proxies = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].into_iter().filter_map(variable);
-    Portals::new(bundle, services, proxies.filter_map(|proxy| proxy_host(&proxy)).collect()).map_err(|e| e.to_string())
-}
-
-/// The host of a proxy as environment variables name it: `http://user:password@host:port`, or `host:port`.
-fn proxy_host(proxy: &str) -> Option<String> {
-    let url = if proxy.contains("://") { proxy.to_owned() } else { format!("http://{proxy}") };
-    reqwest::Url::parse(&url).ok()?.host_str().map(str::to_owned)
-}
-
-/// Makes one exchange; the line says the granted lifetime or the reason.
-pub async fn probe(args: ProbeArgs) -> Result<String, String> {
-    let portal = PortalUrl::parse(&args.portal).map_err(|error| format!("--portal: {error}"))?;
-    let keys = CredentialsRef {
-        name: String::new(),
-        client_id_key: args.client_id_file.display().to_string(),
-        client_secret_key: args.client_secret_file.display().to_string(),
-    };
-    let data = BTreeMap::from([
-        (keys.client_id_key.clone(), ByteString(read_file(&args.client_id_file)?)),
-        (keys.client_secret_key.clone(), ByteString(read_file(&args.client_secret_file)?)),
-    ]);
-    let credentials = Credentials::read(&data, &keys).map_err(|error| error.to_string())?;
-    let portals = portals(args.ca_file.as_deref())?;
-    let client = portals.client(None, OriginMatch::Exact).map_err(|error| error.to_string())?;
-    let base = portal.base();
-    let request = TokenRequest { portal: &base, credentials: &credentials, lifetime: None };
-    let started = Instant::now();
-    let answer = exchange(&client, &request, clock).await;
-    // Tells a refused connection from one that hangs, and the portal from what stands before it.
-    let way = if portals.proxied() { ", HTTPS_PROXY is set" } else { "" };
-    let how = format!("{} after {:.1} s{way}", portal.authority(), started.elapsed().as_secs_f64());
-    match answer {
-        Ok(grant) => Ok(format!("Issued: a token for {}, by {how}", format_seconds(grant.lifetime_seconds))),
-        Err(error) => Err(format!("{}: {how}", error.reason)),
-    }
 }
 
 #[cfg(test)]

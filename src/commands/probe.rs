@@ -1,0 +1,40 @@
+//! `probe`: one exchange without a cluster.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use k8s_openapi::ByteString;
+
+use super::{clock, portals, read_file};
+use crate::api::CredentialsRef;
+use crate::arcgis::{TokenRequest, exchange};
+use crate::cli::ProbeArgs;
+use crate::core::{Credentials, OriginMatch, PortalUrl, format_seconds};
+
+/// Makes one exchange; the line says the granted lifetime or the reason.
+pub async fn probe(args: ProbeArgs) -> Result<String, String> {
+    let portal = PortalUrl::parse(&args.portal).map_err(|error| format!("--portal: {error}"))?;
+    let keys = CredentialsRef {
+        name: String::new(),
+        client_id_key: args.client_id_file.display().to_string(),
+        client_secret_key: args.client_secret_file.display().to_string(),
+    };
+    let data = BTreeMap::from([
+        (keys.client_id_key.clone(), ByteString(read_file(&args.client_id_file)?)),
+        (keys.client_secret_key.clone(), ByteString(read_file(&args.client_secret_file)?)),
+    ]);
+    let credentials = Credentials::read(&data, &keys).map_err(|error| error.to_string())?;
+    let portals = portals(args.ca_file.as_deref())?;
+    let client = portals.client(None, OriginMatch::Exact).map_err(|error| error.to_string())?;
+    let base = portal.base();
+    let request = TokenRequest { portal: &base, credentials: &credentials, lifetime: None };
+    let started = Instant::now();
+    let answer = exchange(&client, &request, clock).await;
+    // Tells a refused connection from one that hangs, and the portal from what stands before it.
+    let way = if portals.proxied() { ", HTTPS_PROXY is set" } else { "" };
+    let how = format!("{} after {:.1} s{way}", portal.authority(), started.elapsed().as_secs_f64());
+    match answer {
+        Ok(grant) => Ok(format!("Issued: a token for {}, by {how}", format_seconds(grant.lifetime_seconds))),
+        Err(error) => Err(format!("{}: {how}", error.reason)),
+    }
+}

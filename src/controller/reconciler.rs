@@ -1,0 +1,234 @@
+//! One reconcile of one resource: asks the core what to do, does it, records the outcome, until nothing is left to do.
+//!
+//! `tests/simulation/reconciler.rs` is the same loop in virtual time.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use futures::FutureExt;
+use jiff::Timestamp;
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::{error, info, warn};
+
+use super::context::Context;
+use super::host_limiters::RequestPermit;
+use crate::api::{CaBundleKind, Reason};
+use crate::arcgis::CaBundle;
+use crate::cluster::{ApiError, publish};
+use crate::core::{
+    AccessToken, Admit, AttemptKind, Conclusion, ConditionChange, Credentials, Identity, Observed, OriginMatch, Plan,
+    Situation, SpecError, Step, Term, Verdict, conclude, decide,
+};
+use crate::index::{IndexedResource, Key, ObjectKind};
+
+/// A reconcile needs far fewer steps; more of them are a bug or a conflict over the target.
+const MAX_STEPS: usize = 24;
+
+/// One reconcile in progress: the situation, and the secrets, which never leave it.
+pub(super) struct Reconciler<'a> {
+    pub ctx: &'a Context,
+    pub key: &'a Key,
+    /// Nothing is changed after the end of this term.
+    pub term: Term,
+    pub s: Situation,
+    pub credentials: Option<Credentials>,
+    pub ca: Option<CaBundle>,
+    pub worker: Option<OwnedSemaphorePermit>,
+    pub request_permit: Option<RequestPermit<'a>>,
+    /// The token that this reconcile published.
+    pub published: Option<AccessToken>,
+}
+
+/// Reconciles a resource, with its metrics; returns when to requeue it, `None` when it is gone.
+pub async fn run(ctx: &Context, key: &Key, term: Term, worker: OwnedSemaphorePermit) -> Option<Timestamp> {
+    let started = Instant::now();
+    let requeue_at = catch_panic(ctx, key, term, Box::pin(reconcile(ctx, key, term, worker))).await;
+    ctx.metrics.reconciled(started.elapsed());
+    // Whether it sent a request or not, it needs no permit any more.
+    ctx.hosts.forgo(key);
+    requeue_at
+}
+
+/// Ends a reconcile that panics, and reports the bug on its resource.
+pub(super) async fn catch_panic(
+    ctx: &Context,
+    key: &Key,
+    term: Term,
+    work: impl Future<Output = Option<Timestamp>>,
+) -> Option<Timestamp> {
+    if let Ok(requeue_at) = AssertUnwindSafe(work).catch_unwind().await {
+        return requeue_at;
+    }
+    error!(namespace = key.namespace, name = key.name, reason = Reason::Internal.as_str(), "a reconcile panicked");
+    let worker = ctx.workers.clone().acquire_owned().await.ok()?;
+    report_bug(ctx, key, term, worker).await
+}
+
+async fn reconcile(ctx: &Context, key: &Key, term: Term, worker: OwnedSemaphorePermit) -> Option<Timestamp> {
+    let s = observe(ctx, key)?;
+    let mut reconciler = Reconciler::new(ctx, key, term, s, worker);
+    for _ in 0..MAX_STEPS {
+        if reconciler.request_permit.is_none() {
+            reconciler.s.admit = reconciler.host().map_or(Admit::Now, |host| ctx.hosts.check(&host));
+        }
+        let verdict = decide(&reconciler.s, ctx.now());
+        match verdict.step {
+            Step::Rest => return Some(finish(reconciler, verdict).await),
+            step if ctx.leadership.holds(term) => reconciler.act(step).await,
+            _ => return reconciler.abandon(),
+        }
+    }
+    reconciler.s.failed(AttemptKind::Write, Reason::ClusterError, None, ctx.now());
+    let verdict = decide(&reconciler.s, ctx.now());
+    Some(finish(reconciler, verdict).await)
+}
+
+async fn report_bug(ctx: &Context, key: &Key, term: Term, worker: OwnedSemaphorePermit) -> Option<Timestamp> {
+    let mut s = observe(ctx, key)?;
+    s.failed(AttemptKind::Write, Reason::Internal, None, ctx.now());
+    let verdict = decide(&s, ctx.now());
+    Some(finish(Reconciler::new(ctx, key, term, s, worker), verdict).await)
+}
+
+/// Collects what is known of a resource without a call; `None` when it is gone or being deleted.
+fn observe(ctx: &Context, key: &Key) -> Option<Situation> {
+    let mut index = ctx.index();
+    let rival = index.rival(key);
+    let resource = index.get(key).filter(|resource| !resource.deleting)?.clone();
+    let uid = resource.uid.clone();
+    let answer = index.get_mut(key, &uid).and_then(|resource| resource.answer.take());
+    let plan = plan(&resource);
+    let namespace = &key.namespace;
+    let (target, credentials, ca) = match &plan {
+        Ok(plan) => (
+            index.observed(ObjectKind::Secret, namespace, &plan.target.name),
+            index.observed(ObjectKind::Secret, namespace, &plan.credentials.name),
+            plan.ca.as_ref().map_or(Observed::Absent, |ca| index.observed(ca_kind(ca.kind), namespace, &ca.name)),
+        ),
+        Err(_) => (Observed::Unknown, Observed::Unknown, Observed::Absent),
+    };
+    let mut s = Situation {
+        me: Identity { namespace: key.namespace.clone(), name: key.name.clone(), uid },
+        generation: resource.generation,
+        requested_at: resource.requested_at,
+        allowed: plan.as_ref().is_ok_and(|plan| OriginMatch::of(&plan.portal, &ctx.allowed).is_some()),
+        plan,
+        status: serde_json::from_str(&resource.status).unwrap_or_default(),
+        rival,
+        target,
+        credentials,
+        ca,
+        admit: Admit::Now,
+        has_permit: false,
+        memory: resource.memory,
+    };
+    if answer.is_some() {
+        s.memory.verification = answer;
+    }
+    s.recall(ctx.now());
+    Some(s)
+}
+
+fn plan(resource: &IndexedResource) -> Result<Plan, SpecError> {
+    let spec = serde_json::from_str(&resource.spec).map_err(|_| SpecError {
+        field: "spec",
+        advice: "cannot be decoded: compare it with kubectl explain arcgisappcredential.spec".to_owned(),
+    })?;
+    Plan::new(&spec)
+}
+
+pub(super) fn ca_kind(kind: CaBundleKind) -> ObjectKind {
+    match kind {
+        CaBundleKind::ConfigMap => ObjectKind::ConfigMap,
+        CaBundleKind::Secret => ObjectKind::Secret,
+    }
+}
+
+impl<'a> Reconciler<'a> {
+    fn new(ctx: &'a Context, key: &'a Key, term: Term, s: Situation, worker: OwnedSemaphorePermit) -> Self {
+        Self {
+            ctx,
+            key,
+            term,
+            s,
+            credentials: None,
+            ca: None,
+            worker: Some(worker),
+            request_permit: None,
+            published: None,
+        }
+    }
+
+    /// Stops because the term has ended. The memory is kept for the case that no other replica takes over.
+    fn abandon(self) -> Option<Timestamp> {
+        if let Some(resource) = self.ctx.index().get_mut(self.key, &self.s.me.uid) {
+            resource.memory = self.s.memory;
+        }
+        None
+    }
+
+    pub fn plan(&self) -> Option<&Plan> {
+        self.s.plan.as_ref().ok()
+    }
+
+    fn host(&self) -> Option<String> {
+        self.plan().map(|plan| plan.portal.authority())
+    }
+}
+
+/// Reports and remembers the conclusion; returns when to requeue.
+async fn finish(reconciler: Reconciler<'_>, verdict: Verdict) -> Timestamp {
+    let Reconciler { ctx, key, term, s, credentials, ca, published, .. } = reconciler;
+    let me = s.me.clone();
+    let plan = s.plan.as_ref().ok().cloned();
+    let (awaits_permit, expires_at) = (verdict.awaits_permit, s.status.token.as_ref().map(|token| token.expires_at));
+    let mut conclusion = conclude(s, verdict, ctx.now());
+    let memory = std::mem::take(&mut conclusion.memory);
+    let written = memory.unpublished.is_none();
+    ctx.metrics.concluded(conclusion.problem);
+    if let Some(resource) = ctx.index().get_mut(key, &me.uid) {
+        resource.memory = memory;
+    }
+    if let (true, Some(plan)) = (awaits_permit, &plan) {
+        ctx.hosts.enqueue(&plan.portal.authority(), expires_at, key.clone());
+    }
+    let requeue_at = Box::pin(write_status(ctx, key, term, &me, conclusion)).await;
+    if let (Some(token), Some(credentials), Some(plan)) = (published, credentials, plan)
+        && plan.verify
+        && written
+        && ctx.leadership.holds(term)
+    {
+        ctx.verify(term, me, &plan, ca.as_ref(), token, credentials);
+    }
+    requeue_at
+}
+
+/// Writes the status where it changed, and the event of a condition that changed; returns when to requeue.
+async fn write_status(ctx: &Context, key: &Key, term: Term, me: &Identity, conclusion: Conclusion) -> Timestamp {
+    if !conclusion.changed || !ctx.leadership.holds(term) {
+        return conclusion.wake;
+    }
+    match ctx.cluster.patch_status(&me.namespace, &me.name, &me.uid, &conclusion.status).await {
+        Ok(version) => {
+            ctx.index().status_written(key, &me.uid, version, &conclusion.status);
+            if let Some(change) = conclusion.change {
+                publish_change(ctx, term, me, change).await;
+            }
+            conclusion.wake
+        }
+        Err(ApiError::NotFound) => conclusion.wake,
+        Err(error) => {
+            warn!(namespace = me.namespace, name = me.name, "status not written: {error}");
+            conclusion.wake.min(ctx.status_retry_at())
+        }
+    }
+}
+
+async fn publish_change(ctx: &Context, term: Term, me: &Identity, change: ConditionChange) {
+    info!(namespace = me.namespace, name = me.name, reason = change.reason, "{}", change.message);
+    if ctx.leadership.holds(term)
+        && let Err(error) = publish(&ctx.cluster, me, change, ctx.now()).await
+    {
+        warn!(namespace = me.namespace, name = me.name, "event not written: {error}");
+    }
+}
