@@ -33,7 +33,7 @@ tools:
 .PHONY: test
 test: toolchain lint deny tools ## Check everything
 	cargo build --workspace --locked
-	target/debug/control-plane -- cargo test --workspace --locked --no-fail-fast
+	target/debug/control-plane -- hack/test
 
 # Most of the time tests wait.
 test: export RUST_TEST_THREADS ?= 6
@@ -104,5 +104,5 @@ image: release tools ## Assemble the container image, without a container engine
 	  -epoch $(SOURCE_DATE_EPOCH) \
 	  -version $$(sed -n '/^version/{s/.*"\(.*\)"/\1/p;q}' Cargo.toml) \
 	  -revision $$(git rev-parse HEAD 2>/dev/null || echo unknown) -out out/image.tar
-	IMAGE=$(CURDIR)/out/image.tar cargo test --quiet --locked --test image
+	IMAGE=$(CURDIR)/out/image.tar cargo test --quiet --locked --test repo image::
 	@ls -l out/image.tar

@@ -1,10 +1,10 @@
-//! What tests, demo and benchmarks stand on: a real control plane, a stand-in portal, and a tap on the API server.
+//! What tests, demo and benchmarks stand on: a real control plane, a stand-in portal, and a api_proxy on the API server.
 
+pub mod api_proxy;
 pub mod control_plane;
 pub mod hostile;
 mod https;
 pub mod portal;
-pub mod tap;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -5,8 +5,8 @@ use arcgis_credential_operator::core::{RESYNC_SECONDS, Situation, Step, conclude
 use jiff::Timestamp;
 
 use crate::fleet::{Id, Resource};
+use crate::simulation::Simulation;
 use crate::time::{Ms, SECOND, seconds, shown};
-use crate::world::World;
 
 /// The failures of a run: the first few are told.
 #[derive(Default)]
@@ -19,7 +19,7 @@ impl Failures {
     }
 }
 
-/// What a status said before a look.
+/// What a status said before a reconciler.
 pub struct Before {
     ready_until: Option<Timestamp>,
     reason: Option<Reason>,
@@ -40,7 +40,7 @@ fn ready(status: &ArcGisAppCredentialStatus) -> bool {
 }
 
 impl Resource {
-    /// Nothing is due, nothing failed and nothing was changed since the last look, the clock's setting included.
+    /// Nothing is due, nothing failed and nothing was changed since the last reconciler, the clock's setting included.
     pub fn is_at_rest(&self, now: Timestamp) -> bool {
         let Some(token) = &self.status.token else { return false };
         let target = self.target.as_ref().map(crate::secrets::version).map(|version| version.resource);
@@ -58,7 +58,7 @@ impl Resource {
     }
 }
 
-impl World {
+impl Simulation {
     /// Notes that a check failed.
     pub fn fail_check(&mut self, check: &str, id: Id, numbers: &str) {
         let resource = &self.resources[id as usize];
@@ -74,7 +74,7 @@ impl World {
         self.failures.0.push(line);
     }
 
-    /// There is always a next look, in the future and no later than everything is looked at anyway.
+    /// There is always a next reconciler, in the future and no later than everything is looked at anyway.
     pub fn note_wake(&mut self, id: Id, wake: Timestamp) {
         let wait = self.clock.when(wake) - self.clock.now;
         if wait <= 0 || wait > (RESYNC_SECONDS + 1) * SECOND {
@@ -111,7 +111,7 @@ impl World {
     /// After rest, there is nothing to do and nothing to report.
     pub fn check_rest(&mut self, id: Id, begun: Ms) {
         let resource = &mut self.resources[id as usize];
-        if resource.ledger.changed_at > begun || resource.look.is_some() {
+        if resource.ledger.changed_at > begun || resource.reconciler.is_some() {
             return;
         }
         let (status, memory, plan) = (resource.status.clone(), resource.memory.clone(), resource.plan.clone());

@@ -5,7 +5,7 @@ use crate::time::{DAY, MINUTE, Ms, seconds};
 
 /// Counts of one run.
 pub struct Figures {
-    pub looks: u64,
+    pub reconciles: u64,
     pub status_writes: u64,
     /// Requests in each minute.
     pub minutes: Vec<u32>,
@@ -19,7 +19,7 @@ impl Figures {
     /// Nothing yet.
     pub fn new(end: Ms) -> Self {
         let minutes = usize::try_from(end / MINUTE + 1).expect("a run is not endless");
-        Self { looks: 0, status_writes: 0, minutes: vec![0; minutes], least_left: None, least_share: 1.0 }
+        Self { reconciles: 0, status_writes: 0, minutes: vec![0; minutes], least_left: None, least_share: 1.0 }
     }
 
     /// A request is sent.
@@ -62,14 +62,14 @@ impl Figures {
         let (peak, mean) = self.peak_and_mean(4 * 60 * MINUTE, end, MINUTE);
         format!(
             "requests a day: median {:.1}, most {most}; least left {:.1} s, {:.1} %; peak to mean {:.1}; refused at most {} a day, \
-             where it worked before {}; {} looks, {} status writes",
+             where it worked before {}; {} reconciles, {} status writes",
             a_day[a_day.len() / 2],
             self.least_left.map_or(f64::NAN, seconds),
             self.least_share * 100.0,
             peak / mean,
             refused(true),
             refused(false),
-            self.looks,
+            self.reconciles,
             self.status_writes,
         )
     }

@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 
 use crate::ledger::Ledger;
-use crate::look::Look;
 use crate::portal::Portal;
+use crate::reconciler::Reconciler;
 use crate::secrets::Source;
 use crate::time::log_uniform;
 
@@ -61,7 +61,7 @@ pub struct Resource {
     /// What the portal says to its app whatever the credentials.
     pub refused: Option<Reason>,
     /// The look that waits for the portal.
-    pub look: Option<Box<Look>>,
+    pub reconciler: Option<Box<Reconciler>>,
     pub ledger: Ledger,
 }
 
@@ -182,7 +182,7 @@ fn resource(
         target: None,
         source: Some(Source { uid: u64::from(id), version: u64::from(id) + 1, value: 1, incomplete: false }),
         refused: None,
-        look: None,
+        reconciler: None,
         ledger: Ledger { own_margin: renew_before.is_some(), ..Ledger::default() },
     }
 }

@@ -4,10 +4,10 @@ use arcgis_credential_operator::core::IssuedToken;
 
 use crate::fleet::{Id, Resource};
 use crate::ledger::Token;
+use crate::simulation::{Event, Simulation};
 use crate::time::{MINUTE, Ms, SECOND, seconds};
-use crate::world::{Event, World};
 
-impl World {
+impl Simulation {
     /// A token was written to the target.
     pub fn note_published(&mut self, id: Id, unpublished: &IssuedToken) {
         self.judge_life(id);

@@ -10,14 +10,14 @@ mod figures;
 mod fleet;
 mod ledger;
 mod lives;
-mod look;
 mod people;
 mod portal;
+mod reconciler;
 mod requests;
 mod secrets;
+mod simulation;
 mod time;
 mod turns;
-mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -27,8 +27,8 @@ use std::time::Instant;
 use fastrand::Rng;
 
 use portal::{Spell, Weather};
+use simulation::{Event, Simulation};
 use time::{DAY, HOUR, MINUTE, Ms, SECOND, log_uniform};
-use world::{Event, World};
 
 struct Size {
     full: bool,
@@ -53,59 +53,59 @@ impl Size {
 }
 
 /// A mixed fleet in changing weather.
-fn mixed(seed: u64, size: &Size) -> World {
+fn mixed(seed: u64, size: &Size) -> Simulation {
     let mut rng = Rng::with_seed(seed);
     let end = size.days * DAY;
     let (mut portals, resources) = fleet::mixed(size.resources, &mut rng);
     for portal in &mut portals {
         portal.spells = portal::forecast(&mut rng, end);
     }
-    let mut world = World::new(seed, rng, end, portals, resources);
-    world.every_look = !size.full;
+    let mut simulation = Simulation::new(seed, rng, end, portals, resources);
+    simulation.every_reconcile = !size.full;
     for id in 0..size.resources {
-        let at = world.rng.i64(0..MINUTE);
-        world.at(at, Event::Create(id));
+        let at = simulation.rng.i64(0..MINUTE);
+        simulation.at(at, Event::Create(id));
     }
-    world.excused_until = MINUTE + world.portals.iter().map(portal::Portal::drain).max().unwrap_or(0);
-    world.invite();
-    upset(&mut world);
-    world
+    simulation.excused_until = MINUTE + simulation.portals.iter().map(portal::Portal::drain).max().unwrap_or(0);
+    simulation.invite();
+    upset(&mut simulation);
+    simulation
 }
 
 /// Restarts, API outages and a clock that is set: each now and then.
-fn upset(world: &mut World) {
+fn upset(simulation: &mut Simulation) {
     let mut at = 3 * HOUR;
-    while at < world.end {
-        at += log_uniform(&mut world.rng, HOUR, 40 * HOUR);
-        match world.rng.u8(0..6) {
+    while at < simulation.end {
+        at += log_uniform(&mut simulation.rng, HOUR, 40 * HOUR);
+        match simulation.rng.u8(0..6) {
             0 | 1 => {
-                world.at(at, Event::Stop);
-                at += log_uniform(&mut world.rng, SECOND, 10 * MINUTE);
-                world.at(at, Event::Start);
+                simulation.at(at, Event::Stop);
+                at += log_uniform(&mut simulation.rng, SECOND, 10 * MINUTE);
+                simulation.at(at, Event::Start);
             }
             2 => {
-                world.at(at, Event::Api(false));
-                at += log_uniform(&mut world.rng, SECOND, 20 * MINUTE);
-                world.at(at, Event::Api(true));
+                simulation.at(at, Event::Api(false));
+                at += log_uniform(&mut simulation.rng, SECOND, 20 * MINUTE);
+                simulation.at(at, Event::Api(true));
             }
             3 | 4 => {
-                let by = log_uniform(&mut world.rng, 50, 5 * SECOND);
-                let by = if world.rng.bool() { by } else { -by };
-                world.at(at, Event::SetClock(by));
+                let by = log_uniform(&mut simulation.rng, 50, 5 * SECOND);
+                let by = if simulation.rng.bool() { by } else { -by };
+                simulation.at(at, Event::SetClock(by));
             }
             _ => {
-                let by = log_uniform(&mut world.rng, MINUTE, 5 * HOUR);
-                let by = if world.rng.bool() { by } else { -by };
-                world.at(at, Event::SetClock(by));
-                at += log_uniform(&mut world.rng, MINUTE, 12 * HOUR);
-                world.at(at, Event::SetClock(-by));
+                let by = log_uniform(&mut simulation.rng, MINUTE, 5 * HOUR);
+                let by = if simulation.rng.bool() { by } else { -by };
+                simulation.at(at, Event::SetClock(by));
+                at += log_uniform(&mut simulation.rng, MINUTE, 12 * HOUR);
+                simulation.at(at, Event::SetClock(-by));
             }
         }
     }
 }
 
 /// A fleet of like tokens that is created at once, later meets an outage of six hours, and at last three hours of 429.
-fn uniform(seed: u64, size: &Size) -> World {
+fn uniform(seed: u64, size: &Size) -> Simulation {
     let mut rng = Rng::with_seed(seed);
     let count = if size.full { 10_000 } else { 400 };
     let (mut portals, resources) = fleet::uniform(count, &mut rng);
@@ -114,12 +114,12 @@ fn uniform(seed: u64, size: &Size) -> World {
         Spell { from: OUTAGE - 6 * HOUR, until: OUTAGE, weather: outage },
         Spell { from: STORM, until: STORM + 3 * HOUR, weather: storm },
     ];
-    let mut world = World::new(seed, rng, STORM + 5 * HOUR, portals, resources);
-    world.excused_until = world.portals[0].drain();
+    let mut simulation = Simulation::new(seed, rng, STORM + 5 * HOUR, portals, resources);
+    simulation.excused_until = simulation.portals[0].drain();
     for id in 0..count {
-        world.at(0, Event::Create(id));
+        simulation.at(0, Event::Create(id));
     }
-    world
+    simulation
 }
 
 const LIFETIME: Ms = 2 * HOUR;
@@ -131,26 +131,31 @@ const STORM: Ms = OUTAGE + 11 * LIFETIME;
 /// Once everybody has had a turn, no minute of the two lifetimes after all asked at once has more than four times the
 /// requests of the mean minute of the second, and ten lifetimes later none has more than twice the mean. A small
 /// fleet is counted in longer spans, as its minutes have too few requests to compare.
-fn check_spread(world: &mut World, full: bool) -> String {
+fn check_spread(simulation: &mut Simulation, full: bool) -> String {
     let bin = if full { MINUTE } else { 5 * MINUTE };
-    let settled = world.portals[0].drain() + 8 * MINUTE;
+    let settled = simulation.portals[0].drain() + 8 * MINUTE;
     let mut told = Vec::new();
     for (what, from) in [("creation", 0), ("outage", OUTAGE)] {
-        let (_, mean) = world.figures.peak_and_mean(from + LIFETIME, from + 2 * LIFETIME, bin);
-        let (peak, _) = world.figures.peak_and_mean(from + settled, from + 2 * LIFETIME, bin);
-        let (late_peak, late_mean) = world.figures.peak_and_mean(from + 10 * LIFETIME, from + 11 * LIFETIME, bin);
+        let (_, mean) = simulation.figures.peak_and_mean(from + LIFETIME, from + 2 * LIFETIME, bin);
+        let (peak, _) = simulation.figures.peak_and_mean(from + settled, from + 2 * LIFETIME, bin);
+        let (late_peak, late_mean) = simulation.figures.peak_and_mean(from + 10 * LIFETIME, from + 11 * LIFETIME, bin);
         let (soon, late) = (peak / mean, late_peak / late_mean);
         told.push(format!("peak to mean after {what} {soon:.2}, ten lifetimes later {late:.2}"));
         if soon > 4.0 || late > 2.0 || soon.is_nan() || late.is_nan() {
             let numbers = format!("{soon:.2} of 4 soon after the {what}, {late:.2} of 2 ten lifetimes later");
-            world.fail_check("a fleet is spread", 0, &numbers);
+            simulation.fail_check("a fleet is spread", 0, &numbers);
         }
     }
     told.join("; ")
 }
 
 /// Runs every seed, two side by side; fails with the failures of all and how to see each again.
-fn run(size: &Size, test: &str, simulate: impl Fn(u64) -> World + Sync, check: impl Fn(&mut World) -> String + Sync) {
+fn run(
+    size: &Size,
+    test: &str,
+    simulate: impl Fn(u64) -> Simulation + Sync,
+    check: impl Fn(&mut Simulation) -> String + Sync,
+) {
     let next = AtomicUsize::new(0);
     let (lines, failures) = (Mutex::new(BTreeMap::new()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
@@ -158,18 +163,18 @@ fn run(size: &Size, test: &str, simulate: impl Fn(u64) -> World + Sync, check: i
             scope.spawn(|| {
                 while let Some(seed) = size.seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let started = Instant::now();
-                    let mut world = simulate(*seed);
-                    world.run();
-                    let more = check(&mut world);
-                    let figures = world.figures.line(&world.resources, world.end);
+                    let mut simulation = simulate(*seed);
+                    simulation.run();
+                    let more = check(&mut simulation);
+                    let figures = simulation.figures.line(&simulation.resources, simulation.end);
                     let line = format!("seed {seed:3}: {figures}, {:.1} s  {more}", started.elapsed().as_secs_f64());
                     println!("{line}");
                     lines.lock().unwrap().insert(*seed, line);
-                    if !world.failures.0.is_empty() {
+                    if !simulation.failures.0.is_empty() {
                         let size = if size.full { "SIMULATE=full " } else { "" };
                         let command = format!("SEED={seed} cargo test --test simulation {test} -- --nocapture");
                         let mut failures = failures.lock().unwrap();
-                        failures.append(&mut world.failures.0);
+                        failures.append(&mut simulation.failures.0);
                         failures.push(format!("  again: {size}{command}"));
                     }
                 }
@@ -191,5 +196,5 @@ fn a_mixed_fleet_lives_through_weeks_of_everything() {
 #[test]
 fn a_uniform_fleet_spreads_after_all_asked_at_once() {
     let size = Size::asked();
-    run(&size, "a_uniform_fleet", |seed| uniform(seed, &size), |world| check_spread(world, size.full));
+    run(&size, "a_uniform_fleet", |seed| uniform(seed, &size), |simulation| check_spread(simulation, size.full));
 }

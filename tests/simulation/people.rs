@@ -5,8 +5,8 @@ use k8s_openapi::ByteString;
 
 use crate::fleet::{Id, Role, WRONG};
 use crate::secrets::Source;
+use crate::simulation::{Event, Simulation};
 use crate::time::{DAY, HOUR, MINUTE, Ms, SECOND, log_uniform};
-use crate::world::{Event, World};
 
 /// One thing that somebody does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +37,7 @@ pub enum Act {
     Refuse(bool),
 }
 
-impl World {
+impl Simulation {
     /// Everybody's first act.
     pub fn invite(&mut self) {
         for id in 0..u32::try_from(self.resources.len()).expect("a fleet") {

@@ -4,45 +4,46 @@ use arcgis_credential_operator::api::{Reason, Recovery};
 
 use crate::fleet::Id;
 use crate::ledger::Success;
-use crate::look::Look;
+use crate::reconciler::Reconciler;
+use crate::simulation::Simulation;
 use crate::time::{DAY, SECOND, seconds};
-use crate::world::World;
 
-impl World {
+impl Simulation {
     /// A request is sent. Floors: 30 s after a success, 5 s when a person changed something or the target was taken
     /// or damaged since that look began; by the operator's clock, which is all it has, or by true time where that was set
     /// back and a failed attempt is made again.
-    pub fn note_request(&mut self, id: Id, look: &Look) {
+    pub fn note_request(&mut self, id: Id, reconciler: &Reconciler) {
         let now = self.clock.now;
         self.figures.request(now);
         let ledger = &mut self.resources[id as usize].ledger;
         ledger.count(now);
         if let Some(last) = ledger.last_success {
-            let passed = (now - last.sent.now).max(now + look.sent.offset - last.sent.now - last.sent.offset);
+            let passed = (now - last.sent.now).max(now + reconciler.sent.offset - last.sent.now - last.sent.offset);
             let floor = if ledger.changed_at >= last.begun { 5 * SECOND } else { 30 * SECOND };
             if passed < floor {
                 let numbers = format!("{} s after a success, floor {} s", seconds(passed), seconds(floor));
                 self.fail_check("the floor between requests", id, &numbers);
             }
         }
-        self.note_turn(id, look.s.status.token.as_ref().map(|token| token.expires_at));
+        self.note_turn(id, reconciler.s.status.token.as_ref().map(|token| token.expires_at));
         self.note_storm_request(id);
     }
 
     /// The portal has answered.
-    pub fn note_answer(&mut self, id: Id, look: &Look, answer: Result<i64, (Reason, Option<u32>)>) {
-        let reported = look.s.status.failure.as_ref().map(|failure| failure.reason);
+    pub fn note_answer(&mut self, id: Id, reconciler: &Reconciler, answer: Result<i64, (Reason, Option<u32>)>) {
+        let reported = reconciler.s.status.failure.as_ref().map(|failure| failure.reason);
         // What it was asked to do is reported as handled.
-        self.resources[id as usize].ledger.cause |= look.s.requested_at != look.s.status.last_handled_request;
+        self.resources[id as usize].ledger.cause |=
+            reconciler.s.requested_at != reconciler.s.status.last_handled_request;
         let portal = &mut self.portals[self.resources[id as usize].portal];
         match answer {
             Ok(_) => {
                 portal.paused = false;
                 let ledger = &mut self.resources[id as usize].ledger;
-                ledger.last_success = Some(Success { sent: look.sent, begun: look.begun });
+                ledger.last_success = Some(Success { sent: reconciler.sent, begun: reconciler.begun });
                 ledger.unpublished = true;
                 ledger.failures = 0;
-                ledger.worked |= look.begun >= ledger.inputs_changed_at;
+                ledger.worked |= reconciler.begun >= ledger.inputs_changed_at;
                 ledger.refused.clear();
                 ledger.cause = true;
             }

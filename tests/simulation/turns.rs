@@ -5,14 +5,14 @@ use jiff::Timestamp;
 
 use crate::fleet::{Id, Resource};
 use crate::portal::Weather;
+use crate::simulation::Simulation;
 use crate::time::{MINUTE, SECOND, seconds};
-use crate::world::World;
 
 /// As many as are served at once may be overtaken by: whoever is told that a place is free may not want it any more, and
 /// then it is taken by the next that comes.
 const OVERTAKEN: u32 = 8;
 
-impl World {
+impl Simulation {
     /// A resource waits at its host.
     pub fn note_waiting(&mut self, id: Id, priority: Priority) {
         let resource = &mut self.resources[id as usize];
@@ -43,7 +43,7 @@ impl World {
         }
         while let Some((priority, other)) = self.waiting[portal].first().copied() {
             let waits = &self.resources[other as usize];
-            if waits.look.is_some() || !wants(waits, &waits.memory, shows) {
+            if waits.reconciler.is_some() || !wants(waits, &waits.memory, shows) {
                 let ledger = &mut self.resources[other as usize].ledger;
                 (ledger.waits_since, ledger.place) = (None, None);
                 self.waiting[portal].pop_first();

@@ -1,4 +1,4 @@
-//! Several operators in one world, and what can be done to them.
+//! Several operators in one env, and what can be done to them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use super::{SOON, World, ask};
+use super::{SOON, TestEnv, ask};
 
 pub const LEASE: &str = "arcgis-credential-operator";
 pub const HANDED_OVER: Duration = Duration::from_secs(5);
@@ -23,7 +23,7 @@ pub const REPLACED: Duration = Duration::from_secs(20);
 /// A person's mark is followed after 5 s, counted from a time in whole seconds.
 const FLOOR_MILLIS: i64 = 4000;
 
-/// One of several operators in a world.
+/// One of several operators in a env.
 pub struct Replica {
     pub child: Child,
     pub admin: SocketAddr,
@@ -59,7 +59,7 @@ impl Replica {
 }
 
 pub struct Fleet {
-    pub world: World,
+    pub env: TestEnv,
     pub lease_namespace: String,
     pub replicas: Vec<Replica>,
 }
@@ -67,16 +67,16 @@ pub struct Fleet {
 impl Fleet {
     /// Replicas with a Lease of their own, and the shipped rights to it.
     pub async fn new(replicas: usize) -> Self {
-        let world = World::idle(&[]).await;
-        let namespace = world.namespace.clone();
-        grant(&world, &namespace).await;
-        Self::with(world, namespace, replicas).await
+        let env = TestEnv::idle(&[]).await;
+        let namespace = env.namespace.clone();
+        grant(&env, &namespace).await;
+        Self::with(env, namespace, replicas).await
     }
 
-    pub async fn with(world: World, lease_namespace: String, replicas: usize) -> Self {
-        let mut fleet = Self { world, lease_namespace, replicas: Vec::new() };
+    pub async fn with(env: TestEnv, lease_namespace: String, replicas: usize) -> Self {
+        let mut fleet = Self { env, lease_namespace, replicas: Vec::new() };
         for _ in 0..replicas {
-            fleet.join(&World::restricted()).await;
+            fleet.join(&TestEnv::restricted()).await;
         }
         fleet
     }
@@ -84,13 +84,13 @@ impl Fleet {
     /// Starts one more, and waits until it is ready.
     pub async fn join(&mut self, kubeconfig: &Path) {
         let flags = ["--lease-namespace".to_owned(), self.lease_namespace.clone()];
-        let replica = self.world.replica(kubeconfig, &flags);
+        let replica = self.env.replica(kubeconfig, &flags);
         until("a replica is ready", REPLACED, async || replica.is_ready().await.then_some(())).await;
         self.replicas.push(replica);
     }
 
     pub fn leases(&self) -> Api<Lease> {
-        Api::namespaced(self.world.client.clone(), &self.lease_namespace)
+        Api::namespaced(self.env.client.clone(), &self.lease_namespace)
     }
 
     pub async fn holder(&self) -> String {
@@ -124,12 +124,12 @@ impl Fleet {
 
     /// Creates a resource of this name, whose app has this name too, and waits for its token.
     pub async fn ready(&self, name: &str) {
-        self.world.ready(name).await;
+        self.env.ready(name).await;
     }
 
     /// Wishes for new tokens without a pause, so that whoever may acts as often as it may.
     pub fn work(&self, names: &'static [&'static str]) -> Work {
-        let resources = self.world.resources();
+        let resources = self.env.resources();
         let wishing = async move {
             for mark in 0.. {
                 let mark = format!("work-{mark}");
@@ -145,17 +145,17 @@ impl Fleet {
     }
 
     pub async fn requested(&self, name: &str, count: usize, limit: Duration) {
-        self.world.portal.wait_for_requests(name, count, limit).await.unwrap();
+        self.env.portal.wait_for_requests(name, count, limit).await.unwrap();
     }
 
     pub fn requests(&self, name: &str) -> usize {
-        self.world.portal.requests(name)
+        self.env.portal.requests(name)
     }
 
     /// No two requests of a resource are closer than they may be.
     pub fn assert_one_at_a_time(&self, names: &[&str]) {
         for name in names {
-            let journal = self.world.portal.journal();
+            let journal = self.env.portal.journal();
             let sent: Vec<_> = journal.iter().filter(|entry| entry.client_id == *name).map(|entry| entry.at).collect();
             let gaps: Vec<_> = sent.windows(2).map(|two| two[1].duration_since(two[0]).as_millis()).collect();
             assert!(gaps.iter().all(|gap| *gap >= i128::from(FLOOR_MILLIS)), "{name}: {gaps:?}");
@@ -164,7 +164,7 @@ impl Fleet {
 
     /// The operators' calls about single objects, the lease apart.
     pub fn calls(&self) -> Vec<(String, String, String, bool)> {
-        let mut calls = self.world.calls();
+        let mut calls = self.env.calls();
         calls.retain(|(verb, resource, ..)| verb != "list" && verb != "watch" && resource != "leases");
         calls
     }
@@ -200,7 +200,7 @@ pub async fn until<T>(what: &str, limit: Duration, mut ask: impl AsyncFnMut() ->
 }
 
 /// The shipped rights to the Lease, in another namespace.
-pub async fn grant(world: &World, namespace: &str) {
+pub async fn grant(env: &TestEnv, namespace: &str) {
     let text = include_str!("../../deploy/kustomize/base/rbac.yaml");
     for document in text.split("\n---\n") {
         let kind = document.lines().find_map(|line| line.strip_prefix("kind: ")).unwrap();
@@ -213,11 +213,11 @@ pub async fn grant(world: &World, namespace: &str) {
         match kind {
             "Role" => {
                 let role: Role = serde_saphyr::from_str(&moved).unwrap();
-                Api::namespaced(world.client.clone(), namespace).create(&PostParams::default(), &role).await.unwrap();
+                Api::namespaced(env.client.clone(), namespace).create(&PostParams::default(), &role).await.unwrap();
             }
             "RoleBinding" => {
                 let binding: RoleBinding = serde_saphyr::from_str(&moved).unwrap();
-                let api = Api::namespaced(world.client.clone(), namespace);
+                let api = Api::namespaced(env.client.clone(), namespace);
                 api.create(&PostParams::default(), &binding).await.unwrap();
             }
             _ => {}
@@ -232,13 +232,13 @@ pub struct Wire {
 }
 
 impl Wire {
-    pub async fn lay(world: &World) -> Self {
-        let server = std::fs::read_to_string(world.plane.dir().join("server")).unwrap();
+    pub async fn lay(env: &TestEnv) -> Self {
+        let server = std::fs::read_to_string(env.plane.dir().join("server")).unwrap();
         let address = server.trim_start_matches("https://").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let here = format!("https://{}", listener.local_addr().unwrap());
-        let kubeconfig = world.plane.dir().join(format!("{}-wire", world.namespace));
-        let text = std::fs::read_to_string(World::restricted()).unwrap();
+        let kubeconfig = env.plane.dir().join(format!("{}-wire", env.namespace));
+        let text = std::fs::read_to_string(TestEnv::restricted()).unwrap();
         std::fs::write(&kubeconfig, text.replace(&server, &here)).unwrap();
         let cut = tokio::sync::watch::channel(false).0;
         let cuts = cut.subscribe();

@@ -1,4 +1,4 @@
-//! A world for one test: a namespace, a portal, and the operator as a user with only the shipped rights.
+//! A env for one test: a namespace, a portal, and the operator as a user with only the shipped rights.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 #![allow(dead_code, reason = "each test binary uses its part of it")]
@@ -19,9 +19,9 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use serde_json::{Value, json};
+use testkit::api_proxy::ApiProxy;
 use testkit::control_plane::{ControlPlane, client};
 use testkit::portal::{App, Certificate, Portal};
-use testkit::tap::Tap;
 use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -46,7 +46,7 @@ struct Restricted {
     kubeconfig: PathBuf,
 }
 
-pub struct World {
+pub struct TestEnv {
     pub plane: ControlPlane,
     pub portal: Portal,
     pub client: Client,
@@ -58,41 +58,41 @@ pub struct World {
     flags: Vec<String>,
     environment: Vec<(String, String)>,
     restricted: Restricted,
-    tap: Option<(Tap, PathBuf)>,
+    api_proxy: Option<(ApiProxy, PathBuf)>,
 }
 
-impl World {
+impl TestEnv {
     pub async fn new() -> Self {
         Self::with(&[]).await
     }
 
     /// With more flags for the operator.
     pub async fn with(flags: &[&str]) -> Self {
-        let mut world = Self::idle(flags).await;
-        world.start().await;
-        world
+        let mut env = Self::idle(flags).await;
+        env.start().await;
+        env
     }
 
-    /// With a tap between the operator and the API server.
-    pub async fn tapped() -> Self {
-        let mut world = Self::idle_tapped().await;
-        world.start().await;
-        world
+    /// With a api_proxy between the operator and the API server.
+    pub async fn with_api_proxy() -> Self {
+        let mut env = Self::idle_with_api_proxy().await;
+        env.start().await;
+        env
     }
 
     /// The same, without a running operator.
-    pub async fn idle_tapped() -> Self {
-        let mut world = Self::idle(&[]).await;
-        let tap = Tap::start(&world.plane).await.unwrap();
-        let name = format!("{}-tap", world.namespace);
-        let path = tap.kubeconfig(&world.plane, &name, &world.restricted.token).unwrap();
-        world.tap = Some((tap, path));
-        world
+    pub async fn idle_with_api_proxy() -> Self {
+        let mut env = Self::idle(&[]).await;
+        let api_proxy = ApiProxy::start(&env.plane).await.unwrap();
+        let name = format!("{}-api-proxy", env.namespace);
+        let path = api_proxy.kubeconfig(&env.plane, &name, &env.restricted.token).unwrap();
+        env.api_proxy = Some((api_proxy, path));
+        env
     }
 
-    /// The tap of a world that has one.
-    pub fn tap(&self) -> &Tap {
-        &self.tap.as_ref().unwrap().0
+    /// The api_proxy of a env that has one.
+    pub fn api_proxy(&self) -> &ApiProxy {
+        &self.api_proxy.as_ref().unwrap().0
     }
 
     /// Without a running operator.
@@ -105,9 +105,9 @@ impl World {
     /// On a control plane of its own.
     pub async fn on(plane: ControlPlane, flags: &[&str]) -> Self {
         let restricted = install(&plane).await;
-        let mut world = Self::prepare(plane, restricted, flags).await;
-        world.start().await;
-        world
+        let mut env = Self::prepare(plane, restricted, flags).await;
+        env.start().await;
+        env
     }
 
     /// Stops the operator, and a control plane of its own.
@@ -136,7 +136,7 @@ impl World {
             flags,
             environment: Vec::new(),
             restricted,
-            tap: None,
+            api_proxy: None,
         }
     }
 
@@ -147,7 +147,7 @@ impl World {
 
     /// Starts the operator and waits until it is ready.
     pub async fn start(&mut self) {
-        let kubeconfig = self.tap.as_ref().map_or(&self.restricted.kubeconfig, |(_, path)| path).clone();
+        let kubeconfig = self.api_proxy.as_ref().map_or(&self.restricted.kubeconfig, |(_, path)| path).clone();
         self.start_as(&kubeconfig);
         timeout(SOON, async {
             while self.ask("/readyz").await.is_none_or(|answer| !answer.starts_with("HTTP/1.1 200")) {
@@ -206,15 +206,15 @@ impl World {
             .unwrap()
     }
 
-    /// A world in which kstatus is asked: its program is built before anything is timed.
+    /// A env in which kstatus is asked: its program is built before anything is timed.
     pub async fn with_kstatus() -> Self {
-        KSTATUS.get_or_init(async || tools::go_build("hack/kstatus", ".")).await;
+        KSTATUS.get_or_init(async || crate::support::tools::go_build("hack/kstatus", ".")).await;
         Self::new().await
     }
 
     /// What tools that follow kstatus make of a resource, by the library that Flux uses.
     pub async fn kstatus(&self, name: &str) -> String {
-        let tool = KSTATUS.get_or_init(async || tools::go_build("hack/kstatus", ".")).await;
+        let tool = KSTATUS.get_or_init(async || crate::support::tools::go_build("hack/kstatus", ".")).await;
         let gvk = kube::core::GroupVersionKind::gvk("credentials.arcgis.dev", "v1alpha1", "ArcGisAppCredential");
         let kind = kube::core::ApiResource::from_gvk_with_plural(&gvk, "arcgisappcredentials");
         let api = Api::<kube::core::DynamicObject>::namespaced_with(self.client.clone(), &self.namespace, &kind);

@@ -52,7 +52,7 @@ pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusio
     }
 }
 
-/// Brings the remembered retry_state in line with what was found.
+/// Brings the retry state in line with what was found.
 fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now: Timestamp) {
     if suspended {
         return;

@@ -195,7 +195,8 @@ fn obstacle(s: &Situation, plan: &Plan, target: &TargetState) -> Result<Option<P
     }
 }
 
-/// Until when a retry_state holds off another attempt; a person's change beats every wait but the portal's own.
+/// Returns until when the retry state delays another attempt. A user's change ends every wait but a pause that the
+/// portal asked for.
 pub(super) fn wait(s: &Situation, retry_state: &RetryState, now: Timestamp) -> Option<Timestamp> {
     let until = if retry_state.reason.retry() == Retry::RetryAfter
         || retry_state.made_with.same_inputs(&s.attempt(retry_state.made_with.kind))

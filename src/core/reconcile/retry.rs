@@ -88,7 +88,7 @@ pub struct RetryState {
 }
 
 impl RetryState {
-    /// The retry_state after one more failure.
+    /// Returns the state after one more failure.
     #[must_use]
     pub fn next(
         previous: Option<&Self>,

@@ -1,0 +1,195 @@
+//! A api_proxy on the way to the API server: it passes on what is said, and fails what it is told to.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::control_plane::ControlPlane;
+use crate::https::{Certificate, Protocol, closed, identity, serve};
+use crate::{Error, doing};
+
+const MAX_BODY: usize = 4 * 1024 * 1024;
+
+/// A call as it came by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    pub method: String,
+    /// With its query.
+    pub path: String,
+}
+
+impl Call {
+    /// Whether it is one of this method on an object whose path ends so, the query left out.
+    #[must_use]
+    pub fn is(&self, method: &str, end: &str) -> bool {
+        self.method == method && self.path.split('?').next().is_some_and(|path| path.ends_with(end))
+    }
+
+    /// Whether it is only tried.
+    #[must_use]
+    pub fn dry(&self) -> bool {
+        self.path.contains("dryRun=All")
+    }
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InjectedFault {
+    /// It is never passed on nor answered.
+    LostBefore,
+    /// It is passed on; the answer never comes.
+    LostAfter,
+    /// It is passed on; the connection is closed instead of an answer.
+    ClosedAfter,
+    /// It is passed on only after [`ApiProxy::heal`].
+    Held,
+    /// It is answered with this status, and not passed on.
+    Status(u16),
+}
+
+struct Rule {
+    matches: Box<dyn Fn(&Call) -> bool + Send + Sync>,
+    fault: InjectedFault,
+    left: usize,
+}
+
+struct Shared {
+    upstream: String,
+    client: reqwest::Client,
+    rules: Mutex<Vec<Rule>>,
+    caught: watch::Sender<usize>,
+    healed: watch::Sender<()>,
+}
+
+/// A running api_proxy; dropping it stops it.
+pub struct ApiProxy {
+    port: u16,
+    ca: String,
+    shared: Arc<Shared>,
+    server: JoinHandle<()>,
+}
+
+impl Drop for ApiProxy {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl ApiProxy {
+    /// Taps a control plane.
+    pub async fn start(plane: &ControlPlane) -> Result<Self, Error> {
+        crate::init_crypto();
+        let (upstream, ca) = plane.server()?;
+        let root = reqwest::Certificate::from_pem(ca.as_bytes()).map_err(doing("reading the API server's CA"))?;
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([root]).build();
+        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(doing("listening"))?;
+        let port = listener.local_addr().map_err(doing("listening"))?.port();
+        let (ca, tls) = identity(Certificate::Good, Protocol::Any)?;
+        let shared = Arc::new(Shared {
+            upstream,
+            client: client.map_err(doing("making a client"))?,
+            rules: Mutex::default(),
+            caught: watch::channel(0).0,
+            healed: watch::channel(()).0,
+        });
+        let router = Router::new().fallback(pass).with_state(shared.clone());
+        Ok(Self { port, ca, shared, server: tokio::spawn(serve(listener, tls, router)) })
+    }
+
+    /// A kubeconfig that leads through the api_proxy.
+    pub fn kubeconfig(&self, plane: &ControlPlane, name: &str, token: &str) -> Result<PathBuf, Error> {
+        let ca = plane.dir().join(format!("{name}.pem"));
+        std::fs::write(&ca, &self.ca).map_err(doing("writing the tap's CA"))?;
+        plane.write_kubeconfig(name, &format!("https://127.0.0.1:{}", self.port), &ca, token)
+    }
+
+    /// Fails the next `count` calls that match.
+    pub fn fail(&self, count: usize, fault: InjectedFault, matches: impl Fn(&Call) -> bool + Send + Sync + 'static) {
+        self.rules().push(Rule { matches: Box::new(matches), fault, left: count });
+    }
+
+    /// Fails nothing any more, and lets go of what is held.
+    pub fn heal(&self) {
+        self.rules().clear();
+        self.shared.healed.send_replace(());
+    }
+
+    /// Waits until this many calls were failed since the start.
+    pub async fn wait_until_caught(&self, count: usize, limit: Duration) -> Result<(), Error> {
+        let mut caught = self.shared.caught.subscribe();
+        let enough = tokio::time::timeout(limit, caught.wait_for(|caught| *caught >= count)).await;
+        enough.map_err(|_| Error(format!("fewer than {count} calls were caught"))).map(drop)
+    }
+
+    fn rules(&self) -> std::sync::MutexGuard<'_, Vec<Rule>> {
+        self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn fault(&self, call: &Call) -> Option<InjectedFault> {
+        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let rule = rules.iter_mut().find(|rule| rule.left > 0 && (rule.matches)(call))?;
+        rule.left -= 1;
+        Some(rule.fault)
+    }
+}
+
+async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let path = request.uri().path_and_query().map_or_else(String::new, |path| path.as_str().to_owned());
+    let call = Call { method: request.method().to_string(), path };
+    let fault = shared.fault(&call);
+    let caught = || shared.caught.send_modify(|caught| *caught += 1);
+    match fault {
+        Some(InjectedFault::LostBefore) => {
+            caught();
+            std::future::pending().await
+        }
+        Some(InjectedFault::Held) => {
+            let mut healed = shared.healed.subscribe();
+            caught();
+            // The sender lives as long as the api_proxy.
+            let _ = healed.changed().await;
+            forward(&shared, &call.path, request).await
+        }
+        Some(InjectedFault::Status(code)) => {
+            caught();
+            let status =
+                json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code});
+            (StatusCode::from_u16(code).unwrap_or_default(), axum::Json(status)).into_response()
+        }
+        None => forward(&shared, &call.path, request).await,
+        Some(InjectedFault::LostAfter | InjectedFault::ClosedAfter) => {
+            let answer = forward(&shared, &call.path, request).await;
+            // Read to its end, so that what was asked has been done.
+            let _ = axum::body::to_bytes(answer.into_body(), MAX_BODY).await;
+            caught();
+            if fault == Some(InjectedFault::ClosedAfter) { closed() } else { std::future::pending().await }
+        }
+    }
+}
+
+async fn forward(shared: &Shared, path: &str, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else { return closed() };
+    let kept = |from: &HeaderMap, names: &[header::HeaderName]| {
+        let found = names.iter().filter_map(|name| Some((name.clone(), from.get(name)?.clone())));
+        found.collect::<HeaderMap>()
+    };
+    let headers =
+        kept(&head.headers, &[header::AUTHORIZATION, header::ACCEPT, header::CONTENT_TYPE, header::USER_AGENT]);
+    let sent = shared.client.request(head.method, format!("{}{path}", shared.upstream)).headers(headers).body(body);
+    let Ok(answer) = sent.send().await else { return closed() };
+    let (status, headers) = (answer.status(), kept(answer.headers(), &[header::CONTENT_TYPE, header::RETRY_AFTER]));
+    (status, headers, Body::from_stream(answer.bytes_stream())).into_response()
+}

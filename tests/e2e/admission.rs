@@ -1,0 +1,177 @@
+//! What admission refuses, each row with its message, and what it takes: by the real API server.
+
+use crate::support::TestEnv;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+/// A path into the manifest, the value put there, and what the refusal says; `None`: it is accepted.
+type Case = (&'static str, Value, Option<&'static str>);
+
+fn cases() -> Vec<Case> {
+    let duration = Some("write a Go duration between 1m and 336h");
+    let url = Some("write https://host");
+    let name = Some("write a DNS-1123 subdomain");
+    let key = Some("a key is");
+    let text = Some("use only $(access_token)");
+    let own = Some("are the operator's");
+    let data = |key: &str, text: &str| json!({key: text});
+    let mut cases = vec![
+        ("/spec/target/name", json!("creds"), Some("must not be the credentials Secret")),
+        ("/spec/target/formats", json!(["Json", "Json"]), Some("name each format once")),
+        ("/spec/target/formats", json!(["Yaml"]), Some("Unsupported value")),
+        ("/spec/target/formats", json!(["Headers", "DotEnv", "Json", "RestJs"]), None),
+        ("/spec/target/deletionPolicy", json!("Keep"), Some("Unsupported value")),
+        ("/spec/token", json!({"lifetime": "1h", "renewBefore": "60m"}), Some("must be shorter than lifetime")),
+        ("/spec/token", json!({"lifetime": "61m", "renewBefore": "1h"}), None),
+        ("/spec/target/labels", json!({"credentials.arcgis.dev/x": "y"}), own),
+        ("/spec/target/labels", json!({"app.kubernetes.io/managed-by": "me"}), own),
+        ("/spec/target/annotations", json!({"credentials.arcgis.dev/inputs": "y"}), own),
+        ("/spec/target/labels", json!({"team": "x".repeat(64)}), Some("may not be more than 63")),
+        ("/spec/target/data", data("headers", "x"), None),
+        ("/spec/target/data", data("app.cfg", &"x".repeat(8193)), Some("may not be more than 8192")),
+        ("/spec/credentialsRef/clientIdKey", json!("a b"), Some("write a key of letters")),
+        ("/spec/suspend", json!("yes"), Some("expected boolean")),
+        ("/spec/apiToken", json!(1), Some("field not declared in schema")),
+        ("/spec/credentialsRef/namespace", json!("other"), Some("field not declared in schema")),
+        (
+            "/spec/portal/caBundleRef",
+            json!({"kind": "Secret", "name": "target"}),
+            Some("must not be the CA bundle's Secret"),
+        ),
+        ("/spec/portal/caBundleRef", json!({"kind": "ConfigMap", "name": "target"}), None),
+        ("/spec/portal/caBundleRef", json!({"kind": "Pod", "name": "x"}), Some("Unsupported value")),
+    ];
+    for good in ["1m", "336h", "90m", "1h30m", "1.5h", ".5h", "3600s", "60000ms", "1h0.5m"] {
+        cases.push(("/spec/token/lifetime", json!(good), None));
+        cases.push(("/spec/token/renewBefore", json!(good), None));
+    }
+    for bad in ["", "1d", "junk", "-1h", "59s", "336h1s", "5", "1h 30m", "PT2H", "99999h", "1e3h", "h", "1.2.3h"] {
+        let says = if bad.is_empty() { Some("should be at least 1 chars long") } else { duration };
+        cases.push(("/spec/token/lifetime", json!(bad), says));
+        cases.push(("/spec/token/renewBefore", json!(bad), says));
+    }
+    cases.push(("/spec/token/lifetime", json!("9".repeat(60) + "h"), duration));
+    for good in [
+        "https://www.arcgis.com",
+        "https://GIS.Example.com/portal/",
+        "https://host:7443/arcgis/sharing/rest/",
+        "https://10.1.2.3/a%20b/~x_y.z-1",
+        "https://[2001:db8::1]:7443/portal",
+    ] {
+        cases.push(("/spec/portal/url", json!(good), None));
+    }
+    for bad in [
+        "http://host",
+        "https://",
+        "https://user@host",
+        "https://host?x=1",
+        "https://host/#x",
+        "https://ho st",
+        " https://host",
+        "https://host:0",
+        "https://host:65536",
+        "https://host/a;b",
+        "https://host\\@evil",
+        "ftp://host",
+        "host",
+        "https://höst",
+    ] {
+        cases.push(("/spec/portal/url", json!(bad), url));
+    }
+    for bad in ["Upper", "a_b", "-a", "a-", "a..b", "a/b"] {
+        cases.push(("/spec/target/name", json!(bad), name));
+        cases.push(("/spec/credentialsRef/name", json!(bad), name));
+    }
+    for bad in ["access_token", "expires_at", "portal_url", "client_id", "client_secret", "a b", "a/b"] {
+        cases.push(("/spec/target/data", data(bad, "x"), key));
+    }
+    for bad in ["$(other)", "$(access_token", "$()", "x$(", "$(access_token)$(client_secret)"] {
+        cases.push(("/spec/target/data", data("x", bad), text));
+    }
+    for good in ["", "$", "$$", "$x", "$$(other)", "a$$$(access_token)b", "${x}", "\n$(expires_at)\n$(portal_url)"] {
+        cases.push(("/spec/target/data", data("x", good), None));
+    }
+    cases
+}
+
+fn set(manifest: &mut Value, path: &str, value: Value) {
+    let mut place = manifest;
+    for part in path.trim_start_matches('/').split('/') {
+        place = &mut place[part];
+    }
+    *place = value;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_row_of_the_admission_list_is_refused_with_its_message() {
+    let env = TestEnv::new().await;
+    let strict = PatchParams { dry_run: true, ..PatchParams::apply("user").validation_strict() };
+    let mut wrong = Vec::new();
+    for (path, value, expected) in cases() {
+        let mut manifest = env.manifest("case", "creds");
+        manifest["spec"]["target"]["name"] = json!("target");
+        set(&mut manifest, path, value.clone());
+        let answer = env.resources().patch("case", &strict, &Patch::Apply(&manifest)).await;
+        let said = answer.err().map(|error| error.to_string());
+        let as_expected = match (&said, expected) {
+            (None, None) => true,
+            (Some(said), Some(expected)) => said.contains(expected),
+            _ => false,
+        };
+        if !as_expected {
+            wrong.push(format!("{path} = {value}: expected {expected:?}, got {said:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_data_cannot_be_that_of_a_chosen_format_and_the_target_s_name_cannot_change() {
+    let env = TestEnv::new().await;
+    for (format, key) in
+        [("Headers", "headers"), ("DotEnv", "arcgis.env"), ("Json", "token.json"), ("RestJs", "rest-js.json")]
+    {
+        let mut manifest = env.manifest("case", "creds");
+        manifest["spec"]["target"]["formats"] = json!([format]);
+        manifest["spec"]["target"]["data"] = json!({key: "x"});
+        let apply = PatchParams::apply("user");
+        let said = env.resources().patch("case", &apply, &Patch::Apply(&manifest)).await.unwrap_err().to_string();
+        assert!(said.contains("is the key of a chosen format"), "{said}");
+    }
+    env.apply(&env.manifest("fixed", "creds")).await;
+    let rename = json!({"spec": {"target": {"name": "other"}}});
+    let said = env.resources().patch("fixed", &PatchParams::default(), &Patch::Merge(&rename)).await.unwrap_err();
+    assert!(said.to_string().contains("spec.target.name is immutable"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_example_is_accepted() {
+    let env = TestEnv::new().await;
+    let mut count = 0;
+    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        let status = tokio::process::Command::new(env.plane.tool("kubectl"))
+            .args(["apply", "--validate=strict", "-n", &env.namespace, "-f"])
+            .arg(&path)
+            .env("KUBECONFIG", env.plane.kubeconfig())
+            .status()
+            .await
+            .unwrap();
+        assert!(status.success(), "{}", path.display());
+        count += 1;
+    }
+    assert!(count >= 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_up_to_date_before_anybody_has_looked() {
+    let mut env = TestEnv::new().await;
+    env.kill().await;
+    env.apply(&env.manifest("fresh", "creds")).await;
+    let status = env.resources().get("fresh").await.unwrap().status.unwrap();
+    assert_eq!(status.observed_generation, -1);
+    assert!(status.conditions.is_empty());
+}

@@ -1,0 +1,112 @@
+//! Bad input gets a clear line, and the exit code of the contract.
+
+use std::process::{Command, Output};
+
+use testkit::portal::{App, Certificate, Portal, TOKEN_CANARY};
+
+fn operator(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_arcgis-credential-operator"))
+        .args(args)
+        .env("KUBECONFIG", "/nonexistent")
+        .output()
+        .unwrap()
+}
+
+fn first_line(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_flag_that_does_not_parse_is_exit_2_and_its_first_line_says_what_is_wrong() {
+    for (args, says) in [
+        (vec!["run", "--allowed-portal", "http://host"], "write an origin such as"),
+        (vec!["run", "--allowed-portal", "https://host/portal"], "without a path"),
+        (vec!["run", "--concurrency", "0"], "write a number from 1 to 1024"),
+        (vec!["run", "--log-level", "loud"], "invalid value 'loud'"),
+        (vec!["run", "--admin-address", "nowhere"], "invalid value 'nowhere'"),
+        (vec!["run", "--namespace", ""], "leave the flag out for all namespaces"),
+        (vec!["run", "--namespace", "maps,Maps"], "write a namespace's name"),
+        (vec!["run", "--selector", "a in (b"], "write a label selector such as"),
+        (vec!["run", "--leader-elect", "perhaps"], "invalid value 'perhaps'"),
+        (vec!["run", "--lease-name", "My Lease"], "write lower-case letters, digits, - and ."),
+        (vec!["run", "--no-such-flag"], "unexpected argument"),
+        (vec!["fly"], "unrecognized subcommand"),
+    ] {
+        let output = operator(&args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(first_line(&output).contains(says), "{args:?}: {}", first_line(&output));
+    }
+}
+
+#[test]
+fn an_unreadable_ca_file_a_taken_address_and_no_cluster_are_exit_1_and_one_line() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (args, says) in [
+        (vec!["run", "--ca-file", "/nonexistent/ca.pem"], "cannot read /nonexistent/ca.pem"),
+        (vec!["run", "--ca-file", "Cargo.toml"], "--ca-file Cargo.toml: no certificate in PEM"),
+        (vec!["run", "--admin-address", &address], "cannot listen there"),
+        (vec!["run", "--admin-address", "127.0.0.1:0"], "no access to a cluster: set KUBECONFIG"),
+    ] {
+        let output = operator(&args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(first_line(&output).contains(says), "{args:?}: {}", first_line(&output));
+        assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1, "{args:?}");
+    }
+}
+
+#[test]
+fn leader_election_is_turned_off_with_and_without_an_equals_sign() {
+    for args in [vec!["--leader-elect=false"], vec!["--leader-elect", "false"], vec!["--leader-elect=true"]] {
+        let args = [vec!["run", "--admin-address", "127.0.0.1:0"], args].concat();
+        let output = operator(&args);
+        assert_eq!(output.status.code(), Some(1), "{args:?} parses: {}", first_line(&output));
+        assert!(first_line(&output).contains("no access to a cluster"), "{args:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probe_says_the_granted_lifetime_and_never_the_token() {
+    let portal = Portal::start("127.0.0.1:0".parse().unwrap(), Certificate::Good).await.unwrap();
+    portal.app("app", App { secret: "canary".to_owned(), lifetime: Some(5400), ..App::default() });
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in [("id", "app"), ("secret", "canary\n"), ("ca", portal.ca())] {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_arcgis-credential-operator"))
+        .args(["probe", "--portal", &portal.url(), "--client-id-file", "id", "--client-secret-file", "secret"])
+        .args(["--ca-file", "ca"])
+        .current_dir(&dir)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.starts_with("Issued: a token for 1h30m, by localhost:"), "{said}");
+    assert!(!said.contains("canary") && !said.contains(TOKEN_CANARY));
+}
+
+#[test]
+fn probe_says_a_reason_and_never_a_secret() {
+    let dir = std::env::temp_dir().join(format!("probe-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(dir.join(name), text).unwrap();
+        dir.join(name).display().to_string()
+    };
+    let (id, secret, empty) = (file("id", "app"), file("secret", "canary"), file("empty", " "));
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let portal = format!("https://localhost:{}", closed.port());
+    let probe = |portal: &str, secret: &str| {
+        operator(&["probe", "--portal", portal, "--client-id-file", &id, "--client-secret-file", secret])
+    };
+    for (output, says) in [
+        (probe(&portal, &secret), "PortalUnreachable"),
+        (probe(&portal, &empty), "is missing, empty or not visible text"),
+        (probe("http://x", &secret), "--portal: write https://host"),
+    ] {
+        assert_eq!(output.status.code(), Some(1));
+        assert!(first_line(&output).contains(says), "{}", first_line(&output));
+        assert!(!first_line(&output).contains("canary"));
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}

@@ -1,0 +1,195 @@
+//! What resources cost the API server, counted from its audit log.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::support::{SECRET, TestEnv, is, problem};
+use arcgis_credential_operator::api::ArcGisAppCredential;
+use serde_json::{Value, json};
+use testkit::portal::App;
+
+/// Calls about single objects by kind: reads, Secret writes, status writes, events.
+fn count(calls: &[(String, String, String, bool)]) -> BTreeMap<&'static str, usize> {
+    let mut counts = BTreeMap::from([("reads", 0), ("writes", 0), ("dry", 0), ("status", 0), ("events", 0)]);
+    for (verb, resource, subresource, dry) in calls {
+        let kind = match (verb.as_str(), resource.as_str(), subresource.as_str()) {
+            ("get", _, _) => "reads",
+            ("create" | "patch", "secrets", _) if *dry => "dry",
+            ("create" | "patch", "secrets", _) => "writes",
+            ("patch", "arcgisappcredentials", "status") => "status",
+            ("create", "events", _) => "events",
+            ("list" | "watch", _, _) => continue,
+            other => panic!("an unexpected call: {other:?}"),
+        };
+        *counts.entry(kind).or_default() += 1;
+    }
+    counts
+}
+
+/// So many resources of one kind, and the calls that they have caused.
+struct Fleet {
+    env: TestEnv,
+    size: usize,
+    seen: usize,
+}
+
+impl Fleet {
+    async fn new(size: usize, app: App, change: impl Fn(&mut Value)) -> Self {
+        let env = TestEnv::new().await;
+        env.portal.app("app", app);
+        for n in 0..size {
+            env.credentials(&format!("r{n}-oauth"), "app", SECRET).await;
+            let mut manifest = env.manifest(&format!("r{n}"), &format!("r{n}-oauth"));
+            change(&mut manifest);
+            env.apply(&manifest).await;
+        }
+        Self { env, size, seen: 0 }
+    }
+
+    async fn all(&self, condition: impl Fn(&ArcGisAppCredential) -> bool) {
+        for n in 0..self.size {
+            self.env.wait_for(&format!("r{n}"), Duration::from_mins(2), &condition).await;
+        }
+    }
+
+    /// Asks for a new token of each, and waits until the condition is handled.
+    async fn ask_anew(&self, mark: &str) {
+        for n in 0..self.size {
+            self.env.ask_anew(&format!("r{n}"), mark).await;
+        }
+        self.all(|r| r.status.as_ref().is_some_and(|s| s.last_handled_request.as_deref() == Some(mark))).await;
+    }
+
+    /// The calls since the last time, once there have been none for three seconds: an echo that causes one does so
+    /// by then.
+    async fn calls(&mut self) -> BTreeMap<&'static str, usize> {
+        let mut calls = self.env.calls();
+        let mut quiet = Instant::now();
+        while quiet.elapsed() < Duration::from_secs(3) {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let now = self.env.calls();
+            if now.len() != calls.len() {
+                quiet = Instant::now();
+            }
+            calls = now;
+        }
+        let new = count(&calls[self.seen..]);
+        self.seen = calls.len();
+        new
+    }
+
+    fn times(
+        &self,
+        reads: usize,
+        writes: usize,
+        dry: usize,
+        status: usize,
+        events: usize,
+    ) -> BTreeMap<&'static str, usize> {
+        let each = [("reads", reads), ("writes", writes), ("dry", dry), ("status", status), ("events", events)];
+        each.into_iter().map(|(kind, each)| (kind, each * self.size)).collect()
+    }
+}
+
+fn valid(resource: &ArcGisAppCredential) -> bool {
+    is(resource, "Ready", "True", "TokenValid")
+}
+
+fn app() -> App {
+    App { secret: SECRET.to_owned(), ..App::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn creation_restart_idleness_renewal_labels_and_an_outage_cost_what_the_table_says() {
+    let mut fleet = Fleet::new(200, app(), |_| {}).await;
+    fleet.all(valid).await;
+    assert_eq!(fleet.calls().await, fleet.times(2, 1, 1, 1, 1), "created and filled");
+
+    fleet.env.kill().await;
+    fleet.env.start().await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(fleet.calls().await, fleet.times(0, 0, 0, 0, 0), "a restart, and idle for a minute");
+    assert_eq!(fleet.env.portal.requests("app"), fleet.size);
+
+    fleet.ask_anew("one").await;
+    assert_eq!(fleet.calls().await, fleet.times(1, 1, 0, 1, 0), "renewed");
+
+    for n in 0..fleet.size {
+        fleet.env.meddle(&format!("r{n}-oauth"), json!({"metadata": {"labels": {"touched": "yes"}}})).await;
+    }
+    assert_eq!(fleet.calls().await, fleet.times(1, 0, 0, 1, 0), "labels of the credentials Secret changed");
+    assert_eq!(fleet.env.portal.requests("app"), 2 * fleet.size);
+
+    fleet.env.portal.outage(true);
+    fleet.ask_anew("two").await;
+    fleet.all(|r| problem(r) == Some("PortalUnreachable")).await;
+    let failing = |calls: Vec<(String, String, String, bool)>| count(&calls);
+    let told = failing(fleet.env.calls()[fleet.seen..].to_vec());
+    assert_eq!((told["writes"], told["dry"], told["status"], told["events"]), (0, 0, fleet.size, 0), "told once");
+    fleet.seen = fleet.env.calls().len();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let failing = failing(fleet.env.calls()[fleet.seen..].to_vec());
+    assert!(failing["reads"] > 0, "attempts go on");
+    assert_eq!((failing["writes"], failing["dry"], failing["status"], failing["events"]), (0, 0, 0, 0), "an outage");
+    fleet.all(valid).await;
+    assert_eq!(fleet.env.terminate().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_failed_attempt_for_the_user_to_mend_costs_a_read_and_a_status() {
+    let mut fleet = Fleet::new(20, App { secret: crate::support::WRONG_SECRET.to_owned(), ..app() }, |_| {}).await;
+    let count = |r: &ArcGisAppCredential| r.status.as_ref()?.failure.as_ref()?.count;
+    fleet.all(|r| count(r) == Some(1)).await;
+    assert_eq!(fleet.calls().await, fleet.times(2, 0, 1, 1, 1), "the first, with the write tried before");
+    fleet.all(|r| count(r) == Some(2)).await;
+    assert_eq!(fleet.calls().await, fleet.times(1, 0, 0, 1, 0), "the second, a minute later");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_failed_attempt_that_is_nobody_s_move_costs_a_read() {
+    let mut fleet = Fleet::new(20, App { close: true, ..app() }, |_| {}).await;
+    fleet.all(|r| problem(r) == Some("PortalUnreachable")).await;
+    fleet.env.portal.wait_for_requests("app", 4 * fleet.size, Duration::from_mins(1)).await.unwrap();
+    let calls = count(&fleet.env.calls());
+    let (reads, requests) = (calls["reads"], fleet.env.portal.requests("app"));
+    // What is under way has read and not yet asked, or asked and not yet been noted.
+    assert!(reads.abs_diff(requests) <= fleet.size, "{reads} reads for {requests} attempts");
+    assert_eq!(
+        (calls["writes"], calls["dry"], calls["status"], calls["events"]),
+        (0, fleet.size, fleet.size, fleet.size)
+    );
+    fleet.env.portal.app("app", app());
+    fleet.all(valid).await;
+    fleet.calls().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_to_whose_token_it_is_costs_one_status_write() {
+    let verify = |manifest: &mut Value| manifest["spec"]["token"] = json!({"verify": true});
+    let mut fleet = Fleet::new(20, app(), verify).await;
+    fleet.all(|r| is(r, "Verified", "True", "AppKnown")).await;
+    assert_eq!(fleet.calls().await, fleet.times(2, 1, 1, 2, 1), "created, filled and verified");
+    fleet.ask_anew("one").await;
+    assert_eq!(fleet.calls().await, fleet.times(1, 1, 0, 1, 0), "renewed: the same answer again is no news");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_costs_one_more_read_and_write_and_then_rests() {
+    let mut fleet = Fleet::new(2, app(), |_| {}).await;
+    fleet.all(valid).await;
+    fleet.calls().await;
+    let older = fleet.env.manifest("r0", "r0-oauth");
+    let mut rival = fleet.env.manifest("rival", "r0-oauth");
+    rival["spec"]["target"]["name"] = older["spec"]["target"]["name"].clone();
+    fleet.env.apply(&rival).await;
+    fleet.env.wait("rival", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
+    let calls = fleet.calls().await;
+    assert_eq!(
+        (calls["reads"], calls["writes"], calls["status"], calls["events"]),
+        (1, 0, 1, 1),
+        "two with one target"
+    );
+    fleet.env.kill().await;
+    fleet.env.start().await;
+    assert_eq!(fleet.calls().await, fleet.times(0, 0, 0, 0, 0), "a restart with that conflict");
+}

@@ -1,0 +1,28 @@
+//! The operator on a real control plane, with the test portal and with faults injected at both edges.
+//!
+//! `secrets_in_output` searches what the other tests left behind, so `make test` runs it after them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod admission;
+mod apiserver_faults;
+mod attacks;
+mod cli;
+mod consumers;
+mod cost;
+mod leader_election;
+mod migration;
+mod network;
+mod portal_failures;
+mod requests;
+mod restarts;
+mod retries;
+mod secrets_in_output;
+mod start;
+mod status;
+mod target_ownership;
+mod token_lifecycle;
+mod upgrade;

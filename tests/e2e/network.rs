@@ -1,0 +1,180 @@
+//! Proxies, private CAs and versions of TLS; and who is shown which credentials.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::support::{SECRET, TestEnv, is, problem};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use testkit::portal::{App, Certificate, Portal, Protocol};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+/// A running forward proxy, which resolves every name to loopback.
+struct Proxy {
+    _child: Child,
+    url: String,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Proxy {
+    async fn start() -> Self {
+        let tool = crate::support::tools::go_build("hack/proxy", ".");
+        let mut child = Command::new(tool).arg("127.0.0.1").stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = lines.next_line().await.unwrap().unwrap();
+        Self { _child: child, url: format!("http://{address}"), lines }
+    }
+
+    async fn tunnel(&mut self) -> String {
+        tokio::time::timeout(Duration::from_secs(10), self.lines.next_line()).await.unwrap().unwrap().unwrap()
+    }
+}
+
+async fn bundle(env: &TestEnv, name: &str, pem: &str) {
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"ca.crt": pem}});
+    let maps = Api::<ConfigMap>::namespaced(env.client.clone(), &env.namespace);
+    maps.patch(name, &PatchParams::apply("user").force(), &Patch::Apply(map)).await.unwrap();
+}
+
+async fn portal(address: &str, protocol: Protocol) -> Portal {
+    let portal = Portal::speaking(address.parse().unwrap(), Certificate::Good, protocol).await.unwrap();
+    portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
+    portal
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_and_a_private_ca_work_together_and_no_proxy_goes_round_it() {
+    let mut proxy = Proxy::start().await;
+    let (portal, near) = (portal("127.0.0.1:0", Protocol::Any).await, portal("127.0.0.1:0", Protocol::Any).await);
+    let port = portal.address().port();
+    let near_url = format!("https://127.0.0.1:{}", near.address().port());
+    let mut env = TestEnv::idle(&["--allowed-portal", &portal.url(), "--allowed-portal", &near_url]).await;
+    env.environment("HTTPS_PROXY", &proxy.url);
+    env.environment("NO_PROXY", "127.0.0.1");
+    env.start().await;
+    env.credentials("oauth", "app", SECRET).await;
+    for (name, url, pem) in [("far", portal.url(), portal.ca()), ("near", near_url, near.ca())] {
+        bundle(&env, name, pem).await;
+        let mut manifest = env.manifest(name, "oauth");
+        manifest["spec"]["portal"] = json!({"url": url, "caBundleRef": {"name": name}});
+        env.apply(&manifest).await;
+        env.wait(name, |r| is(r, "Ready", "True", "TokenValid")).await;
+    }
+    assert_eq!(proxy.tunnel().await, format!("CONNECT localhost:{port}"));
+    assert_eq!((portal.requests("app"), near.requests("app")), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_1_2_and_1_3_are_spoken() {
+    for protocol in [Protocol::Tls12, Protocol::Tls13] {
+        let portal = portal("127.0.0.1:0", protocol).await;
+        let env = TestEnv::with(&["--allowed-portal", &portal.url()]).await;
+        env.credentials("oauth", "app", SECRET).await;
+        bundle(&env, "ca", portal.ca()).await;
+        let mut manifest = env.manifest("spoken", "oauth");
+        manifest["spec"]["portal"] = json!({"url": portal.url(), "caBundleRef": {"name": "ca"}});
+        env.apply(&manifest).await;
+        env.wait("spoken", |r| is(r, "Ready", "True", "TokenValid")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_that_is_replaced_in_its_config_map_is_picked_up_without_a_restart() {
+    let first = portal("127.0.0.1:0", Protocol::Any).await;
+    let env = TestEnv::with(&["--allowed-portal", &first.url()]).await;
+    env.credentials("oauth", "app", SECRET).await;
+    bundle(&env, "ca", first.ca()).await;
+    let mut manifest = env.manifest("rotated", "oauth");
+    manifest["spec"]["portal"] = json!({"url": first.url(), "caBundleRef": {"name": "ca"}});
+    env.apply(&manifest).await;
+    env.wait("rotated", |r| is(r, "Ready", "True", "TokenValid")).await;
+    let address = first.address();
+    drop(first);
+    let second = tokio::time::timeout(Duration::from_secs(10), async {
+        loop {
+            // The port is free once the first has let go of it.
+            if let Ok(portal) = Portal::start(address, Certificate::Good).await {
+                return portal;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .unwrap();
+    second.app("app", App { secret: SECRET.to_owned(), ..App::default() });
+    env.ask_anew("rotated", "now").await;
+    let untrusted = env.wait("rotated", |r| problem(r) == Some("PortalUntrusted")).await;
+    assert!(is(&untrusted, "Ready", "True", "TokenValid") && is(&untrusted, "Stalled", "True", "PortalUntrusted"));
+    assert_eq!(second.journal().len(), 0, "nothing is sent to a portal that is not trusted");
+    bundle(&env, "ca", second.ca()).await;
+    env.wait_for("rotated", Duration::from_secs(8), |r| problem(r).is_none()).await;
+    assert_eq!(second.requests("app"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_bundle_that_comes_while_nobody_runs_is_found_at_the_start() {
+    let portal = portal("127.0.0.1:0", Protocol::Any).await;
+    let mut env = TestEnv::with(&["--allowed-portal", &portal.url()]).await;
+    env.credentials("oauth", "app", SECRET).await;
+    let mut manifest = env.manifest("late", "oauth");
+    manifest["spec"]["portal"] = json!({"url": portal.url(), "caBundleRef": {"name": "ca"}});
+    env.apply(&manifest).await;
+    env.wait("late", |r| problem(r) == Some("CaBundleNotFound")).await;
+    env.kill().await;
+    bundle(&env, "ca", portal.ca()).await;
+    env.start().await;
+    env.wait("late", |r| is(r, "Ready", "True", "TokenValid") && problem(r).is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_portal_is_shown_the_app_s_credentials_and_nothing_of_the_cluster_s() {
+    let env = TestEnv::new().await;
+    let mut manifest = env.manifest("shown", "shown-oauth");
+    manifest["spec"]["token"] = json!({"verify": true});
+    env.portal.app("shown", App { secret: SECRET.to_owned(), ..App::default() });
+    env.credentials("shown-oauth", "shown", SECRET).await;
+    env.apply(&manifest).await;
+    env.wait("shown", |r| is(r, "Verified", "True", "AppKnown")).await;
+    let headers: Vec<Vec<String>> = env.portal.journal().into_iter().map(|entry| entry.headers).collect();
+    let sorted = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let mut expected = [
+        sorted(&["accept", "content-length", "content-type", "host", "user-agent"]),
+        sorted(&["accept", "host", "user-agent", "x-esri-authorization"]),
+    ];
+    for (mut found, expected) in headers.into_iter().zip(&mut expected) {
+        found.sort();
+        assert_eq!(&found, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_process_leaves_no_core_dump_and_is_closed_to_others_of_its_user() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    // As another user than root, whom the kernel would give the files anyway.
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let program = dir.path().join("operator");
+    std::fs::copy(env!("CARGO_BIN_EXE_arcgis-credential-operator"), &program).unwrap();
+    let portal = portal("127.0.0.1:0", Protocol::Any).await;
+    portal.app("app", App { hang: true, ..App::default() });
+    for (name, text) in [("id", "app"), ("secret", SECRET), ("ca", portal.ca())] {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    let mut command = Command::new(&program);
+    command.args(["probe", "--portal", &portal.url(), "--client-id-file", "id", "--client-secret-file", "secret"]);
+    command.args(["--ca-file", "ca"]).current_dir(&dir).kill_on_drop(true);
+    if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
+        command.uid(65532);
+    }
+    let child = command.spawn().unwrap();
+    portal.wait_for_requests("app", 1, Duration::from_secs(10)).await.unwrap();
+    let pid = child.id().unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    let environ = std::fs::metadata(format!("/proc/{pid}/environ")).unwrap();
+    assert_eq!(environ.uid(), 0, "the kernel gives what is not dumpable to root");
+}

@@ -1,0 +1,142 @@
+//! Each reason of the failure table, reached on the real parts, with the conditions that the status table asks for.
+
+use crate::support::{SECRET, TestEnv, condition, is, problem};
+use arcgis_credential_operator::api::{Reason, Recovery};
+use serde_json::{Value, json};
+use testkit::portal::{Answer, App, Certificate, Portal};
+
+fn answer(status: u16, body: &str) -> App {
+    App {
+        secret: SECRET.to_owned(),
+        answer: Some(Answer { status, body: body.to_owned(), ..Answer::default() }),
+        ..App::default()
+    }
+}
+
+/// The conditions of a resource without a token, by whose move it is.
+async fn shows(env: &TestEnv, name: &str, reason: Reason) {
+    let resource = env.wait(name, |r| is(r, "Ready", "False", reason.as_str())).await;
+    assert_eq!(problem(&resource), Some(reason.as_str()));
+    let (stalled, reconciling) = (condition(&resource, "Stalled"), condition(&resource, "Reconciling"));
+    match reason.recovery() {
+        Recovery::ActionRequired => {
+            assert!(stalled.is_some_and(|c| c.reason == reason.as_str()) && reconciling.is_none(), "{name}")
+        }
+        Recovery::Automatic => {
+            assert!(reconciling.is_some_and(|c| c.reason == reason.as_str()) && stalled.is_none(), "{name}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_portal_s_answers_become_reasons_whatever_their_status() {
+    let env = TestEnv::new().await;
+    let invalid_id = r#"{"error":{"code":400,"error":"invalid_client_id","error_description":"Invalid client_id"}}"#;
+    let cases = [
+        ("id", answer(200, invalid_id), Reason::ClientIdRejected),
+        ("rejected", answer(200, r#"{"error":{"code":403,"message":"no"}}"#), Reason::RequestRejected),
+        ("status-404", answer(404, "<html>"), Reason::RequestRejected),
+        ("unreachable", App { close: true, ..App::default() }, Reason::PortalUnreachable),
+        ("status-503", answer(503, "<html>"), Reason::PortalUnavailable),
+        ("code-500", answer(200, r#"{"code":500,"status":"failure"}"#), Reason::PortalUnavailable),
+        ("html", answer(200, "<html>login</html>"), Reason::MalformedResponse),
+        ("redirect", answer(302, ""), Reason::MalformedResponse),
+        ("shell", answer(200, r#"{"access_token":"a;echo${IFS}x","expires_in":60}"#), Reason::MalformedResponse),
+    ];
+    for (name, app, _) in &cases {
+        env.portal.app(name, app.clone());
+        env.credentials(&format!("{name}-oauth"), name, SECRET).await;
+        env.apply(&env.manifest(name, &format!("{name}-oauth"))).await;
+    }
+    for (name, _, reason) in &cases {
+        shows(&env, name, *reason).await;
+    }
+    env.credentials("secret-oauth", "app", crate::support::WRONG_SECRET).await;
+    env.apply(&env.manifest("secret", "secret-oauth")).await;
+    shows(&env, "secret", Reason::ClientSecretRejected).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_429_holds_every_resource_of_that_host() {
+    let env = TestEnv::new().await;
+    let limited = r#"{"error":{"code":429,"message":"Too many requests.","details":["Retry after 90 sec."]}}"#;
+    env.portal.app("limited", answer(200, limited));
+    env.credentials("limited-oauth", "limited", SECRET).await;
+    env.apply(&env.manifest("limited", "limited-oauth")).await;
+    shows(&env, "limited", Reason::RateLimited).await;
+    env.credentials("next-oauth", "app", SECRET).await;
+    env.apply(&env.manifest("next", "next-oauth")).await;
+    shows(&env, "next", Reason::RateLimited).await;
+    assert_eq!((env.portal.requests("limited"), env.portal.requests("app")), (1, 0));
+    let status = env.resources().get("limited").await.unwrap().status.unwrap().failure.unwrap();
+    let wait = status.next_attempt_at.unwrap().as_second() - status.last_attempt_at.unwrap().as_second();
+    assert!((90..=115).contains(&wait), "{wait}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_found_wrong_before_a_request_requests_nothing() {
+    let env = TestEnv::new().await;
+    env.credentials("oauth", "app", SECRET).await;
+    env.credentials("blank", "app", " ").await;
+    let base = |name: &str, credentials: &str| env.manifest(name, credentials);
+    let mut elsewhere = base("elsewhere", "oauth");
+    elsewhere["spec"]["portal"]["url"] = json!("https://elsewhere.example.com");
+    let mut no_bundle = base("no-bundle", "oauth");
+    no_bundle["spec"]["portal"]["caBundleRef"] = json!({"name": "missing"});
+    let mut bad_bundle = base("bad-bundle", "oauth");
+    bad_bundle["spec"]["portal"]["caBundleRef"] = json!({"kind": "Secret", "name": "blank", "key": "client_id"});
+    let mut bad_label = base("bad-label", "oauth");
+    bad_label["spec"]["target"]["labels"] = json!({"not a label": "x"});
+    let cases: [(&str, Value, Reason); 6] = [
+        ("elsewhere", elsewhere, Reason::PortalNotAllowed),
+        ("nothing", base("nothing", "missing"), Reason::CredentialsNotFound),
+        ("empty", base("empty", "blank"), Reason::CredentialsIncomplete),
+        ("no-bundle", no_bundle, Reason::CaBundleNotFound),
+        ("bad-bundle", bad_bundle, Reason::CaBundleInvalid),
+        ("bad-label", bad_label, Reason::SpecInvalid),
+    ];
+    for (_, manifest, _) in &cases {
+        env.apply(manifest).await;
+    }
+    for (name, _, reason) in &cases {
+        shows(&env, name, *reason).await;
+    }
+    assert_eq!(env.portal.requests("app"), 0);
+    env.credentials("missing", "app", SECRET).await;
+    env.wait("nothing", |r| is(r, "Ready", "True", "TokenValid")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_shows_before_a_token_is_bought() {
+    let env = TestEnv::new().await;
+    env.credentials("oauth", "app", SECRET).await;
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"},
+                       "spec": {"hard": {"count/secrets": "1"}}});
+    let quotas = kube::Api::<k8s_openapi::api::core::v1::ResourceQuota>::namespaced(env.client.clone(), &env.namespace);
+    quotas.create(&kube::api::PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
+    // What the quota controller would write; it does not run here.
+    let status = json!({"status": {"hard": {"count/secrets": "1"}, "used": {"count/secrets": "1"}}});
+    quotas.patch_status("none", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(&status)).await.unwrap();
+    env.apply(&env.manifest("full", "oauth")).await;
+    shows(&env, "full", Reason::TargetRefused).await;
+    assert_eq!(env.portal.requests("app"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_do_not_verify_are_untrusted() {
+    for certificate in [Certificate::Expired, Certificate::WrongHost, Certificate::SelfSigned] {
+        let portal = Portal::start("127.0.0.1:0".parse().unwrap(), certificate).await.unwrap();
+        portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
+        let env = TestEnv::with(&["--allowed-portal", &portal.url()]).await;
+        env.credentials("oauth", "app", SECRET).await;
+        let bundle = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"},
+                            "data": {"ca.crt": portal.ca()}});
+        let maps = kube::Api::<k8s_openapi::api::core::v1::ConfigMap>::namespaced(env.client.clone(), &env.namespace);
+        maps.create(&kube::api::PostParams::default(), &serde_json::from_value(bundle).unwrap()).await.unwrap();
+        let mut manifest = env.manifest("untrusted", "oauth");
+        manifest["spec"]["portal"] = json!({"url": portal.url(), "caBundleRef": {"name": "ca"}});
+        env.apply(&manifest).await;
+        shows(&env, "untrusted", Reason::PortalUntrusted).await;
+        assert_eq!(portal.journal().len(), 0);
+    }
+}

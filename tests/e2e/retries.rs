@@ -1,0 +1,149 @@
+//! After a failure: whose move it is, when it is tried again, and what a restart remembers.
+
+use std::time::Duration;
+
+use crate::support::{SECRET, TestEnv, condition, is, problem};
+use arcgis_credential_operator::api::{ArcGisAppCredential, Failure};
+use jiff::Timestamp;
+use serde_json::json;
+use testkit::portal::{Answer, App};
+
+fn failure(resource: &ArcGisAppCredential) -> Failure {
+    resource.status.clone().unwrap().failure.unwrap()
+}
+
+fn wait(failure: &Failure) -> i64 {
+    failure.next_attempt_at.unwrap().as_second() - failure.last_attempt_at.unwrap().as_second()
+}
+
+async fn wrong_secret(env: &TestEnv, name: &str) -> ArcGisAppCredential {
+    env.portal.app(name, App { secret: SECRET.to_owned(), ..App::default() });
+    env.credentials(&format!("{name}-oauth"), name, crate::support::WRONG_SECRET).await;
+    env.apply(&env.manifest(name, &format!("{name}-oauth"))).await;
+    env.wait(name, |r| is(r, "Stalled", "True", "ClientSecretRejected")).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_s_move_is_kept_in_the_status_and_waited_for_across_a_restart() {
+    let mut env = TestEnv::new().await;
+    let before = failure(&wrong_secret(&env, "app").await);
+    assert_eq!(before.count, Some(1));
+    assert!((60..=76).contains(&wait(&before)) && before.inputs.is_some());
+    env.kill().await;
+    env.start().await;
+    // Another that becomes ready shows that the restarted operator looks at resources.
+    env.ready("next").await;
+    let after = env.resources().get("app").await.unwrap();
+    assert_eq!(failure(&after), before);
+    assert_eq!(env.portal.requests("app"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_s_change_beats_the_wait_also_when_it_was_made_while_the_operator_was_down() {
+    let mut env = TestEnv::new().await;
+    wrong_secret(&env, "app").await;
+    env.kill().await;
+    env.credentials("app-oauth", "app", SECRET).await;
+    env.start().await;
+    env.wait("app", |r| is(r, "Ready", "True", "TokenValid") && problem(r).is_none()).await;
+    assert_eq!(env.portal.requests("app"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_person_s_change_starts_the_count_anew() {
+    let env = TestEnv::new().await;
+    wrong_secret(&env, "app").await;
+    for (requests, wrong) in [(2, "canary-client-secret-wrong-2"), (3, "canary-client-secret-wrong-3")] {
+        env.credentials("app-oauth", "app", wrong).await;
+        env.portal.wait_for_requests("app", requests, Duration::from_secs(10)).await.unwrap();
+    }
+    env.ask_anew("app", "please").await;
+    let handled =
+        |r: &ArcGisAppCredential| r.status.as_ref().unwrap().last_handled_request.as_deref() == Some("please");
+    let resource = env.wait("app", handled).await;
+    assert_eq!(failure(&resource).count, Some(1));
+    assert_eq!(env.portal.requests("app"), 4, "recorded as handled with the attempt that failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_a_change_can_cure_has_no_next_attempt_and_is_seen_within_5_s_of_it() {
+    let env = TestEnv::new().await;
+    env.credentials("oauth", "app", "").await;
+    env.apply(&env.manifest("empty", "oauth")).await;
+    let resource = env.wait("empty", |r| is(r, "Stalled", "True", "CredentialsIncomplete")).await;
+    assert_eq!(failure(&resource).next_attempt_at, None);
+    assert!(condition(&resource, "Stalled").unwrap().message.contains("key client_secret"));
+    env.credentials("oauth", "app", SECRET).await;
+    env.wait_for("empty", Duration::from_secs(5), |r| is(r, "Ready", "True", "TokenValid")).await;
+    env.credentials("oauth", "app", " ").await;
+    let broken =
+        env.wait_for("empty", Duration::from_secs(5), |r| is(r, "Stalled", "True", "CredentialsIncomplete")).await;
+    assert!(is(&broken, "Ready", "True", "TokenValid"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_of_inputs_that_brought_a_token_before_is_tried_within_15_minutes() {
+    let env = TestEnv::new().await;
+    env.ready("worked").await;
+    let refusal = Answer { status: 403, body: "<html>maintenance</html>".to_owned(), ..Answer::default() };
+    env.portal.app("worked", App { secret: SECRET.to_owned(), answer: Some(refusal), ..App::default() });
+    env.ask_anew("worked", "now").await;
+    let resource = env.wait("worked", |r| is(r, "Stalled", "True", "RequestRejected")).await;
+    assert!(is(&resource, "Ready", "True", "TokenValid"));
+    assert!((60..=76).contains(&wait(&failure(&resource))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_that_a_portal_asked_for_survives_a_restart_and_no_change_beats_it() {
+    let mut env = TestEnv::new().await;
+    let limited = Answer {
+        status: 429,
+        headers: [("Retry-After".to_owned(), "200".to_owned())].into(),
+        body: "slow down".to_owned(),
+    };
+    env.portal.app("app", App { secret: SECRET.to_owned(), answer: Some(limited), ..App::default() });
+    env.credentials("oauth", "app", SECRET).await;
+    env.apply(&env.manifest("limited", "oauth")).await;
+    let resource = env.wait("limited", |r| is(r, "Reconciling", "True", "RateLimited")).await;
+    assert!(condition(&resource, "Stalled").is_none());
+    assert!((200..=252).contains(&wait(&failure(&resource))));
+    env.portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
+    env.portal.app("next", App { secret: SECRET.to_owned(), ..App::default() });
+    env.kill().await;
+    env.start().await;
+    env.ask_anew("limited", "now").await;
+    env.credentials("next-oauth", "next", SECRET).await;
+    env.apply(&env.manifest("next", "next-oauth")).await;
+    env.wait("next", |r| is(r, "Ready", "False", "RateLimited")).await;
+    assert_eq!((env.portal.requests("app"), env.portal.requests("next")), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transient_failure_is_told_once_and_its_count_stays_out_of_the_status() {
+    let env = TestEnv::new().await;
+    env.ready("outage").await;
+    env.portal.outage(true);
+    env.ask_anew("outage", "now").await;
+    let first = env.wait("outage", |r| problem(r) == Some("PortalUnreachable")).await;
+    env.portal.wait_for_requests("outage", 1, Duration::from_secs(1)).await.unwrap();
+    // Long enough for several more attempts: 2, 4 and 8 s apart.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let later = env.resources().get("outage").await.unwrap();
+    assert_eq!(later.metadata.resource_version, first.metadata.resource_version, "no status was written meanwhile");
+    let failure = failure(&later);
+    assert_eq!((failure.count, failure.next_attempt_at, failure.inputs), (None, None, None));
+    assert!(failure.since <= Timestamp::now());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_missing_is_nobody_s_move_and_the_wrong_is_the_user_s() {
+    let env = TestEnv::new().await;
+    env.apply(&env.manifest("missing", "later")).await;
+    let missing = env.wait("missing", |r| is(r, "Ready", "False", "CredentialsNotFound")).await;
+    assert!(is(&missing, "Reconciling", "True", "CredentialsNotFound") && condition(&missing, "Stalled").is_none());
+    env.credentials("later", "app", SECRET).await;
+    env.wait_for("missing", Duration::from_secs(5), |r| is(r, "Ready", "True", "TokenValid")).await;
+    env.change("missing", json!({"spec": {"portal": {"url": "https://elsewhere.example.com"}}})).await;
+    let wrong = env.wait("missing", |r| is(r, "Stalled", "True", "PortalNotAllowed")).await;
+    assert!(is(&wrong, "Ready", "True", "TokenValid"), "the token stays");
+}

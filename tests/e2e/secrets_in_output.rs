@@ -1,0 +1,134 @@
+//! The last of the tests: nothing secret stands in what all of them have left behind.
+//!
+//! Each operator of a run logs at trace level into one folder, and what it wrote to the cluster is still there.
+
+use std::collections::BTreeSet;
+
+use crate::support::{SECRET, SECRET_CANARY, TestEnv, WRONG_SECRET, is, problem};
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
+use kube::Api;
+use kube::api::{ListParams, PostParams};
+use serde_json::{Value, json};
+use testkit::portal::{Answer, App, BODY_CANARY, TOKEN_CANARY};
+
+fn clean(what: &str, text: &str) {
+    for canary in [SECRET_CANARY, TOKEN_CANARY, BODY_CANARY] {
+        // Not even encoded as it stands in a Secret.
+        let encoded = encode(canary);
+        assert!(!text.contains(canary) && !text.contains(&encoded), "{canary} stands in {what}");
+    }
+}
+
+/// The part of a text's base64 form that does not depend on what follows it.
+fn encode(text: &str) -> String {
+    let secret = k8s_openapi::ByteString(text.as_bytes()[..text.len() / 3 * 3].to_vec());
+    serde_json::to_value(secret).unwrap().as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_no_token_and_no_answer_stands_in_a_log_a_status_an_event_or_a_metric() {
+    let env = TestEnv::new().await;
+    env.ready("good").await;
+    env.portal.app("wrong", App { secret: SECRET.to_owned(), ..App::default() });
+    let body = format!(r#"{{"error":{{"code":403,"message":"{BODY_CANARY}","error_description":"{BODY_CANARY}"}}}}"#);
+    let answer = Answer { status: 200, body, ..Answer::default() };
+    env.portal.app("loud", App { secret: SECRET.to_owned(), answer: Some(answer), ..App::default() });
+    for (name, secret, reason) in [("wrong", WRONG_SECRET, "ClientSecretRejected"), ("loud", SECRET, "RequestRejected")]
+    {
+        env.credentials(&format!("{name}-oauth"), name, secret).await;
+        env.apply(&env.manifest(name, &format!("{name}-oauth"))).await;
+        env.wait(name, |r| is(r, "Stalled", "True", reason) && problem(r) == Some(reason)).await;
+    }
+    let metrics = env.ask("/metrics").await.unwrap();
+    assert!(metrics.contains("arcgis_credential_problem{") && metrics.contains("outcome=\"Issued\""), "{metrics}");
+    clean("/metrics", &metrics);
+    let pid = env.operator.as_ref().unwrap().id().unwrap();
+    for file in ["cmdline", "environ"] {
+        clean(file, &String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/{file}")).unwrap()));
+    }
+    let (mut logs, mut bytes) = (0, 0);
+    for file in std::fs::read_dir(env.plane.dir().join("logs")).unwrap() {
+        let path = file.unwrap().path();
+        let log = std::fs::read_to_string(&path).unwrap();
+        assert!(log.contains("starting") || log.is_empty(), "{}: it is an operator's log", path.display());
+        clean(&path.display().to_string(), &log);
+        logs += 1;
+        bytes += log.len();
+    }
+    clean("the audit log", &std::fs::read_to_string(env.plane.audit_log()).unwrap());
+    let all = ListParams::default();
+    let resources = Api::<arcgis_credential_operator::api::ArcGisAppCredential>::all(env.client.clone());
+    let statuses = resources.list(&all).await.unwrap().items;
+    assert!(statuses.len() >= 3);
+    clean("a status", &serde_json::to_string(&statuses.iter().map(|r| &r.status).collect::<Vec<_>>()).unwrap());
+    let events = Api::<Event>::all(env.client.clone()).list(&all).await.unwrap();
+    clean("an event", &serde_json::to_string(&events).unwrap());
+    let maps = Api::<ConfigMap>::all(env.client.clone()).list(&all).await.unwrap();
+    clean("a ConfigMap", &serde_json::to_string(&maps).unwrap());
+    assert!(logs > 0 && bytes > 0, "there is something to search");
+}
+
+/// Group, resource with its subresource, and verb.
+type Right = [String; 3];
+
+fn rights(rules: Vec<PolicyRule>) -> Vec<Right> {
+    let mut found = Vec::new();
+    for rule in rules {
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                found.extend(rule.verbs.iter().map(|verb| [group.clone(), resource.clone(), verb.clone()]));
+            }
+        }
+    }
+    found
+}
+
+/// What the operators of this run have used, by the audit log.
+fn used(env: &TestEnv) -> BTreeSet<Right> {
+    let log = std::fs::read_to_string(env.plane.audit_log()).unwrap();
+    let account = "system:serviceaccount:arcgis-credential-operator:arcgis-credential-operator";
+    log.lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|event| event["user"]["username"] == account)
+        .map(|event| {
+            let of = |field: &str| event["objectRef"][field].as_str().unwrap_or_default().to_owned();
+            let resource = match of("subresource") {
+                sub if sub.is_empty() => of("resource"),
+                sub => format!("{}/{sub}", of("resource")),
+            };
+            [of("apiGroup"), resource, event["verb"].as_str().unwrap_or_default().to_owned()]
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_granted_right_goes_unused_and_none_is_dangerous() {
+    let name = "arcgis-credential-operator";
+    let env = TestEnv::idle(&[]).await;
+    let map = json!({"metadata": {"name": "ca"}, "data": {"ca.crt": env.portal.ca()}});
+    let maps = Api::<ConfigMap>::namespaced(env.client.clone(), &env.namespace);
+    maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
+    let replica = env.replica(&TestEnv::restricted(), &["--lease-namespace".to_owned(), name.to_owned()]);
+    env.credentials("oauth", "app", SECRET).await;
+    let mut manifest = env.manifest("used", "oauth");
+    manifest["spec"]["portal"]["caBundleRef"] = json!({"name": "ca"});
+    env.apply(&manifest).await;
+    env.wait_for("used", std::time::Duration::from_mins(1), |r| is(r, "Ready", "True", "TokenValid")).await;
+    env.ask_anew("used", "now").await;
+    env.wait("used", |r| r.status.as_ref().is_some_and(|s| s.last_handled_request.is_some())).await;
+    drop(replica);
+    let everywhere = Api::<ClusterRole>::all(env.client.clone()).get(name).await.unwrap().rules;
+    let at_home = Api::<Role>::namespaced(env.client.clone(), name).get(name).await.unwrap().rules;
+    let granted = rights(everywhere.into_iter().chain(at_home).flatten().collect());
+    assert!(granted.len() > 10);
+    let used = used(&env);
+    let unused: Vec<&Right> = granted.iter().filter(|right| !used.contains(*right)).collect();
+    assert!(unused.is_empty(), "granted and never used: {unused:?}");
+    for [group, resource, verb] in &granted {
+        let never = ["*", "delete", "deletecollection", "escalate", "bind", "impersonate"];
+        assert!(!never.contains(&verb.as_str()) && resource != "*" && group != "*", "{group} {resource} {verb}");
+        assert!(!resource.contains("token"), "{resource}");
+    }
+}

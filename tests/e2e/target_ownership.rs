@@ -1,0 +1,251 @@
+//! The target Secret: whose it is, how it is written, and what becomes of it.
+
+use std::time::Duration;
+
+use crate::support::{SECRET, TestEnv, condition, is, problem, text};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use serde_json::{Value, json};
+use testkit::api_proxy::InjectedFault;
+use testkit::control_plane::ControlPlane;
+use testkit::portal::App;
+
+const CAUGHT: Duration = Duration::from_secs(20);
+
+async fn create(env: &TestEnv, secret: Value) -> Secret {
+    env.secrets().create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap()
+}
+
+/// The marks by which an owner hands a Secret over.
+fn handed_over(name: &str) -> Value {
+    json!({"labels": {"app.kubernetes.io/managed-by": "arcgis-credential-operator"},
+           "annotations": {"credentials.arcgis.dev/credential": name}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_is_immutable_or_of_another_type_is_refused_even_when_handed_over() {
+    let env = TestEnv::new().await;
+    env.credentials("oauth", "app", SECRET).await;
+    for (name, extra) in [("fixed", json!({"immutable": true})), ("typed", json!({"type": "example.com/other"}))] {
+        let mut secret = json!({"metadata": handed_over(name)});
+        secret["metadata"]["name"] = json!(format!("{name}-token"));
+        secret.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let before = create(&env, secret).await;
+        env.apply(&env.manifest(name, "oauth")).await;
+        env.wait(name, |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
+        let after = env.secrets().get(&format!("{name}-token")).await.unwrap();
+        assert_eq!(after.metadata.resource_version, before.metadata.resource_version, "{name}");
+    }
+    assert_eq!(env.portal.requests("app"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_an_existing_secret_belongs_to_keeps_it_even_from_an_older_resource() {
+    let env = TestEnv::new().await;
+    env.credentials("oauth", "app", SECRET).await;
+    let mut other = env.manifest("elder", "oauth");
+    other["spec"]["suspend"] = json!(true);
+    env.apply(&other).await;
+    env.wait("elder", |r| is(r, "Ready", "False", "Suspended")).await;
+    let mut secret = json!({"metadata": handed_over("younger")});
+    secret["metadata"]["name"] = json!("elder-token");
+    create(&env, secret).await;
+    let mut younger = env.manifest("younger", "oauth");
+    younger["spec"]["target"]["name"] = json!("elder-token");
+    env.apply(&younger).await;
+    env.wait("younger", |r| is(r, "Ready", "True", "TokenValid")).await;
+    env.change("elder", json!({"spec": {"suspend": false}})).await;
+    let refused = env.wait("elder", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
+    assert!(condition(&refused, "Stalled").unwrap().message.contains("younger"), "it names the other");
+    assert_eq!(env.portal.requests("app"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_appears_between_the_look_and_the_write_is_never_touched() {
+    let env = TestEnv::with_api_proxy().await;
+    env.portal.app("late", App { secret: SECRET.to_owned(), ..App::default() });
+    env.credentials("late-oauth", "late", SECRET).await;
+    env.api_proxy().fail(1, InjectedFault::Held, |call| call.is("POST", "/secrets") && !call.dry());
+    env.apply(&env.manifest("late", "late-oauth")).await;
+    env.api_proxy().wait_until_caught(1, CAUGHT).await.unwrap();
+    let before = create(&env, json!({"metadata": {"name": "late-token"}, "stringData": {"mine": "yes"}})).await;
+    env.api_proxy().heal();
+    env.wait("late", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
+    let after = env.secrets().get("late-token").await.unwrap();
+    assert_eq!(after.metadata.resource_version, before.metadata.resource_version);
+    // What was paid for is not bought again.
+    env.secrets().delete("late-token", &DeleteParams::default()).await.unwrap();
+    env.wait("late", |r| is(r, "Ready", "True", "TokenValid")).await;
+    assert_eq!(env.portal.requests("late"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_came_between_the_look_and_the_write_is_judged_again_and_kept() {
+    let env = TestEnv::with_api_proxy().await;
+    let before = env.ready("raced").await;
+    env.api_proxy().fail(1, InjectedFault::Held, |call| call.is("PATCH", "/raced-token"));
+    env.ask_anew("raced", "now").await;
+    env.api_proxy().wait_until_caught(1, CAUGHT).await.unwrap();
+    env.meddle("raced-token", json!({"metadata": {"labels": {"theirs": "stays"}}})).await;
+    env.api_proxy().heal();
+    let secret = env.wait_target("raced", |s| text(s)["access_token"] != before["access_token"]).await;
+    assert_eq!(secret.metadata.labels.unwrap()["theirs"], "stays");
+    assert_eq!(env.portal.requests("raced"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_took_the_place_of_the_one_that_was_judged_is_never_touched() {
+    let env = TestEnv::with_api_proxy().await;
+    env.ready("swapped").await;
+    env.api_proxy().fail(1, InjectedFault::Held, |call| call.is("PATCH", "/swapped-token"));
+    env.ask_anew("swapped", "now").await;
+    env.api_proxy().wait_until_caught(1, CAUGHT).await.unwrap();
+    env.secrets().delete("swapped-token", &DeleteParams::default()).await.unwrap();
+    let before = create(&env, json!({"metadata": {"name": "swapped-token"}, "stringData": {"mine": "yes"}})).await;
+    env.api_proxy().heal();
+    env.wait("swapped", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
+    let after = env.secrets().get("swapped-token").await.unwrap();
+    assert_eq!(after.metadata.resource_version, before.metadata.resource_version);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_ever_sees_a_half_filled_secret() {
+    let env = TestEnv::new().await;
+    let params = WatchParams::default().fields("metadata.name=whole-token").disable_bookmarks().timeout(60);
+    let mut seen = env.secrets().watch(&params, "0").await.unwrap().boxed();
+    let mut manifest = env.manifest("whole", "whole-oauth");
+    manifest["spec"]["target"]["formats"] = json!(["Headers", "DotEnv", "Json", "RestJs"]);
+    env.portal.app("whole", App { secret: SECRET.to_owned(), ..App::default() });
+    env.credentials("whole-oauth", "whole", SECRET).await;
+    env.apply(&manifest).await;
+    env.wait("whole", |r| is(r, "Ready", "True", "TokenValid")).await;
+    env.ask_anew("whole", "now").await;
+    env.wait("whole", |r| r.status.as_ref().is_some_and(|s| s.last_handled_request.is_some())).await;
+    let mut tokens = Vec::new();
+    while tokens.len() < 2 {
+        let event = tokio::time::timeout(CAUGHT, seen.next()).await.unwrap().unwrap().unwrap();
+        let (WatchEvent::Added(secret) | WatchEvent::Modified(secret)) = event else { panic!("{event:?}") };
+        let (data, annotations) = (text(&secret), secret.metadata.annotations.unwrap());
+        let token = data["access_token"].clone();
+        let all = [&data["headers"], &data["arcgis.env"], &data["token.json"], &data["rest-js.json"]];
+        assert!(all.iter().all(|text| text.contains(&token)), "each key holds the same token");
+        assert_eq!(annotations["credentials.arcgis.dev/expires-at"], data["expires_at"]);
+        assert!(data["token.json"].contains(&data["expires_at"]));
+        tokens.push(token);
+    }
+    assert_ne!(tokens[0], tokens[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_right_to_create_shows_before_a_token_is_bought() {
+    let env = TestEnv::with_api_proxy().await;
+    env.api_proxy().fail(1, InjectedFault::Status(403), |call| call.is("POST", "/secrets") && call.dry());
+    env.credentials("oauth", "app", SECRET).await;
+    env.apply(&env.manifest("barred", "oauth")).await;
+    let resource = env.wait("barred", |r| is(r, "Stalled", "True", "TargetRefused")).await;
+    assert_eq!(problem(&resource), Some("TargetRefused"));
+    let failure = resource.status.unwrap().failure.unwrap();
+    let wait = failure.next_attempt_at.unwrap().as_second() - failure.last_attempt_at.unwrap().as_second();
+    assert!((60..=76).contains(&wait), "a minute with jitter: {wait}");
+    assert_eq!(env.portal.requests("app"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_bought_for_a_namespace_that_is_being_deleted() {
+    let env = TestEnv::new().await;
+    // Something that keeps the namespace from going.
+    let held = json!({"metadata": {"name": "holds", "finalizers": ["example.com/hold"]}});
+    create(&env, held).await;
+    let before = env.ready("old").await;
+    let mut waiting = env.manifest("new", "late");
+    waiting["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    env.apply(&waiting).await;
+    env.wait("new", |r| is(r, "Ready", "False", "CredentialsNotFound")).await;
+    Api::<Namespace>::all(env.client.clone()).delete(&env.namespace, &DeleteParams::default()).await.unwrap();
+    // Both resources go with the namespace: what is being deleted is left alone.
+    let gone = |r: Option<&arcgis_credential_operator::api::ArcGisAppCredential>| r.is_none();
+    let deleted = kube::runtime::wait::await_condition(env.resources(), "old", gone);
+    tokio::time::timeout(Duration::from_secs(30), deleted).await.unwrap().unwrap();
+    assert!(env.portal.tokens().contains(&before["access_token"]));
+    assert_eq!(env.portal.requests("old"), 1);
+    env.change("new", json!({"metadata": {"finalizers": null}})).await;
+    env.meddle("holds", json!({"metadata": {"finalizers": null}})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_that_is_being_deleted_in_the_foreground_gets_no_new_secret() {
+    let env = TestEnv::new().await;
+    env.ready("going").await;
+    env.change("going", json!({"metadata": {"finalizers": ["example.com/hold"]}})).await;
+    env.resources().delete("going", &DeleteParams::foreground()).await.unwrap();
+    env.secrets().delete("going-token", &DeleteParams::default()).await.unwrap();
+    // Longer than the floor after which a deleted target would be restored.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert!(env.secrets().get_opt("going-token").await.unwrap().is_none());
+    assert_eq!(env.portal.requests("going"), 1);
+    env.change("going", json!({"metadata": {"finalizers": null}})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_reference_that_the_cluster_guards_never_holds_up_a_token() {
+    let surrounding = ControlPlane::surrounding().unwrap();
+    let plane = ControlPlane::start(&surrounding.bin(), None, true).await.unwrap();
+    let env = TestEnv::on(plane, &[]).await;
+    let before = env.ready("guarded").await;
+    env.change("guarded", json!({"spec": {"target": {"deletionPolicy": "Retain"}}})).await;
+    let resource = env.wait("guarded", |r| is(r, "Stalled", "True", "TargetRefused")).await;
+    assert!(is(&resource, "Ready", "True", "TokenValid"));
+    let message = condition(&resource, "Stalled").unwrap().message;
+    assert!(message.contains("owner reference") && message.contains("delete Secrets"), "{message}");
+    env.ask_anew("guarded", "now").await;
+    let renewed = env.wait_target("guarded", |s| text(s)["access_token"] != before["access_token"]).await;
+    assert!(renewed.metadata.owner_references.is_some(), "refused all the same");
+    assert_eq!(env.portal.requests("guarded"), 2);
+    env.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_made_anew_takes_over_the_secret_that_was_retained() {
+    let env = TestEnv::new().await;
+    env.portal.app("again", App { secret: SECRET.to_owned(), ..App::default() });
+    env.credentials("again-oauth", "again", SECRET).await;
+    let mut manifest = env.manifest("again", "again-oauth");
+    manifest["spec"]["target"]["deletionPolicy"] = json!("Retain");
+    env.apply(&manifest).await;
+    env.wait("again", |r| is(r, "Ready", "True", "TokenValid")).await;
+    let before = env.target("again").await;
+    env.delete("again").await;
+    let gone = |r: Option<&arcgis_credential_operator::api::ArcGisAppCredential>| r.is_none();
+    kube::runtime::wait::await_condition(env.resources(), "again", gone).await.unwrap();
+    env.apply(&manifest).await;
+    env.wait("again", |r| is(r, "Ready", "True", "TokenValid")).await;
+    assert_eq!(env.target("again").await, before);
+    assert_eq!(env.portal.requests("again"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_labels_and_annotations_that_are_no_longer_asked_for_go() {
+    let env = TestEnv::new().await;
+    env.portal.app("trim", App { secret: SECRET.to_owned(), ..App::default() });
+    env.credentials("trim-oauth", "trim", SECRET).await;
+    let mut manifest = env.manifest("trim", "trim-oauth");
+    let target = &mut manifest["spec"]["target"];
+    target["formats"] = json!(["Json"]);
+    target["data"] = json!({"x.cfg": "$(access_token)"});
+    target["labels"] = json!({"team": "maps"});
+    target["annotations"] = json!({"example.com/note": "x"});
+    env.apply(&manifest).await;
+    env.wait("trim", |r| is(r, "Ready", "True", "TokenValid")).await;
+    env.meddle("trim-token", json!({"stringData": {"theirs": "x"}})).await;
+    let apply = PatchParams::apply("user").force();
+    let bare = env.manifest("trim", "trim-oauth");
+    env.resources().patch("trim", &apply, &Patch::Apply(&bare)).await.unwrap();
+    let secret = env.wait_target("trim", |s| !text(s).contains_key("x.cfg")).await;
+    let keys: Vec<String> = text(&secret).into_keys().collect();
+    assert_eq!(keys, ["access_token", "expires_at", "portal_url", "theirs"]);
+    assert!(!secret.metadata.labels.unwrap().contains_key("team"));
+    assert!(!secret.metadata.annotations.unwrap().contains_key("example.com/note"));
+    assert_eq!(env.portal.requests("trim"), 1);
+}

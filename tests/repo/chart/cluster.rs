@@ -1,0 +1,236 @@
+//! What is shipped, against a real API server.
+
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
+use kube::runtime::wait::{await_condition, conditions};
+use serde_json::{Value, json};
+use testkit::control_plane::{ControlPlane, client};
+use tokio::time::timeout;
+
+use super::render::{CHART, MATRIX, NAME, ROOT, arguments, helm, objects, of_kind, render, try_render};
+use super::schemas;
+use crate::support::tools::{Printed, folder, run, succeed, tool};
+use crate::support::{SECRET, TestEnv, WRONG_SECRET, is, problem, text};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A namespace of this test's own that enforces the Pod Security Standard `restricted`.
+fn restricted(plane: &ControlPlane) -> String {
+    static SERIAL: AtomicU32 = AtomicU32::new(0);
+    let name = format!("packaging-{}-{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed));
+    let label = |mode: &str| (format!("pod-security.kubernetes.io/{mode}"), json!("restricted"));
+    let labels: serde_json::Map<String, Value> = [label("enforce"), label("warn")].into_iter().collect();
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+    succeed(&mut kubectl(plane, &["create", "-f", "-"]), &namespace.to_string());
+    name
+}
+
+pub fn kubectl(plane: &ControlPlane, arguments: &[&str]) -> Command {
+    let mut command = Command::new(plane.tool("kubectl"));
+    command.env("KUBECONFIG", plane.kubeconfig()).args(arguments);
+    command
+}
+
+/// Helm against a control plane.
+fn helm_on(plane: &ControlPlane, arguments: &[&str], values: &str) -> Printed {
+    let kubeconfig = format!("--kubeconfig={}", plane.kubeconfig().display());
+    helm(plane.dir(), &[&[kubeconfig.as_str()], arguments].concat(), values)
+}
+
+fn succeed_helm(plane: &ControlPlane, arguments: &[&str], values: &str) -> String {
+    let printed = helm_on(plane, arguments, values);
+    assert!(printed.success, "{arguments:?}: {}{}", printed.err, printed.out);
+    printed.out
+}
+
+/// Every rendering, in the namespaces that they name.
+fn renderings() -> Vec<String> {
+    MATRIX.iter().map(|values| try_render(CHART, values).unwrap()).collect()
+}
+
+#[test]
+fn every_rendering_is_valid_to_kubeconform_and_to_the_api_server() {
+    let plane = ControlPlane::surrounding().unwrap();
+    let kinds = folder().join("prometheus-operator.yaml");
+    succeed(&mut kubectl(&plane, &["apply", "--server-side", "-f", kinds.to_str().unwrap()]), "");
+    succeed(&mut kubectl(&plane, &["wait", "--for=condition=Established", "crd", "--all"]), "");
+    for namespace in ["maps", "gis", NAME] {
+        // Another test may have made it.
+        run(&mut kubectl(&plane, &["create", "namespace", namespace]), "");
+    }
+    let restricted = ["enforce", "warn"].map(|mode| format!("pod-security.kubernetes.io/{mode}=restricted"));
+    succeed(&mut kubectl(&plane, &["label", "--overwrite", "namespace", NAME, &restricted[0], &restricted[1]]), "");
+
+    let folder = tempfile::TempDir::new().unwrap();
+    let openapi = loop {
+        let openapi = succeed(&mut kubectl(&plane, &["get", "--raw", "/openapi/v2"]), "");
+        if openapi.contains("PrometheusRule") && openapi.contains("PodMonitor") {
+            break openapi;
+        }
+        // A kind is published some time after it is established, and there is no event for it.
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    schemas::write(&serde_json::from_str(&openapi).unwrap(), folder.path());
+    let location =
+        format!("{}/{{{{.Group}}}}-{{{{.ResourceKind}}}}-{{{{.ResourceAPIVersion}}}}.json", folder.path().display());
+    let kubeconform = |text: &str| {
+        run(Command::new(tool("kubeconform")).args(["-strict", "-summary", "-schema-location", &location]), text)
+    };
+    for text in renderings() {
+        let printed = kubeconform(&text);
+        assert!(printed.success && printed.out.contains("Skipped: 0"), "{}{}", printed.out, printed.err);
+        let apply = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"];
+        let printed = run(&mut kubectl(&plane, &apply), &text);
+        assert!(printed.success && printed.err.is_empty(), "{}{}", printed.out, printed.err);
+    }
+    let misspelt = try_render(CHART, "{}").unwrap().replace("terminationGracePeriodSeconds", "terminationGraceSeconds");
+    assert!(!kubeconform(&misspelt).success, "a misspelt field is not seen");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_pods_are_admitted_where_the_restricted_standard_is_enforced() {
+    let plane = ControlPlane::surrounding().unwrap();
+    let client = client(&plane.kubeconfig()).await.unwrap();
+    let namespace = restricted(&plane);
+    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), &namespace);
+    let there = await_condition(accounts, "default", |account: Option<&ServiceAccount>| account.is_some());
+    timeout(SOON, there).await.unwrap().unwrap();
+    let pods = Api::<Pod>::namespaced(client, &namespace);
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    for values in MATRIX {
+        let objects = render(values);
+        let mut pod = of_kind(&objects, "Deployment")[0]["spec"]["template"].clone();
+        pod["metadata"]["name"] = json!("pod");
+        pod["spec"]["serviceAccountName"] = json!("default");
+        pods.create(&dry, &serde_json::from_value(pod.clone()).unwrap()).await.unwrap();
+        pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
+        pods.create(&dry, &serde_json::from_value(pod).unwrap()).await.unwrap_err();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_is_installed_upgraded_rolled_back_and_removed_and_leaves_the_resources() {
+    let bin = ControlPlane::surrounding().unwrap().tool("kubectl");
+    // One of its own: the CRD is to belong to the release.
+    let plane = ControlPlane::start(bin.parent().unwrap(), None, false).await.unwrap();
+    let there = |what: &str, name: &str| run(&mut kubectl(&plane, &["-n", NAME, "get", what, name]), "").success;
+    let in_namespace = ["--namespace", NAME, "--values=-"];
+
+    succeed(&mut kubectl(&plane, &["apply", "--server-side", "-k", &format!("{ROOT}/crds")]), "");
+    let install = [&["install", NAME, CHART, "--create-namespace"], &in_namespace[..]].concat();
+    assert!(!helm_on(&plane, &install, "{}").success, "somebody else's CRD was taken without asking");
+    let said = succeed_helm(&plane, &[&install[..], &["--take-ownership"]].concat(), "{}");
+    assert!(said.contains("in ALL namespaces"), "{said}");
+    assert!(there("deployment", NAME) && !there("poddisruptionbudget", NAME));
+
+    let said = succeed_helm(
+        &plane,
+        &[&["upgrade", NAME, CHART], &in_namespace[..]].concat(),
+        &format!("{{replicas: 2, namespaces: [{NAME}]}}"),
+    );
+    assert!(said.contains("and in no other"), "{said}");
+    assert!(there("poddisruptionbudget", NAME) && !there("clusterrole", NAME));
+
+    succeed_helm(&plane, &["rollback", NAME, "1", "--namespace", NAME], "");
+    assert!(!there("poddisruptionbudget", NAME) && there("clusterrole", NAME));
+
+    let resource = std::fs::read_to_string(format!("{ROOT}/examples/basic.yaml")).unwrap();
+    succeed(&mut kubectl(&plane, &["-n", NAME, "apply", "-f", "-"]), &resource);
+    succeed_helm(&plane, &["uninstall", NAME, "--namespace", NAME], "");
+    assert!(!there("deployment", NAME) && !there("serviceaccount", NAME) && !there("clusterrole", NAME));
+    let crd =
+        ["get", "crd", "arcgisappcredentials.credentials.arcgis.dev", "-o", "jsonpath={.metadata.deletionTimestamp}"];
+    assert_eq!(succeed(&mut kubectl(&plane, &crd), ""), "", "the CRD goes with the release");
+    assert!(there("arcgisappcredential", "basemaps"), "the resource went with the release");
+
+    // What was left is taken up again.
+    succeed_helm(&plane, &install, "{}");
+    assert!(there("deployment", NAME));
+    plane.stop().await;
+}
+
+/// Renewal, formats, a wrong secret, drift, ownership, a deleted target, the end: of a resource that is ready.
+async fn whole_life(env: &TestEnv, name: &str) {
+    let (target, oauth) = (format!("{name}-token"), format!("{name}-oauth"));
+    let owned = |secret: &Secret| secret.metadata.owner_references.as_ref().is_some_and(|owners| !owners.is_empty());
+    let before = env.target(name).await;
+    env.ask_anew(name, "now").await;
+    env.wait_target(name, |s| text(s)["access_token"] != before["access_token"]).await;
+    env.change(name, json!({"spec": {"target": {"formats": ["Headers"]}}})).await;
+    env.wait_target(name, |s| text(s).contains_key("headers")).await;
+    env.credentials(&oauth, name, WRONG_SECRET).await;
+    env.wait(name, |r| is(r, "Stalled", "True", "ClientSecretRejected")).await;
+    env.credentials(&oauth, name, SECRET).await;
+    env.wait(name, |r| is(r, "Ready", "True", "TokenValid") && problem(r).is_none()).await;
+    env.meddle(&target, json!({"data": {"expires_at": null}})).await;
+    env.wait_target(name, |s| text(s).contains_key("expires_at")).await;
+    env.change(name, json!({"spec": {"target": {"deletionPolicy": "Retain"}}})).await;
+    env.wait_target(name, |s| !owned(s)).await;
+    env.change(name, json!({"spec": {"target": {"deletionPolicy": "Delete"}}})).await;
+    let uid = env.wait_target(name, owned).await.metadata.uid;
+    env.secrets().delete(&target, &DeleteParams::default()).await.unwrap();
+    let restored = env.wait_target(name, |s| s.metadata.uid != uid).await.metadata.uid.unwrap();
+    env.delete(name).await;
+    let collected = await_condition(env.secrets(), &target, conditions::is_deleted(&restored));
+    timeout(Duration::from_mins(1), collected).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_rights_of_one_namespace_the_operator_works_there_and_nowhere_else() {
+    let mut env = TestEnv::new().await;
+    env.kill().await;
+    let mut elsewhere = TestEnv::new().await;
+    elsewhere.kill().await;
+    let home = restricted(&env.plane);
+    let values = json!({
+        "fullnameOverride": NAME, "namespaces": [env.namespace], "allowedPortals": [env.portal.url()],
+        // Both are there already, and belong to the base.
+        "crds": {"install": false}, "rbac": {"userRoles": {"create": false}},
+    });
+    let install = ["install", &home, CHART, "--namespace", &home, "--values=-"];
+    succeed_helm(&env.plane, &install, &values.to_string());
+    let token = succeed(&mut kubectl(&env.plane, &["create", "token", NAME, "--namespace", &home]), "");
+    let kubeconfig = env.plane.kubeconfig_for(&home, token.trim()).unwrap();
+
+    let rendered = succeed_helm(&env.plane, &["get", "manifest", &home, "--namespace", &home], "");
+    let ca = env.plane.dir().join(format!("{home}-ca.pem"));
+    std::fs::write(&ca, env.portal.ca()).unwrap();
+    let child = tokio::process::Command::new(env!("CARGO_BIN_EXE_arcgis-credential-operator"))
+        .args(arguments(&objects(&rendered)))
+        .args(["--admin-address", &env.admin.to_string(), "--ca-file"])
+        .arg(ca)
+        .env("KUBECONFIG", &kubeconfig)
+        // In a pod it is told by the pod.
+        .env("ARCGIS_OPERATOR_LEASE_NAMESPACE", &home)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    env.operator = Some(child);
+
+    elsewhere.credentials("app-oauth", "app", "secret").await;
+    elsewhere.apply(&elsewhere.manifest("app", "app-oauth")).await;
+    let target = env.ready("app").await;
+    assert!(target.contains_key("access_token"));
+    env.wait("app", |r| is(r, "Ready", "True", "TokenValid")).await;
+    assert!(env.ask("/readyz").await.unwrap().starts_with("HTTP/1.1 200"));
+    let other = elsewhere.resources().get("app").await.unwrap();
+    assert!(other.status.is_none_or(|status| status.conditions.is_empty()), "it was looked at");
+    whole_life(&env, "app").await;
+
+    let may = |verb: &str, what: &str, namespace: &str| {
+        let mut command = Command::new(env.plane.tool("kubectl"));
+        command.env("KUBECONFIG", &kubeconfig).args(["auth", "can-i", verb, what, "--namespace", namespace]);
+        run(&mut command, "").out.trim() == "yes"
+    };
+    assert!(may("patch", "secrets", &env.namespace) && !may("delete", "secrets", &env.namespace));
+    assert!(!may("get", "secrets", &elsewhere.namespace) && !may("list", "secrets", &home));
+    assert!(may("update", &format!("leases/{NAME}"), &home) && !may("update", "leases/other", &home));
+    assert_eq!(env.terminate().await, Some(0));
+}

@@ -1,0 +1,149 @@
+//! The image that `make image` assembles: the one that IMAGE names, else one made here around this build's binary.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::support::tools::{succeed, tool};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_arcgis-credential-operator");
+const EPOCH: &str = "1700000000";
+
+fn assemble(binary: &str, to: &Path) {
+    let mut command = Command::new(tool("assemble-image"));
+    command.args(["-binary", binary, "-version", env!("CARGO_PKG_VERSION"), "-revision", "0123abc", "-epoch", EPOCH]);
+    succeed(command.arg("-out").arg(to), "");
+}
+
+fn tar(arguments: &[&str], archive: &Path) -> String {
+    succeed(Command::new("tar").args(arguments).arg("-f").arg(archive), "")
+}
+
+/// An unpacked image layout.
+struct Image {
+    layout: TempDir,
+    manifest: Value,
+    config: Value,
+}
+
+impl Image {
+    fn open(archive: &Path) -> Self {
+        let layout = TempDir::new().unwrap();
+        tar(&["-x", "-C", layout.path().to_str().unwrap()], archive);
+        let index: Value = serde_json::from_slice(&std::fs::read(layout.path().join("index.json")).unwrap()).unwrap();
+        let manifest = Self::json(&layout, &index["manifests"][0]);
+        let config = Self::json(&layout, &manifest["config"]);
+        Self { layout, manifest, config }
+    }
+
+    fn blob(layout: &TempDir, descriptor: &Value) -> PathBuf {
+        layout.path().join("blobs").join(descriptor["digest"].as_str().unwrap().replace(':', "/"))
+    }
+
+    fn json(layout: &TempDir, descriptor: &Value) -> Value {
+        serde_json::from_slice(&std::fs::read(Self::blob(layout, descriptor)).unwrap()).unwrap()
+    }
+
+    fn layers(&self) -> Vec<PathBuf> {
+        self.manifest["layers"].as_array().unwrap().iter().map(|layer| Self::blob(&self.layout, layer)).collect()
+    }
+}
+
+/// The image under test, and whether it is the one to be shipped.
+fn image() -> (PathBuf, bool) {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(shipped) = std::env::var_os("IMAGE") {
+        return (shipped.into(), true);
+    }
+    let made = MADE.get_or_init(|| {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("image.tar");
+        assemble(BINARY, &path);
+        path
+    });
+    (made.clone(), false)
+}
+
+#[test]
+fn it_runs_the_operator_as_nobody_in_particular() {
+    let image = Image::open(&image().0);
+    let config = &image.config["config"];
+    assert_eq!(config["User"], "65532:65532");
+    assert_eq!(config["Entrypoint"], json!(["/arcgis-credential-operator"]));
+    assert_eq!(config["Cmd"], json!(["run"]));
+    assert_eq!(config["ExposedPorts"], json!({"8080/tcp": {}}));
+    assert_eq!(image.config["os"], "linux");
+    for labels in [&config["Labels"], &image.manifest["annotations"]] {
+        for (label, value) in [("title", "arcgis-credential-operator"), ("version", env!("CARGO_PKG_VERSION"))] {
+            assert_eq!(labels[format!("org.opencontainers.image.{label}")], value);
+        }
+        assert_eq!(labels["org.opencontainers.image.licenses"], "Apache-2.0");
+        assert!(labels["org.opencontainers.image.revision"].as_str().unwrap().len() >= 7);
+        assert!(labels["org.opencontainers.image.created"].as_str().unwrap().ends_with('Z'));
+    }
+}
+
+#[test]
+fn it_holds_the_binary_the_roots_and_the_user_and_nothing_else() {
+    let (archive, shipped) = image();
+    let image = Image::open(&archive);
+    let layers = image.layers();
+    let listed: String = layers.iter().map(|layer| tar(&["-t", "-z"], layer)).collect();
+    let mut files: Vec<&str> = listed.lines().filter(|path| !path.ends_with('/')).collect();
+    files.sort_unstable();
+    let roots = "etc/ssl/certs/ca-certificates.crt";
+    assert_eq!(files, ["arcgis-credential-operator", "etc/group", "etc/passwd", roots]);
+
+    let root = TempDir::new().unwrap();
+    for layer in &layers {
+        tar(&["-x", "-z", "-p", "-C", root.path().to_str().unwrap()], layer);
+    }
+    let read = |path: &str| std::fs::read_to_string(root.path().join(path)).unwrap();
+    assert!(read("etc/passwd").contains("nonroot:x:65532:65532:"));
+    assert!(read("etc/group").contains("nonroot:x:65532:"));
+    assert!(read(roots).matches("BEGIN CERTIFICATE").count() > 50);
+    if shipped {
+        let size = std::fs::metadata(&archive).unwrap().len();
+        assert!(size <= 20 * 1024 * 1024, "{size} bytes");
+        let binary = std::fs::read(root.path().join("arcgis-credential-operator")).unwrap();
+        // A program that needs a loader names it.
+        assert!(!binary.windows(8).any(|bytes| bytes == b"/ld-musl" || bytes == b"/ld-linu"), "not static");
+    } else {
+        let version = succeed(Command::new(root.path().join("arcgis-credential-operator")).arg("--version"), "");
+        assert_eq!(version.trim(), concat!("arcgis-credential-operator ", env!("CARGO_PKG_VERSION")));
+    }
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bytes() {
+    let folder = TempDir::new().unwrap();
+    let made = ["one.tar", "two.tar"].map(|name| folder.path().join(name));
+    for path in &made {
+        // Any file will do.
+        assemble(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock"), path);
+    }
+    assert!(std::fs::read(&made[0]).unwrap() == std::fs::read(&made[1]).unwrap());
+}
+
+#[test]
+fn the_dockerfile_describes_the_same_image() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Dockerfile")).unwrap();
+    let image = Image::open(&image().0);
+    let config = &image.config["config"];
+    // What the last stage says.
+    let last = text.rsplit("\nFROM ").next().unwrap();
+    let said = |word: &str| {
+        last.lines().find_map(|line| line.strip_prefix(word)).unwrap_or_else(|| panic!("no {word}")).trim().to_owned()
+    };
+    assert_eq!(config["User"], said("USER"));
+    assert_eq!(config["Entrypoint"], serde_json::from_str::<Value>(&said("ENTRYPOINT")).unwrap());
+    assert_eq!(config["Cmd"], serde_json::from_str::<Value>(&said("CMD")).unwrap());
+    assert!(config["ExposedPorts"][format!("{}/tcp", said("EXPOSE"))].is_object());
+    assert_eq!(said("ARG VERSION="), env!("CARGO_PKG_VERSION"));
+    let labels: Vec<&str> = last.split_whitespace().filter(|word| word.starts_with("org.opencontainers.")).collect();
+    assert!(labels.len() >= 5, "{labels:?}");
+    for label in labels {
+        assert!(config["Labels"][label.split('=').next().unwrap()].is_string(), "{label}");
+    }
+}

@@ -1,0 +1,13 @@
+//! What the repository ships beside the program: CRD, chart, image, monitoring, workflows and documents.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod chart;
+mod crd;
+mod docs;
+mod image;
+mod monitoring;
+mod workflows;

@@ -1,0 +1,202 @@
+//! What is shipped for monitoring: alerts, runbooks, dashboard; and the metrics themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::tools::{run, succeed, tool};
+use crate::support::{SECRET, TestEnv, is};
+use arcgis_credential_operator::api::{Reason, Recovery};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use testkit::portal::App;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/monitoring");
+/// A rate needs two scrapes, the rules one evaluation more.
+const SOON: Duration = Duration::from_secs(30);
+
+fn yaml(path: &Path) -> Value {
+    serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn array<'a>(value: &'a Value, field: &str) -> &'a [Value] {
+    value[field].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn rules() -> Vec<Value> {
+    let groups = yaml(&Path::new(FOLDER).join("alerts.yaml"));
+    array(&groups, "groups").iter().flat_map(|group| array(group, "rules").to_vec()).collect()
+}
+
+/// The alerting rules by name.
+fn alerts() -> BTreeMap<String, Value> {
+    let named = rules().into_iter().filter_map(|rule| Some((rule["alert"].as_str()?.to_owned(), rule.clone())));
+    named.collect()
+}
+
+fn unit_tests() -> Vec<PathBuf> {
+    let files = std::fs::read_dir(format!("{FOLDER}/tests")).unwrap();
+    let mut paths: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn the_rules_are_valid_and_do_what_their_tests_say() {
+    succeed(Command::new(tool("promtool")).args(["check", "rules", &format!("{FOLDER}/alerts.yaml")]), "");
+    succeed(Command::new(tool("promtool")).args(["test", "rules"]).args(unit_tests()), "");
+}
+
+#[test]
+fn each_alert_has_a_test_that_fires_one_that_does_not_and_a_runbook() {
+    let (mut firing, mut silent) = (BTreeSet::new(), BTreeSet::new());
+    for path in unit_tests() {
+        for test in array(&yaml(&path), "tests") {
+            for alert in array(test, "alert_rule_test") {
+                let seen = if array(alert, "exp_alerts").is_empty() { &mut silent } else { &mut firing };
+                seen.insert(alert["alertname"].as_str().unwrap().to_owned());
+            }
+        }
+    }
+    let alerts = alerts();
+    let named: BTreeSet<String> = alerts.keys().cloned().collect();
+    assert_eq!(named, firing);
+    assert_eq!(named, silent);
+    for (name, rule) in &alerts {
+        let runbook = rule["annotations"]["runbook_url"].as_str().unwrap();
+        assert_eq!(runbook, format!("deploy/monitoring/runbooks/{name}.md"));
+        let text = std::fs::read_to_string(format!("{ROOT}/{runbook}")).expect(name);
+        for part in ["**Meaning.**", "**What users feel.**", "**How to check.**", "**How to fix.**"] {
+            assert!(text.contains(part), "{runbook} lacks {part}");
+        }
+        for field in ["summary", "description"] {
+            assert!(rule["annotations"][field].is_string(), "{name} lacks {field}");
+        }
+    }
+    let runbooks = std::fs::read_dir(format!("{FOLDER}/runbooks")).unwrap();
+    let runbooks: BTreeSet<String> =
+        runbooks.map(|file| file.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    assert_eq!(named, runbooks);
+}
+
+#[test]
+fn the_reasons_that_wait_for_a_person_are_those_of_the_program() {
+    let theirs: Vec<&str> =
+        Reason::ALL.iter().filter(|r| r.recovery() == Recovery::ActionRequired).map(|r| r.as_str()).collect();
+    let pattern = format!("reason=~\"{}\"", theirs.join("|"));
+    assert!(alerts()["ArcGisCredentialStalled"]["expr"].as_str().unwrap().contains(&pattern), "alerts.yaml: {pattern}");
+    assert!(queries().iter().any(|query| query.contains(&pattern)), "dashboard.json: {pattern}");
+    let runbook = std::fs::read_to_string(format!("{FOLDER}/runbooks/ArcGisCredentialStalled.md")).unwrap();
+    assert!(theirs.iter().all(|reason| runbook.contains(&format!("`{reason}`"))), "the runbook lacks a reason");
+    let portals = alerts()["ArcGisPortalFailing"]["expr"].as_str().unwrap().to_owned();
+    let named = portals.split('"').nth(1).unwrap().split('|');
+    assert!(named.into_iter().all(|reason| Reason::parse(reason).is_some()), "{portals}");
+}
+
+/// Every query of the dashboard.
+fn queries() -> Vec<String> {
+    let text = std::fs::read_to_string(format!("{FOLDER}/dashboard.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let targets = array(&dashboard, "panels").iter().flat_map(|panel| array(panel, "targets"));
+    let queries: Vec<String> = targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect();
+    assert!(queries.len() > 20);
+    queries
+}
+
+/// A Prometheus that scrapes an operator every second, with the shipped rules; it ends with the test.
+struct Prometheus {
+    child: std::process::Child,
+    url: String,
+    _dir: TempDir,
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Prometheus {
+    fn start(operator: &str) -> Self {
+        let dir = TempDir::new().unwrap();
+        let port = testkit::free_address().unwrap().port();
+        let job = |name: &str, address: &str| json!({"job_name": name, "honor_labels": true, "static_configs": [{"targets": [address]}]});
+        let config = json!({
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": [format!("{FOLDER}/alerts.yaml")],
+            "scrape_configs": [job("operator", operator), job("prometheus", &format!("127.0.0.1:{port}"))],
+        });
+        let path = dir.path().join("prometheus.yaml");
+        std::fs::write(&path, config.to_string()).unwrap();
+        let child = Command::new(tool("prometheus"))
+            .arg(format!("--config.file={}", path.display()))
+            .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { child, url: format!("http://127.0.0.1:{port}"), _dir: dir }
+    }
+
+    /// The answer's series; an error while it starts, and for a query that is not valid.
+    fn ask(&self, query: &str) -> Result<Vec<Value>, String> {
+        let ask = ["query", "instant", "--format=json", &self.url, query];
+        let printed = run(Command::new(tool("promtool")).args(ask), "");
+        if !printed.success {
+            return Err(printed.err);
+        }
+        Ok(serde_json::from_str(&printed.out).unwrap())
+    }
+
+    fn wait(&self, query: &str) -> Vec<Value> {
+        let until = Instant::now() + SOON;
+        loop {
+            match self.ask(query) {
+                Ok(series) if !series.is_empty() => return series,
+                answer => assert!(Instant::now() < until, "{query}: {answer:?}"),
+            }
+            // The next scrape is not announced.
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+/// A env with resources that are well and one that is not.
+async fn env() -> TestEnv {
+    let env = TestEnv::new().await;
+    env.ready("one").await;
+    env.ready("two").await;
+    env.portal.app("three", App { secret: SECRET.to_owned(), ..App::default() });
+    env.credentials("three-oauth", "three", "wrong").await;
+    env.apply(&env.manifest("three", "three-oauth")).await;
+    env.wait("three", |r| is(r, "Stalled", "True", "ClientSecretRejected")).await;
+    env
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_query_of_the_dashboard_has_an_answer() {
+    let env = env().await;
+    let prometheus = Prometheus::start(&env.admin.to_string());
+    let ready = prometheus.wait("arcgis_credential_ready == 1");
+    assert_eq!(ready.len(), 2, "{ready:?}");
+    assert!(ready.iter().all(|series| series["metric"]["namespace"] == env.namespace.as_str()), "{ready:?}");
+    for query in queries() {
+        prometheus.wait(&query.replace("$__rate_interval", "1m").replace("$namespace", ".*"));
+    }
+    prometheus.wait("sum(prometheus_rule_evaluations_total) > 0");
+    let failures = prometheus.wait("sum(prometheus_rule_evaluation_failures_total)");
+    assert_eq!(failures[0]["value"][1], "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metrics_are_named_as_the_field_does() {
+    let env = env().await;
+    let answer = env.ask("/metrics").await.unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let printed = run(Command::new(tool("promtool")).args(["check", "metrics"]), body);
+    assert!(printed.success && printed.out.is_empty() && printed.err.is_empty(), "{}{}", printed.out, printed.err);
+}

@@ -1,0 +1,98 @@
+//! What GitHub runs: sound, pinned, and with few rights.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::tools::succeed;
+use serde_json::Value;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn workflows() -> Vec<(PathBuf, Value)> {
+    let files = std::fs::read_dir(root().join(".github/workflows")).unwrap().map(|file| file.unwrap().path());
+    let read = |file: PathBuf| {
+        let text = std::fs::read_to_string(&file).unwrap();
+        (file, serde_saphyr::from_str(&text).unwrap())
+    };
+    files.map(read).collect()
+}
+
+fn jobs(workflow: &Value) -> impl Iterator<Item = &Value> {
+    workflow["jobs"].as_object().unwrap().values()
+}
+
+fn steps(workflow: &Value) -> impl Iterator<Item = &Value> {
+    jobs(workflow).flat_map(|job| job["steps"].as_array().unwrap())
+}
+
+#[test]
+fn actionlint_finds_nothing() {
+    let linter = crate::support::tools::go_build("hack/actionlint", "github.com/rhysd/actionlint/cmd/actionlint");
+    let mut lint = Command::new(linter);
+    // What else it would call differs from machine to machine.
+    lint.args(["-shellcheck=", "-pyflakes="]).args(workflows().into_iter().map(|(file, _)| file));
+    succeed(&mut lint, "");
+}
+
+#[test]
+fn every_action_is_pinned_by_its_commit_and_tells_its_version() {
+    let mut pinned = 0;
+    for (file, workflow) in workflows() {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let lines: Vec<&str> = text.lines().filter(|line| line.contains("uses: ")).collect();
+        for line in &lines {
+            let (_, commit) = line.split_once('@').unwrap_or_else(|| panic!("not pinned: {line}"));
+            let (commit, version) = commit.split_once(" # v").unwrap_or_else(|| panic!("without a version: {line}"));
+            let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+            assert!(commit.len() == 40 && commit.chars().all(hex), "not a commit: {line}");
+            assert_eq!(version.split('.').count(), 3, "{line}");
+        }
+        assert_eq!(steps(&workflow).filter(|step| !step["uses"].is_null()).count(), lines.len(), "{}", file.display());
+        pinned += lines.len();
+    }
+    assert!(pinned > 2);
+}
+
+#[test]
+fn a_workflow_may_read_and_a_job_says_what_else_it_needs() {
+    for (file, workflow) in workflows() {
+        assert_eq!(workflow["permissions"], serde_json::json!({"contents": "read"}), "{}", file.display());
+        for job in jobs(&workflow) {
+            let granted = job["permissions"].as_object().cloned().unwrap_or_default();
+            let known = ["attestations", "contents", "id-token", "packages"];
+            assert!(granted.keys().all(|right| known.contains(&right.as_str())), "{granted:?}");
+            assert!(job["timeout-minutes"].is_number(), "{}", file.display());
+        }
+        for step in steps(&workflow).filter(|step| step["uses"].as_str().is_some_and(|uses| uses.contains("checkout")))
+        {
+            assert_eq!(step["with"]["persist-credentials"], false, "the checkout keeps no token");
+        }
+    }
+}
+
+#[test]
+fn no_script_has_something_from_outside_written_into_it() {
+    for (file, workflow) in workflows() {
+        for script in steps(&workflow).filter_map(|step| step["run"].as_str()) {
+            assert!(!script.contains("${{"), "by way of the environment instead: {}: {script}", file.display());
+        }
+    }
+}
+
+#[test]
+fn the_workflows_run_what_people_run() {
+    let text = std::fs::read_to_string(root().join("Makefile")).unwrap();
+    let mut run = Vec::new();
+    for (_, workflow) in workflows() {
+        let scripts = steps(&workflow).filter_map(|step| step["run"].as_str()).flat_map(str::lines);
+        run.extend(scripts.filter(|line| line.starts_with("make ") || line.starts_with(".ci/")).map(str::to_owned));
+    }
+    for target in run.iter().filter_map(|line| line.strip_prefix("make ")) {
+        assert!(text.contains(&format!("\n{target}:")), "make {target}");
+    }
+    assert!(run.iter().filter(|line| *line == ".ci/run").count() >= 2, "before a merge and before a release: {run:?}");
+    assert!(run.iter().any(|line| line == "make reproducible"));
+    assert!(run.iter().any(|line| line == "make sbom"));
+}
