@@ -1,4 +1,4 @@
-//! A api_proxy on the way to the API server: it passes on what is said, and fails what it is told to.
+//! A fault-injecting proxy before the API server: it forwards every call, except for the faults that a test injects.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,7 @@ use crate::{Error, doing};
 
 const MAX_BODY: usize = 4 * 1024 * 1024;
 
-/// A call as it came by.
+/// A call to the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     pub method: String,
@@ -29,31 +29,31 @@ pub struct Call {
 }
 
 impl Call {
-    /// Whether it is one of this method on an object whose path ends so, the query left out.
+    /// Whether the call has this method, and a path that ends like this without its query.
     #[must_use]
     pub fn is(&self, method: &str, end: &str) -> bool {
         self.method == method && self.path.split('?').next().is_some_and(|path| path.ends_with(end))
     }
 
-    /// Whether it is only tried.
+    /// Whether the call is a dry run.
     #[must_use]
     pub fn dry(&self) -> bool {
         self.path.contains("dryRun=All")
     }
 }
 
-/// What becomes of a call.
+/// What happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InjectedFault {
-    /// It is never passed on nor answered.
+    /// It is neither forwarded nor answered.
     LostBefore,
-    /// It is passed on; the answer never comes.
+    /// It is forwarded; the answer is lost.
     LostAfter,
-    /// It is passed on; the connection is closed instead of an answer.
+    /// It is forwarded; the connection is closed instead of an answer.
     ClosedAfter,
-    /// It is passed on only after [`ApiProxy::heal`].
+    /// It is forwarded after [`ApiProxy::heal`].
     Held,
-    /// It is answered with this status, and not passed on.
+    /// It is answered with this status and not forwarded.
     Status(u16),
 }
 
@@ -71,7 +71,7 @@ struct Shared {
     healed: watch::Sender<()>,
 }
 
-/// A running api_proxy; dropping it stops it.
+/// A running proxy; dropping it stops it.
 pub struct ApiProxy {
     port: u16,
     ca: String,
@@ -86,7 +86,7 @@ impl Drop for ApiProxy {
 }
 
 impl ApiProxy {
-    /// Taps a control plane.
+    /// Starts a proxy before a control plane.
     pub async fn start(plane: &ControlPlane) -> Result<Self, Error> {
         crate::init_crypto();
         let (upstream, ca) = plane.server()?;
@@ -106,10 +106,10 @@ impl ApiProxy {
         Ok(Self { port, ca, shared, server: tokio::spawn(serve(listener, tls, router)) })
     }
 
-    /// A kubeconfig that leads through the api_proxy.
+    /// Writes a kubeconfig that leads through the proxy.
     pub fn kubeconfig(&self, plane: &ControlPlane, name: &str, token: &str) -> Result<PathBuf, Error> {
         let ca = plane.dir().join(format!("{name}.pem"));
-        std::fs::write(&ca, &self.ca).map_err(doing("writing the tap's CA"))?;
+        std::fs::write(&ca, &self.ca).map_err(doing("writing the proxy's CA"))?;
         plane.write_kubeconfig(name, &format!("https://127.0.0.1:{}", self.port), &ca, token)
     }
 
@@ -118,7 +118,7 @@ impl ApiProxy {
         self.rules().push(Rule { matches: Box::new(matches), fault, left: count });
     }
 
-    /// Fails nothing any more, and lets go of what is held.
+    /// Injects no more faults, and forwards the calls that are held.
     pub fn heal(&self) {
         self.rules().clear();
         self.shared.healed.send_replace(());

@@ -1,4 +1,4 @@
-//! HTTPS on loopback with a throw-away CA: what stand-in portal and api_proxy are served by.
+//! HTTPS on loopback with a throw-away CA, for the test portal and the fault-injecting proxy.
 
 use axum::Router;
 use axum::body::Body;

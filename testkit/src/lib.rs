@@ -1,4 +1,4 @@
-//! What tests, demo and benchmarks stand on: a real control plane, a stand-in portal, and a api_proxy on the API server.
+//! What tests, demo and benchmarks use: a real control plane, a test portal, and a fault-injecting proxy before the API server.
 
 pub mod api_proxy;
 pub mod control_plane;
