@@ -63,8 +63,13 @@ generate: toolchain ## Make the CRD anew, and the chart's copies and README
 	cp deploy/monitoring/alerts.yaml deploy/monitoring/dashboard.json deploy/chart/files/
 	hack/chart-readme > deploy/chart/README.new && mv deploy/chart/README.new deploy/chart/README.md
 
+.PHONY: prose
+prose: toolchain ## Check vocabulary, style and spelling of docs, comments, messages and names
+	hack/prose --self-test
+	hack/prose
+
 .PHONY: lint
-lint: toolchain
+lint: toolchain prose
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
