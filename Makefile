@@ -61,6 +61,7 @@ generate: toolchain ## Make the CRD anew, and the chart's copies and README
 	cargo run --quiet --locked -- crd > crds/crd.new && mv crds/crd.new crds/arcgisappcredentials.yaml
 	cp crds/arcgisappcredentials.yaml deploy/chart/files/crd.yaml
 	cp deploy/monitoring/alerts.yaml deploy/monitoring/dashboard.json deploy/chart/files/
+	sed -i "s|^icon: .*|icon: data:image/svg+xml;base64,$$(base64 -w0 < deploy/chart/icon.svg)|" deploy/chart/Chart.yaml
 	hack/chart-readme > deploy/chart/README.new && mv deploy/chart/README.new deploy/chart/README.md
 
 .PHONY: prose
