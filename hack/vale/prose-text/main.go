@@ -109,7 +109,7 @@ func read(path string, text []string) parts {
 		}
 	case extension == ".yaml" || extension == ".yml" || extension == ".tpl":
 		for number, line := range text {
-			p.add(number, yamlKey.ReplaceAllString(template.ReplaceAllString(line, " "), ""))
+			p.add(number, strings.TrimLeft(yamlKey.ReplaceAllString(template.ReplaceAllString(line, " "), ""), " #"))
 		}
 	default:
 		// Scripts: messages may stand without quotes, so all of it is read.
