@@ -45,7 +45,7 @@ simulate: toolchain ## Simulate 10,000 resources for 30 days of virtual time wit
 
 FUZZ_SECONDS ?= 120
 .PHONY: fuzz
-fuzz: toolchain ## Feed strangers' input to the parsers, each for FUZZ_SECONDS; needs a nightly toolchain
+fuzz: toolchain ## Feed untrusted input to the parsers, each for FUZZ_SECONDS; needs a nightly toolchain
 	@hack/cargo-tools cargo-fuzz
 	@rustup run nightly true 2>/dev/null || rustup toolchain install nightly --profile minimal
 	@for target in answer duration pem template url; do \
@@ -57,14 +57,20 @@ mutants: toolchain ## Break the core and the classification of answers, and see 
 	hack/mutants
 
 .PHONY: generate
-generate: toolchain ## Make the CRD anew, and the chart's copies and README
+generate: toolchain ## Write the CRD, the chart's copies of it and of the alerts, the chart's icon and README
 	cargo run --quiet --locked -- crd > crds/crd.new && mv crds/crd.new crds/arcgisappcredentials.yaml
 	cp crds/arcgisappcredentials.yaml deploy/chart/files/crd.yaml
 	cp deploy/monitoring/alerts.yaml deploy/monitoring/dashboard.json deploy/chart/files/
+	sed -i "s|^icon: .*|icon: data:image/svg+xml;base64,$$(base64 -w0 < deploy/chart/icon.svg)|" deploy/chart/Chart.yaml
 	hack/chart-readme > deploy/chart/README.new && mv deploy/chart/README.new deploy/chart/README.md
 
+.PHONY: prose
+prose: toolchain ## Check vocabulary, style and spelling of docs, comments, messages and names
+	hack/prose --self-test
+	hack/prose
+
 .PHONY: lint
-lint: toolchain
+lint: toolchain prose
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Reads a layer every $EVERY seconds. curl opens the header file anew for each request, and the token is on no command line.
+# Reads a layer every $EVERY seconds. curl opens the header file again for each request, and the token is on no command line.
 # Needs the format Headers.
 set -eu
 while :; do

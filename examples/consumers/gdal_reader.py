@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reads a layer with GDAL every $EVERY seconds, in one process: GDAL reads the header file anew for each request.
+"""Reads a layer with GDAL every $EVERY seconds, in one process: GDAL reads the header file again for each request.
 
 Needs the format Headers, and GDAL's Python bindings (Debian: python3-gdal).
 """

@@ -15,7 +15,7 @@ func main() {
 	proxy.ConnectDial = net.Dial
 	proxy.OnRequest().HandleConnectFunc(func(host string, _ *goproxy.ProxyCtx) (*goproxy.ConnectAction, string) {
 		fmt.Println("CONNECT", host)
-		// A name that only the proxy knows.
+		// A name that only the proxy resolves.
 		if _, port, err := net.SplitHostPort(host); err == nil && len(os.Args) > 1 {
 			return goproxy.OkConnect, net.JoinHostPort(os.Args[1], port)
 		}
