@@ -1,4 +1,4 @@
-//! A env for one test: a namespace, a portal, and the operator as a user with only the shipped rights.
+//! The environment of one test: a namespace, a portal, and the operator as a user with only the shipped rights.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 #![allow(dead_code, reason = "each test binary uses its part of it")]
@@ -73,7 +73,7 @@ impl TestEnv {
         env
     }
 
-    /// With a api_proxy between the operator and the API server.
+    /// With a fault-injecting proxy before the API server.
     pub async fn with_api_proxy() -> Self {
         let mut env = Self::idle_with_api_proxy().await;
         env.start().await;
@@ -90,7 +90,7 @@ impl TestEnv {
         env
     }
 
-    /// The api_proxy of a env that has one.
+    /// Returns the proxy of an environment that has one.
     pub fn api_proxy(&self) -> &ApiProxy {
         &self.api_proxy.as_ref().unwrap().0
     }
@@ -206,7 +206,7 @@ impl TestEnv {
             .unwrap()
     }
 
-    /// A env in which kstatus is asked: its program is built before anything is timed.
+    /// An environment in which kstatus is asked: its program is built before anything is timed.
     pub async fn with_kstatus() -> Self {
         KSTATUS.get_or_init(async || crate::support::tools::go_build("hack/kstatus", ".")).await;
         Self::new().await
