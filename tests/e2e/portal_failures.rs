@@ -20,7 +20,7 @@ async fn shows(env: &TestEnv, name: &str, reason: Reason) {
     let (stalled, reconciling) = (condition(&resource, "Stalled"), condition(&resource, "Reconciling"));
     match reason.recovery() {
         Recovery::ActionRequired => {
-            assert!(stalled.is_some_and(|c| c.reason == reason.as_str()) && reconciling.is_none(), "{name}")
+            assert!(stalled.is_some_and(|c| c.reason == reason.as_str()) && reconciling.is_none(), "{name}");
         }
         Recovery::Automatic => {
             assert!(reconciling.is_some_and(|c| c.reason == reason.as_str()) && stalled.is_none(), "{name}");
