@@ -8,7 +8,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use crate::core::{AllowedOrigin, is_subdomain, parse_selector};
 use crate::ops::{LogFormat, LogLevel};
 
-/// Keeps `ArcGIS` access tokens fresh in Kubernetes Secrets.
+/// Keeps ArcGIS access tokens fresh in Kubernetes Secrets.
 #[derive(Debug, Parser)]
 #[command(name = "arcgis-credential-operator", version, arg_required_else_help = true)]
 pub struct Cli {

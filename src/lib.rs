@@ -1,4 +1,4 @@
-//! A Kubernetes operator that keeps `ArcGIS` access tokens fresh.
+//! A Kubernetes operator that keeps ArcGIS access tokens fresh.
 //!
 //! One look at a resource: observe → decide → act → conclude. What to do is a value computed by pure functions in
 //! [`core`]; [`arcgis`] and [`cluster`] do the touching, [`controller`] has them take turns.

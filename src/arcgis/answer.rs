@@ -1,4 +1,4 @@
-//! What the portal's answer to a token request means. `ArcGIS` tells failures with status 200, in three envelopes.
+//! What the portal's answer to a token request means. ArcGIS tells failures with status 200, in three envelopes.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};

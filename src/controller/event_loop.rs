@@ -276,7 +276,7 @@ impl Controller {
             if resource.report.problem != Some(Reason::RateLimited) {
                 continue;
             }
-            let status: ArcGisAppCredentialStatus = serde_json::from_str(&resource.status).unwrap_or_default();
+            let status: ArcGisAppCredentialStatus = ArcGisAppCredentialStatus::read(&resource.status);
             let host = status.portal.as_deref().and_then(|portal| portal.split('/').next());
             if let (Some(record), Some(host)) = (RetryAfterRecord::of(&status), host) {
                 by_host.entry(host.to_owned()).or_default().push(record);
@@ -303,7 +303,8 @@ impl Controller {
     fn start_due(&mut self) {
         let Some(term) = self.term.filter(|_| self.acting && self.synced()) else { return };
         let ctx = self.ctx.clone();
-        self.queue.promote_due(ctx.now(), |key| ctx.index().get(key).and_then(|resource| resource.report.expires_at));
+        self.queue
+            .promote_due(ctx.now(), |key| ctx.index().get(key).and_then(|resource| resource.report.expiration_time));
         while let Ok(worker) = self.ctx.workers.clone().try_acquire_owned() {
             let Some(key) = self.queue.pop() else { break };
             let ctx = self.ctx.clone();

@@ -214,8 +214,8 @@ impl Reconciler<'_> {
 fn placeholder(plan: &Plan, now: Timestamp) -> Option<IssuedToken> {
     Some(IssuedToken {
         token: AccessToken::parse("pending".to_owned())?,
-        issued_at: now,
-        expires_at: now,
+        issue_time: now,
+        expiration_time: now,
         inputs: "v1:pending".to_owned(),
         portal_url: plan.portal.base(),
     })

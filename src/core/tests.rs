@@ -66,11 +66,11 @@ fn situation_known(now: Timestamp) -> Situation {
 }
 
 /// A token of so many seconds, as this resource would publish it.
-fn published(s: &Situation, issued_at: Timestamp, seconds: i64) -> IssuedToken {
+fn published(s: &Situation, issue_time: Timestamp, seconds: i64) -> IssuedToken {
     IssuedToken {
         token: token("t"),
-        issued_at,
-        expires_at: at(issued_at.as_second() + seconds),
+        issue_time,
+        expiration_time: at(issue_time.as_second() + seconds),
         inputs: s.inputs().unwrap(),
         portal_url: s.plan.as_ref().unwrap().portal.base(),
     }
@@ -85,8 +85,8 @@ fn live(s: &Situation, published: &IssuedToken) -> LiveSecret {
 }
 
 /// The same, with a token of so many seconds.
-fn stored(s: &Situation, issued_at: Timestamp, seconds: i64) -> LiveSecret {
-    live(s, &published(s, issued_at, seconds))
+fn stored(s: &Situation, issue_time: Timestamp, seconds: i64) -> LiveSecret {
+    live(s, &published(s, issue_time, seconds))
 }
 
 /// Does what is decided, the portal granting or refusing, until the decision is to rest.
@@ -165,7 +165,7 @@ fn a_longer_pause_of_the_host_is_no_news_and_counts_nothing_anew() {
 
     let mut last = run(situation(now), now, Err(Reason::ClientSecretRejected), &mut requests);
     for count in 2..5 {
-        now = last.status.failure.as_ref().unwrap().next_attempt_at.unwrap();
+        now = last.status.failure.as_ref().unwrap().next_attempt_time.unwrap();
         last = run(unpublished(last, now), now, Ok(7200), &mut requests);
         assert!(!last.changed);
         last = run(again(situation(now), last, 0, now), now, Err(Reason::ClientSecretRejected), &mut requests);
@@ -177,7 +177,7 @@ fn a_longer_pause_of_the_host_is_no_news_and_counts_nothing_anew() {
 fn a_token_that_ends_before_it_is_written_is_followed_no_sooner_than_the_floor() {
     let mut requests = 0;
     let first = run(situation(at(1_000_000)), at(1_000_000), Ok(60), &mut requests);
-    let due = first.status.token.as_ref().unwrap().renew_at;
+    let due = first.status.token.as_ref().unwrap().renewal_time;
     let mut s = again(situation(due), first, 1, due);
     s.issued(token("t"), 1, due);
     let late = at(due.as_second() + 2);
@@ -242,7 +242,7 @@ proptest! {
         let mut now = at(start);
         let mut last = run(situation(now), now, Ok(granted), &mut requests);
         prop_assert_eq!(requests, 1);
-        let renew = last.status.token.as_ref().unwrap().renew_at;
+        let renew = last.status.token.as_ref().unwrap().renewal_time;
         let resumed = run(again(situation(now), Conclusion { memory: Memory::default(), ..last }, 1, now), now, Ok(granted), &mut requests);
         prop_assert!(!resumed.changed, "a restart writes nothing");
         last = resumed;

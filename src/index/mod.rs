@@ -1,4 +1,4 @@
-//! What is known of the cluster: resources, and the versions of the Secrets and `ConfigMap`s they name.
+//! What is known of the cluster: resources, and the versions of the Secrets and ConfigMaps they name.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -27,8 +27,8 @@ pub enum ObjectKind {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
     pub ready: bool,
-    pub expires_at: Option<Timestamp>,
-    pub renew_at: Option<Timestamp>,
+    pub expiration_time: Option<Timestamp>,
+    pub renewal_time: Option<Timestamp>,
     pub problem: Option<Reason>,
     pub suspended: bool,
 }
@@ -38,8 +38,8 @@ impl Report {
         Self {
             suspended,
             ready: status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
-            expires_at: status.token.as_ref().map(|token| token.expires_at),
-            renew_at: status.token.as_ref().map(|token| token.renew_at),
+            expiration_time: status.token.as_ref().map(|token| token.expiration_time),
+            renewal_time: status.token.as_ref().map(|token| token.renewal_time),
             problem: status.failure.as_ref().map(|failure| failure.reason),
         }
     }
@@ -82,7 +82,7 @@ impl IndexedResource {
             let secret = name("/portal/caBundleRef/kind").is_some_and(|kind| kind == "Secret");
             refs.push((if secret { ObjectKind::Secret } else { ObjectKind::ConfigMap }, ca));
         }
-        let status = serde_json::from_str(&resource.status).unwrap_or_default();
+        let status = ArcGisAppCredentialStatus::read(&resource.status);
         Self {
             uid: meta.uid.unwrap_or_default(),
             version: meta.resource_version.unwrap_or_default(),

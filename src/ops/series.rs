@@ -21,12 +21,12 @@ const GAUGES: [Gauge; 3] = [
     Gauge {
         name: "token_expiry_timestamp_seconds",
         help: "When the token ends",
-        value: |r| r.expires_at.map(Timestamp::as_second),
+        value: |r| r.expiration_time.map(Timestamp::as_second),
     },
     Gauge {
         name: "token_renewal_timestamp_seconds",
         help: "When the token is to be renewed",
-        value: |r| r.renew_at.filter(|_| !r.suspended).map(Timestamp::as_second),
+        value: |r| r.renewal_time.filter(|_| !r.suspended).map(Timestamp::as_second),
     },
 ];
 const PROBLEM: &str = "problem";
@@ -66,7 +66,7 @@ impl Series {
         let now = (self.clock)().as_second();
         let late = resources()
             .filter(|(_, resource)| !resource.report.suspended)
-            .filter_map(|(_, resource)| Some(now - resource.report.renew_at?.as_second()));
+            .filter_map(|(_, resource)| Some(now - resource.report.renewal_time?.as_second()));
         let late = late.max().unwrap_or(0).max(0);
         family(text, OVERDUE, "How late the most overdue refresh is", [([], late)]);
     }

@@ -1,4 +1,4 @@
-//! A stand-in for an `ArcGIS` portal: real HTTPS, a throw-away CA, apps that can be told how to behave, a journal.
+//! A stand-in for an ArcGIS portal: real HTTPS, a throw-away CA, apps that can be told how to behave, a journal.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -205,7 +205,7 @@ impl Shared {
     }
 }
 
-/// `ArcGIS` labels its JSON as plain text.
+/// ArcGIS labels its JSON as plain text.
 fn plain(body: &Value) -> Response {
     ([("content-type", "text/plain;charset=utf-8")], body.to_string()).into_response()
 }

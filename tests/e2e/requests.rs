@@ -33,7 +33,7 @@ async fn a_token_of_a_second_is_followed_by_the_next_no_sooner_than_30_s_later()
     let expired = env.wait("short", |r| is(r, "Ready", "False", "TokenExpired")).await;
     assert!(is(&expired, "Reconciling", "True", "Pending"));
     let token = expired.status.unwrap().token.unwrap();
-    assert_eq!(token.renew_at.as_second() - token.issued_at.as_second(), 30, "renewAt shows the floored time");
+    assert_eq!(token.renewal_time.as_second() - token.issue_time.as_second(), 30, "renewalTime shows the floored time");
     env.portal.wait_for_requests("short", 3, Duration::from_secs(80)).await.unwrap();
     spaced(&requests(&env, "short"), 30, 3);
 }
@@ -127,7 +127,7 @@ async fn another_lifetime_portal_path_or_key_name_asks_anew_and_another_label_do
         (json!({"spec": {"token": {"lifetime": "90m"}}}), 2),
         (json!({"spec": {"portal": {"url": format!("{url}/portal")}}}), 3),
         (json!({"spec": {"portal": {"url": format!("{url}/portal/sharing/rest/")}}}), 3),
-        (json!({"spec": {"credentialsRef": {"clientIdKey": "other"}}}), 4),
+        (json!({"spec": {"credentialsRef": {"clientIDKey": "other"}}}), 4),
     ];
     for (change, expected) in changes {
         env.change("spec", change.clone()).await;

@@ -109,7 +109,7 @@ async fn a_token_past_its_end_is_told_within_5_s_and_says_whose_move_it_is() {
     let expired = ("Ready", "False", "TokenExpired");
     let pending = env.wait("pending", |r| is(r, "Ready", "False", "TokenExpired")).await;
     let token = pending.status.unwrap().token.unwrap();
-    assert!(Timestamp::now().duration_since(token.expires_at).as_secs() <= 5);
+    assert!(Timestamp::now().duration_since(token.expiration_time).as_secs() <= 5);
     shows(&env, "pending", &[expired, ("Reconciling", "True", "Pending")], "InProgress").await;
     shows(&env, "user", &[expired, ("Stalled", "True", "ClientSecretRejected")], "Failed").await;
     shows(&env, "nobody", &[expired, ("Reconciling", "True", "PortalUnreachable")], "InProgress").await;

@@ -13,7 +13,7 @@ impl Simulation {
         self.judge_life(id);
         let (clock, serial) = (self.clock, self.serial);
         let ledger = &mut self.resources[id as usize].ledger;
-        let (issued, expires) = (clock.when(unpublished.issued_at), clock.when(unpublished.expires_at));
+        let (issued, expires) = (clock.when(unpublished.issue_time), clock.when(unpublished.expiration_time));
         let token =
             Token { serial, issued, expires, life: expires - issued, offset: clock.offset, excused: ledger.own_margin };
         self.serial += 1;
@@ -76,10 +76,10 @@ impl Simulation {
         } else {
             let resource = &self.resources[id as usize];
             let numbers = format!(
-                "{} s left of {} s, renewAt was {} s ago, retry_state {:?}",
+                "{} s left of {} s, renewalTime was {} s ago, retry_state {:?}",
                 seconds(token.expires - now),
                 seconds(token.life),
-                resource.status.token.as_ref().map_or(0.0, |t| seconds(now - self.clock.when(t.renew_at))),
+                resource.status.token.as_ref().map_or(0.0, |t| seconds(now - self.clock.when(t.renewal_time))),
                 resource.memory.retry_state,
             );
             self.fail_check("no published token runs low", id, &numbers);

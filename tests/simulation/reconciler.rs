@@ -245,7 +245,7 @@ impl Simulation {
     fn finish(&mut self, id: Id, reconciler: Box<Reconciler>, verdict: Verdict) {
         let now = self.clock.shows();
         let Reconciler { s, begun, requested, calls, pass, at_rest, .. } = *reconciler;
-        let (waits, waiting_for) = (verdict.awaits_permit, s.status.token.as_ref().map(|token| token.expires_at));
+        let (waits, waiting_for) = (verdict.awaits_permit, s.status.token.as_ref().map(|token| token.expiration_time));
         let (me, plan, generation) = (s.me.clone(), s.plan.clone(), s.generation);
         let before = (!self.api_up).then(|| s.status.clone());
         let previous = Before::new(&s);
@@ -302,9 +302,9 @@ impl Simulation {
         let resync = wake == later(RESYNC_SECONDS) && resource.memory.retry_state.is_none();
         match &resource.status.token {
             Some(token)
-                if resync && !self.every_reconcile && !id.is_multiple_of(LOOKED_AT) && token.renew_at > wake =>
+                if resync && !self.every_reconcile && !id.is_multiple_of(LOOKED_AT) && token.renewal_time > wake =>
             {
-                token.renew_at.min(later(SKIPPED_TO_SECONDS))
+                token.renewal_time.min(later(SKIPPED_TO_SECONDS))
             }
             _ => wake,
         }

@@ -25,7 +25,7 @@ impl Simulation {
                 self.fail_check("the floor between requests", id, &numbers);
             }
         }
-        self.note_turn(id, reconciler.s.status.token.as_ref().map(|token| token.expires_at));
+        self.note_turn(id, reconciler.s.status.token.as_ref().map(|token| token.expiration_time));
         self.note_storm_request(id);
     }
 

@@ -37,8 +37,8 @@ pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusio
     let suspended = s.plan.as_ref().is_ok_and(|plan| plan.suspend);
     settle(&mut s, &mut problem, suspended, now);
     let status = status(&s, problem.as_ref(), suspended, now);
-    if let Some(token) = status.token.as_ref().filter(|token| token.expires_at > now) {
-        wake = wake.min(token.expires_at);
+    if let Some(token) = status.token.as_ref().filter(|token| token.expiration_time > now) {
+        wake = wake.min(token.expiration_time);
     }
     let change = change(&s.status, &status);
     Conclusion {
@@ -78,7 +78,7 @@ fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now
         }
         s.memory.retry_state = Some(RetryState {
             reason: found.reason,
-            since: previous.filter(|p| p.reason == found.reason).map_or(now, |p| p.since),
+            start_time: previous.filter(|p| p.reason == found.reason).map_or(now, |p| p.start_time),
             count: 0,
             last_attempt: None,
             next_attempt: found.until,
@@ -122,7 +122,7 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
     });
     let satisfied = match s.satisfied() {
         _ if current || reported.is_none() => s.generation,
-        last => last.unwrap_or(-1),
+        last => last.unwrap_or(0),
     };
     let verifies = plan.is_none_or(|plan| plan.verify);
     let verification = s.memory.verification.as_ref().filter(|_| verifies);
@@ -170,10 +170,10 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
 
 fn report(s: &Situation, token: &TokenDetails) -> TokenStatus {
     TokenStatus {
-        issued_at: token.issued_at,
-        expires_at: token.expires_at,
-        renew_at: s.renew_at(token),
-        lifetime: format_seconds(token.expires_at.as_second() - token.issued_at.as_second()),
+        issue_time: token.issue_time,
+        expiration_time: token.expiration_time,
+        renewal_time: s.renewal_time(token),
+        lifetime: format_seconds(token.expiration_time.as_second() - token.issue_time.as_second()),
     }
 }
 
@@ -197,7 +197,7 @@ impl Conditions<'_> {
         let what = shown.map_or(("Pending", "A token is on its way.".to_owned()), |problem| {
             (problem.reason.as_str(), self.told(problem, plan))
         });
-        let valid = token.is_some_and(|token| token.expires_at > self.now);
+        let valid = token.is_some_and(|token| token.expiration_time > self.now);
         match token {
             Some(_) if valid => self.add("Ready", "True", "TokenValid", "The target holds a valid token.", satisfied),
             Some(_) => self.add("Ready", "False", "TokenExpired", "The token in the target has expired.", satisfied),

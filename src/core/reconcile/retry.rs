@@ -79,7 +79,7 @@ impl fmt::Display for Attempt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryState {
     pub reason: Reason,
-    pub since: Timestamp,
+    pub start_time: Timestamp,
     pub count: u32,
     pub last_attempt: Option<Timestamp>,
     /// `None`: only a change cures it.
@@ -103,7 +103,7 @@ impl RetryState {
         let count = follows.map_or(1, |p| p.count.saturating_add(1));
         Self {
             reason,
-            since: previous.filter(|p| p.reason == reason).map_or(now, |p| p.since),
+            start_time: previous.filter(|p| p.reason == reason).map_or(now, |p| p.start_time),
             count: if reason.retry() == Retry::OnChange { 1 } else { count },
             last_attempt: Some(now),
             next_attempt: next_attempt(uid, reason, count, retry_after, worked, now),
@@ -124,10 +124,10 @@ impl RetryState {
         };
         Failure {
             reason: self.reason,
-            since: whole(self.since),
+            start_time: whole(self.start_time),
             count: (kept && self.count > 0).then_some(self.count),
-            last_attempt_at: self.last_attempt.filter(|_| kept).map(whole),
-            next_attempt_at: self.next_attempt.filter(|_| kept).map(later),
+            last_attempt_time: self.last_attempt.filter(|_| kept).map(whole),
+            next_attempt_time: self.next_attempt.filter(|_| kept).map(later),
             inputs: kept.then(|| self.made_with.to_string()),
         }
     }
@@ -144,10 +144,10 @@ impl RetryState {
         let on_change = failure.reason.retry() == Retry::OnChange;
         Self {
             reason: failure.reason,
-            since: failure.since,
+            start_time: failure.start_time,
             count: failure.count.unwrap_or(0),
-            last_attempt: failure.last_attempt_at,
-            next_attempt: if on_change { None } else { Some(failure.next_attempt_at.unwrap_or(now)) },
+            last_attempt: failure.last_attempt_time,
+            next_attempt: if on_change { None } else { Some(failure.next_attempt_time.unwrap_or(now)) },
             made_with,
         }
     }

@@ -6,7 +6,7 @@ use super::retry::{Attempt, AttemptKind, RetryState};
 use crate::api::{ArcGisAppCredentialStatus, Condition, Reason};
 use crate::core::object::{Identity, Observed, Version};
 use crate::core::scheduling::schedule::{Repairs, after};
-use crate::core::scheduling::{Admit, renew_at};
+use crate::core::scheduling::{Admit, renewal_time};
 use crate::core::secrets::target::short_hash;
 use crate::core::secrets::{CredentialsError, IssuedToken, LiveSecret, Owner, fingerprint};
 use crate::core::spec::{Plan, SpecError};
@@ -26,8 +26,8 @@ pub(crate) struct TargetDetails {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenDetails {
-    pub issued_at: Timestamp,
-    pub expires_at: Timestamp,
+    pub issue_time: Timestamp,
+    pub expiration_time: Timestamp,
     /// `None`: those of this generation.
     pub inputs: Option<String>,
 }
@@ -166,7 +166,7 @@ impl Situation {
             return Some(details(Owner::Other(None), None, true));
         }
         let token = self.status.token.as_ref().filter(|_| self.satisfied() == Some(self.generation))?;
-        let token = TokenDetails { issued_at: token.issued_at, expires_at: token.expires_at, inputs: None };
+        let token = TokenDetails { issue_time: token.issue_time, expiration_time: token.expiration_time, inputs: None };
         let owned = retry_state.is_none_or(|s| s.made_with.kind != AttemptKind::Ownership);
         Some(details(Owner::Ours, Some(token), owned))
     }
@@ -189,21 +189,21 @@ impl Situation {
         self.memory
             .unpublished
             .as_ref()
-            .filter(|unpublished| unpublished.expires_at > now && Some(&unpublished.inputs) == inputs.as_ref())
+            .filter(|unpublished| unpublished.expiration_time > now && Some(&unpublished.inputs) == inputs.as_ref())
     }
 
     /// When the request for the last token was sent. The status keeps whole seconds: the next one counts.
     pub(crate) fn last_issued(&self) -> Option<Timestamp> {
-        let reported = self.status.token.as_ref().map(|token| token.issued_at);
+        let reported = self.status.token.as_ref().map(|token| token.issue_time);
         let exact =
             self.memory.last_issued.filter(|exact| reported.is_none_or(|at| exact.as_second() >= at.as_second()));
         exact.or_else(|| reported.map(|at| after(at, 1)))
     }
 
     /// When a token is renewed.
-    pub(crate) fn renew_at(&self, token: &TokenDetails) -> Timestamp {
+    pub(crate) fn renewal_time(&self, token: &TokenDetails) -> Timestamp {
         let before = self.plan.as_ref().ok().and_then(|plan| plan.renew_before);
-        let granted = token.expires_at.as_second() - token.issued_at.as_second();
-        renew_at(&self.me.uid, token.issued_at, granted, before)
+        let granted = token.expiration_time.as_second() - token.issue_time.as_second();
+        renewal_time(&self.me.uid, token.issue_time, granted, before)
     }
 }

@@ -29,8 +29,8 @@ impl Situation {
             if let Some(stored) = self.stored(&live) {
                 details.rendered = live.patch(&render(plan, &self.me, &stored)).is_none();
                 details.token = Some(TokenDetails {
-                    issued_at: stored.issued_at,
-                    expires_at: stored.expires_at,
+                    issue_time: stored.issue_time,
+                    expiration_time: stored.expiration_time,
                     inputs: Some(stored.inputs),
                 });
             }
@@ -92,14 +92,14 @@ impl Situation {
     /// A token was issued, to a request sent at `sent`.
     pub fn issued(&mut self, token: AccessToken, lifetime_seconds: i64, sent: Timestamp) {
         let (Ok(plan), Some(inputs)) = (&self.plan, self.inputs()) else { return };
-        let issued_at = Timestamp::from_second(sent.as_second()).unwrap_or(sent);
+        let issue_time = Timestamp::from_second(sent.as_second()).unwrap_or(sent);
         if self.restores() {
             self.memory.repairs.note(sent);
         }
         self.memory.unpublished = Some(IssuedToken {
             token,
-            issued_at,
-            expires_at: after(issued_at, lifetime_seconds),
+            issue_time,
+            expiration_time: after(issue_time, lifetime_seconds),
             inputs,
             portal_url: plan.portal.base(),
         });
@@ -125,8 +125,8 @@ impl Situation {
         let before = self.memory.target.take();
         let token = if let Some(unpublished) = self.memory.unpublished.take() {
             Some(TokenDetails {
-                issued_at: unpublished.issued_at,
-                expires_at: unpublished.expires_at,
+                issue_time: unpublished.issue_time,
+                expiration_time: unpublished.expiration_time,
                 inputs: Some(unpublished.inputs),
             })
         } else {

@@ -38,13 +38,13 @@ pub(crate) fn after(start: Timestamp, seconds: i64) -> Timestamp {
 /// When a token granted for `granted` seconds is renewed: before its end by a margin, spread over a fleet by uid.
 #[must_use]
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "granted is at most ten years")]
-pub fn renew_at(uid: &str, issued_at: Timestamp, granted: i64, renew_before: Option<u64>) -> Timestamp {
+pub fn renewal_time(uid: &str, issue_time: Timestamp, granted: i64, renew_before: Option<u64>) -> Timestamp {
     let requested = renew_before.map_or(granted / 3, |s| i64::try_from(s).unwrap_or(i64::MAX));
     // Rounded up, so that the margin is never more than half of what was granted.
     let margin = requested.max(MIN_MARGIN_SECONDS).min(granted / 2);
     let spread = 1.0 - 0.25 * fraction(&[b"renew", uid.as_bytes()]);
     let wait = ((granted - margin) as f64 * spread).ceil() as i64;
-    after(issued_at, wait.max(FLOOR_SECONDS))
+    after(issue_time, wait.max(FLOOR_SECONDS))
 }
 
 /// When the `count`-th failure in a row is followed by another attempt; `None`: only after a change.

@@ -29,8 +29,8 @@ fn own(key: &str) -> String {
 #[derive(Clone)]
 pub struct IssuedToken {
     pub token: AccessToken,
-    pub issued_at: Timestamp,
-    pub expires_at: Timestamp,
+    pub issue_time: Timestamp,
+    pub expiration_time: Timestamp,
     pub inputs: String,
     pub portal_url: String,
 }
@@ -105,14 +105,14 @@ impl LiveSecret {
         let text = |key: &str| self.data.get(key).and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
         let time = |key: &str| self.annotations.get(&own(key)).and_then(|text| text.parse::<Timestamp>().ok());
         let token = AccessToken::parse(text("access_token")?)?;
-        let (issued_at, expires_at) = (time("issued-at")?, time("expires-at")?);
-        let seconds = expires_at.as_second() - issued_at.as_second();
-        let intact = self.annotations.get(&own("token-digest")) == Some(&digest(&token, issued_at, expires_at))
+        let (issue_time, expiration_time) = (time("issued-at")?, time("expires-at")?);
+        let seconds = expiration_time.as_second() - issue_time.as_second();
+        let intact = self.annotations.get(&own("token-digest")) == Some(&digest(&token, issue_time, expiration_time))
             && (1..=MAX_LIFETIME_SECONDS).contains(&seconds);
         intact.then(|| IssuedToken {
             token,
-            issued_at,
-            expires_at,
+            issue_time,
+            expiration_time,
             inputs: self.annotations.get(&own("inputs")).cloned().unwrap_or_default(),
             portal_url: text("portal_url").unwrap_or_default(),
         })
@@ -233,7 +233,7 @@ fn owner_reference(me: &Identity) -> OwnerReference {
 /// What the Secret should hold with this token.
 #[must_use]
 pub fn render(plan: &Plan, me: &Identity, published: &IssuedToken) -> DesiredSecret {
-    let (token, expires_at) = (published.token.expose(), published.expires_at.to_string());
+    let (token, expires_at) = (published.token.expose(), published.expiration_time.to_string());
     let portal = published.portal_url.as_str();
     let mut data: BTreeMap<String, String> = plan
         .target
@@ -254,10 +254,10 @@ pub fn render(plan: &Plan, me: &Identity, published: &IssuedToken) -> DesiredSec
     labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
     let mut annotations = plan.target.annotations.clone();
     annotations.insert(own("credential"), me.name.clone());
-    annotations.insert(own("issued-at"), published.issued_at.to_string());
+    annotations.insert(own("issued-at"), published.issue_time.to_string());
     annotations.insert(own("expires-at"), expires_at);
     annotations.insert(own("inputs"), published.inputs.clone());
-    annotations.insert(own("token-digest"), digest(&published.token, published.issued_at, published.expires_at));
+    annotations.insert(own("token-digest"), digest(&published.token, published.issue_time, published.expiration_time));
     if !(extras.data.is_empty() && extras.labels.is_empty() && extras.annotations.is_empty()) {
         annotations.insert(own("extras"), json!(extras).to_string());
     }
@@ -279,8 +279,8 @@ fn formatted(format: Format, token: &str, expires_at: &str, portal: &str) -> Str
 }
 
 /// What says that a stored token is intact; the token itself is random and stands in the same Secret.
-fn digest(token: &AccessToken, issued_at: Timestamp, expires_at: Timestamp) -> String {
-    hex(&[token.expose(), &issued_at.to_string(), &expires_at.to_string()])
+fn digest(token: &AccessToken, issue_time: Timestamp, expiration_time: Timestamp) -> String {
+    hex(&[token.expose(), &issue_time.to_string(), &expiration_time.to_string()])
 }
 
 /// A versioned fingerprint of what a token is requested with. A field added later enters only when it is set.

@@ -105,10 +105,10 @@ fn a_status_tells_of_a_pause_for_five_minutes_at_most() {
     let by = |reason, last: Option<i64>, next: Option<i64>| {
         let failure = crate::api::Failure {
             reason,
-            since: at(0),
+            start_time: at(0),
             count: Some(2),
-            last_attempt_at: last.map(at),
-            next_attempt_at: next.map(at),
+            last_attempt_time: last.map(at),
+            next_attempt_time: next.map(at),
             inputs: None,
         };
         RetryAfterRecord::of(&ArcGisAppCredentialStatus {

@@ -32,18 +32,18 @@ fn a_token_that_is_valid_is_ready_whatever_fails_and_only_a_user_s_move_is_stall
     let (first, mut requests) = (fill(now), 1);
     assert_eq!(conditions(&first), [("Ready", "True", "TokenValid", 1)]);
     assert_eq!(first.status.token.as_ref().unwrap().lifetime, "2h");
-    let due = first.status.token.as_ref().unwrap().renew_at;
+    let due = first.status.token.as_ref().unwrap().renewal_time;
     let down = run(again(situation(due), first, 1, due), due, Err(Reason::PortalUnreachable), &mut requests);
     assert_eq!(conditions(&down), [("Ready", "True", "TokenValid", 1)]);
     assert_eq!((failure(&down).reason, failure(&down).count), (Reason::PortalUnreachable, None));
-    assert_eq!((&failure(&down).inputs, failure(&down).next_attempt_at), (&None, None));
+    assert_eq!((&failure(&down).inputs, failure(&down).next_attempt_time), (&None, None));
 
     let next = down.wake;
     let refused = run(again(situation(next), down, 1, next), next, Err(Reason::ClientSecretRejected), &mut requests);
     let stalled = ("Stalled", "True", "ClientSecretRejected", 1);
     assert_eq!(conditions(&refused), [("Ready", "True", "TokenValid", 1), stalled]);
     assert_eq!(failure(&refused).count, Some(2), "it goes on from a transient reason");
-    assert_eq!(failure(&refused).last_attempt_at, Some(at(next.as_second())));
+    assert_eq!(failure(&refused).last_attempt_time, Some(at(next.as_second())));
 }
 
 #[test]
@@ -67,18 +67,18 @@ fn a_token_past_its_end_is_expired_at_once_and_told_when_it_happens() {
     let now = at(START);
     let (first, mut requests) = (fill(now), 1);
     let token = first.status.token.clone().unwrap();
-    let late = at(token.expires_at.as_second() - 100);
+    let late = at(token.expiration_time.as_second() - 100);
     let mut last = run(again(situation(late), first, 1, late), late, Err(Reason::ClientSecretRejected), &mut requests);
     for _ in 0..3 {
-        let next = failure(&last).next_attempt_at.unwrap();
-        if next >= token.expires_at {
+        let next = failure(&last).next_attempt_time.unwrap();
+        if next >= token.expiration_time {
             break;
         }
         last = run(again(situation(next), last, 1, next), next, Err(Reason::ClientSecretRejected), &mut requests);
     }
-    assert!(failure(&last).next_attempt_at.unwrap() > token.expires_at);
-    assert_eq!(last.wake, token.expires_at, "it is looked at when the token ends");
-    let end = token.expires_at;
+    assert!(failure(&last).next_attempt_time.unwrap() > token.expiration_time);
+    assert_eq!(last.wake, token.expiration_time, "it is looked at when the token ends");
+    let end = token.expiration_time;
     let expired = look(again(situation(end), last, 1, end), end);
     let both = [("Ready", "False", "TokenExpired", 1), ("Stalled", "True", "ClientSecretRejected", 1)];
     assert_eq!(conditions(&expired), both);
@@ -110,7 +110,7 @@ fn a_change_is_not_satisfied_before_its_token_is_there() {
     unnamed.admit = Admit::AtCapacity;
     unnamed.credentials_read(Some((unnamed.credentials.version().unwrap().clone(), Ok(7))));
     let unknown = look(unnamed, soon);
-    let both = [("Ready", "True", "TokenValid", -1), ("Reconciling", "True", "Pending", 2)];
+    let both = [("Ready", "True", "TokenValid", 0), ("Reconciling", "True", "Pending", 2)];
     assert_eq!(conditions(&unknown), both, "what it satisfied is not known");
 }
 
@@ -148,14 +148,14 @@ fn what_is_found_again_is_no_news_and_what_is_found_anew_is() {
     assert_eq!(first().problem, Some(Reason::CredentialsIncomplete));
     let told = first();
     let failed = failure(&told);
-    assert_eq!((failed.since, failed.count, failed.next_attempt_at), (now, Some(1), None));
+    assert_eq!((failed.start_time, failed.count, failed.next_attempt_time), (now, Some(1), None));
     assert!(!look(incomplete(again(situation(later), first(), 0, later), 1), later).changed);
     let changed = look(incomplete(again(situation(later), first(), 0, later), 2), later);
-    assert_eq!((failure(&changed).since, failure(&changed).last_attempt_at), (now, Some(later)));
+    assert_eq!((failure(&changed).start_time, failure(&changed).last_attempt_time), (now, Some(later)));
     let mut other = again(situation(later), first(), 0, later);
     other.allowed = false;
     let other = look(other, later);
-    assert_eq!((other.problem, failure(&other).since), (Some(Reason::PortalNotAllowed), later));
+    assert_eq!((other.problem, failure(&other).start_time), (Some(Reason::PortalNotAllowed), later));
 }
 
 #[test]
@@ -211,17 +211,17 @@ fn a_pause_of_the_host_keeps_since_when_and_what_was_asked_meanwhile() {
         s
     };
     let first = look(pause(situation_known(now), 300), now);
-    assert_eq!((first.problem, failure(&first).since), (Some(Reason::RateLimited), now));
+    assert_eq!((first.problem, failure(&first).start_time), (Some(Reason::RateLimited), now));
     let later = at(START + 100);
     let mut s = pause(again(situation_known(later), first, 0, later), 300);
     s.generation = 2;
     let changed = look(s, later);
-    assert_eq!((failure(&changed).since, failure(&changed).next_attempt_at), (now, Some(at(START + 300))));
+    assert_eq!((failure(&changed).start_time, failure(&changed).next_attempt_time), (now, Some(at(START + 300))));
     let mut requests = 0;
     let refused = run(situation(now), now, Err(Reason::ClientSecretRejected), &mut requests);
     let mut s = pause(again(situation_known(later), refused, 0, later), 300);
     s.generation = 2;
-    assert_eq!(failure(&look(s, later)).since, later, "another reason begins anew");
+    assert_eq!(failure(&look(s, later)).start_time, later, "another reason begins anew");
 
     let asking = |asks: bool| {
         let mut s = pause(again(situation_known(later), fill(now), 1, later), 300);
@@ -287,7 +287,7 @@ fn whose_token_it_is_is_reported_beside_and_only_where_it_is_asked() {
         verified.map(|c| (c.status.clone(), c.reason.clone()))
     };
     for (verification, status, reason) in [
-        (Verification::Known(serde_json::from_value(json!({"appId": "a"})).unwrap()), "True", "AppKnown"),
+        (Verification::Known(serde_json::from_value(json!({"appID": "a"})).unwrap()), "True", "AppKnown"),
         (Verification::Unknown, "False", "AppUnknown"),
         (Verification::NotAnswered, "Unknown", "NotAnswered"),
     ] {

@@ -74,7 +74,7 @@ fn renewals_and_waits_are_the_same_in_each_release() {
         (7200, Some(7000), 2859),
         (1_209_600, None, 640_289),
     ] {
-        assert_eq!(renew_at(uid, at(0), granted, before), at(expected), "{granted} {before:?}");
+        assert_eq!(renewal_time(uid, at(0), granted, before), at(expected), "{granted} {before:?}");
     }
     let millis = |reason, count, retry_after, worked| {
         next_attempt(uid, reason, count, retry_after, worked, at(0)).unwrap().as_millisecond()
@@ -114,9 +114,9 @@ proptest! {
         granted in 1_i64..2_000_000,
         before in proptest::option::of(60_u64..1_209_600),
     ) {
-        let renew = renew_at(&uid, at(0), granted, before).as_second();
+        let renew = renewal_time(&uid, at(0), granted, before).as_second();
         prop_assert!(renew >= 30);
-        prop_assert_eq!(renew, renew_at(&uid, at(0), granted, before).as_second());
+        prop_assert_eq!(renew, renewal_time(&uid, at(0), granted, before).as_second());
         let margin = i64::try_from(before.unwrap_or(granted.unsigned_abs() / 3)).unwrap().max(300).min(granted / 2);
         prop_assert!(renew <= (granted - margin).max(30));
         prop_assert!(renew >= (granted - margin) * 3 / 4);

@@ -61,7 +61,7 @@ fn a_new_resource_is_filled_step_by_step() {
 
 #[test]
 fn what_is_only_seen_is_read_before_it_is_sent() {
-    let due = filled().status.token.unwrap().renew_at;
+    let due = filled().status.token.unwrap().renewal_time;
     let at_due = |s: &Situation| format!("{:?}", decide(s, due).step);
     let mut s = with_ca(filled());
     s.ca = Observed::Cached(version("c"));
@@ -115,7 +115,7 @@ fn everything_about_a_resource_waits_while_the_kubernetes_api_fails() {
 #[test]
 fn a_token_is_wanted_when_something_calls_for_it_and_no_sooner_than_its_floor() {
     let issued = START - 60;
-    let due = filled().status.token.as_ref().unwrap().renew_at.as_second();
+    let due = filled().status.token.as_ref().unwrap().renewal_time.as_second();
     let verdict = |now: i64, change: &dyn Fn(&mut Situation)| {
         let mut s = filled();
         s.memory.last_issued = Some(at(issued));
@@ -236,7 +236,7 @@ fn a_failed_write_holds_off_the_request_for_a_new_target_only() {
     new.has_permit = true;
     new.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
     assert_eq!(step(&new), "Rest", "no token is bought that cannot be written");
-    let due = filled().status.token.unwrap().renew_at;
+    let due = filled().status.token.unwrap().renewal_time;
     let mut old = filled();
     old.failed(AttemptKind::Write, Reason::TargetRefused, None, due);
     assert!(matches!(decide(&old, due).step, Step::AcquirePermit), "one that has a target renews");
@@ -265,7 +265,7 @@ fn an_attempt_is_made_in_the_very_moment_it_may_be() {
 fn a_write_that_failed_lets_nobody_ask_before_the_floor() {
     let mut s = filled();
     s.memory.last_issued = Some(at(START - 2));
-    s.status.token.as_mut().unwrap().issued_at = at(START - 2);
+    s.status.token.as_mut().unwrap().issue_time = at(START - 2);
     s.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
     s.requested_at = Some("now".to_owned());
     let verdict = decide(&s, at(START));

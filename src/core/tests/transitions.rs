@@ -71,7 +71,7 @@ fn a_token_that_was_issued_answers_what_asked_for_it() {
     s.issued(token("t"), 100, sent);
     let unpublished = s.memory.unpublished.as_ref().unwrap();
     assert_eq!(
-        (unpublished.issued_at, unpublished.expires_at),
+        (unpublished.issue_time, unpublished.expiration_time),
         (at(START), at(START + 100)),
         "whole seconds, rounded down"
     );
@@ -121,7 +121,7 @@ fn a_write_puts_the_held_token_in_place_or_renders_the_old_one_again() {
         (version("target", "12"), Owner::Ours, true, false)
     );
     assert_eq!(
-        (details.token.unwrap().expires_at, kind(&s), s.memory.unpublished.is_some()),
+        (details.token.unwrap().expiration_time, kind(&s), s.memory.unpublished.is_some()),
         (at(START + 100), None, false)
     );
     assert_eq!(s.memory.repairs, Repairs::default(), "a renewal is no repair");

@@ -52,13 +52,13 @@ fn an_event_tells_what_says_most_and_only_when_it_changes() {
     let (first, mut requests) = (fill(now), 1);
     let event = |told: &Conclusion| told.change.as_ref().map(|n| (n.warning, n.reason.clone()));
     assert_eq!(event(&first), Some((false, "TokenValid".to_owned())));
-    let due = first.status.token.as_ref().unwrap().renew_at;
+    let due = first.status.token.as_ref().unwrap().renewal_time;
     let refused = run(again(situation(due), first, 1, due), due, Err(Reason::ClientSecretRejected), &mut requests);
     assert_eq!(event(&refused), Some((true, "ClientSecretRejected".to_owned())));
-    let next = failure(&refused).next_attempt_at.unwrap();
+    let next = failure(&refused).next_attempt_time.unwrap();
     let more = run(again(situation(next), refused, 1, next), next, Err(Reason::ClientSecretRejected), &mut requests);
     assert_eq!((more.changed, event(&more)), (true, None));
-    let next = failure(&more).next_attempt_at.unwrap();
+    let next = failure(&more).next_attempt_time.unwrap();
     let cured = run(again(situation(next), more, 1, next), next, Ok(7200), &mut requests);
     assert_eq!(event(&cured), Some((false, "TokenValid".to_owned())));
 

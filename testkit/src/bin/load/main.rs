@@ -40,7 +40,7 @@ struct Args {
     install: PathBuf,
     #[arg(long, default_value_t = 2000)]
     resources: usize,
-    /// Secrets and `ConfigMap`s that nobody names; every twentieth is of 100 KiB. [default: two for each resource]
+    /// Secrets and ConfigMaps that nobody names; every twentieth is of 100 KiB. [default: two for each resource]
     #[arg(long)]
     foreign: Option<usize>,
     #[arg(long, default_value_t = 20)]
