@@ -11,7 +11,7 @@ use super::{ApiError, Cluster, MANAGER, bounded};
 use crate::api::ArcGisAppCredential;
 use crate::core::{ConditionChange, Identity};
 
-/// Tells an event about a resource.
+/// Creates the event of a condition change.
 pub async fn publish(
     cluster: &Cluster,
     me: &Identity,

@@ -1,4 +1,4 @@
-//! Kubernetes' edge: the few calls that are made, each with a time-out and an outcome of its own.
+//! The client of the Kubernetes API: the few calls in use, each with a time-out and errors of its own.
 
 mod events;
 mod lean;
@@ -29,18 +29,18 @@ use crate::core::Version;
 const CALL: Duration = Duration::from_secs(10);
 const MANAGER: &str = "arcgis-credential-operator";
 
-/// How a call ended that did not do what it should. The text of the API server is not kept: it may echo values.
+/// Why a call failed. The text of the API server is not kept: it may echo values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ApiError {
-    #[error("the object is not there")]
+    #[error("the object does not exist")]
     NotFound,
-    #[error("the object exists already")]
+    #[error("the object already exists")]
     Exists,
-    #[error("the object is not the one that was judged")]
+    #[error("the object changed since it was read")]
     Conflict,
     #[error("the API server refuses the write")]
     Refused,
-    #[error("the API server finds the object invalid")]
+    #[error("the API server rejects the object as invalid")]
     Invalid,
     #[error("the call failed with status {0}")]
     Failed(u16),
@@ -54,7 +54,7 @@ impl From<kube::Error> for ApiError {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) if status.is_already_exists() => Self::Exists,
-            // By the code: whatever stands between may give no reason.
+            // By the code: a proxy in between may give no reason.
             kube::Error::Api(status) => match status.code {
                 404 => Self::NotFound,
                 409 => Self::Conflict,
@@ -94,17 +94,17 @@ impl Cluster {
         bounded(api.get_opt(name)).await
     }
 
-    /// Creates a Secret, failing where one of that name exists; dry: says only whether it would be accepted.
+    /// Creates a Secret; fails where one of that name exists. A dry run only checks whether it would be accepted.
     pub async fn create_secret(&self, namespace: &str, manifest: &Value, dry: bool) -> Result<Version, ApiError> {
         let body = serde_json::to_vec(manifest).map_err(|_| ApiError::Invalid)?;
         let params = PostParams { dry_run: dry, field_manager: Some(MANAGER.to_owned()) };
         let request = Request::new(Secret::url_path(&(), Some(namespace)));
         let request = request.create(&params, body).map_err(|_| ApiError::Invalid)?;
-        // Only the metadata of the answer is of interest, so its data is never decoded.
+        // Only the metadata of the answer is used, so its data is never decoded.
         bounded(self.client.request::<PartialObjectMeta<Secret>>(request)).await.map(|meta| version(&meta))
     }
 
-    /// Changes a Secret; the patch names the uid and the version that were judged.
+    /// Changes a Secret. The patch carries the uid and the version of what was evaluated.
     pub async fn patch_secret(&self, namespace: &str, name: &str, patch: &Value) -> Result<Version, ApiError> {
         let api = Api::<PartialObjectMeta<Secret>>::namespaced(self.client.clone(), namespace);
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };

@@ -170,7 +170,7 @@ impl Reconciler<'_> {
                 self.record_target_version(plan, &version);
                 self.s.created(version, self.ctx.now());
             }
-            Err(ApiError::Exists | ApiError::Conflict) => self.s.overtaken(),
+            Err(ApiError::Exists | ApiError::Conflict) => self.s.conflicted(),
             Err(error) => self.cluster_failed(AttemptKind::Write, error),
         }
     }
@@ -187,7 +187,7 @@ impl Reconciler<'_> {
                     self.s.written(version, self.ctx.now());
                 }
             }
-            Err(ApiError::Exists | ApiError::Conflict | ApiError::NotFound) => self.s.overtaken(),
+            Err(ApiError::Exists | ApiError::Conflict | ApiError::NotFound) => self.s.conflicted(),
             Err(error) => self.cluster_failed(kind, error),
         }
     }

@@ -1,4 +1,4 @@
-//! What is known of the cluster: resources, and the versions of the Secrets and ConfigMaps they name.
+//! What is known of the cluster: the resources, and the versions of the Secrets and ConfigMaps that they name.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -23,7 +23,7 @@ pub enum ObjectKind {
     ConfigMap,
 }
 
-/// What metrics and the order of work need to know of a resource.
+/// What metrics and the work queue use of a resource.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
     pub ready: bool,
@@ -50,7 +50,7 @@ impl Report {
 pub struct IndexedResource {
     pub uid: String,
     version: String,
-    /// The version that our own last status write made.
+    /// The version that the operator's last status write made.
     status_version: String,
     pub generation: i64,
     pub created_at: Option<Timestamp>,
@@ -60,7 +60,7 @@ pub struct IndexedResource {
     pub status: Box<str>,
     pub memory: Memory,
     pub report: Report,
-    /// Whose token it is, where the portal was asked and the answer is not reported yet.
+    /// The portal's answer which app the token belongs to, until it is reported.
     pub answer: Option<Verification>,
     target: Option<String>,
     refs: Vec<(ObjectKind, String)>,
@@ -72,7 +72,7 @@ const REQUESTED_AT_CHARS: usize = 64;
 impl IndexedResource {
     fn new(resource: LeanResource) -> Self {
         let meta = resource.metadata;
-        // Read loosely: what a resource claims counts even when it cannot be decoded.
+        // Read loosely: the names in a resource count even when it cannot be decoded.
         let spec: Value = serde_json::from_str(&resource.spec).unwrap_or_default();
         let name = |path: &str| spec.pointer(path).and_then(Value::as_str).map(str::to_owned);
         let target = name("/target/name");
@@ -108,12 +108,12 @@ impl IndexedResource {
 struct Watched {
     /// As the watch reports it: never loaded.
     observed: Observed<()>,
-    /// A list that began while it was named has not shown it yet.
+    /// A list that began while it was named has not returned it yet.
     awaited: bool,
     users: BTreeSet<Key>,
 }
 
-/// All of it.
+/// The resources, and the objects that they name.
 #[derive(Default)]
 pub struct Index {
     resources: HashMap<Key, IndexedResource>,
@@ -126,7 +126,7 @@ fn older(a: &str, b: &str) -> bool {
 }
 
 impl Index {
-    /// A resource appeared or changed; returns whom that concerns.
+    /// Adds or updates a resource; returns the resources to reconcile.
     pub fn upsert(&mut self, resource: LeanResource) -> Vec<Key> {
         let key = Key {
             namespace: resource.metadata.namespace.clone().unwrap_or_default(),
@@ -169,7 +169,7 @@ impl Index {
         woken.into_iter().collect()
     }
 
-    /// A resource is gone; returns whom that concerns.
+    /// Removes a resource; returns the resources to reconcile.
     pub fn remove(&mut self, key: &Key) -> Vec<Key> {
         let Some(entry) = self.resources.remove(key) else { return Vec::new() };
         for (kind, name) in entry.refs {
@@ -190,7 +190,7 @@ impl Index {
         self.objects.get(&id).map(|w| w.users.iter().filter(claims).cloned().collect()).unwrap_or_default()
     }
 
-    /// The older resource that is to create the same target: a tie goes to the smaller name.
+    /// Returns the older resource that creates the same target; of two as old, the one with the smaller name.
     pub fn rival(&self, key: &Key) -> Option<String> {
         let entry = self.resources.get(key)?;
         let rank = |key: &Key| self.resources.get(key).map(|e| (e.created_at, key.name.clone()));
@@ -204,7 +204,7 @@ impl Index {
             .map(|(_, name)| name)
     }
 
-    /// A watch saw an object; returns whom that concerns. Objects that nobody names are not kept.
+    /// Records a watch event of an object; returns the resources to reconcile. Objects that no resource names are not kept.
     pub fn observe(&mut self, kind: ObjectKind, key: Key, version: Version, gone: bool) -> Vec<Key> {
         let Some(watched) = self.objects.get_mut(&(kind, key)) else { return Vec::new() };
         watched.awaited = false;
@@ -221,7 +221,7 @@ impl Index {
         watched.users.iter().cloned().collect()
     }
 
-    /// A list begins: what is named now has to show up in it. What is named later may be newer than the list.
+    /// Begins a list: it returns every object that exists and is named now. One that is named later may be newer.
     pub fn begin_list(&mut self, kind: ObjectKind, namespace: Option<&str>) {
         for ((of, key), watched) in &mut self.objects {
             if *of == kind && namespace.is_none_or(|namespace| namespace == key.namespace) {
@@ -230,7 +230,7 @@ impl Index {
         }
     }
 
-    /// A list is complete: what it did not show is absent. Returns whom that concerns.
+    /// Completes a list: what it did not return is absent. Returns the resources to reconcile.
     pub fn complete_list(&mut self, kind: ObjectKind, namespace: Option<&str>) -> Vec<Key> {
         let mut woken = BTreeSet::new();
         for ((of, key), watched) in &mut self.objects {
@@ -243,7 +243,7 @@ impl Index {
         woken.into_iter().collect()
     }
 
-    /// The resources of a list that is complete but was not seen in it go.
+    /// Removes the resources that a complete list did not return; returns the resources to reconcile.
     pub fn retain(&mut self, namespace: Option<&str>, seen: &BTreeSet<Key>) -> Vec<Key> {
         let gone: Vec<Key> = self
             .resources
@@ -260,7 +260,8 @@ impl Index {
         self.objects.get(&id).map_or(Observed::Unknown, |watched| watched.observed.unloaded())
     }
 
-    /// Notes what a call of our own has told, so that its echo is no news. `before` is what was known when it was made.
+    /// Records what the operator's own call returned, so that the watch event of it changes nothing. `before` is what was
+    /// known when the call was made.
     pub fn record(
         &mut self,
         kind: ObjectKind,
@@ -278,7 +279,7 @@ impl Index {
             Some(version) => {
                 let stale =
                     matches!(&watched.observed, Observed::Cached(known) if older(&version.resource, &known.resource));
-                // A watch that has seen the object go meanwhile knows better.
+                // A deletion that the watch reported meanwhile is newer.
                 if !stale && (watched.observed != Observed::Absent || *before == Observed::Absent) {
                     watched.observed = Observed::Cached(version.clone());
                 }
@@ -296,7 +297,7 @@ impl Index {
         self.resources.get_mut(key).filter(|entry| entry.uid == uid)
     }
 
-    /// Notes a status that was written, so that its echo is no news.
+    /// Records a status that was written, so that the watch event of it changes nothing.
     pub fn status_written(&mut self, key: &Key, uid: &str, version: String, status: &ArcGisAppCredentialStatus) {
         let Some(entry) = self.get_mut(key, uid) else { return };
         entry.status_version = version;
@@ -304,7 +305,7 @@ impl Index {
         entry.report = Report::new(status, entry.report.suspended);
     }
 
-    /// Forgets what was remembered between looks: somebody else may have acted since.
+    /// Forgets the memory of all resources: another replica may have acted since.
     pub fn forget(&mut self) {
         for entry in self.resources.values_mut() {
             entry.memory = Memory::default();

@@ -42,7 +42,7 @@ pub async fn serve(
                 if live.alive() {
                     (StatusCode::OK, "ok\n")
                 } else {
-                    (StatusCode::SERVICE_UNAVAILABLE, "the controller's loop stands still\n")
+                    (StatusCode::SERVICE_UNAVAILABLE, "the event loop does not run\n")
                 }
             }),
         )

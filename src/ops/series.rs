@@ -1,5 +1,5 @@
-//! The series of each resource, as text right away: made of the library's own values, those of ten thousand resources
-//! took 11 MiB more at each scrape.
+//! The series of each resource, written as text: as values of the library, those of ten thousand resources needed 11 MiB
+//! more at each scrape.
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,12 +20,12 @@ const GAUGES: [Gauge; 3] = [
     Gauge { name: "ready", help: "1 where the target holds a valid token", value: |r| Some(r.ready.into()) },
     Gauge {
         name: "token_expiry_timestamp_seconds",
-        help: "When the token ends",
+        help: "Expiration of the token",
         value: |r| r.expiration_time.map(Timestamp::as_second),
     },
     Gauge {
         name: "token_renewal_timestamp_seconds",
-        help: "When the token is to be renewed",
+        help: "When the next token is requested",
         value: |r| r.renewal_time.filter(|_| !r.suspended).map(Timestamp::as_second),
     },
 ];
@@ -62,13 +62,13 @@ impl Series {
             let reason = resource.report.problem?.as_str();
             Some(([("namespace", key.namespace.as_str()), ("name", &key.name), ("reason", reason)], 1))
         });
-        family(text, PROBLEM, "1 with the reason, while there is one", problems);
+        family(text, PROBLEM, "1 with the reason of the last failed attempt, while there is one", problems);
         let now = (self.clock)().as_second();
         let late = resources()
             .filter(|(_, resource)| !resource.report.suspended)
             .filter_map(|(_, resource)| Some(now - resource.report.renewal_time?.as_second()));
         let late = late.max().unwrap_or(0).max(0);
-        family(text, OVERDUE, "How late the most overdue refresh is", [([], late)]);
+        family(text, OVERDUE, "How late the most overdue renewal is", [([], late)]);
     }
 }
 

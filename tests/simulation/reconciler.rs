@@ -192,7 +192,7 @@ impl Simulation {
                 let (Ok(plan), Some(unpublished)) = (&reconciler.s.plan, reconciler.s.unpublished(now)) else { return };
                 let manifest = render(plan, &reconciler.s.me, unpublished).manifest(plan, &reconciler.s.me);
                 if resource.target.is_some() {
-                    reconciler.s.overtaken();
+                    reconciler.s.conflicted();
                     return;
                 }
                 let unpublished = unpublished.clone();
@@ -209,7 +209,7 @@ impl Simulation {
                     .and_then(|secret| secrets::patch(secret, &patch, number).then(|| secrets::version(secret)))
                 {
                     Some(version) => reconciler.s.owned(version),
-                    None => reconciler.s.overtaken(),
+                    None => reconciler.s.conflicted(),
                 }
             }
             Step::AcquirePermit | Step::Request | Step::Rest => {}
@@ -220,10 +220,10 @@ impl Simulation {
         let now = self.clock.shows();
         let unpublished: Option<IssuedToken> = reconciler.s.unpublished(now).cloned();
         let resource = &mut self.resources[id as usize];
-        let Some(secret) = &mut resource.target else { return reconciler.s.overtaken() };
+        let Some(secret) = &mut resource.target else { return reconciler.s.conflicted() };
         let before = secrets::token(secret);
         if !secrets::patch(secret, patch, number) {
-            return reconciler.s.overtaken();
+            return reconciler.s.conflicted();
         }
         let after = secrets::token(secret);
         reconciler.s.written(secrets::version(secret), now);

@@ -1,4 +1,4 @@
-//! A failed attempt: what it was made with, and when the next one comes.
+//! A failed attempt: what it was made with, and when the next one is due.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use crate::core::scheduling::schedule::next_attempt;
 /// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptKind {
-    /// Something was found wrong before anything was tried.
+    /// A check failed before anything was tried.
     Check,
-    /// A token was asked for: it is still wanted.
+    /// The token request failed, and is still due.
     Request,
-    /// The target could not be written.
+    /// The write of the target failed.
     Write,
-    /// Only the target's owner reference could not be changed.
+    /// Only the change of the target's owner reference failed.
     Ownership,
 }
 
@@ -45,7 +45,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Whether a person has changed nothing between the two.
+    /// Whether a user changed nothing between the two.
     #[must_use]
     pub fn same_inputs(&self, other: &Self) -> bool {
         (self.generation, &self.credentials, &self.ca, &self.requested)
@@ -75,14 +75,14 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// A failure that has not been overcome yet.
+/// A failure that is not resolved, and its retries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryState {
     pub reason: Reason,
     pub start_time: Timestamp,
     pub count: u32,
     pub last_attempt: Option<Timestamp>,
-    /// `None`: only a change cures it.
+    /// `None`: only a change resolves it.
     pub next_attempt: Option<Timestamp>,
     pub made_with: Attempt,
 }
@@ -111,13 +111,13 @@ impl RetryState {
         }
     }
 
-    /// What a status says of it. A transient failure is told by reason and time only, so that an outage does not
-    /// rewrite every status again and again.
+    /// Returns what a status records. A transient failure is recorded by reason and time only, so that an outage does not
+    /// rewrite every status repeatedly.
     #[must_use]
     pub fn report(&self) -> Failure {
         let kept = self.reason.recovery() == Recovery::ActionRequired || self.reason == Reason::RateLimited;
         let whole = |time: Timestamp| Timestamp::from_second(time.as_second()).unwrap_or(time);
-        // Rounded up: whoever reads it back must not be early.
+        // Rounded up: a restart must not retry early.
         let later = |time: Timestamp| {
             let part = i64::from(time.subsec_nanosecond() > 0);
             Timestamp::from_second(time.as_second() + part).unwrap_or(time)
@@ -132,7 +132,7 @@ impl RetryState {
         }
     }
 
-    /// What a status tells a process that has just started; `current` stands in for what it does not say.
+    /// Restores the state from a status after a restart. `current` is used for what the status does not record.
     #[must_use]
     pub fn recall(failure: &Failure, current: Attempt, now: Timestamp) -> Self {
         let kind = match failure.reason {

@@ -8,14 +8,14 @@ fn repairs_are_free_three_times_and_then_a_fight() {
     let mut now = at(1000);
     for _ in 0..3 {
         assert_eq!(repairs.allowed_at(now), now);
-        repairs.note(now);
+        repairs.record(now);
         now = at(now.as_second() + 1);
     }
     let mut waits = Vec::new();
     for _ in 0..6 {
         let next = repairs.allowed_at(now);
         waits.push(next.as_second() - now.as_second());
-        repairs.note(next);
+        repairs.record(next);
         now = next;
     }
     assert_eq!(waits, [29, 30, 60, 120, 240, 300]);
@@ -27,33 +27,33 @@ fn repairs_are_free_three_times_and_then_a_fight() {
 fn repairs_that_are_far_apart_are_no_fight() {
     let mut repairs = Repairs::default();
     for second in [1000, 1300, 1590] {
-        repairs.note(at(second));
+        repairs.record(at(second));
     }
     assert_eq!(repairs.allowed_at(at(1599)), at(1620), "the fourth in ten minutes");
     assert_eq!(repairs.allowed_at(at(1600)), at(1600), "the first was ten minutes ago");
     let mut fought = Repairs::default();
     for second in [1000, 1001, 1002, 1032] {
-        fought.note(at(second));
+        fought.record(at(second));
     }
     assert_eq!(fought.allowed_at(at(1033)), at(1062));
     assert_eq!(fought.allowed_at(at(1632)), at(1632), "ten minutes of peace");
-    fought.note(at(1632));
+    fought.record(at(1632));
     assert_eq!(fought.allowed_at(at(1633)), at(1633), "and it begins anew");
     let mut bounded = Repairs::default();
     for second in [1000, 1001, 1002, 1600] {
-        bounded.note(at(second));
+        bounded.record(at(second));
     }
     assert_eq!(bounded.allowed_at(at(1601)), at(1601), "ten minutes after the first");
     let mut stubborn = Repairs::default();
     for second in [1000, 1001, 1002, 1032, 1300, 1590, 1880] {
-        stubborn.note(at(second));
+        stubborn.record(at(second));
     }
     assert_eq!(stubborn.allowed_at(at(1881)), at(1880 + 240), "a fight goes on at any pace but a calm one");
     let mut slow = Repairs::default();
     for second in [1000, 1001, 1601] {
-        slow.note(at(second));
+        slow.record(at(second));
     }
-    slow.note(at(1602));
+    slow.record(at(1602));
     assert_eq!(slow.allowed_at(at(1603)), at(1603), "three of the last four are no fight");
 }
 

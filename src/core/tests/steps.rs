@@ -143,7 +143,7 @@ fn a_token_is_wanted_when_something_calls_for_it_and_no_sooner_than_its_floor() 
     assert!(!enters(issued + 4, damaged) && enters(issued + 5, damaged));
     // Taken away again and again: three times for nothing, then slower.
     let fought: &dyn Fn(&mut Situation) = &|s| {
-        (1..=3).rev().for_each(|n| s.memory.repairs.note(at(issued - 10 * n)));
+        (1..=3).rev().for_each(|n| s.memory.repairs.record(at(issued - 10 * n)));
         s.target = Observed::Absent;
     };
     assert!(!enters(issued + 19, fought) && enters(issued + 20, fought));
@@ -165,7 +165,7 @@ fn a_busy_host_is_waited_at_and_one_that_asked_for_a_pause_is_left_alone() {
 fn drift_is_repaired_at_once_and_slower_when_somebody_undoes_it() {
     let drifted = |repairs: i64| {
         let mut s = filled();
-        (0..repairs).for_each(|n| s.memory.repairs.note(at(START - 10 + n)));
+        (0..repairs).for_each(|n| s.memory.repairs.record(at(START - 10 + n)));
         let mut secret = stored(&situation(at(START - 60)), at(START - 60), 7200);
         secret.version.resource = "12".to_owned();
         s.target_read(Some(secret));

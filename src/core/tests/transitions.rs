@@ -163,7 +163,7 @@ fn what_was_tried_or_created_is_known_for_its_generation() {
     s.failed(AttemptKind::Write, Reason::TargetRefused, None, now);
     s.owned(version("target", "11"));
     assert_eq!(kind(&s), Some(AttemptKind::Write));
-    s.overtaken();
+    s.conflicted();
     assert!(matches!(s.target, Observed::Unknown));
 }
 
