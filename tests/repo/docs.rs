@@ -226,11 +226,11 @@ const RUN: &[(&str, &str, &str)] = &[
     ("docs/operations.md", "kustomize", HERE),
     ("docs/operations.md", "kustomize-namespaces", HERE),
     ("docs/operations.md", "shards", HERE),
-    ("docs/migration.md", "cronjob", "tests/migration.rs"),
-    ("docs/migration.md", "rollback", "tests/migration.rs"),
+    ("docs/migration.md", "cronjob", "tests/e2e/migration.rs"),
+    ("docs/migration.md", "rollback", "tests/e2e/migration.rs"),
 ];
-const HERE: &str = "tests/docs.rs";
-const INSTALL: &str = "tests/packaging/install.rs";
+const HERE: &str = "tests/repo/docs.rs";
+const INSTALL: &str = "tests/repo/chart/install.rs";
 /// What a block may hold that is no command.
 const OTHERS: [&str; 5] = ["yaml", "promql", "text", "rust", "mermaid"];
 
