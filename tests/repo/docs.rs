@@ -311,7 +311,7 @@ async fn the_manifests_of_the_pages_and_the_examples_are_accepted_strictly() {
         let printed = run(&mut bash(&plane, apply), text);
         assert!(printed.success, "{place}: {}", printed.err);
     }
-    assert!(!run(&mut bash(&plane, apply), &manifests[0].1.replace("spec:", "spec:\n  misspelt: 1")).success);
+    assert!(!run(&mut bash(&plane, apply), &manifests[0].1.replace("spec:", "spec:\n  misspelled: 1")).success);
     plane.stop().await;
 }
 
