@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 use serde_json::json;
 
-use super::ArcGisAppCredential;
+use super::spec::ArcGisAppCredential;
 
 /// Returns the CRD as it is installed.
 #[must_use]

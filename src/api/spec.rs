@@ -9,7 +9,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ArcGisAppCredentialStatus, rules};
+use super::rules;
+use super::status::ArcGisAppCredentialStatus;
 
 /// The portal used when none is named.
 pub const DEFAULT_PORTAL: &str = "https://www.arcgis.com";

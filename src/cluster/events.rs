@@ -7,7 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Resource};
 
-use super::{ApiError, Cluster, MANAGER, bounded};
+use super::client::{Cluster, MANAGER};
+use super::error::{ApiError, bounded};
 use crate::api::ArcGisAppCredential;
 use crate::core::{ConditionChange, Identity};
 

@@ -7,7 +7,8 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::time::timeout;
 
-use super::{ApiError, MANAGER, bounded};
+use super::client::MANAGER;
+use super::error::{ApiError, bounded};
 
 /// A holder has to notice in time that it cannot renew.
 const CALL: Duration = Duration::from_secs(3);

@@ -5,7 +5,8 @@ use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::Api;
 use kube::api::{ListParams, PostParams};
 
-use super::{ApiError, Cluster, bounded};
+use super::client::Cluster;
+use super::error::{ApiError, bounded};
 
 /// A right on a kind of object in a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use k8s_openapi::ByteString;
 
-use super::{clock, portals, read_file};
+use super::environment::{clock, portals, read_file};
 use crate::api::CredentialsRef;
 use crate::arcgis::{TokenRequest, exchange};
 use crate::cli::ProbeArgs;

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{clock, portals};
+use super::environment::{clock, portals};
 use crate::cli::RunArgs;
 use crate::cluster::{Cluster, Leases};
 use crate::controller::{self, Options, Parts};

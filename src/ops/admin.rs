@@ -10,7 +10,8 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Metrics, Readiness};
+use super::metrics::Metrics;
+use super::readiness::Readiness;
 
 const PORT: u16 = 8080;
 

@@ -10,14 +10,13 @@ use prometheus::{
     Error, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use super::series::Series;
+use super::series::{PREFIX, Series};
 use crate::api::Reason;
 use crate::index::Index;
 
 /// A request may take 15 s.
 const REQUEST_BUCKETS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
 const RECONCILE_BUCKETS: [f64; 9] = [0.0005, 0.001, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 20.0];
-pub const PREFIX: &str = "arcgis_credential";
 /// A failed watch is retried at least every 30 s, and delivers no event when it works again.
 const WATCH_FAILS: Duration = Duration::from_mins(1);
 

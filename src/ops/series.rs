@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
-use super::metrics::PREFIX;
 use crate::index::{Index, Report};
+
+/// The prefix of all metrics.
+pub(super) const PREFIX: &str = "arcgis_credential";
 
 /// One gauge for each resource that has a value.
 struct Gauge {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
 
-use super::AccessToken;
+use super::token::AccessToken;
 use crate::api::{DeletionPolicy, Format};
 use crate::core::object::{Identity, Version};
 use crate::core::spec::Plan;
