@@ -64,8 +64,8 @@ pub(super) async fn read(mut answer: Response, limit: usize) -> Result<Vec<u8>, 
     }
 }
 
-/// A certificate that does not verify, or an answer that is not HTTP, looks like a refused connection: only the chain of
-/// causes tells.
+/// A certificate that does not verify, or an answer that is not HTTP, looks like a refused connection. Only the chain of
+/// causes distinguishes them.
 fn blame(error: &reqwest::Error) -> Reason {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(current) = cause {

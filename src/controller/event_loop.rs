@@ -77,7 +77,7 @@ struct Controller {
 pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
     let Parts { cluster, leases, portals, index, metrics, readiness, clock } = parts;
     let (requeue, mut requeued) = mpsc::unbounded_channel();
-    let (mut elector, mut leadership) = LeaderElector::new(leases, readiness.clone(), clock);
+    let (mut leader_elector, mut leadership) = LeaderElector::new(leases, readiness.clone(), clock);
     let ctx = Arc::new(Context {
         cluster,
         portals: Arc::new(portals),
@@ -99,10 +99,10 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
     // A replica that leads from the start lists once, and not as a standby first.
     tokio::select! {
         () = stop.cancelled() => {}
-        _ = elector.try_acquire_or_renew() => {}
+        _ = leader_elector.try_acquire_or_renew() => {}
     }
     let released = CancellationToken::new();
-    let election = tokio::spawn(elector.run(released.clone()));
+    let election = tokio::spawn(leader_elector.run(released.clone()));
     if leadership.claim().is_none() {
         info!("standing by");
         controller.relist();

@@ -128,9 +128,9 @@ fn circle(sources: &Sources) -> Option<String> {
         let free = |(module, uses): &(&String, &BTreeSet<String>)| uses.is_empty() || !used.contains(*module);
         let Some(free) = graph.iter().find(free).map(|(module, _)| module.clone()) else { break };
         graph.remove(&free);
-        graph.values_mut().for_each(|uses| {
+        for uses in graph.values_mut() {
             uses.remove(&free);
-        });
+        }
     }
     let circles: Vec<String> = graph.into_iter().map(|(module, used)| format!("{module} -> {used:?}")).collect();
     (!circles.is_empty()).then(|| circles.join("\n"))
