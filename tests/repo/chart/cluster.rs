@@ -133,7 +133,7 @@ async fn a_release_is_installed_upgraded_rolled_back_and_removed_and_leaves_the_
         &[&["upgrade", NAME, CHART], &in_namespace[..]].concat(),
         &format!("{{replicas: 2, namespaces: [{NAME}]}}"),
     );
-    assert!(said.contains("and in no other"), "{said}");
+    assert!(said.contains("in the namespaces arcgis-credential-operator only"), "{said}");
     assert!(there("poddisruptionbudget", NAME) && !there("clusterrole", NAME));
 
     succeed_helm(&plane, &["rollback", NAME, "1", "--namespace", NAME], "");
