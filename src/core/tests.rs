@@ -141,7 +141,7 @@ fn filled(now: Timestamp) -> Situation {
 }
 
 #[test]
-fn a_restart_reports_a_failure_as_before() {
+fn a_restart_reports_a_failure_unchanged() {
     let (now, mut requests) = (Timestamp::from_millisecond(1_000_000_250).unwrap(), 0);
     let last = run(situation(now), now, Err(Reason::ClientSecretRejected), &mut requests);
     let restarted = again(situation(now), Conclusion { memory: Memory::default(), ..last }, 0, now);
@@ -149,7 +149,7 @@ fn a_restart_reports_a_failure_as_before() {
 }
 
 #[test]
-fn a_longer_pause_of_the_host_is_no_news_and_counts_nothing_anew() {
+fn a_longer_pause_of_the_host_changes_no_status_and_keeps_the_failure_count() {
     let (mut now, mut requests) = (at(1_000_000), 0);
     let unpublished = |last, now: Timestamp| {
         let mut s = again(situation(now), last, 0, now);
@@ -174,7 +174,7 @@ fn a_longer_pause_of_the_host_is_no_news_and_counts_nothing_anew() {
 }
 
 #[test]
-fn a_token_that_ends_before_it_is_written_is_followed_no_sooner_than_the_floor() {
+fn a_token_that_expires_before_it_is_written_is_replaced_no_earlier_than_the_floor() {
     let mut requests = 0;
     let first = run(situation(at(1_000_000)), at(1_000_000), Ok(60), &mut requests);
     let due = first.status.token.as_ref().unwrap().renew_at;
@@ -202,7 +202,7 @@ fn a_token_that_ends_before_it_is_written_is_followed_no_sooner_than_the_floor()
 }
 
 #[test]
-fn a_bug_is_shown_on_its_resource_as_nobody_s_move_and_tried_again_after_a_minute() {
+fn an_internal_error_is_reported_as_reconciling_and_retried_after_a_minute() {
     let now = at(1_000_000);
     let mut s = situation(now);
     s.failed(AttemptKind::Write, Reason::Internal, None, now);
@@ -220,7 +220,7 @@ fn a_bug_is_shown_on_its_resource_as_nobody_s_move_and_tried_again_after_a_minut
 }
 
 #[test]
-fn only_who_wants_a_token_waits_at_a_busy_host() {
+fn only_a_resource_that_needs_a_token_waits_for_a_busy_host() {
     let (now, mut requests) = (at(1_000_000), 0);
     let mut new = situation_known(now);
     new.admit = Admit::AtCapacity;
@@ -237,7 +237,7 @@ fn only_who_wants_a_token_waits_at_a_busy_host() {
 
 proptest! {
     #[test]
-    fn there_is_always_a_next_look_and_no_request_before_it_is_due(granted in 1_i64..1_300_000, start in 0_i64..2_000_000_000) {
+    fn there_is_always_a_next_reconciliation_and_no_request_before_it_is_due(granted in 1_i64..1_300_000, start in 0_i64..2_000_000_000) {
         let mut requests = 0;
         let mut now = at(start);
         let mut last = run(situation(now), now, Ok(granted), &mut requests);
@@ -255,7 +255,7 @@ proptest! {
     }
 
     #[test]
-    fn a_failing_portal_is_asked_ever_less_often(reason in 0..Reason::ALL.len()) {
+    fn requests_to_a_failing_portal_back_off(reason in 0..Reason::ALL.len()) {
         let reason = Reason::ALL[reason];
         prop_assume!(reason >= Reason::PortalUntrusted && reason < Reason::TargetRefused);
         let mut requests = 0;

@@ -103,7 +103,7 @@ fn set(manifest: &mut Value, path: &str, value: Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_row_of_the_admission_list_is_refused_with_its_message() {
+async fn each_invalid_value_is_rejected_with_its_message() {
     let env = TestEnv::new().await;
     let strict = PatchParams { dry_run: true, ..PatchParams::apply("user").validation_strict() };
     let mut wrong = Vec::new();
@@ -126,7 +126,7 @@ async fn each_row_of_the_admission_list_is_refused_with_its_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_of_data_cannot_be_that_of_a_chosen_format_and_the_target_s_name_cannot_change() {
+async fn a_data_key_cannot_be_that_of_a_chosen_format_and_the_target_name_is_immutable() {
     let env = TestEnv::new().await;
     for (format, key) in
         [("Headers", "headers"), ("DotEnv", "arcgis.env"), ("Json", "token.json"), ("RestJs", "rest-js.json")]
@@ -167,7 +167,7 @@ async fn every_example_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_up_to_date_before_anybody_has_looked() {
+async fn a_new_resource_has_observed_generation_minus_1_before_its_first_reconciliation() {
     let mut env = TestEnv::new().await;
     env.kill().await;
     env.apply(&env.manifest("fresh", "creds")).await;

@@ -9,7 +9,7 @@ use testkit::portal::App;
 const CAUGHT: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failing_kubernetes_api_is_nobody_s_move_and_heals_by_itself() {
+async fn a_kubernetes_api_error_is_reported_as_reconciling_and_recovers() {
     let env = TestEnv::with_api_proxy().await;
     env.credentials("oauth", "app", SECRET).await;
     env.api_proxy().fail(1, InjectedFault::Status(500), |call| call.is("GET", "/oauth"));
@@ -22,7 +22,7 @@ async fn a_failing_kubernetes_api_is_nobody_s_move_and_heals_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_could_not_be_written_is_held_and_not_bought_again() {
+async fn a_token_that_could_not_be_written_is_kept_and_not_requested_again() {
     let env = TestEnv::with_api_proxy().await;
     let before = env.ready("held").await;
     env.api_proxy().fail(2, InjectedFault::Status(500), |call| call.is("PATCH", "/held-token"));
@@ -35,7 +35,7 @@ async fn a_token_that_could_not_be_written_is_held_and_not_bought_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_is_lost_after_the_write_is_found_and_not_bought_again() {
+async fn a_write_with_a_lost_response_is_found_and_the_token_is_not_requested_again() {
     let env = TestEnv::with_api_proxy().await;
     env.portal.app("lost", App { secret: SECRET.to_owned(), ..App::default() });
     env.credentials("lost-oauth", "lost", SECRET).await;
@@ -47,7 +47,7 @@ async fn an_answer_that_is_lost_after_the_write_is_found_and_not_bought_again() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_is_never_answered_is_given_up_and_made_again() {
+async fn a_call_without_a_response_times_out_and_is_retried() {
     let env = TestEnv::with_api_proxy().await;
     env.credentials("oauth", "app", SECRET).await;
     env.api_proxy().fail(1, InjectedFault::LostBefore, |call| call.is("GET", "/oauth"));
@@ -60,7 +60,7 @@ async fn a_call_that_is_never_answered_is_given_up_and_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_the_api_server_refuses_is_told_and_the_old_token_stays() {
+async fn a_forbidden_write_is_reported_and_the_old_token_stays() {
     let env = TestEnv::with_api_proxy().await;
     let before = env.ready("kept").await;
     env.api_proxy().fail(1, InjectedFault::Status(403), |call| call.is("PATCH", "/kept-token"));

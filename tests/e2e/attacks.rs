@@ -33,7 +33,7 @@ async fn ask(url: &str, ca: &str, origin_match: OriginMatch) -> Result<(), Excha
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_trick_with_a_url_reaches_a_server_that_is_not_on_the_list() {
+async fn no_crafted_url_reaches_a_server_that_is_not_allowed() {
     let env = TestEnv::new().await;
     let victim = portal().await;
     let (good, port) = (env.portal.url().replace("https://", ""), victim.address().port());
@@ -100,7 +100,7 @@ async fn no_trick_with_a_url_reaches_a_server_that_is_not_on_the_list() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_path_stays_on_its_host_whatever_is_in_it() {
+async fn a_crafted_path_stays_on_its_host() {
     let env = TestEnv::new().await;
     let victim = portal().await;
     env.credentials("oauth", "app", SECRET).await;
@@ -125,7 +125,7 @@ async fn a_path_stays_on_its_host_whatever_is_in_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redirect_to_another_host_is_not_followed_and_nothing_is_sent_there() {
+async fn a_redirect_to_another_host_is_not_followed() {
     let (from, to) = (portal().await, portal().await);
     for status in [300, 301, 302, 303, 307, 308] {
         let location = format!("{}/sharing/rest/oauth2/token", to.url());
@@ -138,7 +138,7 @@ async fn a_redirect_to_another_host_is_not_followed_and_nothing_is_sent_there() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_only_a_wildcard_allows_does_not_reach_loopback() {
+async fn an_origin_allowed_by_a_wildcard_does_not_reach_loopback() {
     let portal = portal().await;
     let error = ask(&portal.url(), portal.ca(), OriginMatch::Wildcard).await.unwrap_err();
     assert_eq!(error.reason, Reason::PortalUnreachable);
@@ -148,7 +148,7 @@ async fn what_only_a_wildcard_allows_does_not_reach_loopback() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_of_any_bytes_is_a_reason_within_its_limits() {
+async fn an_invalid_response_becomes_a_reason_within_time_and_size_limits() {
     let json = |body: &str| {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
         (head + body).into_bytes()
@@ -203,7 +203,7 @@ async fn an_answer_of_any_bytes_is_a_reason_within_its_limits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_drip_is_given_up_after_15_s() {
+async fn a_slow_response_times_out_after_15_s() {
     let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
     let drip = [head, vec![b' '; 1000]].concat();
     let server = Hostile::start(Bytes { bytes: drip, pause: Some(Duration::from_millis(200)), endless: Vec::new() })
@@ -216,7 +216,7 @@ async fn a_slow_drip_is_given_up_after_15_s() {
 }
 
 #[test]
-fn a_hostile_bundle_is_no_certificate_and_costs_no_time() {
+fn a_hostile_ca_bundle_is_rejected_quickly() {
     let certificate = |body: &str| format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
     let bundles = [
         String::new(),
@@ -238,7 +238,7 @@ fn a_hostile_bundle_is_no_certificate_and_costs_no_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_secrets_hurt_their_own_resource_only() {
+async fn hostile_secrets_affect_only_their_own_resource() {
     let env = TestEnv::new().await;
     let huge = "x".repeat(900 * 1024);
     let cases = [

@@ -17,7 +17,7 @@ fn first_line(output: &Output) -> String {
 }
 
 #[test]
-fn a_flag_that_does_not_parse_is_exit_2_and_its_first_line_says_what_is_wrong() {
+fn an_invalid_flag_exits_with_2_and_a_clear_first_line() {
     for (args, says) in [
         (vec!["run", "--allowed-portal", "http://host"], "write an origin such as"),
         (vec!["run", "--allowed-portal", "https://host/portal"], "without a path"),
@@ -39,7 +39,7 @@ fn a_flag_that_does_not_parse_is_exit_2_and_its_first_line_says_what_is_wrong() 
 }
 
 #[test]
-fn an_unreadable_ca_file_a_taken_address_and_no_cluster_are_exit_1_and_one_line() {
+fn a_failed_start_exits_with_1_and_one_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for (args, says) in [
@@ -56,7 +56,7 @@ fn an_unreadable_ca_file_a_taken_address_and_no_cluster_are_exit_1_and_one_line(
 }
 
 #[test]
-fn leader_election_is_turned_off_with_and_without_an_equals_sign() {
+fn leader_election_is_disabled_with_and_without_an_equals_sign() {
     for args in [vec!["--leader-elect=false"], vec!["--leader-elect", "false"], vec!["--leader-elect=true"]] {
         let args = [vec!["run", "--admin-address", "127.0.0.1:0"], args].concat();
         let output = operator(&args);
@@ -66,7 +66,7 @@ fn leader_election_is_turned_off_with_and_without_an_equals_sign() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn probe_says_the_granted_lifetime_and_never_the_token() {
+async fn probe_prints_the_granted_lifetime_and_never_the_token() {
     let portal = Portal::start("127.0.0.1:0".parse().unwrap(), Certificate::Good).await.unwrap();
     portal.app("app", App { secret: "canary".to_owned(), lifetime: Some(5400), ..App::default() });
     let dir = tempfile::tempdir().unwrap();
@@ -86,7 +86,7 @@ async fn probe_says_the_granted_lifetime_and_never_the_token() {
 }
 
 #[test]
-fn probe_says_a_reason_and_never_a_secret() {
+fn probe_prints_a_reason_and_never_a_secret() {
     let dir = std::env::temp_dir().join(format!("probe-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let file = |name: &str, text: &str| {

@@ -184,7 +184,7 @@ async fn consumers(mount: &Path, env: &TestEnv) -> Vec<Consumer> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_consumer_goes_over_to_the_new_token_without_a_restart() {
+async fn every_consumer_switches_to_the_new_token_without_a_restart() {
     let env = TestEnv::new().await;
     env.portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
     env.credentials("app-oauth", "app", SECRET).await;

@@ -100,7 +100,7 @@ fn app() -> App {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn creation_restart_idleness_renewal_labels_and_an_outage_cost_what_the_table_says() {
+async fn creation_restart_renewal_and_outage_make_the_documented_calls() {
     let mut fleet = Fleet::new(200, app(), |_| {}).await;
     fleet.all(valid).await;
     assert_eq!(fleet.calls().await, fleet.times(2, 1, 1, 1, 1), "created and filled");
@@ -136,7 +136,7 @@ async fn creation_restart_idleness_renewal_labels_and_an_outage_cost_what_the_ta
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_failed_attempt_for_the_user_to_mend_costs_a_read_and_a_status() {
+async fn a_repeated_failure_that_requires_action_costs_a_read_and_a_status_write() {
     let mut fleet = Fleet::new(20, App { secret: crate::support::WRONG_SECRET.to_owned(), ..app() }, |_| {}).await;
     let count = |r: &ArcGisAppCredential| r.status.as_ref()?.failure.as_ref()?.count;
     fleet.all(|r| count(r) == Some(1)).await;
@@ -146,7 +146,7 @@ async fn another_failed_attempt_for_the_user_to_mend_costs_a_read_and_a_status()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_failed_attempt_that_is_nobody_s_move_costs_a_read() {
+async fn a_repeated_transient_failure_costs_a_read() {
     let mut fleet = Fleet::new(20, App { close: true, ..app() }, |_| {}).await;
     fleet.all(|r| problem(r) == Some("PortalUnreachable")).await;
     fleet.env.portal.wait_for_requests("app", 4 * fleet.size, Duration::from_mins(1)).await.unwrap();
@@ -164,7 +164,7 @@ async fn another_failed_attempt_that_is_nobody_s_move_costs_a_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_answer_to_whose_token_it_is_costs_one_status_write() {
+async fn verification_costs_one_status_write() {
     let verify = |manifest: &mut Value| manifest["spec"]["token"] = json!({"verify": true});
     let mut fleet = Fleet::new(20, app(), verify).await;
     fleet.all(|r| is(r, "Verified", "True", "AppKnown")).await;
@@ -174,7 +174,7 @@ async fn the_answer_to_whose_token_it_is_costs_one_status_write() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conflict_costs_one_more_read_and_write_and_then_rests() {
+async fn a_target_conflict_costs_a_read_a_status_write_and_an_event() {
     let mut fleet = Fleet::new(2, app(), |_| {}).await;
     fleet.all(valid).await;
     fleet.calls().await;

@@ -9,7 +9,7 @@ use testkit::portal::App;
 use tokio::time::sleep;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_is_stopped_hands_over_within_5_s_and_the_change_costs_nothing() {
+async fn a_stopped_leader_hands_over_within_5_s_without_further_calls() {
     let env = TestEnv::idle(&[]).await;
     // The shipped place, with the shipped rights.
     let mut fleet = Fleet::with(env, LEASE.to_owned(), 2).await;
@@ -40,7 +40,7 @@ async fn a_leader_that_is_stopped_hands_over_within_5_s_and_the_change_costs_not
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_is_stopped_finishes_what_is_in_flight_before_another_begins() {
+async fn a_stopped_leader_finishes_requests_in_flight_before_another_leads() {
     let mut fleet = Fleet::new(2).await;
     let first = fleet.leader(&[0, 1], HANDED_OVER).await;
     fleet.ready("slow").await;
@@ -64,7 +64,7 @@ async fn a_leader_that_is_stopped_finishes_what_is_in_flight_before_another_begi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_three_replicas_one_follows_the_other_and_no_two_act_at_once() {
+async fn three_replicas_take_over_one_after_the_other_and_only_one_acts_at_a_time() {
     let mut fleet = Fleet::new(3).await;
     let first = fleet.leader(&[0, 1, 2], HANDED_OVER).await;
     for name in ["a", "b", "c"] {
@@ -89,7 +89,7 @@ async fn of_three_replicas_one_follows_the_other_and_no_two_act_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_was_frozen_stands_by_when_it_wakes_and_remembers_nothing_when_it_leads_again() {
+async fn a_frozen_leader_steps_down_when_it_resumes_and_leads_again_with_fresh_state() {
     let mut fleet = Fleet::new(2).await;
     let first = fleet.leader(&[0, 1], HANDED_OVER).await;
     let second = 1 - first;
@@ -142,7 +142,7 @@ async fn a_leader_that_was_frozen_stands_by_when_it_wakes_and_remembers_nothing_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_whose_watches_are_behind_requests_nothing_that_was_done() {
+async fn a_leader_with_stale_watches_repeats_no_request() {
     let mut fleet = Fleet::new(2).await;
     let first = fleet.leader(&[0, 1], HANDED_OVER).await;
     let names = ["a", "b", "c", "d", "e", "f"];
@@ -171,7 +171,7 @@ async fn a_leader_whose_watches_are_behind_requests_nothing_that_was_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_that_is_deleted_stays_with_its_leader() {
+async fn a_deleted_lease_stays_with_its_leader() {
     let fleet = Fleet::new(2).await;
     let first = fleet.leader(&[0, 1], HANDED_OVER).await;
     for name in ["a", "b"] {
@@ -196,7 +196,7 @@ async fn a_lease_that_is_deleted_stays_with_its_leader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_that_a_stranger_holds_is_respected_until_it_ends() {
+async fn a_lease_with_an_unknown_holder_is_respected_until_it_expires() {
     let mut fleet = Fleet::new(2).await;
     let first = fleet.leader(&[0, 1], HANDED_OVER).await;
     fleet.ready("a").await;
@@ -219,7 +219,7 @@ async fn a_lease_that_a_stranger_holds_is_respected_until_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_right_to_the_lease_is_named_and_waited_for() {
+async fn a_missing_permission_for_the_lease_is_reported_and_checked_again() {
     let env = TestEnv::idle(&[]).await;
     let namespace = env.namespace.clone();
     let flags = ["--lease-namespace".to_owned(), namespace.clone()];
@@ -243,7 +243,7 @@ async fn a_missing_right_to_the_lease_is_named_and_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_loses_the_api_server_asks_for_nothing_and_goes_on_if_nobody_followed() {
+async fn a_leader_without_the_api_server_requests_nothing_and_resumes_if_nobody_took_over() {
     let mut fleet = Fleet::new(0).await;
     let wire = Wire::lay(&fleet.env).await;
     fleet.join(&wire.kubeconfig).await;

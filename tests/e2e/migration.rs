@@ -79,7 +79,7 @@ async fn token(env: &TestEnv) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cron_job_hands_its_secret_over_and_takes_it_back_and_no_reader_misses_the_key() {
+async fn a_secret_of_a_cron_job_is_handed_over_and_back_and_its_key_is_never_missing() {
     let env = TestEnv::new().await;
     legacy(&env, json!([])).await;
     let seen = reader(&env);
@@ -114,7 +114,7 @@ fn missing(seen: &[Option<String>]) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_a_controller_owns_is_handed_over_once_its_owner_has_gone_without_it() {
+async fn a_secret_of_a_controller_is_handed_over_after_its_owner_was_deleted_with_orphaning() {
     let env = TestEnv::new().await;
     let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owner"}});
     succeed(&mut kubectl(&env, &["create", "-f", "-"]), &owner.to_string());

@@ -46,7 +46,7 @@ async fn portal(address: &str, protocol: Protocol) -> Portal {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proxy_and_a_private_ca_work_together_and_no_proxy_goes_round_it() {
+async fn a_proxy_works_with_a_private_ca_and_no_proxy_bypasses_it() {
     let mut proxy = Proxy::start().await;
     let (portal, near) = (portal("127.0.0.1:0", Protocol::Any).await, portal("127.0.0.1:0", Protocol::Any).await);
     let port = portal.address().port();
@@ -68,7 +68,7 @@ async fn a_proxy_and_a_private_ca_work_together_and_no_proxy_goes_round_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tls_1_2_and_1_3_are_spoken() {
+async fn tls_1_2_and_1_3_are_supported() {
     for protocol in [Protocol::Tls12, Protocol::Tls13] {
         let portal = portal("127.0.0.1:0", protocol).await;
         let env = TestEnv::with(&["--allowed-portal", &portal.url()]).await;
@@ -115,7 +115,7 @@ async fn a_ca_that_is_replaced_in_its_config_map_is_picked_up_without_a_restart(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ca_bundle_that_comes_while_nobody_runs_is_found_at_the_start() {
+async fn a_ca_bundle_created_while_the_operator_is_down_is_found_at_start() {
     let portal = portal("127.0.0.1:0", Protocol::Any).await;
     let mut env = TestEnv::with(&["--allowed-portal", &portal.url()]).await;
     env.credentials("oauth", "app", SECRET).await;
@@ -130,7 +130,7 @@ async fn a_ca_bundle_that_comes_while_nobody_runs_is_found_at_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_portal_is_shown_the_app_s_credentials_and_nothing_of_the_cluster_s() {
+async fn a_portal_receives_the_app_s_credentials_and_none_of_the_cluster() {
     let env = TestEnv::new().await;
     let mut manifest = env.manifest("shown", "shown-oauth");
     manifest["spec"]["token"] = json!({"verify": true});
@@ -151,7 +151,7 @@ async fn a_portal_is_shown_the_app_s_credentials_and_nothing_of_the_cluster_s() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_process_leaves_no_core_dump_and_is_closed_to_others_of_its_user() {
+async fn the_process_is_not_dumpable() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     // As another user than root, whom the kernel would give the files anyway.
     let dir = tempfile::tempdir().unwrap();

@@ -29,7 +29,7 @@ async fn shows(env: &TestEnv, name: &str, reason: Reason) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_portal_s_answers_become_reasons_whatever_their_status() {
+async fn portal_responses_become_reasons_regardless_of_their_status() {
     let env = TestEnv::new().await;
     let invalid_id = r#"{"error":{"code":400,"error":"invalid_client_id","error_description":"Invalid client_id"}}"#;
     let cases = [
@@ -57,7 +57,7 @@ async fn the_portal_s_answers_become_reasons_whatever_their_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_429_holds_every_resource_of_that_host() {
+async fn a_429_pauses_every_resource_of_that_host() {
     let env = TestEnv::new().await;
     let limited = r#"{"error":{"code":429,"message":"Too many requests.","details":["Retry after 90 sec."]}}"#;
     env.portal.app("limited", answer(200, limited));
@@ -74,7 +74,7 @@ async fn a_429_holds_every_resource_of_that_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_found_wrong_before_a_request_requests_nothing() {
+async fn a_failed_check_prevents_the_request() {
     let env = TestEnv::new().await;
     env.credentials("oauth", "app", SECRET).await;
     env.credentials("blank", "app", " ").await;
@@ -107,7 +107,7 @@ async fn what_is_found_wrong_before_a_request_requests_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quota_shows_before_a_token_is_bought() {
+async fn an_exceeded_quota_is_reported_before_a_token_is_requested() {
     let env = TestEnv::new().await;
     env.credentials("oauth", "app", SECRET).await;
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"},

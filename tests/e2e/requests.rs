@@ -25,7 +25,7 @@ fn spaced(requests: &[Timestamp], seconds: i64, slack: i64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_of_a_second_is_followed_by_the_next_no_sooner_than_30_s_later() {
+async fn a_token_of_one_second_is_renewed_no_earlier_than_after_30_s() {
     let env = TestEnv::new().await;
     env.portal.app("short", App { secret: SECRET.to_owned(), lifetime: Some(1), ..App::default() });
     env.credentials("oauth", "short", SECRET).await;
@@ -39,7 +39,7 @@ async fn a_token_of_a_second_is_followed_by_the_next_no_sooner_than_30_s_later()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_s_changes_ask_again_no_sooner_than_5_s_after_the_last() {
+async fn a_user_s_changes_request_tokens_at_least_5_s_apart() {
     let env = TestEnv::new().await;
     env.ready("eager").await;
     for mark in ["one", "two"] {
@@ -51,7 +51,7 @@ async fn a_person_s_changes_ask_again_no_sooner_than_5_s_after_the_last() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_token_is_replaced_no_sooner_than_5_s_after_the_last() {
+async fn a_damaged_token_is_replaced_at_least_5_s_after_the_last_request() {
     let env = TestEnv::new().await;
     env.ready("hurt").await;
     env.meddle("hurt-token", json!({"stringData": {"access_token": "tampered"}})).await;
@@ -60,7 +60,7 @@ async fn a_damaged_token_is_replaced_no_sooner_than_5_s_after_the_last() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requested_at_counts_with_its_first_64_characters_and_its_removal_requests_nothing() {
+async fn requested_at_is_compared_by_its_first_64_characters_and_its_removal_requests_nothing() {
     let env = TestEnv::new().await;
     env.ready("mark").await;
     let long = format!("{}x", "ü".repeat(64));
@@ -91,7 +91,7 @@ async fn requested_at_present_at_creation_is_handled_by_the_first_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_suspended_nothing_is_requested_written_or_repaired_and_on_resume_the_wish_is_handled() {
+async fn a_suspended_resource_changes_nothing_and_handles_the_requested_renewal_on_resume() {
     let env = TestEnv::new().await;
     let before = env.ready("paused").await;
     env.change("paused", json!({"spec": {"suspend": true}})).await;
@@ -117,7 +117,7 @@ async fn while_suspended_nothing_is_requested_written_or_repaired_and_on_resume_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_lifetime_portal_path_or_key_name_asks_anew_and_another_label_does_not() {
+async fn a_changed_lifetime_portal_path_or_key_name_requests_a_token_and_a_changed_label_does_not() {
     let env = TestEnv::new().await;
     env.ready("spec").await;
     let url = env.portal.url();
@@ -142,7 +142,7 @@ async fn another_lifetime_portal_path_or_key_name_asks_anew_and_another_label_do
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_credentials_secret_made_anew_asks_anew_even_with_the_same_values() {
+async fn a_recreated_credentials_secret_requests_a_token_even_with_the_same_values() {
     let env = TestEnv::new().await;
     let before = env.ready("made").await;
     env.secrets().delete("made-oauth", &DeleteParams::default()).await.unwrap();
@@ -155,7 +155,7 @@ async fn a_credentials_secret_made_anew_asks_anew_even_with_the_same_values() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_that_changed_while_the_operator_was_down_are_taken_for_changed_and_others_are_not() {
+async fn credentials_changed_while_the_operator_was_down_request_a_token_and_unchanged_ones_do_not() {
     let mut env = TestEnv::new().await;
     env.ready("same").await;
     let before = env.ready("other").await;
@@ -167,7 +167,7 @@ async fn credentials_that_changed_while_the_operator_was_down_are_taken_for_chan
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn drift_is_repaired_at_once_three_times_and_then_every_30_s() {
+async fn drift_is_repaired_at_once_three_times_and_then_after_30_s() {
     let env = TestEnv::new().await;
     env.ready("fought").await;
     let mut repaired = Vec::new();

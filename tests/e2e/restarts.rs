@@ -64,7 +64,7 @@ async fn settled(env: &TestEnv, name: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kill_at_any_call_of_the_creation_costs_at_most_one_more_request() {
+async fn a_crash_at_any_call_of_a_creation_costs_at_most_one_more_request() {
     let mut env = TestEnv::with_api_proxy().await;
     for (nth, Point { name, fault, call }) in CREATION.into_iter().enumerate() {
         env.portal.app(name, App { secret: SECRET.to_owned(), ..App::default() });
@@ -88,7 +88,7 @@ async fn a_kill_at_any_call_of_the_creation_costs_at_most_one_more_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kill_while_the_portal_answers_costs_one_more_request() {
+async fn a_crash_while_the_portal_responds_costs_one_more_request() {
     let mut env = TestEnv::with_api_proxy().await;
     env.portal.app("app", App { secret: SECRET.to_owned(), hang: true, ..App::default() });
     env.credentials("oauth", "app", SECRET).await;
@@ -100,7 +100,7 @@ async fn a_kill_while_the_portal_answers_costs_one_more_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kill_at_any_call_of_a_renewal_keeps_the_token_and_costs_at_most_one_more_request() {
+async fn a_crash_at_any_call_of_a_renewal_keeps_the_token_and_costs_at_most_one_more_request() {
     let mut env = TestEnv::with_api_proxy().await;
     for (nth, Point { name, fault, call }) in RENEWAL.into_iter().enumerate() {
         let before = env.ready(name).await;

@@ -24,7 +24,7 @@ async fn wrong_secret(env: &TestEnv, name: &str) -> ArcGisAppCredential {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_s_move_is_kept_in_the_status_and_waited_for_across_a_restart() {
+async fn a_failure_that_requires_action_and_its_wait_survive_a_restart() {
     let mut env = TestEnv::new().await;
     let before = failure(&wrong_secret(&env, "app").await);
     assert_eq!(before.count, Some(1));
@@ -39,7 +39,7 @@ async fn a_user_s_move_is_kept_in_the_status_and_waited_for_across_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_s_change_beats_the_wait_also_when_it_was_made_while_the_operator_was_down() {
+async fn a_user_s_change_overrides_the_wait_even_if_made_while_the_operator_was_down() {
     let mut env = TestEnv::new().await;
     wrong_secret(&env, "app").await;
     env.kill().await;
@@ -50,7 +50,7 @@ async fn a_person_s_change_beats_the_wait_also_when_it_was_made_while_the_operat
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_person_s_change_starts_the_count_anew() {
+async fn each_change_by_a_user_resets_the_failure_count() {
     let env = TestEnv::new().await;
     wrong_secret(&env, "app").await;
     for (requests, wrong) in [(2, "canary-client-secret-wrong-2"), (3, "canary-client-secret-wrong-3")] {
@@ -66,7 +66,7 @@ async fn each_person_s_change_starts_the_count_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_only_a_change_can_cure_has_no_next_attempt_and_is_seen_within_5_s_of_it() {
+async fn a_failure_that_only_a_change_resolves_has_no_next_attempt_and_is_resolved_within_5_s() {
     let env = TestEnv::new().await;
     env.credentials("oauth", "app", "").await;
     env.apply(&env.manifest("empty", "oauth")).await;
@@ -82,7 +82,7 @@ async fn what_only_a_change_can_cure_has_no_next_attempt_and_is_seen_within_5_s_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_of_inputs_that_brought_a_token_before_is_tried_within_15_minutes() {
+async fn a_rejection_of_inputs_that_worked_before_is_retried_within_15_minutes() {
     let env = TestEnv::new().await;
     env.ready("worked").await;
     let refusal = Answer { status: 403, body: "<html>maintenance</html>".to_owned(), ..Answer::default() };
@@ -94,7 +94,7 @@ async fn a_refusal_of_inputs_that_brought_a_token_before_is_tried_within_15_minu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pause_that_a_portal_asked_for_survives_a_restart_and_no_change_beats_it() {
+async fn retry_after_survives_a_restart_and_no_change_overrides_it() {
     let mut env = TestEnv::new().await;
     let limited = Answer {
         status: 429,
@@ -119,7 +119,7 @@ async fn a_pause_that_a_portal_asked_for_survives_a_restart_and_no_change_beats_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transient_failure_is_told_once_and_its_count_stays_out_of_the_status() {
+async fn a_transient_failure_is_reported_once_and_its_count_is_not_in_the_status() {
     let env = TestEnv::new().await;
     env.ready("outage").await;
     env.portal.outage(true);
@@ -136,7 +136,7 @@ async fn a_transient_failure_is_told_once_and_its_count_stays_out_of_the_status(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_missing_is_nobody_s_move_and_the_wrong_is_the_user_s() {
+async fn a_missing_secret_is_reported_as_reconciling_and_a_wrong_spec_as_stalled() {
     let env = TestEnv::new().await;
     env.apply(&env.manifest("missing", "later")).await;
     let missing = env.wait("missing", |r| is(r, "Ready", "False", "CredentialsNotFound")).await;

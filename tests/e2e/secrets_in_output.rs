@@ -28,7 +28,7 @@ fn encode(text: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_secret_no_token_and_no_answer_stands_in_a_log_a_status_an_event_or_a_metric() {
+async fn no_secret_token_or_response_body_appears_in_logs_statuses_events_or_metrics() {
     let env = TestEnv::new().await;
     env.ready("good").await;
     env.portal.app("wrong", App { secret: SECRET.to_owned(), ..App::default() });
@@ -104,7 +104,7 @@ fn used(env: &TestEnv) -> BTreeSet<Right> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_granted_right_goes_unused_and_none_is_dangerous() {
+async fn every_granted_permission_is_used_and_none_is_dangerous() {
     let name = "arcgis-credential-operator";
     let env = TestEnv::idle(&[]).await;
     let map = json!({"metadata": {"name": "ca"}, "data": {"ca.crt": env.portal.ca()}});

@@ -7,7 +7,7 @@ use testkit::api_proxy::InjectedFault;
 use testkit::control_plane::ControlPlane;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn missing_rights_are_named_and_waited_for() {
+async fn missing_permissions_are_reported_and_checked_again() {
     let plane = ControlPlane::surrounding().unwrap();
     let nobody = plane.kubeconfig_for("nobody", "unknown-token").unwrap();
     let mut env = TestEnv::new().await;
@@ -33,7 +33,7 @@ async fn missing_rights_are_named_and_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_could_not_be_asked_at_the_start_is_asked_again() {
+async fn preflight_checks_that_failed_are_repeated() {
     let mut env = TestEnv::idle_with_api_proxy().await;
     // Both the rights, of which there are six, and the service addresses twice.
     env.api_proxy().fail(12, InjectedFault::Status(503), |call| call.is("POST", "/selfsubjectaccessreviews"));

@@ -42,7 +42,7 @@ async fn make(env: &TestEnv, name: &str, app: App, change: impl Fn(&mut Value)) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_valid_token_is_current_also_while_its_renewal_fails_through_nobody_s_fault() {
+async fn a_valid_token_is_current_while_its_renewal_fails_transiently() {
     let env = TestEnv::with_kstatus().await;
     env.ready("fine").await;
     let valid = [("Ready", "True", "TokenValid")];
@@ -54,7 +54,7 @@ async fn a_valid_token_is_current_also_while_its_renewal_fails_through_nobody_s_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_valid_token_whose_renewal_waits_for_the_user_is_ready_and_failed() {
+async fn a_valid_token_whose_renewal_requires_action_is_ready_and_failed() {
     let env = TestEnv::with_kstatus().await;
     env.ready("stuck").await;
     env.credentials("stuck-oauth", "stuck", crate::support::WRONG_SECRET).await;
@@ -63,7 +63,7 @@ async fn a_valid_token_whose_renewal_waits_for_the_user_is_ready_and_failed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_spec_is_in_progress_until_the_token_is_the_one_asked_for() {
+async fn a_changed_spec_is_in_progress_until_its_token_is_published() {
     let env = TestEnv::with_kstatus().await;
     let url = env.portal.url();
     env.ready("moved").await;
@@ -83,7 +83,7 @@ async fn a_changed_spec_is_in_progress_until_the_token_is_the_one_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_token_is_in_progress_when_it_may_come_and_failed_when_it_is_the_user_s_move() {
+async fn without_a_token_a_transient_failure_is_in_progress_and_required_action_is_failed() {
     let env = TestEnv::with_kstatus().await;
     make(&env, "waits", App { close: true, ..brief() }, |_| {}).await;
     let rows = [("Ready", "False", "PortalUnreachable"), ("Reconciling", "True", "PortalUnreachable")];
@@ -95,7 +95,7 @@ async fn no_token_is_in_progress_when_it_may_come_and_failed_when_it_is_the_user
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_past_its_end_is_told_within_5_s_and_says_whose_move_it_is() {
+async fn an_expired_token_is_reported_within_5_s_with_the_reason_of_its_failure() {
     let env = TestEnv::with_kstatus().await;
     make(&env, "pending", brief(), |_| {}).await;
     make(&env, "user", brief(), |_| {}).await;
@@ -116,7 +116,7 @@ async fn a_token_past_its_end_is_told_within_5_s_and_says_whose_move_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_suspended_resource_is_reported_by_the_validity_of_what_it_has() {
+async fn a_suspended_resource_reports_the_validity_of_its_token() {
     let env = TestEnv::with_kstatus().await;
     make(&env, "bare", brief(), |manifest| manifest["spec"]["suspend"] = json!(true)).await;
     shows(&env, "bare", &[("Ready", "False", "Suspended")], "InProgress").await;
@@ -130,7 +130,7 @@ async fn a_suspended_resource_is_reported_by_the_validity_of_what_it_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wait_after_a_change_waits_for_the_secret_that_satisfies_it() {
+async fn kubectl_wait_after_a_change_returns_when_the_secret_satisfies_it() {
     let env = TestEnv::with_kstatus().await;
     env.ready("change").await;
     let mut wait = tokio::process::Command::new(env.plane.tool("kubectl"));
@@ -142,7 +142,7 @@ async fn a_wait_after_a_change_waits_for_the_secret_that_satisfies_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_the_portal_takes_for_another_app_s_is_published_all_the_same() {
+async fn a_token_that_the_portal_attributes_to_another_app_is_still_published() {
     let env = TestEnv::with_kstatus().await;
     let verify = |manifest: &mut Value| manifest["spec"]["token"] = json!({"verify": true});
     let app = || App { secret: SECRET.to_owned(), ..App::default() };
@@ -170,7 +170,7 @@ async fn a_token_that_the_portal_takes_for_another_app_s_is_published_all_the_sa
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_is_told_only_when_a_condition_changes_with_the_same_word_as_metric_and_log() {
+async fn an_event_is_emitted_only_when_a_condition_changes_with_the_reason_of_metric_and_log() {
     let env = TestEnv::with_kstatus().await;
     env.ready("told").await;
     let refusal = Answer { status: 200, body: r#"{"error":{"code":403}}"#.to_owned(), ..Answer::default() };

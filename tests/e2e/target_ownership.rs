@@ -25,7 +25,7 @@ fn handed_over(name: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_is_immutable_or_of_another_type_is_refused_even_when_handed_over() {
+async fn an_immutable_secret_or_one_of_another_type_is_rejected_even_when_handed_over() {
     let env = TestEnv::new().await;
     env.credentials("oauth", "app", SECRET).await;
     for (name, extra) in [("fixed", json!({"immutable": true})), ("typed", json!({"type": "example.com/other"}))] {
@@ -42,7 +42,7 @@ async fn a_secret_that_is_immutable_or_of_another_type_is_refused_even_when_hand
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_an_existing_secret_belongs_to_keeps_it_even_from_an_older_resource() {
+async fn an_existing_secret_stays_with_its_owner_even_if_another_resource_is_older() {
     let env = TestEnv::new().await;
     env.credentials("oauth", "app", SECRET).await;
     let mut other = env.manifest("elder", "oauth");
@@ -63,7 +63,7 @@ async fn whoever_an_existing_secret_belongs_to_keeps_it_even_from_an_older_resou
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_appears_between_the_look_and_the_write_is_never_touched() {
+async fn a_secret_that_appears_before_the_write_is_not_changed() {
     let env = TestEnv::with_api_proxy().await;
     env.portal.app("late", App { secret: SECRET.to_owned(), ..App::default() });
     env.credentials("late-oauth", "late", SECRET).await;
@@ -82,7 +82,7 @@ async fn a_secret_that_appears_between_the_look_and_the_write_is_never_touched()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_that_came_between_the_look_and_the_write_is_judged_again_and_kept() {
+async fn a_change_made_before_the_write_is_read_and_kept() {
     let env = TestEnv::with_api_proxy().await;
     let before = env.ready("raced").await;
     env.api_proxy().fail(1, InjectedFault::Held, |call| call.is("PATCH", "/raced-token"));
@@ -96,7 +96,7 @@ async fn a_change_that_came_between_the_look_and_the_write_is_judged_again_and_k
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_took_the_place_of_the_one_that_was_judged_is_never_touched() {
+async fn a_secret_that_was_replaced_before_the_write_is_not_changed() {
     let env = TestEnv::with_api_proxy().await;
     env.ready("swapped").await;
     env.api_proxy().fail(1, InjectedFault::Held, |call| call.is("PATCH", "/swapped-token"));
@@ -111,7 +111,7 @@ async fn a_secret_that_took_the_place_of_the_one_that_was_judged_is_never_touche
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_ever_sees_a_half_filled_secret() {
+async fn every_version_of_a_target_holds_one_token_in_all_keys() {
     let env = TestEnv::new().await;
     let params = WatchParams::default().fields("metadata.name=whole-token").disable_bookmarks().timeout(60);
     let mut seen = env.secrets().watch(&params, "0").await.unwrap().boxed();
@@ -139,7 +139,7 @@ async fn nobody_ever_sees_a_half_filled_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_right_to_create_shows_before_a_token_is_bought() {
+async fn a_missing_create_permission_is_reported_before_a_token_is_requested() {
     let env = TestEnv::with_api_proxy().await;
     env.api_proxy().fail(1, InjectedFault::Status(403), |call| call.is("POST", "/secrets") && call.dry());
     env.credentials("oauth", "app", SECRET).await;
@@ -153,7 +153,7 @@ async fn a_missing_right_to_create_shows_before_a_token_is_bought() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_bought_for_a_namespace_that_is_being_deleted() {
+async fn no_token_is_requested_in_a_namespace_that_is_being_deleted() {
     let env = TestEnv::new().await;
     // Something that keeps the namespace from going.
     let held = json!({"metadata": {"name": "holds", "finalizers": ["example.com/hold"]}});
@@ -189,7 +189,7 @@ async fn a_resource_that_is_being_deleted_in_the_foreground_gets_no_new_secret()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_owner_reference_that_the_cluster_guards_never_holds_up_a_token() {
+async fn a_forbidden_owner_reference_update_does_not_block_renewals() {
     let surrounding = ControlPlane::surrounding().unwrap();
     let plane = ControlPlane::start(&surrounding.bin(), None, true).await.unwrap();
     let env = TestEnv::on(plane, &[]).await;
@@ -207,7 +207,7 @@ async fn an_owner_reference_that_the_cluster_guards_never_holds_up_a_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_resource_made_anew_takes_over_the_secret_that_was_retained() {
+async fn a_recreated_resource_takes_over_the_retained_secret() {
     let env = TestEnv::new().await;
     env.portal.app("again", App { secret: SECRET.to_owned(), ..App::default() });
     env.credentials("again-oauth", "again", SECRET).await;
@@ -226,7 +226,7 @@ async fn a_resource_made_anew_takes_over_the_secret_that_was_retained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_labels_and_annotations_that_are_no_longer_asked_for_go() {
+async fn keys_labels_and_annotations_that_are_no_longer_specified_are_removed() {
     let env = TestEnv::new().await;
     env.portal.app("trim", App { secret: SECRET.to_owned(), ..App::default() });
     env.credentials("trim-oauth", "trim", SECRET).await;

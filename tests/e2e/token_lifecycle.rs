@@ -63,7 +63,7 @@ async fn fills_the_target_with_every_key_label_annotation_and_format() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn renews_from_the_granted_lifetime_and_not_from_the_one_asked_for() {
+async fn renews_by_the_granted_lifetime_and_not_by_the_requested_one() {
     let env = TestEnv::new().await;
     env.portal.app("app", App { secret: SECRET.to_owned(), lifetime: Some(60), ..App::default() });
     env.credentials("oauth", "app", SECRET).await;
@@ -79,7 +79,7 @@ async fn renews_from_the_granted_lifetime_and_not_from_the_one_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_last_good_token_while_the_secret_is_wrong_and_says_so() {
+async fn keeps_the_last_token_and_reports_stalled_when_the_client_secret_is_wrong() {
     let env = TestEnv::new().await;
     let before = env.ready("kept").await;
     env.credentials("kept-oauth", "kept", crate::support::WRONG_SECRET).await;
@@ -94,7 +94,7 @@ async fn keeps_the_last_good_token_while_the_secret_is_wrong_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_last_good_token_while_the_portal_is_down() {
+async fn keeps_the_last_token_when_the_portal_is_down() {
     let env = TestEnv::new().await;
     let before = env.ready("down").await;
     env.portal.outage(true);
@@ -111,7 +111,7 @@ async fn keeps_the_last_good_token_while_the_portal_is_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn restores_a_deleted_target_and_leaves_the_rest_to_garbage_collection() {
+async fn restores_a_deleted_target_and_garbage_collection_deletes_it_with_the_resource() {
     let env = TestEnv::new().await;
     let before = env.ready("gone").await;
     env.secrets().delete("gone-token", &DeleteParams::default()).await.unwrap();
@@ -141,7 +141,7 @@ async fn a_change_of_formats_renders_the_stored_token_and_requests_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_secret_is_refused_untouched_and_nothing_is_requested() {
+async fn a_foreign_secret_is_not_changed_and_nothing_is_requested() {
     let env = TestEnv::new().await;
     let foreign = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "taken-token"},
                          "stringData": {"mine": "yes"}});
@@ -179,7 +179,7 @@ async fn of_two_resources_with_one_target_the_older_creates_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn suspended_means_hands_off() {
+async fn a_suspended_resource_requests_no_token() {
     let env = TestEnv::new().await;
     env.credentials("oauth", "app", SECRET).await;
     let mut manifest = env.manifest("still", "oauth");
@@ -193,7 +193,7 @@ async fn suspended_means_hands_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn verification_is_a_report_of_its_own() {
+async fn verification_is_reported_in_its_own_condition() {
     let env = TestEnv::new().await;
     env.credentials("oauth", "app", SECRET).await;
     let mut manifest = env.manifest("known", "oauth");
@@ -206,7 +206,7 @@ async fn verification_is_a_report_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn drift_is_repaired_with_the_stored_token_and_what_others_add_stays() {
+async fn drift_is_repaired_with_the_stored_token_and_additions_by_others_stay() {
     let env = TestEnv::new().await;
     let before = env.ready("drift").await;
     let drift = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null, "theirs": "stays"}},
@@ -237,7 +237,7 @@ async fn a_damaged_token_is_replaced_by_a_new_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_retained_target_has_no_owner_and_stays() {
+async fn a_retained_target_has_no_owner_reference() {
     let env = TestEnv::new().await;
     env.ready("kept").await;
     let mut manifest = env.manifest("kept", "kept-oauth");

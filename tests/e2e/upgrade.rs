@@ -110,7 +110,7 @@ fn last_tag() -> Option<String> {
 }
 
 #[test]
-fn the_crd_takes_nothing_away_from_those_who_use_it() {
+fn the_crd_is_compatible_with_earlier_versions() {
     let new = fields_of(&std::fs::read_to_string(Path::new(ROOT).join(CRD)).unwrap());
     let snapshot = Path::new(ROOT).join(SNAPSHOT);
     let old: Fields = serde_json::from_str(&std::fs::read_to_string(&snapshot).unwrap()).unwrap();
@@ -128,7 +128,7 @@ fn the_crd_takes_nothing_away_from_those_who_use_it() {
 }
 
 #[test]
-fn each_way_to_take_something_away_is_seen() {
+fn each_kind_of_incompatible_change_is_detected() {
     type Change = fn(&mut Fields);
     let changes: [(&str, Change); 7] = [
         ("has gone", |fields| drop(fields.remove(".spec.suspend"))),
@@ -186,7 +186,7 @@ async fn versions(env: &TestEnv) -> Vec<(Option<String>, Option<String>)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upgrade_and_the_way_back_request_nothing_and_write_no_secret() {
+async fn an_upgrade_and_a_rollback_request_nothing_and_write_no_secret() {
     let new = PathBuf::from(env!("CARGO_BIN_EXE_arcgis-credential-operator"));
     let old = tokio::task::spawn_blocking(previous).await.unwrap();
     let mut env = TestEnv::idle(&[]).await;

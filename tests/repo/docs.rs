@@ -61,7 +61,7 @@ fn the_reference_names_every_field_and_no_other() {
 }
 
 #[test]
-fn the_reference_tells_of_every_reason_whose_move_it_is_and_when_it_is_tried_again() {
+fn the_reference_gives_the_recovery_and_the_retry_of_every_reason() {
     let text = reference();
     for reason in Reason::ALL {
         let row = text.lines().find(|line| line.starts_with(&format!("| `{reason}` |")));
@@ -147,7 +147,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_has_a_target() {
     let mut followed = 0;
     for document in documents() {
         let text = std::fs::read_to_string(&document).unwrap();
@@ -181,7 +181,7 @@ fn every_test_that_a_document_names_exists() {
 }
 
 #[test]
-fn every_reason_has_its_place_in_the_troubleshooting() {
+fn every_reason_has_a_troubleshooting_section() {
     let text = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
     for reason in Reason::ALL {
         let (_, section) =
@@ -238,7 +238,7 @@ const INSTALL: &str = "tests/packaging/install.rs";
 const OTHERS: [&str; 4] = ["yaml", "promql", "text", "rust"];
 
 #[test]
-fn every_block_says_what_it_is_and_every_command_is_run_or_marked() {
+fn every_code_block_has_a_language_and_every_command_is_run_or_marked() {
     let mut found = BTreeSet::new();
     for page in pages() {
         let name = page.strip_prefix(root()).unwrap().display().to_string();
@@ -291,7 +291,7 @@ async fn the_commands_of_the_pages_work_in_an_empty_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_manifests_of_the_pages_and_the_examples_are_accepted_strictly() {
+async fn the_manifests_of_the_pages_and_the_examples_pass_strict_validation() {
     let plane = empty_cluster().await;
     let setup = "kubectl apply --server-side -k crds && kubectl create namespace maps \
                  && kubectl wait --for=condition=Established crd --all";
@@ -319,7 +319,7 @@ async fn the_manifests_of_the_pages_and_the_examples_are_accepted_strictly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_probe_without_credentials_says_that_the_way_to_the_portal_works() {
+async fn the_probe_without_credentials_shows_that_the_portal_is_reachable() {
     let text = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
     let (_, command) = text.split_once("-- /arcgis-credential-operator probe \\\n").unwrap();
     let command = command.split("\n```").next().unwrap();

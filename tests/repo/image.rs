@@ -66,7 +66,7 @@ fn image() -> (PathBuf, bool) {
 }
 
 #[test]
-fn it_runs_the_operator_as_nobody_in_particular() {
+fn the_image_runs_the_operator_as_a_non_root_user() {
     let image = Image::open(&image().0);
     let config = &image.config["config"];
     assert_eq!(config["User"], "65532:65532");
@@ -85,7 +85,7 @@ fn it_runs_the_operator_as_nobody_in_particular() {
 }
 
 #[test]
-fn it_holds_the_binary_the_roots_and_the_user_and_nothing_else() {
+fn the_image_contains_only_the_binary_the_root_certificates_and_the_user() {
     let (archive, shipped) = image();
     let image = Image::open(&archive);
     let layers = image.layers();

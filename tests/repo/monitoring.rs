@@ -44,13 +44,13 @@ fn unit_tests() -> Vec<PathBuf> {
 }
 
 #[test]
-fn the_rules_are_valid_and_do_what_their_tests_say() {
+fn the_rules_are_valid_and_pass_their_unit_tests() {
     succeed(Command::new(tool("promtool")).args(["check", "rules", &format!("{FOLDER}/alerts.yaml")]), "");
     succeed(Command::new(tool("promtool")).args(["test", "rules"]).args(unit_tests()), "");
 }
 
 #[test]
-fn each_alert_has_a_test_that_fires_one_that_does_not_and_a_runbook() {
+fn each_alert_has_a_firing_test_a_silent_test_and_a_runbook() {
     let (mut firing, mut silent) = (BTreeSet::new(), BTreeSet::new());
     for path in unit_tests() {
         for test in array(&yaml(&path), "tests") {
@@ -82,7 +82,7 @@ fn each_alert_has_a_test_that_fires_one_that_does_not_and_a_runbook() {
 }
 
 #[test]
-fn the_reasons_that_wait_for_a_person_are_those_of_the_program() {
+fn the_reasons_that_require_action_are_those_of_the_program() {
     let theirs: Vec<&str> =
         Reason::ALL.iter().filter(|r| r.recovery() == Recovery::ActionRequired).map(|r| r.as_str()).collect();
     let pattern = format!("reason=~\"{}\"", theirs.join("|"));
@@ -178,7 +178,7 @@ async fn env() -> TestEnv {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_query_of_the_dashboard_has_an_answer() {
+async fn every_query_of_the_dashboard_returns_data() {
     let env = env().await;
     let prometheus = Prometheus::start(&env.admin.to_string());
     let ready = prometheus.wait("arcgis_credential_ready == 1");
@@ -193,7 +193,7 @@ async fn every_query_of_the_dashboard_has_an_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_metrics_are_named_as_the_field_does() {
+async fn the_metrics_pass_the_check_of_promtool() {
     let env = env().await;
     let answer = env.ask("/metrics").await.unwrap();
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();

@@ -188,13 +188,13 @@ fn run(
 }
 
 #[test]
-fn a_mixed_fleet_lives_through_weeks_of_everything() {
+fn a_mixed_fleet_passes_every_check_over_weeks() {
     let size = Size::asked();
     run(&size, "a_mixed_fleet", |seed| mixed(seed, &size), |_| String::new());
 }
 
 #[test]
-fn a_uniform_fleet_spreads_after_all_asked_at_once() {
+fn a_uniform_fleet_spreads_its_requests_after_a_burst() {
     let size = Size::asked();
     run(&size, "a_uniform_fleet", |seed| uniform(seed, &size), |simulation| check_spread(simulation, size.full));
 }

@@ -7,7 +7,7 @@ fn told(second: i64, until: i64, count: u32) -> RetryAfterRecord {
 }
 
 #[test]
-fn a_host_that_asked_for_a_pause_is_probed_by_one() {
+fn a_paused_host_is_probed_by_one_request() {
     let mut limiter = HostLimiter::default();
     assert_eq!(limiter.try_acquire(at(0)), Admit::Now);
     limiter.release(Outcome::Limited(90), at(1));
@@ -20,7 +20,7 @@ fn a_host_that_asked_for_a_pause_is_probed_by_one() {
 }
 
 #[test]
-fn whoever_got_a_place_no_longer_waits_for_one() {
+fn a_resource_with_a_permit_leaves_the_queue() {
     let mut host = HostQueue::default();
     assert!((0..8).all(|key| host.try_acquire(&key, at(0)) == Admit::Now));
     assert_eq!(host.enqueue(Some(at(10)), 8, at(0)), None);
@@ -36,7 +36,7 @@ fn whoever_got_a_place_no_longer_waits_for_one() {
 }
 
 #[test]
-fn a_pause_that_ended_while_nobody_ran_is_followed_by_one_request() {
+fn a_pause_that_ended_before_a_restart_is_followed_by_one_probe() {
     let mut limiter = HostLimiter::default();
     limiter.restore(&[told(30, 90, 1)], at(400));
     assert_eq!(limiter.try_acquire(at(400)), Admit::Now);
@@ -47,7 +47,7 @@ fn a_pause_that_ended_while_nobody_ran_is_followed_by_one_request() {
 }
 
 #[test]
-fn a_host_that_goes_on_saying_429_is_asked_at_most_twice_in_five_minutes() {
+fn a_host_that_keeps_returning_429_gets_at_most_two_requests_in_five_minutes() {
     let mut limiter = HostLimiter::default();
     let mut sent = Vec::new();
     for second in 0..7200 {
@@ -60,7 +60,7 @@ fn a_host_that_goes_on_saying_429_is_asked_at_most_twice_in_five_minutes() {
 }
 
 #[test]
-fn as_many_go_on_as_there_are_places() {
+fn as_many_waiters_proceed_as_there_are_permits() {
     let mut host = HostQueue::default();
     assert!((0..8).all(|key| host.try_acquire(&key, at(0)) == Admit::Now));
     (8..20).for_each(|key| assert_eq!(host.enqueue(Some(at(100 - key)), key, at(0)), None));
@@ -70,7 +70,7 @@ fn as_many_go_on_as_there_are_places() {
 }
 
 #[test]
-fn those_that_were_under_way_together_are_told_one_pause() {
+fn responses_to_concurrent_requests_count_as_one_pause() {
     let mut limiter = HostLimiter::default();
     assert!((0..3).all(|_| limiter.try_acquire(at(0)) == Admit::Now));
     limiter.release(Outcome::Limited(60), at(1));
@@ -87,7 +87,7 @@ fn those_that_were_under_way_together_are_told_one_pause() {
 }
 
 #[test]
-fn a_host_is_forgotten_when_there_is_nothing_to_remember_of_it() {
+fn a_host_is_idle_when_no_state_is_left() {
     let mut host = HostQueue::default();
     assert!(host.is_idle());
     assert_eq!(host.try_acquire(&1, at(0)), Admit::Now);
@@ -101,7 +101,7 @@ fn a_host_is_forgotten_when_there_is_nothing_to_remember_of_it() {
 }
 
 #[test]
-fn a_status_tells_of_a_pause_for_five_minutes_at_most() {
+fn a_pause_read_from_a_status_lasts_at_most_five_minutes() {
     let by = |reason, last: Option<i64>, next: Option<i64>| {
         let failure = crate::api::Failure {
             reason,
@@ -124,7 +124,7 @@ fn a_status_tells_of_a_pause_for_five_minutes_at_most() {
 }
 
 #[test]
-fn whoever_wants_a_place_no_longer_leaves_it_to_the_next() {
+fn a_waiter_that_forgoes_its_permit_passes_it_to_the_next() {
     let mut host = HostQueue::default();
     assert!((0..8).all(|key| host.try_acquire(&key, at(0)) == Admit::Now));
     (8..12).for_each(|key| assert_eq!(host.enqueue(Some(at(key)), key, at(0)), None));
@@ -144,7 +144,7 @@ fn whoever_wants_a_place_no_longer_leaves_it_to_the_next() {
 }
 
 #[test]
-fn a_restart_goes_on_with_the_pause_as_it_had_grown() {
+fn a_restart_continues_the_pause_and_its_growth() {
     let after_restart = |told: &[RetryAfterRecord]| {
         let mut limiter = HostLimiter::default();
         limiter.restore(told, at(1000));

@@ -27,7 +27,7 @@ fn look(s: Situation, now: Timestamp) -> Conclusion {
 }
 
 #[test]
-fn a_token_that_is_valid_is_ready_whatever_fails_and_only_a_user_s_move_is_stalled() {
+fn a_valid_token_is_ready_despite_failures_and_stalled_only_when_action_is_required() {
     let now = at(START);
     let (first, mut requests) = (fill(now), 1);
     assert_eq!(conditions(&first), [("Ready", "True", "TokenValid", 1)]);
@@ -47,7 +47,7 @@ fn a_token_that_is_valid_is_ready_whatever_fails_and_only_a_user_s_move_is_stall
 }
 
 #[test]
-fn without_a_token_it_is_reconciling_or_stalled_by_whose_move_it_is() {
+fn without_a_token_required_action_is_stalled_and_any_other_failure_is_reconciling() {
     let (now, mut requests) = (at(START), 0);
     let down = run(situation(now), now, Err(Reason::PortalUnreachable), &mut requests);
     let both = [("Ready", "False", "PortalUnreachable", 1), ("Reconciling", "True", "PortalUnreachable", 1)];
@@ -63,7 +63,7 @@ fn without_a_token_it_is_reconciling_or_stalled_by_whose_move_it_is() {
 }
 
 #[test]
-fn a_token_past_its_end_is_expired_at_once_and_told_when_it_happens() {
+fn an_expired_token_is_reported_with_an_event_at_its_expiry() {
     let now = at(START);
     let (first, mut requests) = (fill(now), 1);
     let token = first.status.token.clone().unwrap();
@@ -88,7 +88,7 @@ fn a_token_past_its_end_is_expired_at_once_and_told_when_it_happens() {
 }
 
 #[test]
-fn a_change_is_not_satisfied_before_its_token_is_there() {
+fn a_spec_change_is_not_satisfied_before_its_token_is_published() {
     let now = at(START);
     let (first, mut requests) = (fill(now), 1);
     let soon = at(START + 60);
@@ -115,7 +115,7 @@ fn a_change_is_not_satisfied_before_its_token_is_there() {
 }
 
 #[test]
-fn suspended_is_reported_by_the_token_alone_and_keeps_what_failed() {
+fn a_suspended_resource_reports_only_its_token_and_keeps_its_failure() {
     let (now, mut requests) = (at(START), 0);
     let suspend = |mut s: Situation| {
         s.plan.as_mut().unwrap().suspend = true;
@@ -136,7 +136,7 @@ fn suspended_is_reported_by_the_token_alone_and_keeps_what_failed() {
 }
 
 #[test]
-fn what_is_found_again_is_no_news_and_what_is_found_anew_is() {
+fn a_repeated_finding_changes_no_status_and_a_new_finding_does() {
     let (now, later) = (at(START), at(START + 600));
     let incomplete = |mut s: Situation, generation| {
         let version = s.credentials.version().unwrap().clone();
@@ -159,7 +159,7 @@ fn what_is_found_again_is_no_news_and_what_is_found_anew_is() {
 }
 
 #[test]
-fn a_refused_write_is_over_when_nothing_is_left_to_write() {
+fn a_rejected_write_is_cleared_when_nothing_is_left_to_write() {
     let now = at(START);
     // Whatever there is to do has been done.
     let at_rest = |s: Situation| {
@@ -195,7 +195,7 @@ fn a_refused_write_is_over_when_nothing_is_left_to_write() {
 }
 
 #[test]
-fn a_token_that_waits_to_be_written_is_not_written_yet() {
+fn an_unpublished_token_keeps_the_failure_of_its_write() {
     let now = at(START);
     let mut s = filled(now);
     s.issued(token("next"), 7200, now);
@@ -204,7 +204,7 @@ fn a_token_that_waits_to_be_written_is_not_written_yet() {
 }
 
 #[test]
-fn a_pause_of_the_host_keeps_since_when_and_what_was_asked_meanwhile() {
+fn a_pause_of_the_host_keeps_its_start_and_the_renewals_requested_meanwhile() {
     let now = at(START);
     let pause = |mut s: Situation, seconds| {
         s.admit = Admit::PausedUntil(at(START + seconds));
@@ -237,7 +237,7 @@ fn a_pause_of_the_host_keeps_since_when_and_what_was_asked_meanwhile() {
 }
 
 #[test]
-fn a_version_of_the_credentials_is_named_once_it_has_been_looked_at_for_good() {
+fn a_credentials_version_is_recorded_once_nothing_remains_to_be_done_for_it() {
     let now = at(START);
     let second = || Version { uid: "u".to_owned(), resource: "2".to_owned() };
     let soon = at(START + 2);
@@ -261,7 +261,7 @@ fn a_version_of_the_credentials_is_named_once_it_has_been_looked_at_for_good() {
 }
 
 #[test]
-fn the_time_of_a_transition_stays_while_a_condition_s_status_does() {
+fn last_transition_time_changes_only_with_the_status_of_the_condition() {
     let (now, mut requests) = (at(START), 0);
     let down = run(situation(now), now, Err(Reason::PortalUnreachable), &mut requests);
     let next = down.wake;
@@ -274,7 +274,7 @@ fn the_time_of_a_transition_stays_while_a_condition_s_status_does() {
 }
 
 #[test]
-fn whose_token_it_is_is_reported_beside_and_only_where_it_is_asked() {
+fn the_verified_condition_is_reported_only_when_verification_is_enabled() {
     let now = at(START);
     let verify = |verification, asked| {
         let mut s = filled(now);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn repairs_are_free_three_times_and_then_a_fight() {
+fn three_repairs_are_immediate_and_later_ones_back_off() {
     let mut repairs = Repairs::default();
     let mut now = at(1000);
     for _ in 0..3 {
@@ -24,7 +24,7 @@ fn repairs_are_free_three_times_and_then_a_fight() {
 }
 
 #[test]
-fn repairs_that_are_far_apart_are_no_fight() {
+fn repairs_that_are_far_apart_do_not_back_off() {
     let mut repairs = Repairs::default();
     for second in [1000, 1300, 1590] {
         repairs.note(at(second));
@@ -58,7 +58,7 @@ fn repairs_that_are_far_apart_are_no_fight() {
 }
 
 #[test]
-fn renewals_and_waits_are_the_same_in_each_release() {
+fn renewal_and_retry_times_are_stable_across_releases() {
     // A fleet keeps its spread over an upgrade. Computed by hand from the formula in the reference.
     let uid = "6f1c2a0e-7b1d-4a53-9c39-2f5a1f0c8e11";
     for (granted, before, expected) in [

@@ -44,7 +44,7 @@ fn with_ca(mut s: Situation) -> Situation {
 }
 
 #[test]
-fn a_new_resource_is_filled_step_by_step() {
+fn a_new_target_is_created_step_by_step() {
     let mut s = situation(at(START));
     assert_eq!(step(&s), "ReadCredentials");
     s.credentials_read(Some((version("1"), Ok(7))));
@@ -60,7 +60,7 @@ fn a_new_resource_is_filled_step_by_step() {
 }
 
 #[test]
-fn what_is_only_seen_is_read_before_it_is_sent() {
+fn cached_inputs_are_read_before_a_request() {
     let due = filled().status.token.unwrap().renew_at;
     let at_due = |s: &Situation| format!("{:?}", decide(s, due).step);
     let mut s = with_ca(filled());
@@ -76,7 +76,7 @@ fn what_is_only_seen_is_read_before_it_is_sent() {
 }
 
 #[test]
-fn a_person_s_change_beats_every_wait_but_the_portal_s_own() {
+fn a_user_s_change_overrides_every_wait_except_retry_after() {
     let now = at(START);
     let waits = |reason, change: &dyn Fn(&mut Situation)| {
         let mut s = situation_known(now);
@@ -102,7 +102,7 @@ fn a_person_s_change_beats_every_wait_but_the_portal_s_own() {
 }
 
 #[test]
-fn everything_about_a_resource_waits_while_the_kubernetes_api_fails() {
+fn every_step_of_a_resource_waits_while_the_kubernetes_api_fails() {
     let mut s = situation(at(START));
     s.failed(AttemptKind::Write, Reason::ClusterError, None, at(START));
     assert_eq!(step(&s), "Rest");
@@ -113,7 +113,7 @@ fn everything_about_a_resource_waits_while_the_kubernetes_api_fails() {
 }
 
 #[test]
-fn a_token_is_wanted_when_something_calls_for_it_and_no_sooner_than_its_floor() {
+fn a_token_is_requested_when_it_is_due_or_triggered_and_no_earlier_than_the_floor() {
     let issued = START - 60;
     let due = filled().status.token.as_ref().unwrap().renew_at.as_second();
     let verdict = |now: i64, change: &dyn Fn(&mut Situation)| {
@@ -150,7 +150,7 @@ fn a_token_is_wanted_when_something_calls_for_it_and_no_sooner_than_its_floor() 
 }
 
 #[test]
-fn a_busy_host_is_waited_at_and_one_that_asked_for_a_pause_is_left_alone() {
+fn a_busy_host_is_queued_for_and_a_paused_host_gets_no_request() {
     let mut s = situation_known(at(START));
     s.admit = Admit::AtCapacity;
     let verdict = decide(&s, at(START));
@@ -162,7 +162,7 @@ fn a_busy_host_is_waited_at_and_one_that_asked_for_a_pause_is_left_alone() {
 }
 
 #[test]
-fn drift_is_repaired_at_once_and_slower_when_somebody_undoes_it() {
+fn drift_is_repaired_at_once_and_repeated_drift_with_back_off() {
     let drifted = |repairs: i64| {
         let mut s = filled();
         (0..repairs).for_each(|n| s.memory.repairs.note(at(START - 10 + n)));
@@ -186,7 +186,7 @@ fn drift_is_repaired_at_once_and_slower_when_somebody_undoes_it() {
 }
 
 #[test]
-fn a_held_token_is_written_as_soon_as_the_api_server_lets_it() {
+fn an_unpublished_token_is_written_as_soon_as_the_api_server_accepts_it() {
     let hold = |mut s: Situation| {
         s.issued(token("next"), 7200, at(START));
         s
@@ -209,7 +209,7 @@ fn a_held_token_is_written_as_soon_as_the_api_server_lets_it() {
 }
 
 #[test]
-fn the_owner_reference_is_set_right_when_nothing_else_is_to_be_done() {
+fn the_owner_reference_is_corrected_after_all_other_steps() {
     let retained = || {
         let mut s = filled();
         s.plan.as_mut().unwrap().target.policy = crate::api::DeletionPolicy::Retain;
@@ -231,7 +231,7 @@ fn the_owner_reference_is_set_right_when_nothing_else_is_to_be_done() {
 }
 
 #[test]
-fn a_failed_write_holds_off_the_request_for_a_new_target_only() {
+fn a_failed_write_delays_the_request_only_for_a_new_target() {
     let mut new = situation_known(at(START));
     new.has_permit = true;
     new.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
@@ -243,7 +243,7 @@ fn a_failed_write_holds_off_the_request_for_a_new_target_only() {
 }
 
 #[test]
-fn a_token_is_held_until_its_end() {
+fn an_unpublished_token_is_kept_until_it_expires() {
     let hold = |lifetime| {
         let mut s = filled();
         s.issued(token("next"), lifetime, at(START - 40));
@@ -253,7 +253,7 @@ fn a_token_is_held_until_its_end() {
 }
 
 #[test]
-fn an_attempt_is_made_in_the_very_moment_it_may_be() {
+fn a_retry_is_made_exactly_when_it_is_due() {
     let mut s = filled();
     s.issued(token("next"), 7200, at(START));
     s.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
@@ -262,7 +262,7 @@ fn an_attempt_is_made_in_the_very_moment_it_may_be() {
 }
 
 #[test]
-fn a_write_that_failed_lets_nobody_ask_before_the_floor() {
+fn a_failed_write_allows_no_request_before_the_floor() {
     let mut s = filled();
     s.memory.last_issued = Some(at(START - 2));
     s.status.token.as_mut().unwrap().issued_at = at(START - 2);

@@ -16,7 +16,7 @@ fn kind(s: &Situation) -> Option<AttemptKind> {
 }
 
 #[test]
-fn credentials_are_changed_by_value_or_by_another_secret_and_not_by_a_version() {
+fn credentials_count_as_changed_by_value_or_uid_and_not_by_resource_version() {
     let read = |version: Version, digest| {
         let mut s = filled();
         s.issued(token("unpublished"), 7200, at(START));
@@ -46,7 +46,7 @@ fn credentials_are_changed_by_value_or_by_another_secret_and_not_by_a_version() 
 }
 
 #[test]
-fn another_version_of_the_values_that_failed_is_no_change_that_a_person_made() {
+fn a_new_version_with_the_values_that_failed_is_not_a_user_s_change() {
     let now = at(START);
     let failed = |made_with: &str, digest| {
         let mut s = situation_known(now);
@@ -61,7 +61,7 @@ fn another_version_of_the_values_that_failed_is_no_change_that_a_person_made() {
 }
 
 #[test]
-fn a_token_that_was_issued_answers_what_asked_for_it() {
+fn an_issued_token_handles_the_requested_renewal() {
     let sent = Timestamp::from_millisecond(START * 1000 + 700).unwrap();
     let mut s = filled();
     s.requested_at = Some("now".to_owned());
@@ -91,7 +91,7 @@ fn a_token_that_was_issued_answers_what_asked_for_it() {
 }
 
 #[test]
-fn a_token_that_takes_the_place_of_one_that_was_taken_is_a_repair() {
+fn a_token_that_replaces_a_deleted_or_damaged_one_is_a_repair() {
     let repairs = |change: &dyn Fn(&mut Situation)| {
         let mut s = filled();
         change(&mut s);
@@ -108,7 +108,7 @@ fn a_token_that_takes_the_place_of_one_that_was_taken_is_a_repair() {
 }
 
 #[test]
-fn a_write_puts_the_held_token_in_place_or_renders_the_old_one_again() {
+fn a_write_publishes_the_new_token_or_renders_the_stored_one_again() {
     let now = at(START);
     let mut s = filled();
     s.memory.target.as_mut().unwrap().owned = false;
@@ -140,7 +140,7 @@ fn a_write_puts_the_held_token_in_place_or_renders_the_old_one_again() {
 }
 
 #[test]
-fn what_was_tried_or_created_is_known_for_its_generation() {
+fn a_dry_run_or_creation_is_recorded_with_its_generation() {
     let now = at(START);
     let mut s = situation_known(now);
     s.generation = 4;
@@ -168,7 +168,7 @@ fn what_was_tried_or_created_is_known_for_its_generation() {
 }
 
 #[test]
-fn a_failed_request_is_still_wanted_and_tried_sooner_where_the_inputs_have_worked() {
+fn a_failed_request_stays_requested_and_is_retried_sooner_if_its_inputs_worked_before() {
     let now = at(START);
     let failed = |mut s: Situation, kind| {
         s.requested_at = Some("now".to_owned());
@@ -193,7 +193,7 @@ fn a_failed_request_is_still_wanted_and_tried_sooner_where_the_inputs_have_worke
 }
 
 #[test]
-fn a_target_that_was_read_is_judged_in_full() {
+fn a_target_that_was_read_is_evaluated_completely() {
     let read = |change: &dyn Fn(&mut Situation)| {
         let mut s = filled();
         let live = stored(&s, at(START), 7200);
@@ -219,7 +219,7 @@ fn a_target_that_was_read_is_judged_in_full() {
 }
 
 #[test]
-fn the_portal_s_url_stays_with_the_token_until_another_portal_s_takes_its_place() {
+fn the_portal_url_stays_with_its_token_until_a_token_of_another_portal_replaces_it() {
     let url = |stored_url: &str, moved: bool| {
         let mut s = filled();
         let token = IssuedToken { portal_url: stored_url.to_owned(), ..published(&s, at(START), 7200) };
@@ -235,7 +235,7 @@ fn the_portal_s_url_stays_with_the_token_until_another_portal_s_takes_its_place(
 }
 
 #[test]
-fn after_a_restart_a_secret_that_is_as_it_was_is_judged_by_the_status() {
+fn after_a_restart_an_unchanged_secret_is_not_read_again() {
     let restarted = |change: &dyn Fn(&mut Situation)| {
         let mut s = filled();
         s.memory = Memory::default();
@@ -279,7 +279,7 @@ fn after_a_restart_a_secret_that_is_as_it_was_is_judged_by_the_status() {
 }
 
 #[test]
-fn the_last_request_is_known_exactly_in_memory_and_to_the_next_second_from_a_status() {
+fn the_last_issue_time_is_exact_in_memory_and_rounded_up_from_a_status() {
     let mut s = filled();
     assert_eq!(s.last_issued(), Some(at(START - 60)));
     s.memory.last_issued = None;

@@ -54,7 +54,7 @@ fn renderings() -> Vec<String> {
 }
 
 #[test]
-fn every_rendering_is_valid_to_kubeconform_and_to_the_api_server() {
+fn every_rendering_is_accepted_by_kubeconform_and_the_api_server() {
     let plane = ControlPlane::surrounding().unwrap();
     let kinds = folder().join("prometheus-operator.yaml");
     succeed(&mut kubectl(&plane, &["apply", "--server-side", "-f", kinds.to_str().unwrap()]), "");
@@ -93,7 +93,7 @@ fn every_rendering_is_valid_to_kubeconform_and_to_the_api_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn its_pods_are_admitted_where_the_restricted_standard_is_enforced() {
+async fn pods_are_admitted_under_the_restricted_pod_security_standard() {
     let plane = ControlPlane::surrounding().unwrap();
     let client = client(&plane.kubeconfig()).await.unwrap();
     let namespace = restricted(&plane);
@@ -114,7 +114,7 @@ async fn its_pods_are_admitted_where_the_restricted_standard_is_enforced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_is_installed_upgraded_rolled_back_and_removed_and_leaves_the_resources() {
+async fn a_release_is_installed_upgraded_rolled_back_and_uninstalled_and_the_resources_stay() {
     let bin = ControlPlane::surrounding().unwrap().tool("kubectl");
     // One of its own: the CRD is to belong to the release.
     let plane = ControlPlane::start(bin.parent().unwrap(), None, false).await.unwrap();
@@ -181,7 +181,7 @@ async fn whole_life(env: &TestEnv, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_the_rights_of_one_namespace_the_operator_works_there_and_nowhere_else() {
+async fn with_permissions_in_one_namespace_the_operator_works_only_there() {
     let mut env = TestEnv::new().await;
     env.kill().await;
     let mut elsewhere = TestEnv::new().await;

@@ -149,7 +149,7 @@ async fn all_is_removed(cluster: Cluster, retained: Option<&String>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_readme_installs_with_helm_and_what_is_removed_leaves_what_is_retained() {
+async fn the_readme_installs_with_helm_and_uninstalling_keeps_retained_secrets() {
     let (cluster, tokens) = worked("helm").await;
     operate(&cluster, "uninstall-helm");
     assert_eq!([cluster.token("delete").await, cluster.token("retain").await], tokens, "tokens went with the release");
@@ -161,7 +161,7 @@ async fn the_readme_installs_with_helm_and_what_is_removed_leaves_what_is_retain
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_readme_installs_with_kubectl_and_what_is_removed_leaves_what_is_retained() {
+async fn the_readme_installs_with_kubectl_and_uninstalling_keeps_retained_secrets() {
     let (cluster, tokens) = worked("kustomize").await;
     remove_resources(&cluster, tokens[1].as_ref()).await;
     operate(&cluster, "uninstall-kustomize");

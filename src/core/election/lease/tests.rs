@@ -161,7 +161,7 @@ fn two() -> (Store, Process, Process) {
 }
 
 #[test]
-fn the_first_creates_the_lease_and_renews_it_for_one_term() {
+fn the_first_candidate_creates_the_lease_and_renews_it_in_one_term() {
     let (mut store, mut a, mut b) = two();
     let term = a.candidate.claim().unwrap().term;
     let acquired = store.lease.clone().unwrap().spec.unwrap().acquire_time;
@@ -178,7 +178,7 @@ fn the_first_creates_the_lease_and_renews_it_for_one_term() {
 }
 
 #[test]
-fn a_released_lease_is_taken_at_once() {
+fn a_released_lease_is_acquired_at_once() {
     let (mut store, a, mut b) = two();
     store.replace(&a.candidate.release(a.clock.now()).unwrap()).unwrap().unwrap();
     let spec = store.lease.clone().unwrap().spec.unwrap();
@@ -190,7 +190,7 @@ fn a_released_lease_is_taken_at_once() {
 }
 
 #[test]
-fn a_renewal_says_when_it_was_made_and_for_how_long() {
+fn a_renewal_records_its_time_and_its_duration() {
     let (mut store, mut a, _) = two();
     let mut edited = store.lease.clone().unwrap();
     edited.spec.as_mut().unwrap().lease_duration_seconds = Some(99);
@@ -204,7 +204,7 @@ fn a_renewal_says_when_it_was_made_and_for_how_long() {
 }
 
 #[test]
-fn a_lease_that_nobody_ever_held_is_taken_at_once() {
+fn a_lease_without_a_holder_is_acquired_at_once() {
     let mut store = Store::default();
     store.keep(Lease::default());
     let mut a = Process::new("a", 0);
@@ -213,7 +213,7 @@ fn a_lease_that_nobody_ever_held_is_taken_at_once() {
 }
 
 #[test]
-fn a_dead_holder_is_followed_ten_seconds_after_its_last_renewal_was_seen() {
+fn a_lease_expires_ten_seconds_after_its_last_renewal_was_observed() {
     let (mut store, _, mut b) = two();
     b.pass(9);
     b.round(&mut store);
@@ -230,7 +230,7 @@ fn a_dead_holder_is_followed_ten_seconds_after_its_last_renewal_was_seen() {
 }
 
 #[test]
-fn a_holder_that_was_replaced_steps_down_with_its_next_renewal() {
+fn a_replaced_holder_steps_down_at_its_next_renewal() {
     for holder in ["stranger", "b", ""] {
         let (mut store, mut a, mut b) = two();
         store.edit(holder);
@@ -245,7 +245,7 @@ fn a_holder_that_was_replaced_steps_down_with_its_next_renewal() {
 }
 
 #[test]
-fn a_deleted_lease_stays_with_its_holder_and_is_not_taken_before_that_must_know() {
+fn a_deleted_lease_stays_with_its_holder_and_others_acquire_it_only_after_expiry() {
     let (mut store, mut a, mut b) = two();
     let term = a.candidate.claim().unwrap().term;
     store.lease = None;
@@ -264,7 +264,7 @@ fn a_deleted_lease_stays_with_its_holder_and_is_not_taken_before_that_must_know(
 }
 
 #[test]
-fn a_renewal_whose_answer_got_lost_is_known_again() {
+fn a_renewal_with_a_lost_response_keeps_the_term() {
     let (mut store, mut a, _) = two();
     let term = a.candidate.claim().unwrap().term;
     a.step(&mut store);
@@ -276,7 +276,7 @@ fn a_renewal_whose_answer_got_lost_is_known_again() {
 }
 
 #[test]
-fn after_an_outage_the_holder_comes_first_and_goes_on_with_its_term() {
+fn after_an_outage_the_holder_renews_first_and_keeps_its_term() {
     let (mut store, mut a, mut b) = two();
     let term = a.candidate.claim().unwrap().term;
     a.pass(60);
@@ -289,7 +289,7 @@ fn after_an_outage_the_holder_comes_first_and_goes_on_with_its_term() {
 }
 
 #[test]
-fn a_claim_ends_by_either_clock() {
+fn a_claim_expires_by_the_monotonic_clock_or_the_wall_clock() {
     let (_, mut a, _) = two();
     let (mut asleep, mut set_back) = (a.clock, a.clock);
     asleep.pass(8000, true);
@@ -302,7 +302,7 @@ fn a_claim_ends_by_either_clock() {
 }
 
 #[test]
-fn how_long_a_claim_lasts_is_counted_from_before_its_write_was_sent() {
+fn the_validity_of_a_claim_starts_before_its_write_is_sent() {
     let (_, mut a, _) = two();
     let claim = a.candidate.claim().unwrap();
     let left = |process: &Process| claim.left(process.clock.now().instant);
@@ -315,7 +315,7 @@ fn how_long_a_claim_lasts_is_counted_from_before_its_write_was_sent() {
 }
 
 #[test]
-fn a_candidate_knows_whether_the_lease_may_be_its_own_and_whether_it_ever_saw_it() {
+fn a_candidate_reports_whether_it_may_hold_the_lease_and_whether_it_has_read_it() {
     let (mut store, mut a, b) = two();
     assert!(a.candidate.involved() && !b.candidate.involved());
     assert!(!a.candidate.unread() && !b.candidate.unread());

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_message_names_what_the_specification_names_now() {
+fn a_message_names_the_objects_of_the_current_spec() {
     let now = at(START);
     let url = |s: &mut Situation, url: &str| s.plan.as_mut().unwrap().portal = PortalUrl::parse(url).unwrap();
     let mut s = situation(now);
@@ -20,7 +20,7 @@ fn a_message_names_what_the_specification_names_now() {
 }
 
 #[test]
-fn a_restart_keeps_the_name_of_the_key_that_is_missing() {
+fn a_restart_keeps_the_name_of_the_missing_key() {
     let now = at(START);
     let mut s = situation(now);
     let version = s.credentials.version().unwrap().clone();
@@ -33,7 +33,7 @@ fn a_restart_keeps_the_name_of_the_key_that_is_missing() {
 }
 
 #[test]
-fn a_message_about_the_owner_reference_says_so() {
+fn a_message_mentions_the_owner_reference_when_its_update_failed() {
     let now = at(START);
     let told = |kind| {
         let mut s = filled(now);
@@ -47,7 +47,7 @@ fn a_message_about_the_owner_reference_says_so() {
 }
 
 #[test]
-fn an_event_tells_what_says_most_and_only_when_it_changes() {
+fn an_event_reports_the_most_specific_reason_and_only_when_it_changes() {
     let now = at(START);
     let (first, mut requests) = (fill(now), 1);
     let event = |told: &Conclusion| told.change.as_ref().map(|n| (n.warning, n.reason.clone()));
@@ -67,7 +67,7 @@ fn an_event_tells_what_says_most_and_only_when_it_changes() {
 }
 
 #[test]
-fn each_reason_has_a_sentence_with_the_names_that_the_user_wrote() {
+fn each_reason_has_a_message_with_the_names_in_the_spec() {
     let spec = json!({
         "credentialsRef": {"name": "creds"}, "target": {"name": "target"},
         "portal": {"url": "https://gis.example.com:7443/portal", "caBundleRef": {"kind": "ConfigMap", "name": "roots", "key": "ca.crt"}},
@@ -102,7 +102,7 @@ fn each_reason_has_a_sentence_with_the_names_that_the_user_wrote() {
 }
 
 #[test]
-fn a_message_follows_what_is_found_though_the_reason_stays() {
+fn a_message_is_updated_while_the_reason_stays_the_same() {
     let now = at(START);
     let missing = |mut s: Situation, key: &str, resource: &str| {
         let version = Version { uid: "u".to_owned(), resource: resource.to_owned() };

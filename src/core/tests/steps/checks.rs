@@ -4,7 +4,7 @@ use super::*;
 use crate::api::CaBundleKind;
 
 #[test]
-fn the_first_check_that_fails_is_shown() {
+fn the_first_failed_check_is_reported() {
     let seen = |change: &dyn Fn(&mut Situation)| {
         let mut s = situation_known(at(START));
         change(&mut s);
@@ -39,7 +39,7 @@ fn the_first_check_that_fails_is_shown() {
 }
 
 #[test]
-fn whose_the_target_is_is_told_by_name_where_it_says_one() {
+fn the_owner_of_a_foreign_target_is_named_if_it_is_known() {
     let with = |owner: Owner| {
         let mut s = filled();
         s.memory.target.as_mut().unwrap().owner = owner;
@@ -59,7 +59,7 @@ fn whose_the_target_is_is_told_by_name_where_it_says_one() {
 }
 
 #[test]
-fn hands_are_off_a_target_of_others_while_a_missing_input_lets_ours_be_rendered() {
+fn an_owned_target_is_rendered_without_credentials_and_a_foreign_target_is_not_changed() {
     let labelled = |change: &dyn Fn(&mut Situation)| {
         let mut s = filled();
         s.plan.as_mut().unwrap().target.labels.insert("team".to_owned(), "maps".to_owned());
@@ -78,7 +78,7 @@ fn hands_are_off_a_target_of_others_while_a_missing_input_lets_ours_be_rendered(
 }
 
 #[test]
-fn an_incomplete_secret_is_known_again_by_its_version_and_the_generation() {
+fn an_incomplete_secret_is_read_again_only_after_a_change() {
     let incomplete = || {
         let mut s = situation(at(START));
         s.credentials_read(Some((version("1"), Err(CredentialsError { key: "client_id".to_owned() }))));
@@ -109,7 +109,7 @@ fn an_incomplete_secret_is_known_again_by_its_version_and_the_generation() {
 }
 
 #[test]
-fn a_version_of_the_credentials_that_was_looked_at_is_not_read_again() {
+fn a_credentials_version_is_read_once() {
     let mut s = filled();
     s.credentials = Observed::Cached(version("1"));
     assert_eq!(step(&s), "Rest");
@@ -126,7 +126,7 @@ fn a_version_of_the_credentials_that_was_looked_at_is_not_read_again() {
 }
 
 #[test]
-fn a_ca_bundle_is_judged_once_for_a_version_and_a_generation() {
+fn a_ca_bundle_is_evaluated_once_per_version_and_generation() {
     let judged = |error| {
         let mut s = with_ca(filled());
         s.ca_read(Some((version("c"), error)));
@@ -163,7 +163,7 @@ fn a_ca_bundle_is_judged_once_for_a_version_and_a_generation() {
 }
 
 #[test]
-fn a_bundle_in_a_secret_is_named_as_one() {
+fn a_message_names_the_kind_of_the_ca_bundle() {
     let mut s = with_ca(situation_known(at(START)));
     s.ca = Observed::Absent;
     let message = |s: Situation| {

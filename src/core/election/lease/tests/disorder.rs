@@ -38,7 +38,7 @@ const NAMES: [&str; 5] = ["a", "b", "c", "stranger", ""];
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
     #[test]
-    fn two_never_hold_the_claim_at_once_and_in_the_end_one_does(
+    fn at_most_one_process_leads_and_eventually_one_does(
         skews in [-1_000_000_i64..1_000_000, -1_000_000_i64..1_000_000, -1_000_000_i64..1_000_000],
         events in proptest::collection::vec(event(), 1..120),
     ) {
