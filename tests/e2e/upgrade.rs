@@ -123,7 +123,10 @@ fn the_crd_is_compatible_with_earlier_versions() {
     if std::env::var_os("UPDATE_SNAPSHOT").is_some() {
         std::fs::write(snapshot, wanted).unwrap();
     } else {
-        assert!(old == new, "something was added: UPDATE_SNAPSHOT=1 cargo test --test e2e upgrade::the_crd, and commit it");
+        assert!(
+            old == new,
+            "something was added: UPDATE_SNAPSHOT=1 cargo test --test e2e upgrade::the_crd, and commit it"
+        );
     }
 }
 

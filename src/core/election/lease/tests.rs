@@ -2,7 +2,7 @@
 
 use super::*;
 
-mod disorder;
+mod interleavings;
 
 /// The time that all share; each process has clocks of its own.
 #[derive(Clone, Copy)]
