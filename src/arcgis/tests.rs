@@ -1,4 +1,4 @@
-//! Every answer that is known of the wire.
+//! The classification of every known response of a portal.
 
 use jiff::Timestamp;
 
@@ -155,5 +155,5 @@ fn the_wait_after_429_is_retry_after_limited_to_a_minute_through_an_hour() {
     assert_eq!(wait(None, "retry after a while; Retry after 90 sec"), Some(90));
     assert_eq!(wait(None, "retry after 90 minutes"), Some(60));
     assert_eq!(wait(None, "retry after seconds"), Some(60));
-    assert_eq!(wait(None, "no word"), Some(60));
+    assert_eq!(wait(None, "no hint"), Some(60));
 }

@@ -1,4 +1,4 @@
-//! What a status tells a process that has just started, and in which order resources are looked at.
+//! What a process that has just started reads from a status, and the order of the work queue.
 
 use super::*;
 
@@ -86,7 +86,7 @@ fn the_next_attempt_is_rounded_up_and_other_times_are_rounded_down() {
     let whole = RetryState { next_attempt: Some(at(START)), ..retry_state(Reason::RateLimited, AttemptKind::Request) };
     assert_eq!(whole.report().next_attempt_at, Some(at(START)));
     let none_yet = RetryState { count: 0, ..retry_state(Reason::RateLimited, AttemptKind::Request) };
-    assert_eq!(none_yet.report().count, None, "a pause of the host is no attempt");
+    assert_eq!(none_yet.report().count, None, "a pause of the host is not an attempt");
 }
 
 #[test]
@@ -105,10 +105,14 @@ fn consecutive_failures_are_counted_until_a_user_changes_an_input() {
     assert_eq!(
         next(&found, Reason::PortalUnreachable, attempt(AttemptKind::Request)).count,
         1,
-        "a check is no attempt"
+        "a check is not an attempt"
     );
     let missing = next(&second, Reason::CredentialsNotFound, attempt(AttemptKind::Check));
-    assert_eq!((missing.count, missing.next_attempt), (1, None), "what only a change cures is not counted");
+    assert_eq!(
+        (missing.count, missing.next_attempt),
+        (1, None),
+        "a failure that only a change resolves is not counted"
+    );
 }
 
 #[test]
@@ -170,7 +174,7 @@ fn an_item_added_while_it_is_processed_is_processed_again_and_never_concurrently
     queue.promote_due(at(600), |_| None);
     assert_eq!(queue.pop(), Some('a'));
     queue.done('a', None);
-    assert_eq!(queue.next_due(), None, "it is gone");
+    assert_eq!(queue.next_due(), None, "the item is removed");
 }
 
 #[test]

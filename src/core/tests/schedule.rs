@@ -1,4 +1,4 @@
-//! When.
+//! The times of repairs, renewals and retries.
 
 use super::*;
 
@@ -19,8 +19,8 @@ fn three_repairs_are_immediate_and_later_ones_back_off() {
         now = next;
     }
     assert_eq!(waits, [29, 30, 60, 120, 240, 300]);
-    let calm = at(now.as_second() + 601);
-    assert_eq!(repairs.allowed_at(calm), calm);
+    let quiet = at(now.as_second() + 601);
+    assert_eq!(repairs.allowed_at(quiet), quiet);
 }
 
 #[test]
@@ -31,35 +31,39 @@ fn repairs_that_are_far_apart_do_not_back_off() {
     }
     assert_eq!(repairs.allowed_at(at(1599)), at(1620), "the fourth in ten minutes");
     assert_eq!(repairs.allowed_at(at(1600)), at(1600), "the first was ten minutes ago");
-    let mut fought = Repairs::default();
+    let mut contested = Repairs::default();
     for second in [1000, 1001, 1002, 1032] {
-        fought.note(at(second));
+        contested.note(at(second));
     }
-    assert_eq!(fought.allowed_at(at(1033)), at(1062));
-    assert_eq!(fought.allowed_at(at(1632)), at(1632), "ten minutes of peace");
-    fought.note(at(1632));
-    assert_eq!(fought.allowed_at(at(1633)), at(1633), "and it begins anew");
+    assert_eq!(contested.allowed_at(at(1033)), at(1062));
+    assert_eq!(contested.allowed_at(at(1632)), at(1632), "ten minutes without a repair");
+    contested.note(at(1632));
+    assert_eq!(contested.allowed_at(at(1633)), at(1633), "the count starts again");
     let mut bounded = Repairs::default();
     for second in [1000, 1001, 1002, 1600] {
         bounded.note(at(second));
     }
     assert_eq!(bounded.allowed_at(at(1601)), at(1601), "ten minutes after the first");
-    let mut stubborn = Repairs::default();
+    let mut persistent = Repairs::default();
     for second in [1000, 1001, 1002, 1032, 1300, 1590, 1880] {
-        stubborn.note(at(second));
+        persistent.note(at(second));
     }
-    assert_eq!(stubborn.allowed_at(at(1881)), at(1880 + 240), "a fight goes on at any pace but a calm one");
+    assert_eq!(
+        persistent.allowed_at(at(1881)),
+        at(1880 + 240),
+        "repeated repairs keep backing off until they are ten minutes apart"
+    );
     let mut slow = Repairs::default();
     for second in [1000, 1001, 1601] {
         slow.note(at(second));
     }
     slow.note(at(1602));
-    assert_eq!(slow.allowed_at(at(1603)), at(1603), "three of the last four are no fight");
+    assert_eq!(slow.allowed_at(at(1603)), at(1603), "three of the last four do not back off");
 }
 
 #[test]
 fn renewal_and_retry_times_are_stable_across_releases() {
-    // A fleet keeps its spread over an upgrade. Computed by hand from the formula in the reference.
+    // A fleet keeps its spread over an upgrade. The values are computed manually from the formula in the reference.
     let uid = "6f1c2a0e-7b1d-4a53-9c39-2f5a1f0c8e11";
     for (granted, before, expected) in [
         (7200, None, 3812),

@@ -1,4 +1,4 @@
-//! The target Secret: whose it is, what stands in it, and what is changed about it.
+//! The target Secret: its owner, its contents and its updates.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +71,7 @@ fn a_new_target_has_all_specified_keys_labels_and_annotations() {
 
 #[test]
 fn fingerprints_and_digests_are_stable_across_releases() {
-    // Of what was published once: another value would renew every token of a cluster on an upgrade.
+    // These values are in released targets: another value would renew every token of a cluster on an upgrade.
     let plan = plan(&json!({}));
     assert_eq!(fingerprint(&plan, "uid-1"), "v1:f947a56cb55e4d4ea56b30c08ef8c02feb8869b057988f0d64d43daec741a73a");
     let annotations = secret(&plan).metadata.annotations.unwrap();
@@ -79,7 +79,7 @@ fn fingerprints_and_digests_are_stable_across_releases() {
         annotations["credentials.arcgis.dev/token-digest"],
         "79cc260a2129c5c73cc9de5a9ac2bbca3a53c48f5bc86cc5d538e43c07b23560"
     );
-    assert!(!annotations.contains_key("credentials.arcgis.dev/extras"), "there are none");
+    assert!(!annotations.contains_key("credentials.arcgis.dev/extras"), "no extras are recorded");
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn a_patch_changes_managed_fields_and_removes_those_no_longer_specified() {
     let mut live = secret(&before);
     live.data.as_mut().unwrap().insert("theirs".to_owned(), k8s_openapi::ByteString(b"x".to_vec()));
     let live = LiveSecret::new(live, &me());
-    assert!(live.patch(&render(&before, &me(), &published())).is_none(), "nothing to do");
+    assert!(live.patch(&render(&before, &me(), &published())).is_none(), "no difference");
     let patch = live.patch(&render(&after, &me(), &published())).unwrap();
     let expected = json!({
         "metadata": {

@@ -1,4 +1,4 @@
-//! What people write, and how it is understood: durations, URLs, origins, selectors, templates, credentials.
+//! The parsing of what users write: durations, URLs, origins, selectors, templates, credentials.
 
 use super::super::*;
 use serde_json::json;
@@ -250,7 +250,7 @@ fn an_invalid_spec_reports_the_name_of_its_field() {
     );
     let plan = plan.unwrap();
     assert_eq!((plan.suspend, plan.verify, plan.lifetime, plan.renew_before), (true, true, Some(7200), Some(600)));
-    assert_eq!(plan.target.formats.len(), 2, "named twice, written once");
+    assert_eq!(plan.target.formats.len(), 2, "duplicates are removed");
 }
 
 #[test]
