@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{SECRET, TestEnv, is, problem};
+use crate::support::{SECRET, TestEnv, failure_reason, is};
 use arcgis_credential_operator::api::{CredentialsRef, Reason};
 use arcgis_credential_operator::arcgis::{CaBundle, ExchangeError, Portals, ServiceRanges, TokenRequest, exchange};
 use arcgis_credential_operator::core::{Credentials, OriginMatch};
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use testkit::hostile::{Answer as Bytes, Hostile};
+use testkit::hostile::{Answer as Bytes, HostileServer};
 use testkit::portal::{Answer, App, Certificate, Portal};
 
 async fn portal() -> Portal {
@@ -20,7 +20,7 @@ async fn portal() -> Portal {
 }
 
 /// Asks a server for a token as the operator does.
-async fn ask(url: &str, ca: &str, origin_match: OriginMatch) -> Result<(), ExchangeError> {
+async fn request_token(url: &str, ca: &str, origin_match: OriginMatch) -> Result<(), ExchangeError> {
     let keys =
         CredentialsRef { name: String::new(), client_id_key: "id".to_owned(), client_secret_key: "s".to_owned() };
     let value = |text: &str| ByteString(text.as_bytes().to_vec());
@@ -89,8 +89,9 @@ async fn no_crafted_url_reaches_a_server_that_is_not_allowed() {
         manifest["spec"]["portal"]["url"] = json!(url);
         let apply = PatchParams::apply("attacker");
         if env.resources().patch(&name, &apply, &Patch::Apply(&manifest)).await.is_ok() {
-            let refused =
-                |reason| move |r: &arcgis_credential_operator::api::ArcGisAppCredential| problem(r) == Some(reason);
+            let refused = |reason| {
+                move |r: &arcgis_credential_operator::api::ArcGisAppCredential| failure_reason(r) == Some(reason)
+            };
             let refusal = |r: &_| refused("PortalNotAllowed")(r) || refused("SpecInvalid")(r);
             env.wait(&name, refusal).await;
         }
@@ -131,7 +132,7 @@ async fn a_redirect_to_another_host_is_not_followed() {
         let location = format!("{}/sharing/rest/oauth2/token", to.url());
         let answer = Answer { status, headers: [("Location".to_owned(), location)].into(), body: String::new() };
         from.app("app", App { secret: SECRET.to_owned(), answer: Some(answer), ..App::default() });
-        let error = ask(&from.url(), from.ca(), OriginMatch::Exact).await.unwrap_err();
+        let error = request_token(&from.url(), from.ca(), OriginMatch::Exact).await.unwrap_err();
         assert_eq!(error.reason, Reason::MalformedResponse, "{status}");
     }
     assert_eq!((from.journal().len(), to.journal().len()), (6, 0));
@@ -140,10 +141,13 @@ async fn a_redirect_to_another_host_is_not_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origin_allowed_by_a_wildcard_does_not_reach_loopback() {
     let portal = portal().await;
-    let error = ask(&portal.url(), portal.ca(), OriginMatch::Wildcard).await.unwrap_err();
+    let error = request_token(&portal.url(), portal.ca(), OriginMatch::Wildcard).await.unwrap_err();
     assert_eq!(error.reason, Reason::PortalUnreachable);
     assert_eq!(portal.journal().len(), 0);
-    assert!(ask(&portal.url(), portal.ca(), OriginMatch::Exact).await.is_ok(), "an origin listed exactly may");
+    assert!(
+        request_token(&portal.url(), portal.ca(), OriginMatch::Exact).await.is_ok(),
+        "an origin listed exactly may"
+    );
     assert_eq!(portal.journal().len(), 1);
 }
 
@@ -193,9 +197,9 @@ async fn an_invalid_response_becomes_a_reason_within_time_and_size_limits() {
         ),
     ];
     for (what, answer, expected) in cases {
-        let server = Hostile::start(answer).await.unwrap();
+        let server = HostileServer::start(answer).await.unwrap();
         let started = Instant::now();
-        let error = ask(&server.url(), server.ca(), OriginMatch::Exact).await.unwrap_err();
+        let error = request_token(&server.url(), server.ca(), OriginMatch::Exact).await.unwrap_err();
         assert_eq!(error.reason, expected, "{what}");
         assert!(started.elapsed() < Duration::from_secs(5), "{what}: {:?}", started.elapsed());
         assert!(server.sent() < 8 * 1024 * 1024, "{what}: {} bytes were taken", server.sent());
@@ -206,11 +210,12 @@ async fn an_invalid_response_becomes_a_reason_within_time_and_size_limits() {
 async fn a_slow_response_times_out_after_15_s() {
     let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
     let drip = [head, vec![b' '; 1000]].concat();
-    let server = Hostile::start(Bytes { bytes: drip, pause: Some(Duration::from_millis(200)), endless: Vec::new() })
-        .await
-        .unwrap();
+    let server =
+        HostileServer::start(Bytes { bytes: drip, pause: Some(Duration::from_millis(200)), endless: Vec::new() })
+            .await
+            .unwrap();
     let started = Instant::now();
-    let error = ask(&server.url(), server.ca(), OriginMatch::Exact).await.unwrap_err();
+    let error = request_token(&server.url(), server.ca(), OriginMatch::Exact).await.unwrap_err();
     assert_eq!(error.reason, Reason::PortalUnreachable);
     assert!((14..=16).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
 }

@@ -20,7 +20,7 @@ const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/consumers"
 const FEATURE: &str = "Redlands";
 /// One of these stands in what each says of a token that is not taken. GDAL does not tell that from other failures.
 const REFUSALS: [&str; 3] = ["nvalid token", "Unable to open datasource", "Failed to read ESRIJSON"];
-const SOON: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Writes a Secret's keys as the kubelet does: a folder with a name of its own, and a symbolic link that is swapped.
 fn publish(mount: &Path, data: &BTreeMap<String, String>) {
@@ -141,7 +141,7 @@ impl Consumer {
     }
 
     async fn comes(&mut self, condition: impl FnMut(&Seen) -> bool) -> bool {
-        tokio::time::timeout(SOON, self.seen.wait_for(condition)).await.is_ok_and(|seen| seen.is_ok())
+        tokio::time::timeout(TIMEOUT, self.seen.wait_for(condition)).await.is_ok_and(|seen| seen.is_ok())
     }
 
     /// Waits for this many features more.
@@ -201,7 +201,7 @@ async fn every_consumer_switches_to_the_new_token_without_a_restart() {
         consumer.reads(1).await;
     }
 
-    env.ask_anew("app", "now").await;
+    env.request_token("app", "now").await;
     env.wait("app", |r| handled(r, "now")).await;
     let second = text(&env.wait_target("app", |_| true).await);
     assert_ne!(first["access_token"], second["access_token"]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::support::{SECRET, TestEnv, is, problem};
+use crate::support::{SECRET, TestEnv, failure_reason, is};
 use arcgis_credential_operator::api::ArcGisAppCredential;
 use serde_json::{Value, json};
 use testkit::portal::App;
@@ -53,9 +53,9 @@ impl Fleet {
     }
 
     /// Asks for a new token of each, and waits until the condition is handled.
-    async fn ask_anew(&self, mark: &str) {
+    async fn request_tokens(&self, mark: &str) {
         for n in 0..self.size {
-            self.env.ask_anew(&format!("r{n}"), mark).await;
+            self.env.request_token(&format!("r{n}"), mark).await;
         }
         self.all(|r| r.status.as_ref().is_some_and(|s| s.last_handled_request.as_deref() == Some(mark))).await;
     }
@@ -111,18 +111,18 @@ async fn creation_restart_renewal_and_outage_make_the_documented_calls() {
     assert_eq!(fleet.calls().await, fleet.times(0, 0, 0, 0, 0), "a restart, and idle for a minute");
     assert_eq!(fleet.env.portal.requests("app"), fleet.size);
 
-    fleet.ask_anew("one").await;
+    fleet.request_tokens("one").await;
     assert_eq!(fleet.calls().await, fleet.times(1, 1, 0, 1, 0), "renewed");
 
     for n in 0..fleet.size {
-        fleet.env.meddle(&format!("r{n}-oauth"), json!({"metadata": {"labels": {"touched": "yes"}}})).await;
+        fleet.env.edit_secret(&format!("r{n}-oauth"), json!({"metadata": {"labels": {"touched": "yes"}}})).await;
     }
     assert_eq!(fleet.calls().await, fleet.times(1, 0, 0, 1, 0), "labels of the credentials Secret changed");
     assert_eq!(fleet.env.portal.requests("app"), 2 * fleet.size);
 
     fleet.env.portal.outage(true);
-    fleet.ask_anew("two").await;
-    fleet.all(|r| problem(r) == Some("PortalUnreachable")).await;
+    fleet.request_tokens("two").await;
+    fleet.all(|r| failure_reason(r) == Some("PortalUnreachable")).await;
     let failing = |calls: Vec<(String, String, String, bool)>| count(&calls);
     let told = failing(fleet.env.calls()[fleet.seen..].to_vec());
     assert_eq!((told["writes"], told["dry"], told["status"], told["events"]), (0, 0, fleet.size, 0), "told once");
@@ -148,7 +148,7 @@ async fn a_repeated_failure_that_requires_action_costs_a_read_and_a_status_write
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_transient_failure_costs_a_read() {
     let mut fleet = Fleet::new(20, App { close: true, ..app() }, |_| {}).await;
-    fleet.all(|r| problem(r) == Some("PortalUnreachable")).await;
+    fleet.all(|r| failure_reason(r) == Some("PortalUnreachable")).await;
     fleet.env.portal.wait_for_requests("app", 4 * fleet.size, Duration::from_mins(1)).await.unwrap();
     let calls = count(&fleet.env.calls());
     let (reads, requests) = (calls["reads"], fleet.env.portal.requests("app"));
@@ -169,7 +169,7 @@ async fn verification_costs_one_status_write() {
     let mut fleet = Fleet::new(20, app(), verify).await;
     fleet.all(|r| is(r, "Verified", "True", "AppKnown")).await;
     assert_eq!(fleet.calls().await, fleet.times(2, 1, 1, 2, 1), "created, filled and verified");
-    fleet.ask_anew("one").await;
+    fleet.request_tokens("one").await;
     assert_eq!(fleet.calls().await, fleet.times(1, 1, 0, 1, 0), "renewed: the same answer again is no news");
 }
 

@@ -90,14 +90,14 @@ async fn a_secret_of_a_cron_job_is_handed_over_and_back_and_its_key_is_never_mis
     assert_eq!(text(&env.secrets().get("basemaps").await.unwrap())["other"], "stays");
     assert_eq!(env.portal.requests("app"), 1);
 
-    env.ask_anew("basemaps", "now").await;
+    env.request_token("basemaps", "now").await;
     env.wait("basemaps", |r| crate::support::fleet::handled(r, "now")).await;
     let second = token(&env).await;
     assert!(second != first && env.portal.tokens().contains(&second), "the key is not kept fresh");
 
     succeed(&mut commands(&env, "rollback", "30s"), "");
     assert_eq!(token(&env).await, second, "the Secret went with the resource, or lost its token");
-    env.meddle("basemaps", json!({"stringData": {"token": "the job's again"}})).await;
+    env.edit_secret("basemaps", json!({"stringData": {"token": "the job's again"}})).await;
     // A repair would come at once.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     assert_eq!(token(&env).await, "the job's again");

@@ -1,6 +1,6 @@
 //! Each reason of the failure table, reached on the real parts, with the conditions that the status table asks for.
 
-use crate::support::{SECRET, TestEnv, condition, is, problem};
+use crate::support::{SECRET, TestEnv, condition, failure_reason, is};
 use arcgis_credential_operator::api::{Reason, Recovery};
 use serde_json::{Value, json};
 use testkit::portal::{Answer, App, Certificate, Portal};
@@ -16,7 +16,7 @@ fn answer(status: u16, body: &str) -> App {
 /// The conditions of a resource without a token, by whose move it is.
 async fn shows(env: &TestEnv, name: &str, reason: Reason) {
     let resource = env.wait(name, |r| is(r, "Ready", "False", reason.as_str())).await;
-    assert_eq!(problem(&resource), Some(reason.as_str()));
+    assert_eq!(failure_reason(&resource), Some(reason.as_str()));
     let (stalled, reconciling) = (condition(&resource, "Stalled"), condition(&resource, "Reconciling"));
     match reason.recovery() {
         Recovery::ActionRequired => {
@@ -127,7 +127,7 @@ async fn certificates_that_do_not_verify_are_untrusted() {
     for certificate in [Certificate::Expired, Certificate::WrongHost, Certificate::SelfSigned] {
         let portal = Portal::start("127.0.0.1:0".parse().unwrap(), certificate).await.unwrap();
         portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
-        let env = TestEnv::with(&["--allowed-portal", &portal.url()]).await;
+        let env = TestEnv::with_flags(&["--allowed-portal", &portal.url()]).await;
         env.credentials("oauth", "app", SECRET).await;
         let bundle = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"},
                             "data": {"ca.crt": portal.ca()}});

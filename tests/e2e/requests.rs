@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{SECRET, TestEnv, is, problem, text};
+use crate::support::{SECRET, TestEnv, failure_reason, is, text};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::DeleteParams;
 use serde_json::json;
@@ -43,7 +43,7 @@ async fn a_user_s_changes_request_tokens_at_least_5_s_apart() {
     let env = TestEnv::new().await;
     env.ready("eager").await;
     for mark in ["one", "two"] {
-        env.ask_anew("eager", mark).await;
+        env.request_token("eager", mark).await;
         env.wait("eager", |r| r.status.as_ref().unwrap().last_handled_request.as_deref() == Some(mark)).await;
     }
     assert_eq!(requests(&env, "eager").len(), 3);
@@ -54,7 +54,7 @@ async fn a_user_s_changes_request_tokens_at_least_5_s_apart() {
 async fn a_damaged_token_is_replaced_at_least_5_s_after_the_last_request() {
     let env = TestEnv::new().await;
     env.ready("hurt").await;
-    env.meddle("hurt-token", json!({"stringData": {"access_token": "tampered"}})).await;
+    env.edit_secret("hurt-token", json!({"stringData": {"access_token": "tampered"}})).await;
     env.portal.wait_for_requests("hurt", 2, Duration::from_secs(10)).await.unwrap();
     spaced(&requests(&env, "hurt"), 5, 2);
 }
@@ -64,12 +64,12 @@ async fn requested_at_is_compared_by_its_first_64_characters_and_its_removal_req
     let env = TestEnv::new().await;
     env.ready("mark").await;
     let long = format!("{}x", "ü".repeat(64));
-    env.ask_anew("mark", &long).await;
+    env.request_token("mark", &long).await;
     let handled = |r: &arcgis_credential_operator::api::ArcGisAppCredential| {
         r.status.as_ref().unwrap().last_handled_request.clone()
     };
     env.wait("mark", |r| handled(r) == Some("ü".repeat(64))).await;
-    env.ask_anew("mark", &format!("{}y", "ü".repeat(64))).await;
+    env.request_token("mark", &format!("{}y", "ü".repeat(64))).await;
     env.change("mark", json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": null}}})).await;
     // A change that is looked at after those: by then they have had their effect.
     env.change("mark", json!({"spec": {"target": {"labels": {"seen": "yes"}}}})).await;
@@ -96,9 +96,9 @@ async fn a_suspended_resource_changes_nothing_and_handles_the_requested_renewal_
     let before = env.ready("paused").await;
     env.change("paused", json!({"spec": {"suspend": true}})).await;
     env.wait("paused", |r| r.status.as_ref().unwrap().observed_generation == 2).await;
-    env.ask_anew("paused", "later").await;
+    env.request_token("paused", "later").await;
     env.credentials("paused-oauth", "paused", crate::support::WRONG_SECRET).await;
-    let drifted = env.meddle("paused-token", json!({"data": {"expires_at": null}})).await;
+    let drifted = env.edit_secret("paused-token", json!({"data": {"expires_at": null}})).await;
     // What would be repaired is repaired at once, what would be requested after 5 s.
     tokio::time::sleep(Duration::from_secs(7)).await;
     let after = env.secrets().get("paused-token").await.unwrap();
@@ -121,7 +121,7 @@ async fn a_changed_lifetime_portal_path_or_key_name_requests_a_token_and_a_chang
     let env = TestEnv::new().await;
     env.ready("spec").await;
     let url = env.portal.url();
-    env.meddle("spec-oauth", json!({"stringData": {"other": "spec"}})).await;
+    env.edit_secret("spec-oauth", json!({"stringData": {"other": "spec"}})).await;
     let changes = [
         (json!({"spec": {"target": {"labels": {"a": "b"}}}}), 1),
         (json!({"spec": {"token": {"lifetime": "90m"}}}), 2),
@@ -146,10 +146,10 @@ async fn a_recreated_credentials_secret_requests_a_token_even_with_the_same_valu
     let env = TestEnv::new().await;
     let before = env.ready("made").await;
     env.secrets().delete("made-oauth", &DeleteParams::default()).await.unwrap();
-    let resource = env.wait("made", |r| problem(r) == Some("CredentialsNotFound")).await;
+    let resource = env.wait("made", |r| failure_reason(r) == Some("CredentialsNotFound")).await;
     assert!(is(&resource, "Ready", "True", "TokenValid"), "the token stays");
     env.credentials("made-oauth", "made", SECRET).await;
-    env.wait("made", |r| problem(r).is_none()).await;
+    env.wait("made", |r| failure_reason(r).is_none()).await;
     env.wait_target("made", |s| text(s)["access_token"] != before["access_token"]).await;
     assert_eq!(env.portal.requests("made"), 2);
 }
@@ -160,7 +160,7 @@ async fn credentials_changed_while_the_operator_was_down_request_a_token_and_unc
     env.ready("same").await;
     let before = env.ready("other").await;
     env.kill().await;
-    env.meddle("other-oauth", json!({"metadata": {"labels": {"touched": "yes"}}})).await;
+    env.edit_secret("other-oauth", json!({"metadata": {"labels": {"touched": "yes"}}})).await;
     env.start().await;
     env.wait_target("other", |s| text(s)["access_token"] != before["access_token"]).await;
     assert_eq!((env.portal.requests("same"), env.portal.requests("other")), (1, 2));
@@ -172,7 +172,7 @@ async fn drift_is_repaired_at_once_three_times_and_then_after_30_s() {
     env.ready("fought").await;
     let mut repaired = Vec::new();
     for _ in 0..4 {
-        let drifted = env.meddle("fought-token", json!({"stringData": {"portal_url": "https://elsewhere"}})).await;
+        let drifted = env.edit_secret("fought-token", json!({"stringData": {"portal_url": "https://elsewhere"}})).await;
         let from = Timestamp::now();
         let version = drifted.metadata.resource_version;
         env.wait_target_for("fought", Duration::from_secs(40), |s| s.metadata.resource_version != version).await;

@@ -6,7 +6,7 @@ use crate::support::{SECRET, TestEnv, is, text};
 use testkit::api_proxy::{Call, InjectedFault};
 use testkit::portal::App;
 
-const CAUGHT: Duration = Duration::from_secs(20);
+const FAULT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where the operator is killed: before the API server hears the call, or after it has done what was asked.
 struct Point {
@@ -43,7 +43,7 @@ const RENEWAL: [Point; 6] = [
 
 async fn restart(env: &mut TestEnv) {
     env.kill().await;
-    env.api_proxy().heal();
+    env.api_proxy().clear_faults();
     env.start().await;
 }
 
@@ -69,9 +69,9 @@ async fn a_crash_at_any_call_of_a_creation_costs_at_most_one_more_request() {
     for (nth, Point { name, fault, call }) in CREATION.into_iter().enumerate() {
         env.portal.app(name, App { secret: SECRET.to_owned(), ..App::default() });
         env.credentials(&format!("{name}-oauth"), name, SECRET).await;
-        env.api_proxy().fail(1, fault, call);
+        env.api_proxy().inject(1, fault, call);
         env.apply(&env.manifest(name, &format!("{name}-oauth"))).await;
-        env.api_proxy().wait_until_caught(nth + 1, CAUGHT).await.expect(name);
+        env.api_proxy().wait_for_faults(nth + 1, FAULT_TIMEOUT).await.expect(name);
         restart(&mut env).await;
         let requests = settled(&env, name).await;
         let lost = name == "create-before";
@@ -93,7 +93,7 @@ async fn a_crash_while_the_portal_responds_costs_one_more_request() {
     env.portal.app("app", App { secret: SECRET.to_owned(), hang: true, ..App::default() });
     env.credentials("oauth", "app", SECRET).await;
     env.apply(&env.manifest("app", "oauth")).await;
-    env.portal.wait_for_requests("app", 1, CAUGHT).await.unwrap();
+    env.portal.wait_for_requests("app", 1, FAULT_TIMEOUT).await.unwrap();
     env.portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
     restart(&mut env).await;
     assert_eq!(settled(&env, "app").await, 2);
@@ -104,9 +104,9 @@ async fn a_crash_at_any_call_of_a_renewal_keeps_the_token_and_costs_at_most_one_
     let mut env = TestEnv::with_api_proxy().await;
     for (nth, Point { name, fault, call }) in RENEWAL.into_iter().enumerate() {
         let before = env.ready(name).await;
-        env.api_proxy().fail(1, fault, call);
-        env.ask_anew(name, "now").await;
-        env.api_proxy().wait_until_caught(nth + 1, CAUGHT).await.expect(name);
+        env.api_proxy().inject(1, fault, call);
+        env.request_token(name, "now").await;
+        env.api_proxy().wait_for_faults(nth + 1, FAULT_TIMEOUT).await.expect(name);
         let meanwhile = env.target(name).await;
         assert!(env.portal.tokens().contains(&meanwhile["access_token"]), "{name}: never half a Secret");
         restart(&mut env).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{SECRET, TestEnv, condition, is, problem};
+use crate::support::{SECRET, TestEnv, condition, failure_reason, is};
 use arcgis_credential_operator::api::{ArcGisAppCredential, Failure};
 use jiff::Timestamp;
 use serde_json::json;
@@ -45,7 +45,7 @@ async fn a_user_s_change_overrides_the_wait_even_if_made_while_the_operator_was_
     env.kill().await;
     env.credentials("app-oauth", "app", SECRET).await;
     env.start().await;
-    env.wait("app", |r| is(r, "Ready", "True", "TokenValid") && problem(r).is_none()).await;
+    env.wait("app", |r| is(r, "Ready", "True", "TokenValid") && failure_reason(r).is_none()).await;
     assert_eq!(env.portal.requests("app"), 2);
 }
 
@@ -57,7 +57,7 @@ async fn each_change_by_a_user_resets_the_failure_count() {
         env.credentials("app-oauth", "app", wrong).await;
         env.portal.wait_for_requests("app", requests, Duration::from_secs(10)).await.unwrap();
     }
-    env.ask_anew("app", "please").await;
+    env.request_token("app", "please").await;
     let handled =
         |r: &ArcGisAppCredential| r.status.as_ref().unwrap().last_handled_request.as_deref() == Some("please");
     let resource = env.wait("app", handled).await;
@@ -87,7 +87,7 @@ async fn a_rejection_of_inputs_that_worked_before_is_retried_within_15_minutes()
     env.ready("worked").await;
     let refusal = Answer { status: 403, body: "<html>maintenance</html>".to_owned(), ..Answer::default() };
     env.portal.app("worked", App { secret: SECRET.to_owned(), answer: Some(refusal), ..App::default() });
-    env.ask_anew("worked", "now").await;
+    env.request_token("worked", "now").await;
     let resource = env.wait("worked", |r| is(r, "Stalled", "True", "RequestRejected")).await;
     assert!(is(&resource, "Ready", "True", "TokenValid"));
     assert!((60..=76).contains(&wait(&failure(&resource))));
@@ -111,7 +111,7 @@ async fn retry_after_survives_a_restart_and_no_change_overrides_it() {
     env.portal.app("next", App { secret: SECRET.to_owned(), ..App::default() });
     env.kill().await;
     env.start().await;
-    env.ask_anew("limited", "now").await;
+    env.request_token("limited", "now").await;
     env.credentials("next-oauth", "next", SECRET).await;
     env.apply(&env.manifest("next", "next-oauth")).await;
     env.wait("next", |r| is(r, "Ready", "False", "RateLimited")).await;
@@ -123,8 +123,8 @@ async fn a_transient_failure_is_reported_once_and_its_count_is_not_in_the_status
     let env = TestEnv::new().await;
     env.ready("outage").await;
     env.portal.outage(true);
-    env.ask_anew("outage", "now").await;
-    let first = env.wait("outage", |r| problem(r) == Some("PortalUnreachable")).await;
+    env.request_token("outage", "now").await;
+    let first = env.wait("outage", |r| failure_reason(r) == Some("PortalUnreachable")).await;
     env.portal.wait_for_requests("outage", 1, Duration::from_secs(1)).await.unwrap();
     // Long enough for several more attempts: 2, 4 and 8 s apart.
     tokio::time::sleep(Duration::from_secs(10)).await;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::{SECRET, SECRET_CANARY, TestEnv, WRONG_SECRET, is, problem};
+use crate::support::{SECRET, SECRET_CANARY, TestEnv, WRONG_SECRET, failure_reason, is};
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
@@ -39,9 +39,9 @@ async fn no_secret_token_or_response_body_appears_in_logs_statuses_events_or_met
     {
         env.credentials(&format!("{name}-oauth"), name, secret).await;
         env.apply(&env.manifest(name, &format!("{name}-oauth"))).await;
-        env.wait(name, |r| is(r, "Stalled", "True", reason) && problem(r) == Some(reason)).await;
+        env.wait(name, |r| is(r, "Stalled", "True", reason) && failure_reason(r) == Some(reason)).await;
     }
-    let metrics = env.ask("/metrics").await.unwrap();
+    let metrics = env.http_get("/metrics").await.unwrap();
     assert!(metrics.contains("arcgis_credential_problem{") && metrics.contains("outcome=\"Issued\""), "{metrics}");
     clean("/metrics", &metrics);
     let pid = env.operator.as_ref().unwrap().id().unwrap();
@@ -106,7 +106,7 @@ fn used(env: &TestEnv) -> BTreeSet<Right> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_granted_permission_is_used_and_none_is_dangerous() {
     let name = "arcgis-credential-operator";
-    let env = TestEnv::idle(&[]).await;
+    let env = TestEnv::without_operator(&[]).await;
     let map = json!({"metadata": {"name": "ca"}, "data": {"ca.crt": env.portal.ca()}});
     let maps = Api::<ConfigMap>::namespaced(env.client.clone(), &env.namespace);
     maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
@@ -116,7 +116,7 @@ async fn every_granted_permission_is_used_and_none_is_dangerous() {
     manifest["spec"]["portal"]["caBundleRef"] = json!({"name": "ca"});
     env.apply(&manifest).await;
     env.wait_for("used", std::time::Duration::from_mins(1), |r| is(r, "Ready", "True", "TokenValid")).await;
-    env.ask_anew("used", "now").await;
+    env.request_token("used", "now").await;
     env.wait("used", |r| r.status.as_ref().is_some_and(|s| s.last_handled_request.is_some())).await;
     drop(replica);
     let everywhere = Api::<ClusterRole>::all(env.client.clone()).get(name).await.unwrap().rules;

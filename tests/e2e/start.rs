@@ -8,14 +8,14 @@ use testkit::control_plane::ControlPlane;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_permissions_are_reported_and_checked_again() {
-    let plane = ControlPlane::surrounding().unwrap();
+    let plane = ControlPlane::from_env().unwrap();
     let nobody = plane.kubeconfig_for("nobody", "unknown-token").unwrap();
     let mut env = TestEnv::new().await;
     env.kill().await;
-    env.start_as(&nobody);
+    env.start_with_kubeconfig(&nobody);
     let answer = tokio::time::timeout(Duration::from_secs(20), async {
         loop {
-            if let Some(answer) = env.ask("/readyz").await
+            if let Some(answer) = env.http_get("/readyz").await
                 && answer.contains("not accepted")
             {
                 return answer;
@@ -28,16 +28,16 @@ async fn missing_permissions_are_reported_and_checked_again() {
     .unwrap();
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert!(answer.contains("arcgisappcredentials.credentials.arcgis.dev"), "{answer}");
-    assert!(env.ask("/livez").await.unwrap().starts_with("HTTP/1.1 200"));
+    assert!(env.http_get("/livez").await.unwrap().starts_with("HTTP/1.1 200"));
     assert_eq!(env.terminate().await, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn preflight_checks_that_failed_are_repeated() {
-    let mut env = TestEnv::idle_with_api_proxy().await;
+    let mut env = TestEnv::without_operator_with_api_proxy().await;
     // Both the rights, of which there are six, and the service addresses twice.
-    env.api_proxy().fail(12, InjectedFault::Status(503), |call| call.is("POST", "/selfsubjectaccessreviews"));
-    env.api_proxy().fail(2, InjectedFault::Status(503), |call| call.is("GET", "/servicecidrs"));
+    env.api_proxy().inject(12, InjectedFault::Status(503), |call| call.is("POST", "/selfsubjectaccessreviews"));
+    env.api_proxy().inject(2, InjectedFault::Status(503), |call| call.is("GET", "/servicecidrs"));
     env.start().await;
-    env.api_proxy().wait_until_caught(14, Duration::from_secs(40)).await.unwrap();
+    env.api_proxy().wait_for_faults(14, Duration::from_secs(40)).await.unwrap();
 }

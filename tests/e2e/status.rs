@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{SECRET, TestEnv, condition, is, problem};
+use crate::support::{SECRET, TestEnv, condition, failure_reason, is};
 use arcgis_credential_operator::api::ArcGisAppCredential;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -48,8 +48,8 @@ async fn a_valid_token_is_current_while_its_renewal_fails_transiently() {
     let valid = [("Ready", "True", "TokenValid")];
     shows(&env, "fine", &valid, "Current").await;
     env.portal.outage(true);
-    env.ask_anew("fine", "now").await;
-    env.wait("fine", |r| problem(r) == Some("PortalUnreachable")).await;
+    env.request_token("fine", "now").await;
+    env.wait("fine", |r| failure_reason(r) == Some("PortalUnreachable")).await;
     shows(&env, "fine", &valid, "Current").await;
 }
 
@@ -105,7 +105,7 @@ async fn an_expired_token_is_reported_within_5_s_with_the_reason_of_its_failure(
     }
     env.credentials("user-oauth", "user", crate::support::WRONG_SECRET).await;
     env.portal.app("nobody", App { close: true, ..brief() });
-    env.ask_anew("nobody", "now").await;
+    env.request_token("nobody", "now").await;
     let expired = ("Ready", "False", "TokenExpired");
     let pending = env.wait("pending", |r| is(r, "Ready", "False", "TokenExpired")).await;
     let token = pending.status.unwrap().token.unwrap();
@@ -148,18 +148,18 @@ async fn a_token_that_the_portal_attributes_to_another_app_is_still_published() 
     let app = || App { secret: SECRET.to_owned(), ..App::default() };
     make(&env, "known", app(), verify).await;
     make(&env, "other", App { identity: Some("somebody".to_owned()), ..app() }, verify).await;
-    make(&env, "mute", App { mute: true, ..app() }, verify).await;
+    make(&env, "silent", App { close_on_verify: true, ..app() }, verify).await;
     let valid = ("Ready", "True", "TokenValid");
     shows(&env, "known", &[valid, ("Verified", "True", "AppKnown")], "Current").await;
     let other = shows(&env, "other", &[valid, ("Verified", "False", "AppUnknown")], "Current").await;
     assert!(other.status.unwrap().app.is_none());
-    shows(&env, "mute", &[valid, ("Verified", "Unknown", "NotAnswered")], "Current").await;
+    shows(&env, "silent", &[valid, ("Verified", "Unknown", "NotAnswered")], "Current").await;
     // Its answer is a status write of its own, and it is asked again with the next token only.
     let asked = || env.portal.journal().iter().filter(|entry| entry.path.ends_with("portals/self")).count();
     assert_eq!(asked(), 3);
-    env.portal.app("mute", app());
-    env.ask_anew("mute", "now").await;
-    shows(&env, "mute", &[valid, ("Verified", "True", "AppKnown")], "Current").await;
+    env.portal.app("silent", app());
+    env.request_token("silent", "now").await;
+    shows(&env, "silent", &[valid, ("Verified", "True", "AppKnown")], "Current").await;
     assert_eq!(asked(), 4);
     let calls = env.calls();
     let writes = calls.iter().filter(|(_, _, subresource, _)| subresource == "status").count();
@@ -176,13 +176,13 @@ async fn an_event_is_emitted_only_when_a_condition_changes_with_the_reason_of_me
     let refusal = Answer { status: 200, body: r#"{"error":{"code":403}}"#.to_owned(), ..Answer::default() };
     env.portal.app("told", App { secret: SECRET.to_owned(), answer: Some(refusal), ..App::default() });
     for mark in ["one", "two"] {
-        env.ask_anew("told", mark).await;
+        env.request_token("told", mark).await;
         env.wait("told", |r| r.status.as_ref().unwrap().last_handled_request.as_deref() == Some(mark)).await;
     }
     env.wait("told", |r| is(r, "Stalled", "True", "RequestRejected")).await;
     env.portal.app("told", App { secret: SECRET.to_owned(), ..App::default() });
-    env.ask_anew("told", "three").await;
-    env.wait("told", |r| problem(r).is_none()).await;
+    env.request_token("told", "three").await;
+    env.wait("told", |r| failure_reason(r).is_none()).await;
     let events = kube::Api::<k8s_openapi::api::events::v1::Event>::namespaced(env.client.clone(), &env.namespace);
     let reasons = tokio::time::timeout(Duration::from_secs(10), async {
         loop {
@@ -199,7 +199,7 @@ async fn an_event_is_emitted_only_when_a_condition_changes_with_the_reason_of_me
     .await
     .unwrap();
     assert_eq!(reasons, ["TokenValid", "RequestRejected", "TokenValid"]);
-    let metrics = env.ask("/metrics").await.unwrap();
+    let metrics = env.http_get("/metrics").await.unwrap();
     assert!(metrics.contains(r#"outcome="RequestRejected",portal="#), "{metrics}");
     let log = std::fs::read_to_string(env.plane.dir().join(format!("logs/{}.log", env.namespace))).unwrap();
     assert!(log.contains(r#""reason":"RequestRejected""#));

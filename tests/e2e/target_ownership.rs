@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{SECRET, TestEnv, condition, is, problem, text};
+use crate::support::{SECRET, TestEnv, condition, failure_reason, is, text};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Api;
@@ -12,7 +12,7 @@ use testkit::api_proxy::InjectedFault;
 use testkit::control_plane::ControlPlane;
 use testkit::portal::App;
 
-const CAUGHT: Duration = Duration::from_secs(20);
+const FAULT_TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn create(env: &TestEnv, secret: Value) -> Secret {
     env.secrets().create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap()
@@ -67,11 +67,11 @@ async fn a_secret_that_appears_before_the_write_is_not_changed() {
     let env = TestEnv::with_api_proxy().await;
     env.portal.app("late", App { secret: SECRET.to_owned(), ..App::default() });
     env.credentials("late-oauth", "late", SECRET).await;
-    env.api_proxy().fail(1, InjectedFault::Held, |call| call.is("POST", "/secrets") && !call.dry());
+    env.api_proxy().inject(1, InjectedFault::Held, |call| call.is("POST", "/secrets") && !call.dry());
     env.apply(&env.manifest("late", "late-oauth")).await;
-    env.api_proxy().wait_until_caught(1, CAUGHT).await.unwrap();
+    env.api_proxy().wait_for_faults(1, FAULT_TIMEOUT).await.unwrap();
     let before = create(&env, json!({"metadata": {"name": "late-token"}, "stringData": {"mine": "yes"}})).await;
-    env.api_proxy().heal();
+    env.api_proxy().clear_faults();
     env.wait("late", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
     let after = env.secrets().get("late-token").await.unwrap();
     assert_eq!(after.metadata.resource_version, before.metadata.resource_version);
@@ -85,11 +85,11 @@ async fn a_secret_that_appears_before_the_write_is_not_changed() {
 async fn a_change_made_before_the_write_is_read_and_kept() {
     let env = TestEnv::with_api_proxy().await;
     let before = env.ready("raced").await;
-    env.api_proxy().fail(1, InjectedFault::Held, |call| call.is("PATCH", "/raced-token"));
-    env.ask_anew("raced", "now").await;
-    env.api_proxy().wait_until_caught(1, CAUGHT).await.unwrap();
-    env.meddle("raced-token", json!({"metadata": {"labels": {"theirs": "stays"}}})).await;
-    env.api_proxy().heal();
+    env.api_proxy().inject(1, InjectedFault::Held, |call| call.is("PATCH", "/raced-token"));
+    env.request_token("raced", "now").await;
+    env.api_proxy().wait_for_faults(1, FAULT_TIMEOUT).await.unwrap();
+    env.edit_secret("raced-token", json!({"metadata": {"labels": {"theirs": "stays"}}})).await;
+    env.api_proxy().clear_faults();
     let secret = env.wait_target("raced", |s| text(s)["access_token"] != before["access_token"]).await;
     assert_eq!(secret.metadata.labels.unwrap()["theirs"], "stays");
     assert_eq!(env.portal.requests("raced"), 2);
@@ -99,12 +99,12 @@ async fn a_change_made_before_the_write_is_read_and_kept() {
 async fn a_secret_that_was_replaced_before_the_write_is_not_changed() {
     let env = TestEnv::with_api_proxy().await;
     env.ready("swapped").await;
-    env.api_proxy().fail(1, InjectedFault::Held, |call| call.is("PATCH", "/swapped-token"));
-    env.ask_anew("swapped", "now").await;
-    env.api_proxy().wait_until_caught(1, CAUGHT).await.unwrap();
+    env.api_proxy().inject(1, InjectedFault::Held, |call| call.is("PATCH", "/swapped-token"));
+    env.request_token("swapped", "now").await;
+    env.api_proxy().wait_for_faults(1, FAULT_TIMEOUT).await.unwrap();
     env.secrets().delete("swapped-token", &DeleteParams::default()).await.unwrap();
     let before = create(&env, json!({"metadata": {"name": "swapped-token"}, "stringData": {"mine": "yes"}})).await;
-    env.api_proxy().heal();
+    env.api_proxy().clear_faults();
     env.wait("swapped", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
     let after = env.secrets().get("swapped-token").await.unwrap();
     assert_eq!(after.metadata.resource_version, before.metadata.resource_version);
@@ -121,11 +121,11 @@ async fn every_version_of_a_target_holds_one_token_in_all_keys() {
     env.credentials("whole-oauth", "whole", SECRET).await;
     env.apply(&manifest).await;
     env.wait("whole", |r| is(r, "Ready", "True", "TokenValid")).await;
-    env.ask_anew("whole", "now").await;
+    env.request_token("whole", "now").await;
     env.wait("whole", |r| r.status.as_ref().is_some_and(|s| s.last_handled_request.is_some())).await;
     let mut tokens = Vec::new();
     while tokens.len() < 2 {
-        let event = tokio::time::timeout(CAUGHT, seen.next()).await.unwrap().unwrap().unwrap();
+        let event = tokio::time::timeout(FAULT_TIMEOUT, seen.next()).await.unwrap().unwrap().unwrap();
         let (WatchEvent::Added(secret) | WatchEvent::Modified(secret)) = event else { panic!("{event:?}") };
         let (data, annotations) = (text(&secret), secret.metadata.annotations.unwrap());
         let token = data["access_token"].clone();
@@ -141,11 +141,11 @@ async fn every_version_of_a_target_holds_one_token_in_all_keys() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_create_permission_is_reported_before_a_token_is_requested() {
     let env = TestEnv::with_api_proxy().await;
-    env.api_proxy().fail(1, InjectedFault::Status(403), |call| call.is("POST", "/secrets") && call.dry());
+    env.api_proxy().inject(1, InjectedFault::Status(403), |call| call.is("POST", "/secrets") && call.dry());
     env.credentials("oauth", "app", SECRET).await;
     env.apply(&env.manifest("barred", "oauth")).await;
     let resource = env.wait("barred", |r| is(r, "Stalled", "True", "TargetRefused")).await;
-    assert_eq!(problem(&resource), Some("TargetRefused"));
+    assert_eq!(failure_reason(&resource), Some("TargetRefused"));
     let failure = resource.status.unwrap().failure.unwrap();
     let wait = failure.next_attempt_at.unwrap().as_second() - failure.last_attempt_at.unwrap().as_second();
     assert!((60..=76).contains(&wait), "a minute with jitter: {wait}");
@@ -171,7 +171,7 @@ async fn no_token_is_requested_in_a_namespace_that_is_being_deleted() {
     assert!(env.portal.tokens().contains(&before["access_token"]));
     assert_eq!(env.portal.requests("old"), 1);
     env.change("new", json!({"metadata": {"finalizers": null}})).await;
-    env.meddle("holds", json!({"metadata": {"finalizers": null}})).await;
+    env.edit_secret("holds", json!({"metadata": {"finalizers": null}})).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,8 +190,8 @@ async fn a_resource_that_is_being_deleted_in_the_foreground_gets_no_new_secret()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forbidden_owner_reference_update_does_not_block_renewals() {
-    let surrounding = ControlPlane::surrounding().unwrap();
-    let plane = ControlPlane::start(&surrounding.bin(), None, true).await.unwrap();
+    let from_env = ControlPlane::from_env().unwrap();
+    let plane = ControlPlane::start(&from_env.bin(), None, true).await.unwrap();
     let env = TestEnv::on(plane, &[]).await;
     let before = env.ready("guarded").await;
     env.change("guarded", json!({"spec": {"target": {"deletionPolicy": "Retain"}}})).await;
@@ -199,7 +199,7 @@ async fn a_forbidden_owner_reference_update_does_not_block_renewals() {
     assert!(is(&resource, "Ready", "True", "TokenValid"));
     let message = condition(&resource, "Stalled").unwrap().message;
     assert!(message.contains("owner reference") && message.contains("delete Secrets"), "{message}");
-    env.ask_anew("guarded", "now").await;
+    env.request_token("guarded", "now").await;
     let renewed = env.wait_target("guarded", |s| text(s)["access_token"] != before["access_token"]).await;
     assert!(renewed.metadata.owner_references.is_some(), "refused all the same");
     assert_eq!(env.portal.requests("guarded"), 2);
@@ -238,7 +238,7 @@ async fn keys_labels_and_annotations_that_are_no_longer_specified_are_removed() 
     target["annotations"] = json!({"example.com/note": "x"});
     env.apply(&manifest).await;
     env.wait("trim", |r| is(r, "Ready", "True", "TokenValid")).await;
-    env.meddle("trim-token", json!({"stringData": {"theirs": "x"}})).await;
+    env.edit_secret("trim-token", json!({"stringData": {"theirs": "x"}})).await;
     let apply = PatchParams::apply("user").force();
     let bare = env.manifest("trim", "trim-oauth");
     env.resources().patch("trim", &apply, &Patch::Apply(&bare)).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{SECRET, TestEnv, condition, is, problem, text};
+use crate::support::{SECRET, TestEnv, condition, failure_reason, is, text};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::runtime::wait::{await_condition, conditions};
 use serde_json::json;
@@ -87,7 +87,7 @@ async fn keeps_the_last_token_and_reports_stalled_when_the_client_secret_is_wron
     assert!(is(&resource, "Ready", "True", "TokenValid"));
     assert_eq!(env.target("kept").await, before);
     env.credentials("kept-oauth", "kept", SECRET).await;
-    let resource = env.wait("kept", |r| problem(r).is_none()).await;
+    let resource = env.wait("kept", |r| failure_reason(r).is_none()).await;
     assert!(condition(&resource, "Stalled").is_none());
     assert_ne!(env.target("kept").await["access_token"], before["access_token"]);
     assert_eq!(env.portal.requests("kept"), 3);
@@ -100,13 +100,13 @@ async fn keeps_the_last_token_when_the_portal_is_down() {
     env.portal.outage(true);
     let asked = json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": "now"}}});
     env.resources().patch("down", &PatchParams::default(), &Patch::Merge(&asked)).await.unwrap();
-    let resource = env.wait("down", |r| problem(r) == Some("PortalUnreachable")).await;
+    let resource = env.wait("down", |r| failure_reason(r) == Some("PortalUnreachable")).await;
     assert!(is(&resource, "Ready", "True", "TokenValid"));
     assert!(condition(&resource, "Stalled").is_none() && condition(&resource, "Reconciling").is_none());
     assert_eq!(resource.status.unwrap().last_handled_request.unwrap(), "now");
     assert_eq!(env.target("down").await, before);
     env.portal.outage(false);
-    env.wait("down", |r| problem(r).is_none()).await;
+    env.wait("down", |r| failure_reason(r).is_none()).await;
     assert_ne!(env.target("down").await["access_token"], before["access_token"]);
 }
 

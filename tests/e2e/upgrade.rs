@@ -192,7 +192,7 @@ async fn versions(env: &TestEnv) -> Vec<(Option<String>, Option<String>)> {
 async fn an_upgrade_and_a_rollback_request_nothing_and_write_no_secret() {
     let new = PathBuf::from(env!("CARGO_BIN_EXE_arcgis-credential-operator"));
     let old = tokio::task::spawn_blocking(previous).await.unwrap();
-    let mut env = TestEnv::idle(&[]).await;
+    let mut env = TestEnv::without_operator(&[]).await;
     env.program.clone_from(&old);
     env.start().await;
     for name in ["a", "b", "c"] {
@@ -209,6 +209,6 @@ async fn an_upgrade_and_a_rollback_request_nothing_and_write_no_secret() {
     assert_eq!(["a", "b", "c"].map(|name| env.portal.requests(name)), [1, 1, 1]);
     assert_eq!(versions(&env).await, before);
     // It works, and did not only do nothing.
-    env.ask_anew("a", "now").await;
+    env.request_token("a", "now").await;
     env.wait("a", |r| crate::support::fleet::handled(r, "now")).await;
 }

@@ -278,7 +278,7 @@ fn bash(plane: &ControlPlane, text: &str) -> Command {
 }
 
 async fn empty_cluster() -> ControlPlane {
-    ControlPlane::start(&ControlPlane::surrounding().unwrap().bin(), None, false).await.unwrap()
+    ControlPlane::start(&ControlPlane::from_env().unwrap().bin(), None, false).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use testkit::portal::App;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/monitoring");
 /// A rate needs two scrapes, the rules one evaluation more.
-const SOON: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn yaml(path: &Path) -> Value {
     serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
@@ -143,7 +143,7 @@ impl Prometheus {
     }
 
     /// The answer's series; an error while it starts, and for a query that is not valid.
-    fn ask(&self, query: &str) -> Result<Vec<Value>, String> {
+    fn query(&self, query: &str) -> Result<Vec<Value>, String> {
         let ask = ["query", "instant", "--format=json", &self.url, query];
         let printed = run(Command::new(tool("promtool")).args(ask), "");
         if !printed.success {
@@ -153,9 +153,9 @@ impl Prometheus {
     }
 
     fn wait(&self, query: &str) -> Vec<Value> {
-        let until = Instant::now() + SOON;
+        let until = Instant::now() + TIMEOUT;
         loop {
-            match self.ask(query) {
+            match self.query(query) {
                 Ok(series) if !series.is_empty() => return series,
                 answer => assert!(Instant::now() < until, "{query}: {answer:?}"),
             }
@@ -195,7 +195,7 @@ async fn every_query_of_the_dashboard_returns_data() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_metrics_pass_the_check_of_promtool() {
     let env = env().await;
-    let answer = env.ask("/metrics").await.unwrap();
+    let answer = env.http_get("/metrics").await.unwrap();
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
     let printed = run(Command::new(tool("promtool")).args(["check", "metrics"]), body);
     assert!(printed.success && printed.out.is_empty() && printed.err.is_empty(), "{}{}", printed.out, printed.err);

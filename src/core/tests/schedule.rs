@@ -129,19 +129,19 @@ proptest! {
     #[test]
     fn back_off_grows_and_is_capped(uid in "[a-z0-9]{1,8}", reason in 0..Reason::ALL.len(), worked: bool) {
         let reason = Reason::ALL[reason];
-        let waits: Vec<_> = (1..40)
+        let delays: Vec<_> = (1..40)
             .filter_map(|count| next_attempt(&uid, reason, count, None, worked, at(0)))
             .map(|next| next.duration_since(at(0)))
             .collect();
         match reason.retry() {
-            Retry::OnChange => prop_assert!(waits.is_empty()),
+            Retry::OnChange => prop_assert!(delays.is_empty()),
             Retry::Backoff { first, cap } => {
-                prop_assert!(waits[0] >= SignedDuration::from_secs(first.into()));
+                prop_assert!(delays[0] >= SignedDuration::from_secs(first.into()));
                 let most = SignedDuration::from_secs(i64::from(cap) * 5 / 4);
-                prop_assert!(waits.iter().all(|wait| *wait <= most));
-                prop_assert!(waits.windows(2).take(3).all(|two| two[0] < two[1] || two[1] >= SignedDuration::from_secs(i64::from(cap) * 3 / 4)));
+                prop_assert!(delays.iter().all(|wait| *wait <= most));
+                prop_assert!(delays.windows(2).take(3).all(|two| two[0] < two[1] || two[1] >= SignedDuration::from_secs(i64::from(cap) * 3 / 4)));
             }
-            Retry::RetryAfter => prop_assert!(waits.iter().all(|wait| *wait >= SignedDuration::from_mins(1) && *wait <= SignedDuration::from_mins(75))),
+            Retry::RetryAfter => prop_assert!(delays.iter().all(|wait| *wait >= SignedDuration::from_mins(1) && *wait <= SignedDuration::from_mins(75))),
         }
     }
 }

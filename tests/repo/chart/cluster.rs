@@ -15,9 +15,9 @@ use tokio::time::timeout;
 use super::render::{CHART, MATRIX, NAME, ROOT, arguments, helm, objects, of_kind, render, try_render};
 use super::schemas;
 use crate::support::tools::{Printed, folder, run, succeed, tool};
-use crate::support::{SECRET, TestEnv, WRONG_SECRET, is, problem, text};
+use crate::support::{SECRET, TestEnv, WRONG_SECRET, failure_reason, is, text};
 
-const SOON: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A namespace of this test's own that enforces the Pod Security Standard `restricted`.
 fn restricted(plane: &ControlPlane) -> String {
@@ -55,7 +55,7 @@ fn renderings() -> Vec<String> {
 
 #[test]
 fn every_rendering_is_accepted_by_kubeconform_and_the_api_server() {
-    let plane = ControlPlane::surrounding().unwrap();
+    let plane = ControlPlane::from_env().unwrap();
     let kinds = folder().join("prometheus-operator.yaml");
     succeed(&mut kubectl(&plane, &["apply", "--server-side", "-f", kinds.to_str().unwrap()]), "");
     succeed(&mut kubectl(&plane, &["wait", "--for=condition=Established", "crd", "--all"]), "");
@@ -94,12 +94,12 @@ fn every_rendering_is_accepted_by_kubeconform_and_the_api_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_are_admitted_under_the_restricted_pod_security_standard() {
-    let plane = ControlPlane::surrounding().unwrap();
+    let plane = ControlPlane::from_env().unwrap();
     let client = client(&plane.kubeconfig()).await.unwrap();
     let namespace = restricted(&plane);
     let accounts = Api::<ServiceAccount>::namespaced(client.clone(), &namespace);
     let there = await_condition(accounts, "default", |account: Option<&ServiceAccount>| account.is_some());
-    timeout(SOON, there).await.unwrap().unwrap();
+    timeout(TIMEOUT, there).await.unwrap().unwrap();
     let pods = Api::<Pod>::namespaced(client, &namespace);
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     for values in MATRIX {
@@ -115,7 +115,7 @@ async fn pods_are_admitted_under_the_restricted_pod_security_standard() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_is_installed_upgraded_rolled_back_and_uninstalled_and_the_resources_stay() {
-    let bin = ControlPlane::surrounding().unwrap().tool("kubectl");
+    let bin = ControlPlane::from_env().unwrap().tool("kubectl");
     // One of its own: the CRD is to belong to the release.
     let plane = ControlPlane::start(bin.parent().unwrap(), None, false).await.unwrap();
     let there = |what: &str, name: &str| run(&mut kubectl(&plane, &["-n", NAME, "get", what, name]), "").success;
@@ -159,15 +159,15 @@ async fn whole_life(env: &TestEnv, name: &str) {
     let (target, oauth) = (format!("{name}-token"), format!("{name}-oauth"));
     let owned = |secret: &Secret| secret.metadata.owner_references.as_ref().is_some_and(|owners| !owners.is_empty());
     let before = env.target(name).await;
-    env.ask_anew(name, "now").await;
+    env.request_token(name, "now").await;
     env.wait_target(name, |s| text(s)["access_token"] != before["access_token"]).await;
     env.change(name, json!({"spec": {"target": {"formats": ["Headers"]}}})).await;
     env.wait_target(name, |s| text(s).contains_key("headers")).await;
     env.credentials(&oauth, name, WRONG_SECRET).await;
     env.wait(name, |r| is(r, "Stalled", "True", "ClientSecretRejected")).await;
     env.credentials(&oauth, name, SECRET).await;
-    env.wait(name, |r| is(r, "Ready", "True", "TokenValid") && problem(r).is_none()).await;
-    env.meddle(&target, json!({"data": {"expires_at": null}})).await;
+    env.wait(name, |r| is(r, "Ready", "True", "TokenValid") && failure_reason(r).is_none()).await;
+    env.edit_secret(&target, json!({"data": {"expires_at": null}})).await;
     env.wait_target(name, |s| text(s).contains_key("expires_at")).await;
     env.change(name, json!({"spec": {"target": {"deletionPolicy": "Retain"}}})).await;
     env.wait_target(name, |s| !owned(s)).await;
@@ -219,7 +219,7 @@ async fn with_permissions_in_one_namespace_the_operator_works_only_there() {
     let target = env.ready("app").await;
     assert!(target.contains_key("access_token"));
     env.wait("app", |r| is(r, "Ready", "True", "TokenValid")).await;
-    assert!(env.ask("/readyz").await.unwrap().starts_with("HTTP/1.1 200"));
+    assert!(env.http_get("/readyz").await.unwrap().starts_with("HTTP/1.1 200"));
     let other = elsewhere.resources().get("app").await.unwrap();
     assert!(other.status.is_none_or(|status| status.conditions.is_empty()), "it was looked at");
     whole_life(&env, "app").await;

@@ -17,11 +17,11 @@ use tokio::time::timeout;
 use super::cluster::kubectl;
 use super::render::{NAME, ROOT, arguments, objects};
 use crate::support::fences::script;
-use crate::support::fleet::{Replica, until};
+use crate::support::fleet::{Replica, poll_until};
 use crate::support::tools::{folder, succeed};
 use crate::support::{SECRET, free_address, is};
 
-const SOON: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An empty cluster, and what is done to it by hand.
 struct Cluster {
@@ -32,7 +32,7 @@ struct Cluster {
 
 impl Cluster {
     async fn empty() -> Self {
-        let plane = ControlPlane::start(&ControlPlane::surrounding().unwrap().bin(), None, false).await.unwrap();
+        let plane = ControlPlane::start(&ControlPlane::from_env().unwrap().bin(), None, false).await.unwrap();
         let portal = Portal::start("127.0.0.1:0".parse().unwrap(), Certificate::Good).await.unwrap();
         portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
         let client = client(&plane.kubeconfig()).await.unwrap();
@@ -73,7 +73,7 @@ impl Cluster {
             .spawn()
             .unwrap();
         let operator = Replica { child, admin };
-        until("it is ready", SOON, async || operator.is_ready().await.then_some(())).await;
+        poll_until("it is ready", TIMEOUT, async || operator.is_ready().await.then_some(())).await;
         operator
     }
 
@@ -98,7 +98,7 @@ impl Cluster {
             succeed(&mut kubectl(&self.plane, &["apply", "-f", "-"]), &resource.to_string());
             let resources = Api::<ArcGisAppCredential>::namespaced(self.client.clone(), "maps");
             let ready = |r: Option<&ArcGisAppCredential>| r.is_some_and(|r| is(r, "Ready", "True", "TokenValid"));
-            timeout(SOON, await_condition(resources, &name, ready)).await.unwrap().unwrap();
+            timeout(TIMEOUT, await_condition(resources, &name, ready)).await.unwrap().unwrap();
         }
     }
 
