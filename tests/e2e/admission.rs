@@ -1,10 +1,10 @@
-//! What admission refuses, each row with its message, and what it takes: by the real API server.
+//! What admission rejects, with its messages, and what it accepts, on the real API server.
 
 use crate::support::TestEnv;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-/// A path into the manifest, the value put there, and what the refusal says; `None`: it is accepted.
+/// A path in the manifest, the value set there, and a part of the error; `None` if it is accepted.
 type Case = (&'static str, Value, Option<&'static str>);
 
 fn cases() -> Vec<Case> {
@@ -95,11 +95,11 @@ fn cases() -> Vec<Case> {
 }
 
 fn set(manifest: &mut Value, path: &str, value: Value) {
-    let mut place = manifest;
+    let mut field = manifest;
     for part in path.trim_start_matches('/').split('/') {
-        place = &mut place[part];
+        field = &mut field[part];
     }
-    *place = value;
+    *field = value;
 }
 
 #[tokio::test(flavor = "multi_thread")]

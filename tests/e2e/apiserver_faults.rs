@@ -1,4 +1,4 @@
-//! What the Kubernetes API does wrong, and what becomes of it.
+//! Faults of the Kubernetes API and how the operator recovers from them.
 
 use std::time::Duration;
 
@@ -28,11 +28,11 @@ async fn a_token_that_could_not_be_written_is_kept_and_not_requested_again() {
     env.api_proxy().inject(2, InjectedFault::Status(500), |call| call.is("PATCH", "/held-token"));
     env.request_token("held", "now").await;
     env.api_proxy().wait_for_faults(2, FAULT_TIMEOUT).await.unwrap();
-    assert_eq!(env.target("held").await, before, "the old one stays meanwhile");
+    assert_eq!(env.target("held").await, before, "the old token stays until then");
     env.wait("held", |r| failure_reason(r).is_none() && r.status.as_ref().unwrap().last_handled_request.is_some())
         .await;
     assert_ne!(env.target("held").await["access_token"], before["access_token"]);
-    assert_eq!(env.portal.requests("held"), 2, "the first and the one asked for");
+    assert_eq!(env.portal.requests("held"), 2, "the first token and the requested one");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +54,7 @@ async fn a_call_without_a_response_times_out_and_is_retried() {
     env.api_proxy().inject(1, InjectedFault::LostBefore, |call| call.is("GET", "/oauth"));
     env.apply(&env.manifest("hung", "oauth")).await;
     env.api_proxy().wait_for_faults(1, FAULT_TIMEOUT).await.unwrap();
-    // The others are not held up by it.
+    // It does not block other resources.
     env.ready("next").await;
     env.wait_for("hung", Duration::from_secs(40), |r| is(r, "Ready", "True", "TokenValid")).await;
     assert_eq!(env.portal.requests("app"), 1);
@@ -78,7 +78,7 @@ async fn a_status_that_could_not_be_written_is_written_later() {
     env.ready("late").await;
     env.api_proxy().wait_for_faults(2, FAULT_TIMEOUT).await.unwrap();
     assert_eq!(env.portal.requests("late"), 1);
-    // Nor is a wish handled twice.
+    // A requested renewal is handled only once.
     env.api_proxy().inject(2, InjectedFault::Status(500), |call| call.is("PATCH", "/status"));
     env.request_token("late", "now").await;
     env.api_proxy().wait_for_faults(4, FAULT_TIMEOUT).await.unwrap();

@@ -1,4 +1,4 @@
-//! Whoever writes a resource, owns a Secret or answers for a portal tries what they can.
+//! Attacks by users who write resources or own Secrets, and by servers that answer as portals.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ async fn portal() -> Portal {
     portal
 }
 
-/// Asks a server for a token as the operator does.
+/// Requests a token from a server as the operator does.
 async fn request_token(url: &str, ca: &str, origin_match: OriginMatch) -> Result<(), ExchangeError> {
     let keys =
         CredentialsRef { name: String::new(), client_id_key: "id".to_owned(), client_secret_key: "s".to_owned() };
@@ -89,15 +89,15 @@ async fn no_crafted_url_reaches_a_server_that_is_not_allowed() {
         manifest["spec"]["portal"]["url"] = json!(url);
         let apply = PatchParams::apply("attacker");
         if env.resources().patch(&name, &apply, &Patch::Apply(&manifest)).await.is_ok() {
-            let refused = |reason| {
+            let failed_with = |reason| {
                 move |r: &arcgis_credential_operator::api::ArcGisAppCredential| failure_reason(r) == Some(reason)
             };
-            let refusal = |r: &_| refused("PortalNotAllowed")(r) || refused("SpecInvalid")(r);
-            env.wait(&name, refusal).await;
+            let rejected = |r: &_| failed_with("PortalNotAllowed")(r) || failed_with("SpecInvalid")(r);
+            env.wait(&name, rejected).await;
         }
     }
     assert_eq!(victim.journal().len(), 0, "the victim received nothing");
-    assert_eq!(env.portal.journal().len(), 0, "nor did anybody else");
+    assert_eq!(env.portal.journal().len(), 0, "the allowed portal received nothing either");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +146,7 @@ async fn an_origin_allowed_by_a_wildcard_does_not_reach_loopback() {
     assert_eq!(portal.journal().len(), 0);
     assert!(
         request_token(&portal.url(), portal.ca(), OriginMatch::Exact).await.is_ok(),
-        "an origin listed exactly may"
+        "an exact origin may use loopback"
     );
     assert_eq!(portal.journal().len(), 1);
 }
@@ -202,7 +202,7 @@ async fn an_invalid_response_becomes_a_reason_within_time_and_size_limits() {
         let error = request_token(&server.url(), server.ca(), OriginMatch::Exact).await.unwrap_err();
         assert_eq!(error.reason, expected, "{what}");
         assert!(started.elapsed() < Duration::from_secs(5), "{what}: {:?}", started.elapsed());
-        assert!(server.sent() < 8 * 1024 * 1024, "{what}: {} bytes were taken", server.sent());
+        assert!(server.sent() < 8 * 1024 * 1024, "{what}: {} bytes were read", server.sent());
     }
 }
 
@@ -262,7 +262,7 @@ async fn hostile_secrets_affect_only_their_own_resource() {
     for name in ["huge", "binary", "lines", "wide"] {
         env.wait(&format!("{name}-r"), |r| is(r, "Stalled", "True", "CredentialsIncomplete")).await;
     }
-    // What looks like more form fields is one field's value.
+    // A value that looks like additional form fields stays one value.
     env.wait("form-r", |r| is(r, "Stalled", "True", "ClientIdRejected")).await;
     let entry = env.portal.journal().pop().unwrap();
     let names: Vec<&str> = entry.fields.iter().map(|(name, _)| name.as_str()).collect();

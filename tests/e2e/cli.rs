@@ -1,4 +1,4 @@
-//! Bad input gets a clear line, and the exit code of the contract.
+//! Exit codes and error messages of the command line.
 
 use std::process::{Command, Output};
 

@@ -1,4 +1,4 @@
-//! Several replicas of which one acts, whatever happens to it or to its Lease.
+//! Several replicas, of which only one acts, regardless of what happens to it or to its Lease.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use tokio::time::sleep;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_leader_hands_over_within_5_s_without_further_calls() {
     let env = TestEnv::without_operator(&[]).await;
-    // The shipped place, with the shipped rights.
+    // The namespace and the permissions of the manifests.
     let mut fleet = Fleet::with(env, LEASE.to_owned(), 2).await;
     let first = fleet.wait_for_leader(&[0, 1], HANDOVER_TIMEOUT).await;
     let second = 1 - first;
@@ -19,13 +19,13 @@ async fn a_stopped_leader_hands_over_within_5_s_without_further_calls() {
         fleet.ready(name).await;
     }
     fleet.wait_for_standby(second, HANDOVER_TIMEOUT).await;
-    // The event comes after the status that was waited for.
+    // The event is written after the status.
     poll_until("all is written", HANDOVER_TIMEOUT, async || (fleet.calls().len() == 18).then_some(())).await;
 
     fleet.replicas[first].signal("TERM").await;
     fleet.wait_for_leader(&[second], HANDOVER_TIMEOUT).await;
     assert_eq!(fleet.replicas[first].exit_code().await, Some(0));
-    // What the new leader did wrong it would have done by then.
+    // The new leader would have made an unexpected call by then.
     sleep(Duration::from_secs(4)).await;
     assert_eq!(fleet.calls().len(), 18, "{:?}", fleet.calls());
     assert_eq!(["a", "b", "c"].map(|name| fleet.requests(name)), [1, 1, 1]);
@@ -70,7 +70,7 @@ async fn three_replicas_take_over_one_after_the_other_and_only_one_acts_at_a_tim
     for name in ["a", "b", "c"] {
         fleet.ready(name).await;
     }
-    let _work = fleet.request_repeatedly(&["a", "b", "c"]);
+    let _requests = fleet.request_repeatedly(&["a", "b", "c"]);
     fleet.wait_for_requests("a", 3, TAKEOVER_TIMEOUT).await;
     fleet.replicas[first].signal("KILL").await;
     let rest: Vec<usize> = (0..3).filter(|n| *n != first).collect();
@@ -105,7 +105,7 @@ async fn a_frozen_leader_steps_down_when_it_resumes_and_leads_again_with_fresh_s
     fleet.replicas[first].signal("STOP").await;
     fleet.env.portal.app("a", app);
     fleet.wait_for_leader(&[second], TAKEOVER_TIMEOUT).await;
-    // The wishes are handled by the second while the first, when it wakes, hears of them one by one.
+    // The second replica handles the requests; the first receives their watch events one by one when it resumes.
     fleet.wait_for_requests("a", 3, HANDOVER_TIMEOUT).await;
     for name in idle {
         fleet.env.request_token(name, "two").await;
@@ -114,11 +114,11 @@ async fn a_frozen_leader_steps_down_when_it_resumes_and_leads_again_with_fresh_s
     fleet.replicas[first].signal("CONT").await;
     fleet.wait_for_standby(first, HANDOVER_TIMEOUT).await;
     sleep(Duration::from_secs(6)).await;
-    assert_eq!(fleet.requests("a"), 3, "nothing is requested on waking");
-    assert_eq!(idle.map(|name| fleet.requests(name)), [2; 4], "nothing is requested on waking");
+    assert_eq!(fleet.requests("a"), 3, "nothing is requested on resume");
+    assert_eq!(idle.map(|name| fleet.requests(name)), [2; 4], "nothing is requested on resume");
 
-    // A lease in its name does not call it back.
-    let work = fleet.request_repeatedly(&["a"]);
+    // A Lease with its name does not make it the leader again.
+    let requests_until_drop = fleet.request_repeatedly(&["a"]);
     fleet.wait_for_requests("a", 4, Duration::from_secs(10)).await;
     fleet.set_holder(&name_of_first).await;
     fleet.wait_for_standby(second, HANDOVER_TIMEOUT).await;
@@ -128,9 +128,9 @@ async fn a_frozen_leader_steps_down_when_it_resumes_and_leads_again_with_fresh_s
     fleet.wait_for_requests("a", requests + 1, Duration::from_secs(10)).await;
     fleet.assert_running(first).await;
     fleet.assert_running(second).await;
-    drop(work);
+    drop(requests_until_drop);
 
-    // Both have led before. What the next one remembers of that is worth nothing.
+    // Both have led before. The next leader must not use its outdated state.
     fleet.env.request_token("a", "last").await;
     fleet.env.wait("a", |r| handled(r, "last")).await;
     let (calls, requests) = (fleet.calls().len(), fleet.requests("a"));
@@ -157,7 +157,7 @@ async fn a_leader_with_stale_watches_repeats_no_request() {
     for name in names {
         fleet.env.wait(name, |r| handled(r, "one")).await;
     }
-    // What is old enough would be asked for again at once.
+    // Tokens that are old enough would be requested again at once.
     sleep(Duration::from_secs(5)).await;
     fleet.replicas[first].signal("TERM").await;
     assert_eq!(fleet.replicas[first].exit_code().await, Some(0));
@@ -177,7 +177,7 @@ async fn a_deleted_lease_stays_with_its_leader() {
     for name in ["a", "b"] {
         fleet.ready(name).await;
     }
-    let _work = fleet.request_repeatedly(&["a", "b"]);
+    let _requests = fleet.request_repeatedly(&["a", "b"]);
     let holder = fleet.holder().await;
     for _ in 0..3 {
         fleet.leases().delete(LEASE, &DeleteParams::default()).await.unwrap();
@@ -186,7 +186,7 @@ async fn a_deleted_lease_stays_with_its_leader() {
         assert_eq!(fleet.replicas[first].is_leader().await, Some(true));
         assert_eq!(fleet.replicas[1 - first].is_leader().await, Some(false));
     }
-    // Even when it dies the same moment.
+    // Even when it is killed at the same moment.
     fleet.replicas[first].signal("KILL").await;
     fleet.leases().delete(LEASE, &DeleteParams::default()).await.unwrap();
     fleet.wait_for_leader(&[1 - first], TAKEOVER_TIMEOUT).await;
@@ -200,16 +200,16 @@ async fn a_lease_with_an_unknown_holder_is_respected_until_it_expires() {
     let mut fleet = Fleet::new(2).await;
     let first = fleet.wait_for_leader(&[0, 1], HANDOVER_TIMEOUT).await;
     fleet.ready("a").await;
-    let _work = fleet.request_repeatedly(&["a"]);
+    let _requests = fleet.request_repeatedly(&["a"]);
     fleet.wait_for_requests("a", 2, Duration::from_secs(10)).await;
-    // Struck out or overwritten: neither is a release.
-    for holder in ["stranger", ""] {
+    // Neither another holder nor an empty one releases the Lease.
+    for holder in ["unknown", ""] {
         let leader = fleet.wait_for_leader(&[0, 1], TAKEOVER_TIMEOUT).await;
         fleet.set_holder(holder).await;
         fleet.wait_for_standby(leader, HANDOVER_TIMEOUT).await;
         let requests = fleet.requests("a");
         sleep(Duration::from_secs(4)).await;
-        assert_eq!(fleet.requests("a"), requests, "nobody acts");
+        assert_eq!(fleet.requests("a"), requests, "no replica acts");
         fleet.wait_for_leader(&[0, 1], TAKEOVER_TIMEOUT).await;
         fleet.wait_for_requests("a", requests + 1, Duration::from_secs(10)).await;
     }
@@ -224,18 +224,18 @@ async fn a_missing_permission_for_the_lease_is_reported_and_checked_again() {
     let namespace = env.namespace.clone();
     let flags = ["--lease-namespace".to_owned(), namespace.clone()];
     let replica = env.replica(&TestEnv::restricted(), &flags);
-    let told = poll_until("readiness names the lease", TAKEOVER_TIMEOUT, async || {
+    let response = poll_until("readiness names the lease", TAKEOVER_TIMEOUT, async || {
         replica.http_get("/readyz").await.filter(|answer| answer.contains("leases.coordination.k8s.io"))
     })
     .await;
-    assert!(told.starts_with("HTTP/1.1 503") && told.contains("missing right"), "{told}");
+    assert!(response.starts_with("HTTP/1.1 503") && response.contains("missing right"), "{response}");
     let mut fleet = Fleet { env, lease_namespace: namespace.clone(), replicas: vec![replica] };
     fleet.env.credentials("app-oauth", "app", SECRET).await;
     fleet.env.apply(&fleet.env.manifest("app", "app-oauth")).await;
     sleep(Duration::from_secs(4)).await;
     assert_eq!((fleet.requests("app"), fleet.replicas[0].is_leader().await), (0, Some(false)));
     let log = std::fs::read_to_string(fleet.env.plane.dir().join(format!("logs/{namespace}.log"))).unwrap();
-    assert_eq!(log.matches("missing right to get, create and update").count(), 1, "a warning once");
+    assert_eq!(log.matches("missing right to get, create and update").count(), 1, "one warning");
     grant(&fleet.env, &namespace).await;
     fleet.wait_for_leader(&[0], HANDOVER_TIMEOUT).await;
     fleet.wait_for_requests("app", 1, HANDOVER_TIMEOUT).await;
@@ -254,9 +254,9 @@ async fn a_leader_without_the_api_server_requests_nothing_and_resumes_if_nobody_
     api_link.cut(false);
     fleet.wait_for_leader(&[0], HANDOVER_TIMEOUT).await;
     let transitions = fleet.leases().get(LEASE).await.unwrap().spec.unwrap().lease_transitions;
-    assert_eq!((fleet.requests("a"), transitions), (1, Some(0)), "its term goes on");
+    assert_eq!((fleet.requests("a"), transitions), (1, Some(0)), "its term continues");
 
-    // A token that comes in the middle of that is written when there is a way again.
+    // A token that is issued during an interruption is written after it.
     let late = App { secret: SECRET.to_owned(), delay: 2000, ..App::default() };
     fleet.env.portal.app("late", late);
     fleet.env.credentials("late-oauth", "late", SECRET).await;
@@ -266,7 +266,7 @@ async fn a_leader_without_the_api_server_requests_nothing_and_resumes_if_nobody_
     fleet.wait_for_standby(0, Duration::from_secs(10)).await;
     api_link.cut(false);
     fleet.env.wait("late", |r| crate::support::is(r, "Ready", "True", "TokenValid")).await;
-    assert_eq!(fleet.requests("late"), 1, "what was paid for is not bought again");
+    assert_eq!(fleet.requests("late"), 1, "an issued token is not requested again");
 
     fleet.add_replica(&TestEnv::restricted()).await;
     let app = App { secret: SECRET.to_owned(), ..App::default() };
@@ -275,7 +275,7 @@ async fn a_leader_without_the_api_server_requests_nothing_and_resumes_if_nobody_
     fleet.wait_for_requests("a", 2, Duration::from_secs(15)).await;
     api_link.cut(true);
     fleet.env.portal.app("a", app);
-    // The portal is there for both.
+    // Both can reach the portal.
     fleet.wait_for_leader(&[1], TAKEOVER_TIMEOUT).await;
     assert_eq!(fleet.replicas[0].is_leader().await, Some(false));
     fleet.wait_for_requests("a", 3, HANDOVER_TIMEOUT).await;
@@ -284,7 +284,7 @@ async fn a_leader_without_the_api_server_requests_nothing_and_resumes_if_nobody_
     api_link.cut(false);
     fleet.wait_for_standby(0, HANDOVER_TIMEOUT).await;
     sleep(Duration::from_secs(6)).await;
-    assert_eq!(fleet.requests("a"), 4, "what the other did is not done again");
+    assert_eq!(fleet.requests("a"), 4, "requests of the other replica are not repeated");
     fleet.assert_running(0).await;
     fleet.assert_one_at_a_time(&["a"]);
 }

@@ -1,4 +1,4 @@
-//! docs/migration.md: a Secret changes hands and back, and whoever reads it never misses its key.
+//! The commands of docs/migration.md: a Secret is handed over and back, and its key is never missing for readers.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +15,7 @@ use testkit::portal::App;
 
 const OLD: &str = "a-token-that-the-job-has-written";
 
-/// The document's commands, in this env's namespace and for its portal.
+/// Returns the document's commands for this environment's namespace and portal.
 fn commands(env: &TestEnv, part: &str, patience: &str) -> Command {
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/migration.md");
     let files = env.plane.dir().join(format!("{}-app", env.namespace));
@@ -33,7 +33,7 @@ fn commands(env: &TestEnv, part: &str, patience: &str) -> Command {
     command
 }
 
-/// Somebody else's Secret, and the job that writes it.
+/// Creates a Secret of another owner, and the job that writes it.
 async fn legacy(env: &TestEnv, owners: serde_json::Value) {
     let secret = json!({"metadata": {"name": "basemaps", "ownerReferences": owners},
                         "stringData": {"token": OLD, "other": "stays"}});
@@ -54,7 +54,7 @@ fn kubectl(env: &TestEnv, arguments: &[&str]) -> Command {
     command
 }
 
-/// What a reader sees under the key `token`, version by version; `None`: no Secret, or no key.
+/// Records what a reader sees under the key `token` in each version; `None` if there is no Secret or no key.
 fn reader(env: &TestEnv) -> Arc<Mutex<Vec<Option<String>>>> {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (secrets, sink) = (env.secrets(), seen.clone());
@@ -86,27 +86,27 @@ async fn a_secret_of_a_cron_job_is_handed_over_and_back_and_its_key_is_never_mis
 
     succeed(&mut commands(&env, "cronjob", "30s"), "");
     let first = token(&env).await;
-    assert!(env.portal.tokens().contains(&first), "the key holds the job's token still");
+    assert!(env.portal.tokens().contains(&first), "the key still holds the job's token");
     assert_eq!(text(&env.secrets().get("basemaps").await.unwrap())["other"], "stays");
     assert_eq!(env.portal.requests("app"), 1);
 
     env.request_token("basemaps", "now").await;
     env.wait("basemaps", |r| crate::support::fleet::handled(r, "now")).await;
     let second = token(&env).await;
-    assert!(second != first && env.portal.tokens().contains(&second), "the key is not kept fresh");
+    assert!(second != first && env.portal.tokens().contains(&second), "the key was not updated");
 
     succeed(&mut commands(&env, "rollback", "30s"), "");
-    assert_eq!(token(&env).await, second, "the Secret went with the resource, or lost its token");
-    env.edit_secret("basemaps", json!({"stringData": {"token": "the job's again"}})).await;
-    // A repair would come at once.
+    assert_eq!(token(&env).await, second, "the Secret was deleted with the resource, or lost its token");
+    env.edit_secret("basemaps", json!({"stringData": {"token": "a-later-token-of-the-job"}})).await;
+    // A repair would be immediate.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    assert_eq!(token(&env).await, "the job's again");
+    assert_eq!(token(&env).await, "a-later-token-of-the-job");
 
     let seen = seen.lock().unwrap();
     assert!(seen.iter().all(Option::is_some), "{} of {} versions lack the key", missing(&seen), seen.len());
     let mut order: Vec<&str> = seen.iter().flatten().map(String::as_str).collect();
     order.dedup();
-    assert_eq!(order, [OLD, &first, &second, "the job's again"]);
+    assert_eq!(order, [OLD, &first, &second, "a-later-token-of-the-job"]);
 }
 
 fn missing(seen: &[Option<String>]) -> usize {

@@ -1,4 +1,4 @@
-//! Proxies, private CAs and versions of TLS; and who is shown which credentials.
+//! Proxies, private CAs and TLS versions, and which credentials a portal receives.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use testkit::portal::{App, Certificate, Portal, Protocol};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-/// A running forward proxy, which resolves every name to loopback.
+/// A running forward proxy that resolves every name to loopback.
 struct Proxy {
     _child: Child,
     url: String,
@@ -95,7 +95,7 @@ async fn a_ca_that_is_replaced_in_its_config_map_is_picked_up_without_a_restart(
     drop(first);
     let second = tokio::time::timeout(Duration::from_secs(10), async {
         loop {
-            // The port is free once the first has let go of it.
+            // The port is free after the first portal has closed it.
             if let Ok(portal) = Portal::start(address, Certificate::Good).await {
                 return portal;
             }
@@ -153,7 +153,7 @@ async fn a_portal_receives_the_app_s_credentials_and_none_of_the_cluster() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_process_is_not_dumpable() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    // As another user than root, whom the kernel would give the files anyway.
+    // Runs as another user than root, to whom the kernel would give the files in any case.
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let program = dir.path().join("operator");
@@ -176,5 +176,5 @@ async fn the_process_is_not_dumpable() {
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
     let environ = std::fs::metadata(format!("/proc/{pid}/environ")).unwrap();
-    assert_eq!(environ.uid(), 0, "the kernel gives what is not dumpable to root");
+    assert_eq!(environ.uid(), 0, "the kernel makes root the owner of a process that is not dumpable");
 }

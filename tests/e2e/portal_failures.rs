@@ -1,4 +1,4 @@
-//! Each reason of the failure table, reached on the real parts, with the conditions that the status table asks for.
+//! Each reason of the failure table, with the conditions of the status table.
 
 use crate::support::{SECRET, TestEnv, condition, failure_reason, is};
 use arcgis_credential_operator::api::{Reason, Recovery};
@@ -13,7 +13,7 @@ fn answer(status: u16, body: &str) -> App {
     }
 }
 
-/// The conditions of a resource without a token, by whose move it is.
+/// Waits for the conditions of a resource without a token, depending on whether action is required.
 async fn shows(env: &TestEnv, name: &str, reason: Reason) {
     let resource = env.wait(name, |r| is(r, "Ready", "False", reason.as_str())).await;
     assert_eq!(failure_reason(&resource), Some(reason.as_str()));
@@ -114,7 +114,7 @@ async fn an_exceeded_quota_is_reported_before_a_token_is_requested() {
                        "spec": {"hard": {"count/secrets": "1"}}});
     let quotas = kube::Api::<k8s_openapi::api::core::v1::ResourceQuota>::namespaced(env.client.clone(), &env.namespace);
     quotas.create(&kube::api::PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
-    // What the quota controller would write; it does not run here.
+    // The status that the quota controller would write; it does not run here.
     let status = json!({"status": {"hard": {"count/secrets": "1"}, "used": {"count/secrets": "1"}}});
     quotas.patch_status("none", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(&status)).await.unwrap();
     env.apply(&env.manifest("full", "oauth")).await;

@@ -1,4 +1,4 @@
-//! When a token is asked for, and when it is not.
+//! When a token is requested, and when it is not.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use kube::api::DeleteParams;
 use serde_json::json;
 use testkit::portal::App;
 
-/// When the app's token requests came in.
+/// Returns when the app's token requests were received.
 fn requests(env: &TestEnv, app: &str) -> Vec<Timestamp> {
     let asks = |entry: &testkit::portal::Entry| entry.client_id == app && entry.path.contains("oauth2/token");
     env.portal.journal().into_iter().filter(asks).map(|entry| entry.at).collect()
 }
 
-/// The time between two requests is this long, and not much longer.
+/// Asserts that two requests are this far apart, and not much farther.
 fn spaced(requests: &[Timestamp], seconds: i64, slack: i64) {
     for two in requests.windows(2) {
         let gap = two[1].duration_since(two[0]);
-        // Sent and received differ by a moment.
+        // The times of sending and receiving differ slightly.
         assert!(gap >= SignedDuration::from_millis(seconds * 1000 - 50), "{gap:?} is less than {seconds} s");
         assert!(gap <= SignedDuration::from_secs(seconds + slack), "{gap:?} is much more than {seconds} s");
     }
@@ -33,7 +33,7 @@ async fn a_token_of_one_second_is_renewed_no_earlier_than_after_30_s() {
     let expired = env.wait("short", |r| is(r, "Ready", "False", "TokenExpired")).await;
     assert!(is(&expired, "Reconciling", "True", "Pending"));
     let token = expired.status.unwrap().token.unwrap();
-    assert_eq!(token.renew_at.as_second() - token.issued_at.as_second(), 30, "renewAt shows the floored time");
+    assert_eq!(token.renew_at.as_second() - token.issued_at.as_second(), 30, "renewAt respects the floor");
     env.portal.wait_for_requests("short", 3, Duration::from_secs(80)).await.unwrap();
     spaced(&requests(&env, "short"), 30, 3);
 }
@@ -71,7 +71,7 @@ async fn requested_at_is_compared_by_its_first_64_characters_and_its_removal_req
     env.wait("mark", |r| handled(r) == Some("ü".repeat(64))).await;
     env.request_token("mark", &format!("{}y", "ü".repeat(64))).await;
     env.change("mark", json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": null}}})).await;
-    // A change that is looked at after those: by then they have had their effect.
+    // This later change shows when the earlier ones have been processed.
     env.change("mark", json!({"spec": {"target": {"labels": {"seen": "yes"}}}})).await;
     env.wait_target("mark", |s| s.metadata.labels.as_ref().unwrap().contains_key("seen")).await;
     assert_eq!(env.portal.requests("mark"), 2);
@@ -99,7 +99,7 @@ async fn a_suspended_resource_changes_nothing_and_handles_the_requested_renewal_
     env.request_token("paused", "later").await;
     env.credentials("paused-oauth", "paused", crate::support::WRONG_SECRET).await;
     let drifted = env.edit_secret("paused-token", json!({"data": {"expires_at": null}})).await;
-    // What would be repaired is repaired at once, what would be requested after 5 s.
+    // A repair would be immediate, and a request would be sent after 5 s.
     tokio::time::sleep(Duration::from_secs(7)).await;
     let after = env.secrets().get("paused-token").await.unwrap();
     assert_eq!(after.metadata.resource_version, drifted.metadata.resource_version);

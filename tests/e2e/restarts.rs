@@ -1,4 +1,4 @@
-//! Killed outright at each call it makes, the operator ends after a restart where it would have ended without.
+//! When the operator is killed at any of its calls, it reaches the same state after a restart as without the kill.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use testkit::portal::App;
 
 const FAULT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Where the operator is killed: before the API server hears the call, or after it has done what was asked.
+/// Where the operator is killed: before the API server receives the call, or after it has completed it.
 struct Point {
     name: &'static str,
     fault: InjectedFault,
@@ -47,7 +47,7 @@ async fn restart(env: &mut TestEnv) {
     env.start().await;
 }
 
-/// The end that every history comes to; returns how many tokens were asked for.
+/// Waits for the final state, which is the same in every case; returns how many tokens were requested.
 async fn settled(env: &TestEnv, name: &str) -> usize {
     let settled = |r: &arcgis_credential_operator::api::ArcGisAppCredential| {
         let asked = r.metadata.annotations.as_ref().and_then(|all| all.get("credentials.arcgis.dev/requested-at"));
@@ -59,7 +59,7 @@ async fn settled(env: &TestEnv, name: &str) -> usize {
     let status = env.wait(name, settled).await.status.unwrap();
     let secret = env.secrets().get(&format!("{name}-token")).await.unwrap();
     assert_eq!(status.target_version, secret.metadata.resource_version, "{name}: the status is about this Secret");
-    assert!(env.portal.tokens().contains(&text(&secret)["access_token"]), "{name}: a token of the portal's");
+    assert!(env.portal.tokens().contains(&text(&secret)["access_token"]), "{name}: the portal issued the token");
     env.portal.requests(name)
 }
 
@@ -78,12 +78,12 @@ async fn a_crash_at_any_call_of_a_creation_costs_at_most_one_more_request() {
         assert_eq!(
             requests,
             if lost { 2 } else { 1 },
-            "{name}: only a token that was never written is asked for again"
+            "{name}: only a token that was never written is requested again"
         );
     }
     for Point { name, .. } in CREATION {
         let requests = env.portal.requests(name);
-        assert!(requests <= 2, "{name}: later restarts asked for more: {requests}");
+        assert!(requests <= 2, "{name}: later restarts requested more: {requests}");
     }
 }
 
@@ -108,7 +108,7 @@ async fn a_crash_at_any_call_of_a_renewal_keeps_the_token_and_costs_at_most_one_
         env.request_token(name, "now").await;
         env.api_proxy().wait_for_faults(nth + 1, FAULT_TIMEOUT).await.expect(name);
         let meanwhile = env.target(name).await;
-        assert!(env.portal.tokens().contains(&meanwhile["access_token"]), "{name}: never half a Secret");
+        assert!(env.portal.tokens().contains(&meanwhile["access_token"]), "{name}: the Secret is always complete");
         restart(&mut env).await;
         let requests = settled(&env, name).await;
         assert_ne!(env.target(name).await["access_token"], before["access_token"], "{name}");

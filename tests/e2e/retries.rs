@@ -1,4 +1,4 @@
-//! After a failure: whose move it is, when it is tried again, and what a restart remembers.
+//! After a failure: whether action is required, when it is retried, and what survives a restart.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn a_failure_that_requires_action_and_its_wait_survive_a_restart() {
     assert!((60..=76).contains(&wait(&before)) && before.inputs.is_some());
     env.kill().await;
     env.start().await;
-    // Another that becomes ready shows that the restarted operator looks at resources.
+    // Another resource that becomes ready shows that the restarted operator reconciles.
     env.ready("next").await;
     let after = env.resources().get("app").await.unwrap();
     assert_eq!(failure(&after), before);
@@ -62,7 +62,7 @@ async fn each_change_by_a_user_resets_the_failure_count() {
         |r: &ArcGisAppCredential| r.status.as_ref().unwrap().last_handled_request.as_deref() == Some("please");
     let resource = env.wait("app", handled).await;
     assert_eq!(failure(&resource).count, Some(1));
-    assert_eq!(env.portal.requests("app"), 4, "recorded as handled with the attempt that failed");
+    assert_eq!(env.portal.requests("app"), 4, "the failed attempt handles the requested renewal");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,8 +85,8 @@ async fn a_failure_that_only_a_change_resolves_has_no_next_attempt_and_is_resolv
 async fn a_rejection_of_inputs_that_worked_before_is_retried_within_15_minutes() {
     let env = TestEnv::new().await;
     env.ready("worked").await;
-    let refusal = Answer { status: 403, body: "<html>maintenance</html>".to_owned(), ..Answer::default() };
-    env.portal.app("worked", App { secret: SECRET.to_owned(), answer: Some(refusal), ..App::default() });
+    let rejection = Answer { status: 403, body: "<html>maintenance</html>".to_owned(), ..Answer::default() };
+    env.portal.app("worked", App { secret: SECRET.to_owned(), answer: Some(rejection), ..App::default() });
     env.request_token("worked", "now").await;
     let resource = env.wait("worked", |r| is(r, "Stalled", "True", "RequestRejected")).await;
     assert!(is(&resource, "Ready", "True", "TokenValid"));

@@ -1,6 +1,6 @@
-//! The last of the tests: nothing secret stands in what all of them have left behind.
+//! Searches the output of all other tests for secrets, so it runs last.
 //!
-//! Each operator of a run logs at trace level into one folder, and what it wrote to the cluster is still there.
+//! Each operator of a run logs at trace level into one folder, and what it wrote to the cluster still exists.
 
 use std::collections::BTreeSet;
 
@@ -13,15 +13,16 @@ use kube::api::{ListParams, PostParams};
 use serde_json::{Value, json};
 use testkit::portal::{Answer, App, BODY_CANARY, TOKEN_CANARY};
 
+/// Asserts that a text contains no secret.
 fn clean(what: &str, text: &str) {
     for canary in [SECRET_CANARY, TOKEN_CANARY, BODY_CANARY] {
-        // Not even encoded as it stands in a Secret.
+        // The base64 form, as in a Secret, must not appear either.
         let encoded = encode(canary);
-        assert!(!text.contains(canary) && !text.contains(&encoded), "{canary} stands in {what}");
+        assert!(!text.contains(canary) && !text.contains(&encoded), "{canary} appears in {what}");
     }
 }
 
-/// The part of a text's base64 form that does not depend on what follows it.
+/// Returns the part of a text's base64 form that does not depend on what follows it.
 fn encode(text: &str) -> String {
     let secret = k8s_openapi::ByteString(text.as_bytes()[..text.len() / 3 * 3].to_vec());
     serde_json::to_value(secret).unwrap().as_str().unwrap().to_owned()
@@ -52,7 +53,7 @@ async fn no_secret_token_or_response_body_appears_in_logs_statuses_events_or_met
     for file in std::fs::read_dir(env.plane.dir().join("logs")).unwrap() {
         let path = file.unwrap().path();
         let log = std::fs::read_to_string(&path).unwrap();
-        assert!(log.contains("starting") || log.is_empty(), "{}: it is an operator's log", path.display());
+        assert!(log.contains("starting") || log.is_empty(), "{}: it is not an operator's log", path.display());
         clean(&path.display().to_string(), &log);
         logs += 1;
         bytes += log.len();
@@ -67,10 +68,10 @@ async fn no_secret_token_or_response_body_appears_in_logs_statuses_events_or_met
     clean("an event", &serde_json::to_string(&events).unwrap());
     let maps = Api::<ConfigMap>::all(env.client.clone()).list(&all).await.unwrap();
     clean("a ConfigMap", &serde_json::to_string(&maps).unwrap());
-    assert!(logs > 0 && bytes > 0, "there is something to search");
+    assert!(logs > 0 && bytes > 0, "no logs were found");
 }
 
-/// Group, resource with its subresource, and verb.
+/// API group, resource with its subresource, and verb.
 type Right = [String; 3];
 
 fn rights(rules: Vec<PolicyRule>) -> Vec<Right> {
@@ -85,7 +86,7 @@ fn rights(rules: Vec<PolicyRule>) -> Vec<Right> {
     found
 }
 
-/// What the operators of this run have used, by the audit log.
+/// Returns the permissions that the operators of this run have used, according to the audit log.
 fn used(env: &TestEnv) -> BTreeSet<Right> {
     let log = std::fs::read_to_string(env.plane.audit_log()).unwrap();
     let account = "system:serviceaccount:arcgis-credential-operator:arcgis-credential-operator";

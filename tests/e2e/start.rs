@@ -1,4 +1,5 @@
-//! A cluster that is not prepared: readiness names what is missing, and the operator goes on trying.
+//! Start in a cluster that is not ready for the operator: readiness reports what is missing, and the operator keeps
+//! trying.
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ async fn missing_permissions_are_reported_and_checked_again() {
             {
                 return answer;
             }
-            // There is nothing to await before the first list has failed.
+            // Nothing can be awaited before the first list has failed.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })
@@ -35,7 +36,7 @@ async fn missing_permissions_are_reported_and_checked_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn preflight_checks_that_failed_are_repeated() {
     let mut env = TestEnv::without_operator_with_api_proxy().await;
-    // Both the rights, of which there are six, and the service addresses twice.
+    // Two rounds of the six permission checks, and two reads of the service address ranges.
     env.api_proxy().inject(12, InjectedFault::Status(503), |call| call.is("POST", "/selfsubjectaccessreviews"));
     env.api_proxy().inject(2, InjectedFault::Status(503), |call| call.is("GET", "/servicecidrs"));
     env.start().await;

@@ -1,4 +1,4 @@
-//! Each row of the status table on real objects, and what Flux and `kubectl wait` make of it.
+//! Each row of the status table on real objects, and how Flux and `kubectl wait` interpret it.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use testkit::portal::{Answer, App};
 
-/// Type, status and reason of each condition, in order.
+/// Returns type, status and reason of each condition, in order.
 fn conditions(resource: &ArcGisAppCredential) -> Vec<[String; 3]> {
     let of = |c: &arcgis_credential_operator::api::Condition| [c.type_.clone(), c.status.clone(), c.reason.clone()];
     resource.status.as_ref().unwrap().conditions.iter().map(of).collect()
@@ -18,7 +18,7 @@ fn row(conditions: &[(&str, &str, &str)]) -> Vec<[String; 3]> {
     conditions.iter().map(|(kind, status, reason)| [kind, status, reason].map(|text| (*text).to_owned())).collect()
 }
 
-/// Waits until the conditions are these, and asks what follows kstatus.
+/// Waits until the conditions are these, and checks the kstatus.
 async fn shows(env: &TestEnv, name: &str, expected: &[(&str, &str, &str)], kstatus: &str) -> ArcGisAppCredential {
     let expected = row(expected);
     let found = env.wait(name, |r| r.status.is_some() && conditions(r) == expected).await;
@@ -26,7 +26,7 @@ async fn shows(env: &TestEnv, name: &str, expected: &[(&str, &str, &str)], kstat
     found
 }
 
-/// Short enough to end during a test, long enough to be looked at before.
+/// Short enough to expire during a test, long enough to be observed before.
 const BRIEF: u64 = 8;
 
 fn brief() -> App {
@@ -71,15 +71,15 @@ async fn a_changed_spec_is_in_progress_until_its_token_is_published() {
     env.change("moved", json!({"spec": {"portal": {"url": format!("{url}/portal")}}})).await;
     let rows = [("Ready", "True", "TokenValid"), ("Reconciling", "True", "PortalUnreachable")];
     let moving = shows(&env, "moved", &rows, "InProgress").await;
-    assert_eq!(condition(&moving, "Ready").unwrap().observed_generation, 1, "the one that the Secret satisfies");
+    assert_eq!(condition(&moving, "Ready").unwrap().observed_generation, 1, "the generation that the Secret satisfies");
     assert_eq!(moving.status.unwrap().observed_generation, 2);
     env.portal.outage(false);
     let moved = shows(&env, "moved", &[("Ready", "True", "TokenValid")], "Current").await;
     assert_eq!(condition(&moved, "Ready").unwrap().observed_generation, 2);
     env.change("moved", json!({"spec": {"portal": {"url": "https://elsewhere.example.com"}}})).await;
     let rows = [("Ready", "True", "TokenValid"), ("Stalled", "True", "PortalNotAllowed")];
-    let refused = shows(&env, "moved", &rows, "Failed").await;
-    assert_eq!(condition(&refused, "Ready").unwrap().observed_generation, 2);
+    let rejected = shows(&env, "moved", &rows, "Failed").await;
+    assert_eq!(condition(&rejected, "Ready").unwrap().observed_generation, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +91,11 @@ async fn without_a_token_a_transient_failure_is_in_progress_and_required_action_
     make(&env, "wrong", App { secret: crate::support::WRONG_SECRET.to_owned(), ..brief() }, |_| {}).await;
     let rows = [("Ready", "False", "ClientSecretRejected"), ("Stalled", "True", "ClientSecretRejected")];
     let wrong = shows(&env, "wrong", &rows, "Failed").await;
-    assert_eq!(condition(&wrong, "Ready").unwrap().observed_generation, 1, "without a Secret the one looked at");
+    assert_eq!(
+        condition(&wrong, "Ready").unwrap().observed_generation,
+        1,
+        "without a Secret, the reconciled generation"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,7 +158,7 @@ async fn a_token_that_the_portal_attributes_to_another_app_is_still_published() 
     let other = shows(&env, "other", &[valid, ("Verified", "False", "AppUnknown")], "Current").await;
     assert!(other.status.unwrap().app.is_none());
     shows(&env, "silent", &[valid, ("Verified", "Unknown", "NotAnswered")], "Current").await;
-    // Its answer is a status write of its own, and it is asked again with the next token only.
+    // The result is written in a separate status write, and the portal is asked again only with the next token.
     let asked = || env.portal.journal().iter().filter(|entry| entry.path.ends_with("portals/self")).count();
     assert_eq!(asked(), 3);
     env.portal.app("silent", app());
@@ -163,7 +167,7 @@ async fn a_token_that_the_portal_attributes_to_another_app_is_still_published() 
     assert_eq!(asked(), 4);
     let calls = env.calls();
     let writes = calls.iter().filter(|(_, _, subresource, _)| subresource == "status").count();
-    assert_eq!(writes, 3 + 3 + 2, "one for each token, one for each answer");
+    assert_eq!(writes, 3 + 3 + 2, "one for each token, one for each result");
     env.change("known", json!({"spec": {"token": {"verify": false}}})).await;
     let plain = shows(&env, "known", &[valid], "Current").await;
     assert!(plain.status.unwrap().app.is_none());
@@ -172,17 +176,17 @@ async fn a_token_that_the_portal_attributes_to_another_app_is_still_published() 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_emitted_only_when_a_condition_changes_with_the_reason_of_metric_and_log() {
     let env = TestEnv::with_kstatus().await;
-    env.ready("told").await;
-    let refusal = Answer { status: 200, body: r#"{"error":{"code":403}}"#.to_owned(), ..Answer::default() };
-    env.portal.app("told", App { secret: SECRET.to_owned(), answer: Some(refusal), ..App::default() });
+    env.ready("app").await;
+    let rejection = Answer { status: 200, body: r#"{"error":{"code":403}}"#.to_owned(), ..Answer::default() };
+    env.portal.app("app", App { secret: SECRET.to_owned(), answer: Some(rejection), ..App::default() });
     for mark in ["one", "two"] {
-        env.request_token("told", mark).await;
-        env.wait("told", |r| r.status.as_ref().unwrap().last_handled_request.as_deref() == Some(mark)).await;
+        env.request_token("app", mark).await;
+        env.wait("app", |r| r.status.as_ref().unwrap().last_handled_request.as_deref() == Some(mark)).await;
     }
-    env.wait("told", |r| is(r, "Stalled", "True", "RequestRejected")).await;
-    env.portal.app("told", App { secret: SECRET.to_owned(), ..App::default() });
-    env.request_token("told", "three").await;
-    env.wait("told", |r| failure_reason(r).is_none()).await;
+    env.wait("app", |r| is(r, "Stalled", "True", "RequestRejected")).await;
+    env.portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
+    env.request_token("app", "three").await;
+    env.wait("app", |r| failure_reason(r).is_none()).await;
     let events = kube::Api::<k8s_openapi::api::events::v1::Event>::namespaced(env.client.clone(), &env.namespace);
     let reasons = tokio::time::timeout(Duration::from_secs(10), async {
         loop {
@@ -192,7 +196,7 @@ async fn an_event_is_emitted_only_when_a_condition_changes_with_the_reason_of_me
             if reasons.len() >= 3 {
                 return reasons;
             }
-            // The last one comes right after the status that was waited for.
+            // The last event is written right after the status.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })

@@ -1,4 +1,4 @@
-//! The target Secret: whose it is, how it is written, and what becomes of it.
+//! The target Secret: its ownership, its writes and its deletion.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn create(env: &TestEnv, secret: Value) -> Secret {
     env.secrets().create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap()
 }
 
-/// The marks by which an owner hands a Secret over.
+/// Returns the label and the annotation by which an owner hands a Secret over.
 fn handed_over(name: &str) -> Value {
     json!({"labels": {"app.kubernetes.io/managed-by": "arcgis-credential-operator"},
            "annotations": {"credentials.arcgis.dev/credential": name}})
@@ -57,8 +57,11 @@ async fn an_existing_secret_stays_with_its_owner_even_if_another_resource_is_old
     env.apply(&younger).await;
     env.wait("younger", |r| is(r, "Ready", "True", "TokenValid")).await;
     env.change("elder", json!({"spec": {"suspend": false}})).await;
-    let refused = env.wait("elder", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
-    assert!(condition(&refused, "Stalled").unwrap().message.contains("younger"), "it names the other");
+    let rejected = env.wait("elder", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
+    assert!(
+        condition(&rejected, "Stalled").unwrap().message.contains("younger"),
+        "the message names the other resource"
+    );
     assert_eq!(env.portal.requests("app"), 1);
 }
 
@@ -75,7 +78,7 @@ async fn a_secret_that_appears_before_the_write_is_not_changed() {
     env.wait("late", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
     let after = env.secrets().get("late-token").await.unwrap();
     assert_eq!(after.metadata.resource_version, before.metadata.resource_version);
-    // What was paid for is not bought again.
+    // The issued token is not requested again.
     env.secrets().delete("late-token", &DeleteParams::default()).await.unwrap();
     env.wait("late", |r| is(r, "Ready", "True", "TokenValid")).await;
     assert_eq!(env.portal.requests("late"), 1);
@@ -155,7 +158,7 @@ async fn a_missing_create_permission_is_reported_before_a_token_is_requested() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_token_is_requested_in_a_namespace_that_is_being_deleted() {
     let env = TestEnv::new().await;
-    // Something that keeps the namespace from going.
+    // This object blocks the deletion of the namespace.
     let held = json!({"metadata": {"name": "holds", "finalizers": ["example.com/hold"]}});
     create(&env, held).await;
     let before = env.ready("old").await;
@@ -164,7 +167,7 @@ async fn no_token_is_requested_in_a_namespace_that_is_being_deleted() {
     env.apply(&waiting).await;
     env.wait("new", |r| is(r, "Ready", "False", "CredentialsNotFound")).await;
     Api::<Namespace>::all(env.client.clone()).delete(&env.namespace, &DeleteParams::default()).await.unwrap();
-    // Both resources go with the namespace: what is being deleted is left alone.
+    // The namespace deletes both resources; the operator does not change a resource that is being deleted.
     let gone = |r: Option<&arcgis_credential_operator::api::ArcGisAppCredential>| r.is_none();
     let deleted = kube::runtime::wait::await_condition(env.resources(), "old", gone);
     tokio::time::timeout(Duration::from_secs(30), deleted).await.unwrap().unwrap();
@@ -201,7 +204,7 @@ async fn a_forbidden_owner_reference_update_does_not_block_renewals() {
     assert!(message.contains("owner reference") && message.contains("delete Secrets"), "{message}");
     env.request_token("guarded", "now").await;
     let renewed = env.wait_target("guarded", |s| text(s)["access_token"] != before["access_token"]).await;
-    assert!(renewed.metadata.owner_references.is_some(), "refused all the same");
+    assert!(renewed.metadata.owner_references.is_some(), "the update is still rejected");
     assert_eq!(env.portal.requests("guarded"), 2);
     env.end().await;
 }

@@ -1,4 +1,4 @@
-//! The life of a token on a real control plane, the operator having only the shipped rights.
+//! The lifecycle of a token on a real control plane, with only the permissions of the manifests.
 
 use std::time::Duration;
 
@@ -168,11 +168,11 @@ async fn of_two_resources_with_one_target_the_older_creates_it() {
     let mut younger = env.manifest("younger", "oauth");
     younger["spec"]["target"]["name"] = json!("older-token");
     env.credentials("oauth", "app", SECRET).await;
-    // Creation times have seconds.
+    // Creation timestamps have a resolution of one second.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     env.apply(&younger).await;
-    let refused = env.wait("younger", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
-    assert!(condition(&refused, "Stalled").unwrap().message.contains("older"));
+    let rejected = env.wait("younger", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
+    assert!(condition(&rejected, "Stalled").unwrap().message.contains("older"));
     assert_eq!(env.portal.requests("app"), 0);
     env.delete("older").await;
     env.wait("younger", |r| is(r, "Ready", "True", "TokenValid")).await;

@@ -1,4 +1,4 @@
-//! The committed CRD is the one that the types give.
+//! The committed CRD matches the types.
 
 #[test]
 fn the_committed_crd_is_what_the_program_prints() {

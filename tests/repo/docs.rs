@@ -1,5 +1,5 @@
-//! The documents say what the code does: every field, key, reason, flag and metric, every link, every test named, every
-//! command and every manifest.
+//! The documents match the code: every field, key, reason, flag and metric, every link, every named test, every command
+//! and every manifest.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -26,18 +26,18 @@ fn reference() -> String {
     std::fs::read_to_string(root().join("docs/reference.md")).unwrap()
 }
 
-/// What stands between backticks.
+/// Returns the texts between backticks.
 fn quoted(text: &str) -> BTreeSet<String> {
     text.lines().flat_map(|line| line.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
 }
 
-/// The words between backticks that begin like this.
+/// Returns the words between backticks that have this prefix.
 fn words(prefix: &str) -> BTreeSet<String> {
     let words = quoted(&reference()).into_iter().filter_map(|text| text.split(' ').next().map(str::to_owned));
     words.filter(|word| word.starts_with(prefix) && word.len() > prefix.len()).collect()
 }
 
-/// The paths of the leaves, and of what is free inside.
+/// Collects the paths of the leaves, and of objects with arbitrary content.
 fn leaves(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
     match schema["properties"].as_object() {
         Some(properties) => {
@@ -56,8 +56,8 @@ fn the_reference_names_every_field_and_no_other() {
     let crd = serde_json::to_value(crd()).unwrap();
     let mut fields = BTreeSet::new();
     leaves(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], "", &mut fields);
-    let told: BTreeSet<String> = words("spec.").union(&words("status.")).cloned().collect();
-    assert_eq!(told, fields.into_iter().filter(|f| f.starts_with("spec.") || f.starts_with("status.")).collect());
+    let documented: BTreeSet<String> = words("spec.").union(&words("status.")).cloned().collect();
+    assert_eq!(documented, fields.into_iter().filter(|f| f.starts_with("spec.") || f.starts_with("status.")).collect());
 }
 
 #[test]
@@ -67,8 +67,8 @@ fn the_reference_gives_the_recovery_and_the_retry_of_every_reason() {
         let row = text.lines().find(|line| line.starts_with(&format!("| `{reason}` |")));
         let row = row.unwrap_or_else(|| panic!("{reason} is missing"));
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        let (mover, retry) = (cells[3], cells[4]);
-        assert_eq!(mover, if reason.recovery() == Recovery::ActionRequired { "user" } else { "nobody" }, "{reason}");
+        let (recovery, retry) = (cells[3], cells[4]);
+        assert_eq!(recovery, if reason.recovery() == Recovery::ActionRequired { "user" } else { "nobody" }, "{reason}");
         let time = |seconds: u32| match seconds {
             3600.. => format!("{} h", seconds / 3600),
             60.. => format!("{} m", seconds / 60),
@@ -133,7 +133,7 @@ fn documents() -> Vec<PathBuf> {
     found
 }
 
-/// The targets of a document's links.
+/// Returns the targets of a document's links.
 fn links(text: &str) -> Vec<&str> {
     text.match_indices("](").map(|(at, _)| &text[at + 2..]).filter_map(|rest| Some(&rest[..rest.find(')')?])).collect()
 }
@@ -154,10 +154,10 @@ fn every_link_has_a_target() {
         for link in links(&text).into_iter().filter(|link| !link.contains("://")) {
             let (file, anchor) = link.split_once('#').map_or((link, None), |(file, anchor)| (file, Some(anchor)));
             let target = if file.is_empty() { document.clone() } else { document.parent().unwrap().join(file) };
-            assert!(target.exists(), "{}: {link} leads nowhere", document.display());
+            assert!(target.exists(), "{}: {link} has no target", document.display());
             if let Some(anchor) = anchor {
                 let known = anchors(&std::fs::read_to_string(&target).unwrap());
-                assert!(known.contains(anchor), "{}: {link} leads nowhere", document.display());
+                assert!(known.contains(anchor), "{}: {link} has no target", document.display());
             }
             followed += 1;
         }
@@ -201,22 +201,23 @@ fn the_readme_shows_each_step_of_the_demo_and_each_object_that_it_installs() {
     assert!(steps.len() > 8);
     for step in steps.iter().map(|step| step.trim_end_matches('"')).filter(|step| *step != "Left running until Ctrl-C")
     {
-        assert!(readme.contains(&format!("\n== {step}\n")), "{step}: run make demo, and paste");
+        assert!(readme.contains(&format!("\n== {step}\n")), "{step}: run make demo, and paste its output");
     }
     let mut base = Command::new(tool("kubectl"));
     base.arg("kustomize").arg(root().join("deploy/kustomize/base"));
     let objects: Vec<Value> = serde_saphyr::from_multiple(&succeed(&mut base, "")).unwrap();
-    assert_eq!(readme.matches(" serverside-applied\n").count(), objects.len(), "run make demo, and paste");
+    assert_eq!(readme.matches(" serverside-applied\n").count(), objects.len(), "run make demo, and paste its output");
 }
 
-/// The README and the pages in docs.
+/// Returns the README, CONTRIBUTING and the pages in docs.
 fn pages() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
     found.extend(documents().into_iter().filter(|path| path.starts_with(root().join("docs"))));
     found
 }
 
-/// The commands of a page that are run in one cluster, and by which test. `noexec`: the page says why not.
+/// The commands of a page that are run in one cluster, and the test that runs them. For `noexec`, the page explains why
+/// they are not run.
 const RUN: &[(&str, &str, &str)] = &[
     ("README.md", "helm", INSTALL),
     ("README.md", "kustomize", INSTALL),
@@ -229,12 +230,12 @@ const RUN: &[(&str, &str, &str)] = &[
     ("docs/operations.md", "kustomize", HERE),
     ("docs/operations.md", "kustomize-namespaces", HERE),
     ("docs/operations.md", "shards", HERE),
-    ("docs/migration.md", "cronjob", "tests/migration.rs"),
-    ("docs/migration.md", "rollback", "tests/migration.rs"),
+    ("docs/migration.md", "cronjob", "tests/e2e/migration.rs"),
+    ("docs/migration.md", "rollback", "tests/e2e/migration.rs"),
 ];
-const HERE: &str = "tests/docs.rs";
-const INSTALL: &str = "tests/packaging/install.rs";
-/// What a block may hold that is no command.
+const HERE: &str = "tests/repo/docs.rs";
+const INSTALL: &str = "tests/repo/chart/install.rs";
+/// The languages of code blocks without commands.
 const OTHERS: [&str; 4] = ["yaml", "promql", "text", "rust"];
 
 #[test]
@@ -253,14 +254,14 @@ fn every_code_block_has_a_language_and_every_command_is_run_or_marked() {
                     assert!(test.contains(&format!("\"{cluster}\"")), "{name}: {cluster} is not run");
                     found.insert((name.clone(), cluster.to_owned()));
                 }
-                (other, _) => assert!(OTHERS.contains(&other), "{name}:{}: what is it?", fence.line),
+                (other, _) => assert!(OTHERS.contains(&other), "{name}:{}: unknown language", fence.line),
             }
         }
     }
     assert_eq!(found.len(), RUN.len());
 }
 
-/// The programs beside kubectl, and the files that the commands of a page ask for.
+/// Returns a shell with the required programs in PATH, and with the files that the commands of a page use.
 fn bash(plane: &ControlPlane, text: &str) -> Command {
     let path = std::env::var_os("PATH").unwrap();
     let path = [plane.bin()].into_iter().chain(std::env::split_paths(&path)).chain([folder()]);
@@ -314,7 +315,7 @@ async fn the_manifests_of_the_pages_and_the_examples_pass_strict_validation() {
         let printed = run(&mut bash(&plane, apply), text);
         assert!(printed.success, "{place}: {}", printed.err);
     }
-    assert!(!run(&mut bash(&plane, apply), &manifests[0].1.replace("spec:", "spec:\n  misspelt: 1")).success);
+    assert!(!run(&mut bash(&plane, apply), &manifests[0].1.replace("spec:", "spec:\n  misspelled: 1")).success);
     plane.stop().await;
 }
 

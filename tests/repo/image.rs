@@ -1,4 +1,4 @@
-//! The image that `make image` assembles: the one that IMAGE names, else one made here around this build's binary.
+//! The image that `make image` assembles: the one that IMAGE names, or one assembled from the binary of this build.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -51,7 +51,7 @@ impl Image {
     }
 }
 
-/// The image under test, and whether it is the one to be shipped.
+/// Returns the image under test, and whether it is the one to be released.
 fn image() -> (PathBuf, bool) {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     if let Some(shipped) = std::env::var_os("IMAGE") {
@@ -107,7 +107,7 @@ fn the_image_contains_only_the_binary_the_root_certificates_and_the_user() {
         let size = std::fs::metadata(&archive).unwrap().len();
         assert!(size <= 20 * 1024 * 1024, "{size} bytes");
         let binary = std::fs::read(root.path().join("arcgis-credential-operator")).unwrap();
-        // A program that needs a loader names it.
+        // A dynamically linked program contains the name of its loader.
         assert!(!binary.windows(8).any(|bytes| bytes == b"/ld-musl" || bytes == b"/ld-linu"), "not static");
     } else {
         let version = succeed(Command::new(root.path().join("arcgis-credential-operator")).arg("--version"), "");
@@ -120,7 +120,7 @@ fn the_same_inputs_give_the_same_bytes() {
     let folder = TempDir::new().unwrap();
     let made = ["one.tar", "two.tar"].map(|name| folder.path().join(name));
     for path in &made {
-        // Any file will do.
+        // Any file can take the place of the binary.
         assemble(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock"), path);
     }
     assert!(std::fs::read(&made[0]).unwrap() == std::fs::read(&made[1]).unwrap());
@@ -131,7 +131,7 @@ fn the_dockerfile_describes_the_same_image() {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Dockerfile")).unwrap();
     let image = Image::open(&image().0);
     let config = &image.config["config"];
-    // What the last stage says.
+    // The instructions of the last stage.
     let last = text.rsplit("\nFROM ").next().unwrap();
     let said = |word: &str| {
         last.lines().find_map(|line| line.strip_prefix(word)).unwrap_or_else(|| panic!("no {word}")).trim().to_owned()

@@ -1,4 +1,4 @@
-//! What is shipped for monitoring: alerts, runbooks, dashboard; and the metrics themselves.
+//! The monitoring files — alerts, runbooks, dashboard — and the metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use testkit::portal::App;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/monitoring");
-/// A rate needs two scrapes, the rules one evaluation more.
+/// A rate needs two scrapes, and the rules one more evaluation.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn yaml(path: &Path) -> Value {
@@ -30,7 +30,7 @@ fn rules() -> Vec<Value> {
     array(&groups, "groups").iter().flat_map(|group| array(group, "rules").to_vec()).collect()
 }
 
-/// The alerting rules by name.
+/// Returns the alerting rules by name.
 fn alerts() -> BTreeMap<String, Value> {
     let named = rules().into_iter().filter_map(|rule| Some((rule["alert"].as_str()?.to_owned(), rule.clone())));
     named.collect()
@@ -95,7 +95,7 @@ fn the_reasons_that_require_action_are_those_of_the_program() {
     assert!(named.into_iter().all(|reason| Reason::parse(reason).is_some()), "{portals}");
 }
 
-/// Every query of the dashboard.
+/// Returns every query of the dashboard.
 fn queries() -> Vec<String> {
     let text = std::fs::read_to_string(format!("{FOLDER}/dashboard.json")).unwrap();
     let dashboard: Value = serde_json::from_str(&text).unwrap();
@@ -105,7 +105,7 @@ fn queries() -> Vec<String> {
     queries
 }
 
-/// A Prometheus that scrapes an operator every second, with the shipped rules; it ends with the test.
+/// A Prometheus that scrapes an operator every second with the rules of this repository; dropping it stops it.
 struct Prometheus {
     child: std::process::Child,
     url: String,
@@ -142,10 +142,10 @@ impl Prometheus {
         Self { child, url: format!("http://127.0.0.1:{port}"), _dir: dir }
     }
 
-    /// The answer's series; an error while it starts, and for a query that is not valid.
+    /// Returns the series of a query; an error while Prometheus starts, and for an invalid query.
     fn query(&self, query: &str) -> Result<Vec<Value>, String> {
-        let ask = ["query", "instant", "--format=json", &self.url, query];
-        let printed = run(Command::new(tool("promtool")).args(ask), "");
+        let arguments = ["query", "instant", "--format=json", &self.url, query];
+        let printed = run(Command::new(tool("promtool")).args(arguments), "");
         if !printed.success {
             return Err(printed.err);
         }
@@ -159,13 +159,13 @@ impl Prometheus {
                 Ok(series) if !series.is_empty() => return series,
                 answer => assert!(Instant::now() < until, "{query}: {answer:?}"),
             }
-            // The next scrape is not announced.
+            // Nothing can be awaited for the next scrape.
             std::thread::sleep(Duration::from_millis(200));
         }
     }
 }
 
-/// A env with resources that are well and one that is not.
+/// Returns an environment with two ready resources and one that is stalled.
 async fn env() -> TestEnv {
     let env = TestEnv::new().await;
     env.ready("one").await;

@@ -1,4 +1,4 @@
-//! What GitHub runs: sound, pinned, and with few rights.
+//! The GitHub workflows are valid, pinned, and have minimal permissions.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,7 +31,7 @@ fn steps(workflow: &Value) -> impl Iterator<Item = &Value> {
 fn actionlint_reports_nothing() {
     let linter = crate::support::tools::go_build("hack/actionlint", "github.com/rhysd/actionlint/cmd/actionlint");
     let mut lint = Command::new(linter);
-    // What else it would call differs from machine to machine.
+    // These optional programs differ between machines.
     lint.args(["-shellcheck=", "-pyflakes="]).args(workflows().into_iter().map(|(file, _)| file));
     succeed(&mut lint, "");
 }
@@ -67,7 +67,7 @@ fn a_workflow_has_read_permission_and_each_job_declares_the_rest() {
         }
         for step in steps(&workflow).filter(|step| step["uses"].as_str().is_some_and(|uses| uses.contains("checkout")))
         {
-            assert_eq!(step["with"]["persist-credentials"], false, "the checkout keeps no token");
+            assert_eq!(step["with"]["persist-credentials"], false, "the checkout persists no token");
         }
     }
 }
@@ -76,7 +76,7 @@ fn a_workflow_has_read_permission_and_each_job_declares_the_rest() {
 fn no_script_contains_an_expression() {
     for (file, workflow) in workflows() {
         for script in steps(&workflow).filter_map(|step| step["run"].as_str()) {
-            assert!(!script.contains("${{"), "by way of the environment instead: {}: {script}", file.display());
+            assert!(!script.contains("${{"), "pass it in an environment variable: {}: {script}", file.display());
         }
     }
 }

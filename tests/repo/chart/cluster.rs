@@ -1,4 +1,4 @@
-//! What is shipped, against a real API server.
+//! The chart and the overlays on a real API server.
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,7 +19,7 @@ use crate::support::{SECRET, TestEnv, WRONG_SECRET, failure_reason, is, text};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A namespace of this test's own that enforces the Pod Security Standard `restricted`.
+/// Creates a namespace that enforces the Pod Security Standard `restricted`.
 fn restricted(plane: &ControlPlane) -> String {
     static SERIAL: AtomicU32 = AtomicU32::new(0);
     let name = format!("packaging-{}-{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed));
@@ -36,7 +36,7 @@ pub fn kubectl(plane: &ControlPlane, arguments: &[&str]) -> Command {
     command
 }
 
-/// Helm against a control plane.
+/// Runs Helm against a control plane.
 fn helm_on(plane: &ControlPlane, arguments: &[&str], values: &str) -> Printed {
     let kubeconfig = format!("--kubeconfig={}", plane.kubeconfig().display());
     helm(plane.dir(), &[&[kubeconfig.as_str()], arguments].concat(), values)
@@ -48,7 +48,7 @@ fn succeed_helm(plane: &ControlPlane, arguments: &[&str], values: &str) -> Strin
     printed.out
 }
 
-/// Every rendering, in the namespaces that they name.
+/// Returns every rendering, in the namespaces that its objects name.
 fn renderings() -> Vec<String> {
     MATRIX.iter().map(|values| try_render(CHART, values).unwrap()).collect()
 }
@@ -60,7 +60,7 @@ fn every_rendering_is_accepted_by_kubeconform_and_the_api_server() {
     succeed(&mut kubectl(&plane, &["apply", "--server-side", "-f", kinds.to_str().unwrap()]), "");
     succeed(&mut kubectl(&plane, &["wait", "--for=condition=Established", "crd", "--all"]), "");
     for namespace in ["maps", "gis", NAME] {
-        // Another test may have made it.
+        // Another test may have created it.
         run(&mut kubectl(&plane, &["create", "namespace", namespace]), "");
     }
     let restricted = ["enforce", "warn"].map(|mode| format!("pod-security.kubernetes.io/{mode}=restricted"));
@@ -72,7 +72,7 @@ fn every_rendering_is_accepted_by_kubeconform_and_the_api_server() {
         if openapi.contains("PrometheusRule") && openapi.contains("PodMonitor") {
             break openapi;
         }
-        // A kind is published some time after it is established, and there is no event for it.
+        // A kind appears in the `OpenAPI` document some time after it is established, without an event.
         std::thread::sleep(Duration::from_millis(100));
     };
     schemas::write(&serde_json::from_str(&openapi).unwrap(), folder.path());
@@ -88,8 +88,9 @@ fn every_rendering_is_accepted_by_kubeconform_and_the_api_server() {
         let printed = run(&mut kubectl(&plane, &apply), &text);
         assert!(printed.success && printed.err.is_empty(), "{}{}", printed.out, printed.err);
     }
-    let misspelt = try_render(CHART, "{}").unwrap().replace("terminationGracePeriodSeconds", "terminationGraceSeconds");
-    assert!(!kubeconform(&misspelt).success, "a misspelt field is not seen");
+    let misspelled =
+        try_render(CHART, "{}").unwrap().replace("terminationGracePeriodSeconds", "terminationGraceSeconds");
+    assert!(!kubeconform(&misspelled).success, "a misspelled field is not detected");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,14 +117,14 @@ async fn pods_are_admitted_under_the_restricted_pod_security_standard() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_is_installed_upgraded_rolled_back_and_uninstalled_and_the_resources_stay() {
     let bin = ControlPlane::from_env().unwrap().tool("kubectl");
-    // One of its own: the CRD is to belong to the release.
+    // A separate control plane, because the release must own the CRD.
     let plane = ControlPlane::start(bin.parent().unwrap(), None, false).await.unwrap();
     let there = |what: &str, name: &str| run(&mut kubectl(&plane, &["-n", NAME, "get", what, name]), "").success;
     let in_namespace = ["--namespace", NAME, "--values=-"];
 
     succeed(&mut kubectl(&plane, &["apply", "--server-side", "-k", &format!("{ROOT}/crds")]), "");
     let install = [&["install", NAME, CHART, "--create-namespace"], &in_namespace[..]].concat();
-    assert!(!helm_on(&plane, &install, "{}").success, "somebody else's CRD was taken without asking");
+    assert!(!helm_on(&plane, &install, "{}").success, "a CRD of another owner was taken over without --take-ownership");
     let said = succeed_helm(&plane, &[&install[..], &["--take-ownership"]].concat(), "{}");
     assert!(said.contains("in ALL namespaces"), "{said}");
     assert!(there("deployment", NAME) && !there("poddisruptionbudget", NAME));
@@ -145,16 +146,17 @@ async fn a_release_is_installed_upgraded_rolled_back_and_uninstalled_and_the_res
     assert!(!there("deployment", NAME) && !there("serviceaccount", NAME) && !there("clusterrole", NAME));
     let crd =
         ["get", "crd", "arcgisappcredentials.credentials.arcgis.dev", "-o", "jsonpath={.metadata.deletionTimestamp}"];
-    assert_eq!(succeed(&mut kubectl(&plane, &crd), ""), "", "the CRD goes with the release");
-    assert!(there("arcgisappcredential", "basemaps"), "the resource went with the release");
+    assert_eq!(succeed(&mut kubectl(&plane, &crd), ""), "", "the CRD is deleted with the release");
+    assert!(there("arcgisappcredential", "basemaps"), "the resource was deleted with the release");
 
-    // What was left is taken up again.
+    // A new release takes over what was left.
     succeed_helm(&plane, &install, "{}");
     assert!(there("deployment", NAME));
     plane.stop().await;
 }
 
-/// Renewal, formats, a wrong secret, drift, ownership, a deleted target, the end: of a resource that is ready.
+/// Renews, changes formats, rotates to a wrong secret and back, repairs drift, changes the ownership, restores and
+/// deletes the target of a ready resource.
 async fn whole_life(env: &TestEnv, name: &str) {
     let (target, oauth) = (format!("{name}-token"), format!("{name}-oauth"));
     let owned = |secret: &Secret| secret.metadata.owner_references.as_ref().is_some_and(|owners| !owners.is_empty());
@@ -189,7 +191,7 @@ async fn with_permissions_in_one_namespace_the_operator_works_only_there() {
     let home = restricted(&env.plane);
     let values = json!({
         "fullnameOverride": NAME, "namespaces": [env.namespace], "allowedPortals": [env.portal.url()],
-        // Both are there already, and belong to the base.
+        // The kustomize base has already created both.
         "crds": {"install": false}, "rbac": {"userRoles": {"create": false}},
     });
     let install = ["install", &home, CHART, "--namespace", &home, "--values=-"];
@@ -205,7 +207,7 @@ async fn with_permissions_in_one_namespace_the_operator_works_only_there() {
         .args(["--admin-address", &env.admin.to_string(), "--ca-file"])
         .arg(ca)
         .env("KUBECONFIG", &kubeconfig)
-        // In a pod it is told by the pod.
+        // In a pod, the operator reads it from the files of the service account.
         .env("ARCGIS_OPERATOR_LEASE_NAMESPACE", &home)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -221,7 +223,7 @@ async fn with_permissions_in_one_namespace_the_operator_works_only_there() {
     env.wait("app", |r| is(r, "Ready", "True", "TokenValid")).await;
     assert!(env.http_get("/readyz").await.unwrap().starts_with("HTTP/1.1 200"));
     let other = elsewhere.resources().get("app").await.unwrap();
-    assert!(other.status.is_none_or(|status| status.conditions.is_empty()), "it was looked at");
+    assert!(other.status.is_none_or(|status| status.conditions.is_empty()), "it was reconciled");
     whole_life(&env, "app").await;
 
     let may = |verb: &str, what: &str, namespace: &str| {

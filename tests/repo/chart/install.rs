@@ -23,7 +23,7 @@ use crate::support::{SECRET, free_address, is};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// An empty cluster, and what is done to it by hand.
+/// An empty cluster, in which a test runs commands as a user would.
 struct Cluster {
     plane: ControlPlane,
     portal: Portal,
@@ -39,7 +39,7 @@ impl Cluster {
         Self { plane, portal, client }
     }
 
-    /// Runs commands as a person would from the source tree.
+    /// Runs commands as a user would in the source tree.
     fn shell(&self, text: &str) -> String {
         let path = std::env::var_os("PATH").unwrap();
         let path = [self.plane.bin()].into_iter().chain(std::env::split_paths(&path)).chain([folder()]);
@@ -51,7 +51,8 @@ impl Cluster {
         succeed(bash.env("KUBECONFIG", self.plane.kubeconfig()), "")
     }
 
-    /// Starts the operator with the arguments of the Deployment and as its service account, for the stand-in portal too.
+    /// Starts the operator with the arguments of the Deployment and as its service account, with the test portal
+    /// allowed too.
     async fn operator(&self) -> Replica {
         let deployment = succeed(&mut kubectl(&self.plane, &["-n", NAME, "get", "deployment", NAME, "-o", "yaml"]), "");
         let deployment = objects(&deployment);
@@ -65,7 +66,7 @@ impl Cluster {
             .args(["--allowed-portal", &self.portal.url(), "--admin-address", &admin.to_string(), "--ca-file"])
             .arg(ca)
             .env("KUBECONFIG", self.plane.kubeconfig_for("operator", token.trim()).unwrap())
-            // In a pod it is told by the pod.
+            // In a pod, the operator reads it from the files of the service account.
             .env("ARCGIS_OPERATOR_LEASE_NAMESPACE", NAME)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -81,7 +82,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), "maps")
     }
 
-    /// Two resources that differ in what becomes of their Secrets.
+    /// Creates two resources with different deletion policies.
     async fn fill(&self) {
         self.shell(&format!(
             "kubectl create namespace maps && kubectl -n maps create secret generic app \
@@ -112,7 +113,8 @@ fn page(name: &str) -> PathBuf {
     Path::new(ROOT).join(name)
 }
 
-/// Installs by the README, lets the operator work, stops it, and returns the cluster with both tokens.
+/// Installs as the README describes, lets the operator fill two targets, stops it, and returns the cluster with both
+/// tokens.
 async fn worked(installer: &str) -> (Cluster, [Option<String>; 2]) {
     let cluster = Cluster::empty().await;
     cluster.shell(&script(&page("README.md"), installer));
@@ -125,22 +127,22 @@ async fn worked(installer: &str) -> (Cluster, [Option<String>; 2]) {
     (cluster, tokens)
 }
 
-/// Runs the operations page's commands for this.
+/// Runs the commands of a section of the operations page.
 fn operate(cluster: &Cluster, part: &str) {
     cluster.shell(&script(&page("docs/operations.md"), part));
 }
 
-/// Deletes all resources, and sees that of their Secrets only the retained one is left, as it was.
+/// Deletes all resources, and checks that only the retained Secret stays, unchanged.
 async fn remove_resources(cluster: &Cluster, retained: Option<&String>) {
     let uid = cluster.secrets().get("delete-token").await.unwrap().uid().unwrap();
     operate(cluster, "remove-resources");
     let gone = await_condition(cluster.secrets(), "delete-token", is_deleted(&uid));
-    // In a new cluster the garbage collector learns of a kind within half a minute.
-    timeout(Duration::from_mins(1), gone).await.expect("a Secret outlived its owner").unwrap();
+    // In a new cluster, the garbage collector discovers a kind within half a minute.
+    timeout(Duration::from_mins(1), gone).await.expect("a Secret was not deleted with its owner").unwrap();
     assert_eq!(cluster.token("retain").await.as_ref(), retained);
 }
 
-/// Sees that nothing is left but the retained Secret.
+/// Checks that nothing but the retained Secret is left.
 async fn all_is_removed(cluster: Cluster, retained: Option<&String>) {
     assert_eq!(cluster.shell("kubectl get crd,clusterroles -o name | grep arcgis || true"), "");
     assert_eq!(cluster.shell(&format!("kubectl get deployments,leases --namespace {NAME} -o name")), "");
@@ -152,9 +154,13 @@ async fn all_is_removed(cluster: Cluster, retained: Option<&String>) {
 async fn the_readme_installs_with_helm_and_uninstalling_keeps_retained_secrets() {
     let (cluster, tokens) = worked("helm").await;
     operate(&cluster, "uninstall-helm");
-    assert_eq!([cluster.token("delete").await, cluster.token("retain").await], tokens, "tokens went with the release");
+    assert_eq!(
+        [cluster.token("delete").await, cluster.token("retain").await],
+        tokens,
+        "tokens were deleted with the release"
+    );
     let resources = cluster.shell("kubectl -n maps get agc -o name");
-    assert_eq!(resources.lines().count(), 2, "resources went with the release");
+    assert_eq!(resources.lines().count(), 2, "resources were deleted with the release");
     remove_resources(&cluster, tokens[1].as_ref()).await;
     operate(&cluster, "remove-crd");
     all_is_removed(cluster, tokens[1].as_ref()).await;

@@ -1,4 +1,4 @@
-//! What is shipped: the chart, the overlays, and what is made from other files.
+//! The chart, the overlays, and the files generated from others.
 
 mod cluster;
 mod install;
