@@ -172,8 +172,8 @@ impl Portal {
     /// Returns how many token requests an app has sent.
     #[must_use]
     pub fn requests(&self, client_id: &str) -> usize {
-        let asks = |entry: &&Entry| entry.client_id == client_id && entry.path.contains("oauth2/token");
-        self.state().journal.iter().filter(asks).count()
+        let is_token_request = |entry: &&Entry| entry.client_id == client_id && entry.path.contains("oauth2/token");
+        self.state().journal.iter().filter(is_token_request).count()
     }
 
     /// Returns every token that was issued and has not expired.
@@ -316,7 +316,7 @@ async fn token(shared: &Shared, method: &Method, uri: &axum::http::Uri, headers:
     let (id, secret) = (field("client_id"), field("client_secret"));
     let app = shared.state().apps.get(&id).cloned();
     let matched = app.as_ref().is_some_and(|app| app.secret == secret);
-    let asked = field("expiration").parse::<u64>().ok().map(|minutes| minutes * 60);
+    let requested = field("expiration").parse::<u64>().ok().map(|minutes| minutes * 60);
     for (name, value) in &mut fields {
         if name == "client_secret" {
             "***".clone_into(value);
@@ -344,5 +344,5 @@ async fn token(shared: &Shared, method: &Method, uri: &axum::http::Uri, headers:
     let serial = shared.counter.fetch_add(1, Ordering::Relaxed);
     let token = format!("{TOKEN_CANARY}{serial:06}-{}..", shared.salt);
     shared.state().tokens.insert(token.clone(), id);
-    plain(&json!({"access_token": token, "expires_in": app.lifetime.or(asked).unwrap_or(DEFAULT_LIFETIME)}))
+    plain(&json!({"access_token": token, "expires_in": app.lifetime.or(requested).unwrap_or(DEFAULT_LIFETIME)}))
 }

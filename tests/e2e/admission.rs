@@ -46,9 +46,9 @@ fn cases() -> Vec<Case> {
         cases.push(("/spec/token/renewBefore", json!(good), None));
     }
     for bad in ["", "1d", "junk", "-1h", "59s", "336h1s", "5", "1h 30m", "PT2H", "99999h", "1e3h", "h", "1.2.3h"] {
-        let says = if bad.is_empty() { Some("should be at least 1 chars long") } else { duration };
-        cases.push(("/spec/token/lifetime", json!(bad), says));
-        cases.push(("/spec/token/renewBefore", json!(bad), says));
+        let error = if bad.is_empty() { Some("should be at least 1 chars long") } else { duration };
+        cases.push(("/spec/token/lifetime", json!(bad), error));
+        cases.push(("/spec/token/renewBefore", json!(bad), error));
     }
     cases.push(("/spec/token/lifetime", json!("9".repeat(60) + "h"), duration));
     for good in [
@@ -112,14 +112,14 @@ async fn each_invalid_value_is_rejected_with_its_message() {
         manifest["spec"]["target"]["name"] = json!("target");
         set(&mut manifest, path, value.clone());
         let answer = env.resources().patch("case", &strict, &Patch::Apply(&manifest)).await;
-        let said = answer.err().map(|error| error.to_string());
-        let as_expected = match (&said, expected) {
+        let message = answer.err().map(|error| error.to_string());
+        let as_expected = match (&message, expected) {
             (None, None) => true,
-            (Some(said), Some(expected)) => said.contains(expected),
+            (Some(message), Some(expected)) => message.contains(expected),
             _ => false,
         };
         if !as_expected {
-            wrong.push(format!("{path} = {value}: expected {expected:?}, got {said:?}"));
+            wrong.push(format!("{path} = {value}: expected {expected:?}, got {message:?}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -135,13 +135,13 @@ async fn a_data_key_cannot_be_that_of_a_chosen_format_and_the_target_name_is_imm
         manifest["spec"]["target"]["formats"] = json!([format]);
         manifest["spec"]["target"]["data"] = json!({key: "x"});
         let apply = PatchParams::apply("user");
-        let said = env.resources().patch("case", &apply, &Patch::Apply(&manifest)).await.unwrap_err().to_string();
-        assert!(said.contains("is the key of a chosen format"), "{said}");
+        let message = env.resources().patch("case", &apply, &Patch::Apply(&manifest)).await.unwrap_err().to_string();
+        assert!(message.contains("is the key of a chosen format"), "{message}");
     }
     env.apply(&env.manifest("fixed", "creds")).await;
     let rename = json!({"spec": {"target": {"name": "other"}}});
-    let said = env.resources().patch("fixed", &PatchParams::default(), &Patch::Merge(&rename)).await.unwrap_err();
-    assert!(said.to_string().contains("spec.target.name is immutable"), "{said}");
+    let message = env.resources().patch("fixed", &PatchParams::default(), &Patch::Merge(&rename)).await.unwrap_err();
+    assert!(message.to_string().contains("spec.target.name is immutable"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

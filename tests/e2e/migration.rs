@@ -16,14 +16,14 @@ use testkit::portal::App;
 const OLD: &str = "a-token-that-the-job-has-written";
 
 /// Returns the document's commands for this environment's namespace and portal.
-fn commands(env: &TestEnv, part: &str, patience: &str) -> Command {
+fn commands(env: &TestEnv, part: &str, timeout: &str) -> Command {
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/migration.md");
     let files = env.plane.dir().join(format!("{}-app", env.namespace));
     std::fs::create_dir_all(&files).unwrap();
     std::fs::write(files.join("id"), "app").unwrap();
     std::fs::write(files.join("secret"), SECRET).unwrap();
     let text = script(&document, part)
-        .replace("--timeout=30s", &format!("--timeout={patience}"))
+        .replace("--timeout=30s", &format!("--timeout={timeout}"))
         .replace("-n maps ", &format!("-n {} ", env.namespace))
         .replace("\nspec:\n", &format!("\nspec:\n  portal: {{url: \"{}\"}}\n", env.portal.url()));
     let path = format!("{}:{}", env.plane.bin().display(), std::env::var("PATH").unwrap());

@@ -153,7 +153,7 @@ async fn a_portal_receives_the_app_s_credentials_and_none_of_the_cluster() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_process_is_not_dumpable() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    // Runs as another user than root, to whom the kernel would give the files in any case.
+    // The process does not run as root, because root may read these files in any case.
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let program = dir.path().join("operator");

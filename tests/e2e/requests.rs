@@ -10,8 +10,9 @@ use testkit::portal::App;
 
 /// Returns when the app's token requests were received.
 fn requests(env: &TestEnv, app: &str) -> Vec<Timestamp> {
-    let asks = |entry: &testkit::portal::Entry| entry.client_id == app && entry.path.contains("oauth2/token");
-    env.portal.journal().into_iter().filter(asks).map(|entry| entry.at).collect()
+    let is_token_request =
+        |entry: &testkit::portal::Entry| entry.client_id == app && entry.path.contains("oauth2/token");
+    env.portal.journal().into_iter().filter(is_token_request).map(|entry| entry.at).collect()
 }
 
 /// Asserts that two requests are this far apart, and not much farther.
@@ -53,10 +54,10 @@ async fn a_user_s_changes_request_tokens_at_least_5_s_apart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_token_is_replaced_at_least_5_s_after_the_last_request() {
     let env = TestEnv::new().await;
-    env.ready("hurt").await;
-    env.edit_secret("hurt-token", json!({"stringData": {"access_token": "tampered"}})).await;
-    env.portal.wait_for_requests("hurt", 2, Duration::from_secs(10)).await.unwrap();
-    spaced(&requests(&env, "hurt"), 5, 2);
+    env.ready("damaged").await;
+    env.edit_secret("damaged-token", json!({"stringData": {"access_token": "tampered"}})).await;
+    env.portal.wait_for_requests("damaged", 2, Duration::from_secs(10)).await.unwrap();
+    spaced(&requests(&env, "damaged"), 5, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,15 +170,16 @@ async fn credentials_changed_while_the_operator_was_down_request_a_token_and_unc
 #[tokio::test(flavor = "multi_thread")]
 async fn drift_is_repaired_at_once_three_times_and_then_after_30_s() {
     let env = TestEnv::new().await;
-    env.ready("fought").await;
+    env.ready("contested").await;
     let mut repaired = Vec::new();
     for _ in 0..4 {
-        let drifted = env.edit_secret("fought-token", json!({"stringData": {"portal_url": "https://elsewhere"}})).await;
+        let drifted =
+            env.edit_secret("contested-token", json!({"stringData": {"portal_url": "https://elsewhere"}})).await;
         let from = Timestamp::now();
         let version = drifted.metadata.resource_version;
-        env.wait_target_for("fought", Duration::from_secs(40), |s| s.metadata.resource_version != version).await;
+        env.wait_target_for("contested", Duration::from_secs(40), |s| s.metadata.resource_version != version).await;
         repaired.push(Timestamp::now().duration_since(from).as_secs());
     }
     assert!(repaired[..3].iter().all(|seconds| *seconds < 5) && (25..35).contains(&repaired[3]), "{repaired:?}");
-    assert_eq!(env.portal.requests("fought"), 1, "the stored token was written again");
+    assert_eq!(env.portal.requests("contested"), 1, "the stored token was written again");
 }

@@ -50,11 +50,11 @@ async fn restart(env: &mut TestEnv) {
 /// Waits for the final state, which is the same in every case; returns how many tokens were requested.
 async fn settled(env: &TestEnv, name: &str) -> usize {
     let settled = |r: &arcgis_credential_operator::api::ArcGisAppCredential| {
-        let asked = r.metadata.annotations.as_ref().and_then(|all| all.get("credentials.arcgis.dev/requested-at"));
+        let requested = r.metadata.annotations.as_ref().and_then(|all| all.get("credentials.arcgis.dev/requested-at"));
         let status = r.status.as_ref();
         is(r, "Ready", "True", "TokenValid")
             && status.is_some_and(|s| s.failure.is_none() && s.conditions.len() == 1)
-            && status.and_then(|s| s.last_handled_request.as_ref()) == asked
+            && status.and_then(|s| s.last_handled_request.as_ref()) == requested
     };
     let status = env.wait(name, settled).await.status.unwrap();
     let secret = env.secrets().get(&format!("{name}-token")).await.unwrap();

@@ -10,10 +10,10 @@ use testkit::control_plane::ControlPlane;
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_permissions_are_reported_and_checked_again() {
     let plane = ControlPlane::from_env().unwrap();
-    let nobody = plane.kubeconfig_for("nobody", "unknown-token").unwrap();
+    let unknown = plane.kubeconfig_for("unknown", "unknown-token").unwrap();
     let mut env = TestEnv::new().await;
     env.kill().await;
-    env.start_with_kubeconfig(&nobody);
+    env.start_with_kubeconfig(&unknown);
     let answer = tokio::time::timeout(Duration::from_secs(20), async {
         loop {
             if let Some(answer) = env.http_get("/readyz").await

@@ -103,20 +103,20 @@ async fn an_expired_token_is_reported_within_5_s_with_the_reason_of_its_failure(
     let env = TestEnv::with_kstatus().await;
     make(&env, "pending", brief(), |_| {}).await;
     make(&env, "user", brief(), |_| {}).await;
-    make(&env, "nobody", brief(), |_| {}).await;
-    for name in ["pending", "user", "nobody"] {
+    make(&env, "transient", brief(), |_| {}).await;
+    for name in ["pending", "user", "transient"] {
         env.wait(name, |r| is(r, "Ready", "True", "TokenValid")).await;
     }
     env.credentials("user-oauth", "user", crate::support::WRONG_SECRET).await;
-    env.portal.app("nobody", App { close: true, ..brief() });
-    env.request_token("nobody", "now").await;
+    env.portal.app("transient", App { close: true, ..brief() });
+    env.request_token("transient", "now").await;
     let expired = ("Ready", "False", "TokenExpired");
     let pending = env.wait("pending", |r| is(r, "Ready", "False", "TokenExpired")).await;
     let token = pending.status.unwrap().token.unwrap();
     assert!(Timestamp::now().duration_since(token.expires_at).as_secs() <= 5);
     shows(&env, "pending", &[expired, ("Reconciling", "True", "Pending")], "InProgress").await;
     shows(&env, "user", &[expired, ("Stalled", "True", "ClientSecretRejected")], "Failed").await;
-    shows(&env, "nobody", &[expired, ("Reconciling", "True", "PortalUnreachable")], "InProgress").await;
+    shows(&env, "transient", &[expired, ("Reconciling", "True", "PortalUnreachable")], "InProgress").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,13 +158,13 @@ async fn a_token_that_the_portal_attributes_to_another_app_is_still_published() 
     let other = shows(&env, "other", &[valid, ("Verified", "False", "AppUnknown")], "Current").await;
     assert!(other.status.unwrap().app.is_none());
     shows(&env, "silent", &[valid, ("Verified", "Unknown", "NotAnswered")], "Current").await;
-    // The result is written in a separate status write, and the portal is asked again only with the next token.
-    let asked = || env.portal.journal().iter().filter(|entry| entry.path.ends_with("portals/self")).count();
-    assert_eq!(asked(), 3);
+    // The result is written in a separate status write, and the portal is verifications again only with the next token.
+    let verifications = || env.portal.journal().iter().filter(|entry| entry.path.ends_with("portals/self")).count();
+    assert_eq!(verifications(), 3);
     env.portal.app("silent", app());
     env.request_token("silent", "now").await;
     shows(&env, "silent", &[valid, ("Verified", "True", "AppKnown")], "Current").await;
-    assert_eq!(asked(), 4);
+    assert_eq!(verifications(), 4);
     let calls = env.calls();
     let writes = calls.iter().filter(|(_, _, subresource, _)| subresource == "status").count();
     assert_eq!(writes, 3 + 3 + 2, "one for each token, one for each result");

@@ -45,19 +45,19 @@ async fn an_immutable_secret_or_one_of_another_type_is_rejected_even_when_handed
 async fn an_existing_secret_stays_with_its_owner_even_if_another_resource_is_older() {
     let env = TestEnv::new().await;
     env.credentials("oauth", "app", SECRET).await;
-    let mut other = env.manifest("elder", "oauth");
+    let mut other = env.manifest("older", "oauth");
     other["spec"]["suspend"] = json!(true);
     env.apply(&other).await;
-    env.wait("elder", |r| is(r, "Ready", "False", "Suspended")).await;
+    env.wait("older", |r| is(r, "Ready", "False", "Suspended")).await;
     let mut secret = json!({"metadata": handed_over("younger")});
-    secret["metadata"]["name"] = json!("elder-token");
+    secret["metadata"]["name"] = json!("older-token");
     create(&env, secret).await;
     let mut younger = env.manifest("younger", "oauth");
-    younger["spec"]["target"]["name"] = json!("elder-token");
+    younger["spec"]["target"]["name"] = json!("older-token");
     env.apply(&younger).await;
     env.wait("younger", |r| is(r, "Ready", "True", "TokenValid")).await;
-    env.change("elder", json!({"spec": {"suspend": false}})).await;
-    let rejected = env.wait("elder", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
+    env.change("older", json!({"spec": {"suspend": false}})).await;
+    let rejected = env.wait("older", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
     assert!(
         condition(&rejected, "Stalled").unwrap().message.contains("younger"),
         "the message names the other resource"

@@ -98,8 +98,8 @@ async fn keeps_the_last_token_when_the_portal_is_down() {
     let env = TestEnv::new().await;
     let before = env.ready("down").await;
     env.portal.outage(true);
-    let asked = json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": "now"}}});
-    env.resources().patch("down", &PatchParams::default(), &Patch::Merge(&asked)).await.unwrap();
+    let requested = json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": "now"}}});
+    env.resources().patch("down", &PatchParams::default(), &Patch::Merge(&requested)).await.unwrap();
     let resource = env.wait("down", |r| failure_reason(r) == Some("PortalUnreachable")).await;
     assert!(is(&resource, "Ready", "True", "TokenValid"));
     assert!(condition(&resource, "Stalled").is_none() && condition(&resource, "Reconciling").is_none());

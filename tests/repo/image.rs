@@ -54,8 +54,8 @@ impl Image {
 /// Returns the image under test, and whether it is the one to be released.
 fn image() -> (PathBuf, bool) {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
-    if let Some(shipped) = std::env::var_os("IMAGE") {
-        return (shipped.into(), true);
+    if let Some(for_release) = std::env::var_os("IMAGE") {
+        return (for_release.into(), true);
     }
     let made = MADE.get_or_init(|| {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("image.tar");
@@ -86,7 +86,7 @@ fn the_image_runs_the_operator_as_a_non_root_user() {
 
 #[test]
 fn the_image_contains_only_the_binary_the_root_certificates_and_the_user() {
-    let (archive, shipped) = image();
+    let (archive, for_release) = image();
     let image = Image::open(&archive);
     let layers = image.layers();
     let listed: String = layers.iter().map(|layer| tar(&["-t", "-z"], layer)).collect();
@@ -103,7 +103,7 @@ fn the_image_contains_only_the_binary_the_root_certificates_and_the_user() {
     assert!(read("etc/passwd").contains("nonroot:x:65532:65532:"));
     assert!(read("etc/group").contains("nonroot:x:65532:"));
     assert!(read(roots).matches("BEGIN CERTIFICATE").count() > 50);
-    if shipped {
+    if for_release {
         let size = std::fs::metadata(&archive).unwrap().len();
         assert!(size <= 20 * 1024 * 1024, "{size} bytes");
         let binary = std::fs::read(root.path().join("arcgis-credential-operator")).unwrap();
@@ -120,7 +120,7 @@ fn the_same_inputs_give_the_same_bytes() {
     let folder = TempDir::new().unwrap();
     let made = ["one.tar", "two.tar"].map(|name| folder.path().join(name));
     for path in &made {
-        // Any file can take the place of the binary.
+        // Any file can replace the binary.
         assemble(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock"), path);
     }
     assert!(std::fs::read(&made[0]).unwrap() == std::fs::read(&made[1]).unwrap());
@@ -133,14 +133,14 @@ fn the_dockerfile_describes_the_same_image() {
     let config = &image.config["config"];
     // The instructions of the last stage.
     let last = text.rsplit("\nFROM ").next().unwrap();
-    let said = |word: &str| {
+    let instruction = |word: &str| {
         last.lines().find_map(|line| line.strip_prefix(word)).unwrap_or_else(|| panic!("no {word}")).trim().to_owned()
     };
-    assert_eq!(config["User"], said("USER"));
-    assert_eq!(config["Entrypoint"], serde_json::from_str::<Value>(&said("ENTRYPOINT")).unwrap());
-    assert_eq!(config["Cmd"], serde_json::from_str::<Value>(&said("CMD")).unwrap());
-    assert!(config["ExposedPorts"][format!("{}/tcp", said("EXPOSE"))].is_object());
-    assert_eq!(said("ARG VERSION="), env!("CARGO_PKG_VERSION"));
+    assert_eq!(config["User"], instruction("USER"));
+    assert_eq!(config["Entrypoint"], serde_json::from_str::<Value>(&instruction("ENTRYPOINT")).unwrap());
+    assert_eq!(config["Cmd"], serde_json::from_str::<Value>(&instruction("CMD")).unwrap());
+    assert!(config["ExposedPorts"][format!("{}/tcp", instruction("EXPOSE"))].is_object());
+    assert_eq!(instruction("ARG VERSION="), env!("CARGO_PKG_VERSION"));
     let labels: Vec<&str> = last.split_whitespace().filter(|word| word.starts_with("org.opencontainers.")).collect();
     assert!(labels.len() >= 5, "{labels:?}");
     for label in labels {

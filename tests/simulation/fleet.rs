@@ -114,7 +114,7 @@ pub fn mixed(count: u32, rng: &mut Rng) -> (Vec<Portal>, Vec<Resource>) {
             14..=18 => before = Some(["1m", "7m", "29m"][rng.usize(0..3)]),
             19..=27 => granted_lifetimes = GrantedLifetimes::Varying(7200),
             28 if id < 1000 => {
-                granted_lifetimes = GrantedLifetimes::Fixed([1, 10, 29, 45, 60, 75, 299, 600][rng.usize(0..8)])
+                granted_lifetimes = GrantedLifetimes::Fixed([1, 10, 29, 45, 60, 75, 299, 600][rng.usize(0..8)]);
             }
             _ => {}
         }

@@ -15,7 +15,7 @@ pub struct Token {
     /// When it expires in true time, by the clock as it was set when the token was published.
     pub expires: Ms,
     /// The granted lifetime in milliseconds.
-    pub life: Ms,
+    pub lifetime: Ms,
     /// How far the operator's clock was ahead at that time.
     pub offset: Ms,
     /// Whether its renewal is not checked: the user chose `renewBefore`, or the check was done or blocked before.
@@ -26,8 +26,8 @@ impl Token {
     /// Returns when its successor must be published: when 4.5 minutes or 45 % of its lifetime remain, whichever is
     /// less; for lifetimes below a minute, 30 s after it was issued plus the time of a request.
     pub fn deadline(&self) -> Ms {
-        if self.life >= 60 * SECOND {
-            self.expires - (270 * SECOND).min(self.life * 45 / 100)
+        if self.lifetime >= 60 * SECOND {
+            self.expires - (270 * SECOND).min(self.lifetime * 45 / 100)
         } else {
             self.issued + 35 * SECOND
         }

@@ -18,7 +18,7 @@ impl Simulation {
             serial,
             issued,
             expires,
-            life: expires - issued,
+            lifetime: expires - issued,
             offset: clock.offset,
             exempt: history.custom_renew_before,
         };
@@ -41,8 +41,8 @@ impl Simulation {
     fn record_lifetime_left(&mut self, id: Id) {
         let now = self.clock.now;
         let token = self.resources[id as usize].history.token;
-        if let Some(token) = token.filter(|token| token.life >= MINUTE && !token.exempt) {
-            self.statistics.renewed(token.expires - now, token.life);
+        if let Some(token) = token.filter(|token| token.lifetime >= MINUTE && !token.exempt) {
+            self.statistics.renewed(token.expires - now, token.lifetime);
         }
     }
 
@@ -86,7 +86,7 @@ impl Simulation {
             let numbers = format!(
                 "{} s left of {} s, renewAt was {} s ago, retry_state {:?}",
                 seconds(token.expires - now),
-                seconds(token.life),
+                seconds(token.lifetime),
                 resource.status.token.as_ref().map_or(0.0, |t| seconds(now - self.clock.time_of(t.renew_at))),
                 resource.memory.retry_state,
             );

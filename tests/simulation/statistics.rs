@@ -31,11 +31,11 @@ impl Statistics {
     }
 
     /// Records the remaining lifetime of a token that was replaced in time.
-    pub fn renewed(&mut self, left: Ms, life: Ms) {
-        if life >= 10 * MINUTE {
+    pub fn renewed(&mut self, left: Ms, lifetime: Ms) {
+        if lifetime >= 10 * MINUTE {
             self.least_left = Some(self.least_left.map_or(left, |least| least.min(left)));
         } else {
-            self.least_share = self.least_share.min(seconds(left) / seconds(life));
+            self.least_share = self.least_share.min(seconds(left) / seconds(lifetime));
         }
     }
 

@@ -133,9 +133,10 @@ impl Fleet {
         let requests = async move {
             for mark in 0.. {
                 let mark = format!("request_repeatedly-{mark}");
-                let asked = json!({"metadata": {"annotations": {"credentials.arcgis.dev/wait_for_requests-at": mark}}});
+                let requested =
+                    json!({"metadata": {"annotations": {"credentials.arcgis.dev/wait_for_requests-at": mark}}});
                 for name in names {
-                    let _ = resources.patch(name, &PatchParams::default(), &Patch::Merge(&asked)).await;
+                    let _ = resources.patch(name, &PatchParams::default(), &Patch::Merge(&requested)).await;
                 }
                 // The interval between the requests.
                 sleep(Duration::from_millis(700)).await;

@@ -243,13 +243,13 @@ fn a_pause_of_the_host_keeps_its_start_and_the_renewals_requested_meanwhile() {
     s.generation = 2;
     assert_eq!(failure(&conclude_at_rest(s, later)).since, later, "another reason starts now");
 
-    let renewals_requested_during_pause = |asks: bool| {
+    let renewals_requested_during_pause = |requests_renewal: bool| {
         let mut s = pause(next_situation(situation_with_credentials(later), reconcile_new(now), 1, later), 300);
-        s.requested_at = asks.then(|| "now".to_owned());
-        let asked = conclude_at_rest(s, later);
+        s.requested_at = requests_renewal.then(|| "now".to_owned());
+        let paused = conclude_at_rest(s, later);
         let over = at(START + 301);
         let mut requests = 1;
-        reconcile(next_situation(situation(over), asked, 1, over), over, Ok(7200), &mut requests);
+        reconcile(next_situation(situation(over), paused, 1, over), over, Ok(7200), &mut requests);
         requests - 1
     };
     assert_eq!(
@@ -309,9 +309,9 @@ fn last_transition_time_changes_only_with_the_status_of_the_condition() {
 #[test]
 fn the_verified_condition_is_reported_only_when_verification_is_enabled() {
     let now = at(START);
-    let verify = |verification, asked| {
+    let verify = |verification, paused| {
         let mut s = with_target(now);
-        s.plan.as_mut().unwrap().verify = asked;
+        s.plan.as_mut().unwrap().verify = paused;
         s.memory.verification = verification;
         conclude_at_rest(s, now)
     };

@@ -125,9 +125,9 @@ fn a_token_is_requested_when_it_is_due_or_triggered_and_no_earlier_than_the_floo
     let acquires = |now, change: &dyn Fn(&mut Situation)| matches!(verdict(now, change).step, Step::AcquirePermit);
     let nothing: &dyn Fn(&mut Situation) = &|_| {};
     assert!(!acquires(due - 1, nothing) && acquires(due, nothing));
-    let asked: &dyn Fn(&mut Situation) = &|s| s.requested_at = Some("now".to_owned());
-    assert_eq!(verdict(issued + 2, asked).wake, at(issued + 5));
-    assert!(!acquires(issued + 2, asked) && acquires(issued + 5, asked));
+    let requested: &dyn Fn(&mut Situation) = &|s| s.requested_at = Some("now".to_owned());
+    assert_eq!(verdict(issued + 2, requested).wake, at(issued + 5));
+    assert!(!acquires(issued + 2, requested) && acquires(issued + 5, requested));
     assert!(!acquires(issued + 9, &|s| {
         s.requested_at = Some("now".to_owned());
         s.memory.last_handled_request = Some("now".to_owned());

@@ -125,16 +125,16 @@ async fn a_release_is_installed_upgraded_rolled_back_and_uninstalled_and_the_res
     succeed(&mut kubectl(&plane, &["apply", "--server-side", "-k", &format!("{ROOT}/crds")]), "");
     let install = [&["install", NAME, CHART, "--create-namespace"], &in_namespace[..]].concat();
     assert!(!helm_on(&plane, &install, "{}").success, "a CRD of another owner was taken over without --take-ownership");
-    let said = succeed_helm(&plane, &[&install[..], &["--take-ownership"]].concat(), "{}");
-    assert!(said.contains("in ALL namespaces"), "{said}");
+    let printed = succeed_helm(&plane, &[&install[..], &["--take-ownership"]].concat(), "{}");
+    assert!(printed.contains("in ALL namespaces"), "{printed}");
     assert!(there("deployment", NAME) && !there("poddisruptionbudget", NAME));
 
-    let said = succeed_helm(
+    let printed = succeed_helm(
         &plane,
         &[&["upgrade", NAME, CHART], &in_namespace[..]].concat(),
         &format!("{{replicas: 2, namespaces: [{NAME}]}}"),
     );
-    assert!(said.contains("and in no other"), "{said}");
+    assert!(printed.contains("and in no other"), "{printed}");
     assert!(there("poddisruptionbudget", NAME) && !there("clusterrole", NAME));
 
     succeed_helm(&plane, &["rollback", NAME, "1", "--namespace", NAME], "");
@@ -186,8 +186,8 @@ async fn whole_life(env: &TestEnv, name: &str) {
 async fn with_permissions_in_one_namespace_the_operator_works_only_there() {
     let mut env = TestEnv::new().await;
     env.kill().await;
-    let mut elsewhere = TestEnv::new().await;
-    elsewhere.kill().await;
+    let mut other_env = TestEnv::new().await;
+    other_env.kill().await;
     let home = restricted(&env.plane);
     let values = json!({
         "fullnameOverride": NAME, "namespaces": [env.namespace], "allowedPortals": [env.portal.url()],
@@ -216,13 +216,13 @@ async fn with_permissions_in_one_namespace_the_operator_works_only_there() {
         .unwrap();
     env.operator = Some(child);
 
-    elsewhere.credentials("app-oauth", "app", "secret").await;
-    elsewhere.apply(&elsewhere.manifest("app", "app-oauth")).await;
+    other_env.credentials("app-oauth", "app", "secret").await;
+    other_env.apply(&other_env.manifest("app", "app-oauth")).await;
     let target = env.ready("app").await;
     assert!(target.contains_key("access_token"));
     env.wait("app", |r| is(r, "Ready", "True", "TokenValid")).await;
     assert!(env.http_get("/readyz").await.unwrap().starts_with("HTTP/1.1 200"));
-    let other = elsewhere.resources().get("app").await.unwrap();
+    let other = other_env.resources().get("app").await.unwrap();
     assert!(other.status.is_none_or(|status| status.conditions.is_empty()), "it was reconciled");
     whole_life(&env, "app").await;
 
@@ -232,7 +232,7 @@ async fn with_permissions_in_one_namespace_the_operator_works_only_there() {
         run(&mut command, "").out.trim() == "yes"
     };
     assert!(may("patch", "secrets", &env.namespace) && !may("delete", "secrets", &env.namespace));
-    assert!(!may("get", "secrets", &elsewhere.namespace) && !may("list", "secrets", &home));
+    assert!(!may("get", "secrets", &other_env.namespace) && !may("list", "secrets", &home));
     assert!(may("update", &format!("leases/{NAME}"), &home) && !may("update", "leases/other", &home));
     assert_eq!(env.terminate().await, Some(0));
 }

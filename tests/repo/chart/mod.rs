@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::tools::succeed;
 use render::{
-    CHART, MATRIX, NAME, ROOT, arguments, comparable, helm, holds, of_kind, overlay, render, rules, try_render,
+    CHART, MATRIX, NAME, ROOT, arguments, comparable, contains, helm, of_kind, overlay, render, rules, try_render,
 };
 
 #[test]
@@ -77,13 +77,13 @@ fn a_misspelled_value_is_rejected_by_name() {
         let error = try_render(CHART, values).expect_err(values);
         assert!(error.contains("schema") && error.contains(named), "{values}: {error}");
     }
-    for (values, said) in [
+    for (values, expected) in [
         ("{replicas: 2, leaderElection: {enabled: false}}", "more than one needs leaderElection.enabled"),
         ("ca: {configMapName: a, secretName: b}", "not both"),
         ("serviceAccount: {create: false}", "serviceAccount.name"),
     ] {
         let error = try_render(CHART, values).expect_err(values);
-        assert!(error.contains(said), "{values}: {error}");
+        assert!(error.contains(expected), "{values}: {error}");
     }
 }
 
@@ -126,13 +126,13 @@ fn no_rendering_grants_more_than_the_operator_uses() {
         secrets.extend(guarded.then(|| json!(["delete"])));
         for (role, rule) in rules(&objects) {
             for list in ["apiGroups", "resources", "verbs", "resourceNames"] {
-                assert!(!holds(&rule, list, "*"), "{role}: {rule}");
+                assert!(!contains(&rule, list, "*"), "{role}: {rule}");
             }
             for verb in ["escalate", "bind", "impersonate", "deletecollection"] {
-                assert!(!holds(&rule, "verbs", verb), "{role}: {rule}");
+                assert!(!contains(&rule, "verbs", verb), "{role}: {rule}");
             }
-            assert!(!holds(&rule, "resources", "serviceaccounts/token"), "{role}: {rule}");
-            let on_secrets = holds(&rule, "resources", "secrets");
+            assert!(!contains(&rule, "resources", "serviceaccounts/token"), "{role}: {rule}");
+            let on_secrets = contains(&rule, "resources", "secrets");
             assert!(!on_secrets || secrets.contains(&rule["verbs"]), "{role}: {rule}");
         }
     }
@@ -156,7 +156,7 @@ fn with_namespaces_the_permissions_on_secrets_are_limited_to_them() {
     for objects in [render("namespaces: [maps, gis]"), overlay("overlays/namespaced")] {
         let on_secrets: Vec<String> = rules(&objects)
             .into_iter()
-            .filter(|(_, rule)| holds(rule, "resources", "secrets"))
+            .filter(|(_, rule)| contains(rule, "resources", "secrets"))
             .map(|(role, _)| role)
             .collect();
         assert!(on_secrets.contains(&"Role maps/arcgis-credential-operator-namespace".to_owned()), "{on_secrets:?}");

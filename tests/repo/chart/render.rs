@@ -117,7 +117,7 @@ pub fn rules(objects: &[Value]) -> Vec<(String, Value)> {
 }
 
 /// Whether a list in a rule contains a word.
-pub fn holds(rule: &Value, list: &str, word: &str) -> bool {
+pub fn contains(rule: &Value, list: &str, word: &str) -> bool {
     rule[list].as_array().is_some_and(|words| words.iter().any(|found| found == word))
 }
 

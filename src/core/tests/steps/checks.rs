@@ -14,17 +14,17 @@ fn the_first_failed_check_is_reported() {
     let problem = SpecError { field: "spec.target.name", advice: "no".to_owned() };
     assert_eq!(check(&|s| s.plan = Err(problem.clone())), rests(Reason::SpecInvalid));
     assert_eq!(check(&|s| s.allowed = false), rests(Reason::PortalNotAllowed));
-    assert_eq!(check(&|s| s.rival = Some("elder".to_owned())), rests(Reason::TargetNotOwned));
+    assert_eq!(check(&|s| s.rival = Some("older".to_owned())), rests(Reason::TargetNotOwned));
     assert_eq!(check(&|s| s.credentials = Observed::Absent), rests(Reason::CredentialsNotFound));
     assert_eq!(check(&|s| s.credentials = Observed::Unknown), (None, "ReadCredentials".to_owned()));
     assert_eq!(check(&|s| s.target = Observed::Unknown), (None, "ReadTarget".to_owned()));
     let all = |s: &mut Situation| {
         s.allowed = false;
-        s.rival = Some("elder".to_owned());
+        s.rival = Some("older".to_owned());
         s.credentials = Observed::Absent;
     };
     assert_eq!(check(&all), rests(Reason::PortalNotAllowed));
-    let two = |s: &mut Situation| (s.rival, s.credentials) = (Some("elder".to_owned()), Observed::Absent);
+    let two = |s: &mut Situation| (s.rival, s.credentials) = (Some("older".to_owned()), Observed::Absent);
     assert_eq!(check(&two), rests(Reason::TargetNotOwned));
     let ca = |change: &dyn Fn(&mut Situation)| {
         let mut s = with_ca(situation_with_credentials(at(START)));
@@ -45,16 +45,16 @@ fn the_owner_of_a_foreign_target_is_named_if_it_is_known() {
         s.memory.target.as_mut().unwrap().owner = owner;
         (reason(&s), detail(&s))
     };
-    let told = |detail: &str| (Some(Reason::TargetNotOwned), Some(detail.to_owned()));
+    let not_owned = |detail: &str| (Some(Reason::TargetNotOwned), Some(detail.to_owned()));
     assert_eq!(with(Owner::Ours), (None, None));
-    assert_eq!(with(Owner::Other(Some("x".to_owned()))), told("it belongs to resource x"));
+    assert_eq!(with(Owner::Other(Some("x".to_owned()))), not_owned("it belongs to resource x"));
     assert_eq!(with(Owner::Other(None)), (Some(Reason::TargetNotOwned), None));
-    assert_eq!(with(Owner::Unusable), told("it is immutable or not of type Opaque"));
+    assert_eq!(with(Owner::Unusable), not_owned("it is immutable or not of type Opaque"));
     let mut s = situation_with_credentials(at(START));
-    s.rival = Some("elder".to_owned());
-    assert_eq!(detail(&s).as_deref(), Some("resource elder is to create it"));
+    s.rival = Some("older".to_owned());
+    assert_eq!(detail(&s).as_deref(), Some("resource older is to create it"));
     let mut s = with_target();
-    s.rival = Some("elder".to_owned());
+    s.rival = Some("older".to_owned());
     assert_eq!(reason(&s), None, "the current owner keeps the target");
 }
 
