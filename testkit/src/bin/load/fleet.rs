@@ -156,8 +156,8 @@ impl<'a> Fleet<'a> {
         let act = &act;
         let sent = stream::iter(range).map(|n| async move {
             if let Some(pace) = pace {
-                let version = pace * u32::try_from(n - first).unwrap_or(u32::MAX);
-                tokio::time::sleep_until((began + version).into()).await;
+                let offset = pace * u32::try_from(n - first).unwrap_or(u32::MAX);
+                tokio::time::sleep_until((began + offset).into()).await;
             }
             let sent = Instant::now();
             act(n).await.map(|()| (n, sent))
