@@ -8,7 +8,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use crate::core::{AllowedOrigin, is_subdomain, parse_selector};
 use crate::ops::{LogFormat, LogLevel};
 
-/// Keeps `ArcGIS` access tokens fresh in Kubernetes Secrets.
+/// Keeps ArcGIS access tokens fresh in Kubernetes Secrets.
 #[derive(Debug, Parser)]
 #[command(name = "arcgis-credential-operator", version, arg_required_else_help = true)]
 pub struct Cli {
@@ -22,20 +22,20 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Print the CRD as YAML
     Crd,
-    /// Make one exchange without a cluster: says the granted lifetime or the reason, never the token
+    /// Request one token without a cluster: prints the granted lifetime or the reason, never the token
     Probe(ProbeArgs),
 }
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Watch this namespace only; may be given several times
+    /// Watch only this namespace; repeatable
     #[arg(long = "namespace", value_name = "NS", env = "ARCGIS_OPERATOR_NAMESPACE", value_delimiter = ',',
           value_parser = parse_namespace)]
     pub namespaces: Vec<String>,
-    /// Look only at resources with these labels
+    /// Reconcile only resources with these labels
     #[arg(long, value_name = "LABELS", env = "ARCGIS_OPERATOR_SELECTOR", value_parser = parse_selector)]
     pub selector: Option<String>,
-    /// Portals that credentials may be sent to; `https://*.example.com` is any depth below example.com
+    /// Origin of portals that credentials may be sent to; repeatable; `https://*.example.com` matches any depth below it
     #[arg(
         long = "allowed-portal",
         value_name = "ORIGIN",
@@ -44,34 +44,36 @@ pub struct RunArgs {
         default_values = ["https://www.arcgis.com", "https://*.maps.arcgis.com"]
     )]
     pub allowed_portals: Vec<AllowedOrigin>,
-    /// Extra trusted roots for every portal, in PEM
+    /// File with CA certificates in PEM format to trust for every portal
     #[arg(long, value_name = "PATH", env = "ARCGIS_OPERATOR_CA_FILE")]
     pub ca_file: Option<PathBuf>,
-    /// How many resources are looked at at once
+    /// How many resources are reconciled at once
     #[arg(long, value_name = "N", env = "ARCGIS_OPERATOR_CONCURRENCY", default_value_t = 16,
           value_parser = parse_concurrency)]
     pub concurrency: usize,
-    /// Where /livez, /readyz and /metrics are served [default: [::]:8080, without IPv6 0.0.0.0:8080]
+    /// Address of /livez, /readyz and /metrics [default: [::]:8080, without IPv6 0.0.0.0:8080]
     #[arg(long, value_name = "ADDR", env = "ARCGIS_OPERATOR_ADMIN_ADDRESS")]
     pub admin_address: Option<SocketAddr>,
-    /// Act only while holding the lease, so that of several replicas one does
+    /// Act only while holding the Lease, so that one of several replicas acts
     #[arg(long, value_name = "BOOL", env = "ARCGIS_OPERATOR_LEADER_ELECT", action = ArgAction::Set,
           default_value_t = true, num_args = 0..=1, default_missing_value = "true")]
     pub leader_elect: bool,
-    /// The lease; operators that look at different resources need different ones
+    /// Name of the Lease; operators that reconcile different resources need different ones
     #[arg(long, value_name = "NAME", env = "ARCGIS_OPERATOR_LEASE_NAME", default_value = "arcgis-credential-operator",
           value_parser = parse_name)]
     pub lease_name: String,
-    /// Where the lease is [default: the pod's namespace, without a pod that of the kubeconfig or the service account]
+    /// Namespace of the Lease [default: the pod's; without a pod that of the kubeconfig or of the service account]
     #[arg(long, value_name = "NS", env = "ARCGIS_OPERATOR_LEASE_NAMESPACE", value_parser = parse_name)]
     pub lease_namespace: Option<String>,
+    /// Format of log lines
     #[arg(long, value_enum, env = "ARCGIS_OPERATOR_LOG_FORMAT", default_value = "json")]
     pub log_format: LogFormat,
+    /// Least severe level that is logged
     #[arg(long, value_enum, env = "ARCGIS_OPERATOR_LOG_LEVEL", default_value = "info")]
     pub log_level: LogLevel,
 }
 
-/// An empty one would mean every namespace: whoever wants that leaves the flag out.
+/// An empty name would select every namespace, which is what leaving out the flag does.
 fn parse_namespace(text: &str) -> Result<String, String> {
     // A DNS label: a subdomain of one part.
     let valid = is_subdomain(text) && text.len() <= 63 && !text.contains('.');
@@ -93,16 +95,16 @@ fn parse_name(text: &str) -> Result<String, String> {
 
 #[derive(Debug, Args)]
 pub struct ProbeArgs {
-    /// The portal's base URL
+    /// Base URL of the portal
     #[arg(long, value_name = "URL")]
     pub portal: String,
-    /// A file with the client id
+    /// File with the client id
     #[arg(long, value_name = "F")]
     pub client_id_file: PathBuf,
-    /// A file with the client secret
+    /// File with the client secret
     #[arg(long, value_name = "F")]
     pub client_secret_file: PathBuf,
-    /// Extra trusted roots, in PEM
+    /// File with CA certificates in PEM format to trust
     #[arg(long, value_name = "F")]
     pub ca_file: Option<PathBuf>,
 }

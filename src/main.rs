@@ -9,7 +9,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // Where the kernel refuses, nothing is worse than without it.
+    // Where the kernel refuses it, the process runs without.
     let _ = ops::seal_memory();
     // Fails only where a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Prints the outcome; what cannot be printed has no reader.
+/// Prints the outcome. An error of printing has no reader.
 fn say(outcome: Result<String, String>) -> ExitCode {
     match outcome {
         Ok(text) => {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Reads a layer with GDAL every $EVERY seconds. The ESRIJSON driver ignores GDAL_HTTP_HEADERS: it has to be the file.
+# Reads a layer with GDAL every $EVERY seconds. The ESRIJSON driver ignores GDAL_HTTP_HEADERS; only the file works.
 # GDAL sends the header to every host it talks to: set the variable for the commands that need it, not for the whole pod.
 # Needs the format Headers.
 set -eu

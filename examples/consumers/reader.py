@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Reads a layer every $EVERY seconds with Python's standard library. The token is read from its file for each request.
 
-ArcGIS says most errors with the HTTP status 200 and a code in the body. 498 and 499 say that the token was not taken: the
-file may have been replaced since it was read, so it is read once more.
+ArcGIS reports most errors with HTTP status 200 and a code in the body. 498 and 499 mean that the token was rejected or
+missing: the file may have been replaced since it was read, so it is read once more.
 """
 
 import json
@@ -12,7 +12,7 @@ import time
 import urllib.request
 
 TOKEN = pathlib.Path(os.environ["TOKEN_DIR"], "access_token")
-TOKEN_NOT_TAKEN = (498, 499)
+TOKEN_REJECTED = (498, 499)
 
 
 class ArcGisError(Exception):
@@ -27,7 +27,7 @@ def ask(url):
 
 def get(url):
     answer = ask(url)
-    if answer.get("error", {}).get("code") in TOKEN_NOT_TAKEN:
+    if answer.get("error", {}).get("code") in TOKEN_REJECTED:
         answer = ask(url)
     if "error" in answer:
         raise ArcGisError(answer["error"].get("code"), answer["error"].get("message"))

@@ -1,5 +1,5 @@
-// Reads a layer every $EVERY seconds with @esri/arcgis-rest-js. The manager holds the token that it was made with: make
-// it from the file for each request. Needs the format RestJs.
+// Reads a layer every $EVERY seconds with @esri/arcgis-rest-js. A manager keeps the token that it was created with: create
+// one from the file for each request. Needs the format RestJs.
 import { readFileSync } from "node:fs";
 import { setTimeout } from "node:timers/promises";
 import { ApiKeyManager, request } from "@esri/arcgis-rest-request";
@@ -10,7 +10,7 @@ const manager = () => ApiKeyManager.deserialize(readFileSync(`${TOKEN_DIR}/rest-
 async function features() {
   const options = {
     authentication: manager(),
-    // In a header, and not in a URL that ends up in logs.
+    // Sends the token in a header. URLs are written to logs.
     httpMethod: "GET",
     hideToken: true,
     params: { where: "1=1", outFields: "*" },

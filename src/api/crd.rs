@@ -1,26 +1,36 @@
 //! The custom resource definition.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps,
+};
 use kube::CustomResourceExt;
 use serde_json::json;
 
-use super::ArcGisAppCredential;
+use super::spec::ArcGisAppCredential;
 
-/// The CRD as it is installed.
+/// Returns the CRD as it is installed.
 #[must_use]
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = ArcGisAppCredential::crd();
     for version in &mut crd.spec.versions {
         let schema = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
-        if let Some(status) = schema.and_then(|schema| schema.properties.as_mut()?.get_mut("status")) {
-            // Without it a resource that nobody has looked at is up to date to kstatus.
+        let Some(schema) = schema else { continue };
+        not_nullable(schema);
+        if let Some(status) = schema.properties.as_mut().and_then(|properties| properties.get_mut("status")) {
+            // Without it kstatus takes a resource that was never reconciled for one that is up to date.
             status.default = Some(JSON(json!({"observedGeneration": -1})));
         }
     }
     crd
 }
 
-/// The CRD as YAML.
+/// An optional field is left out, and never null: the API server then drops a null instead of storing it.
+fn not_nullable(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    schema.properties.iter_mut().flatten().for_each(|(_, property)| not_nullable(property));
+}
+
+/// Returns the CRD as YAML.
 pub fn crd_yaml() -> Result<String, serde_saphyr::ser_error::Error> {
     serde_saphyr::to_string(&crd())
 }

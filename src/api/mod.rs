@@ -1,4 +1,4 @@
-//! The resource: what users write, what they read back, and the words used for it.
+//! The resource: its spec, its status, and the reasons of its conditions.
 
 mod crd;
 mod reason;

@@ -29,7 +29,7 @@ pub enum Retry {
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident: $recovery:ident, $retry:expr;)*) => {
-        /// What stands in the way, in the order in which the first that applies is shown.
+        /// Why an attempt failed, in the order in which the first reason that applies is shown.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         pub enum Reason {
             $($(#[$doc])* $name,)*
@@ -72,7 +72,7 @@ reasons! {
     SpecInvalid: ActionRequired, Retry::OnChange;
     /// The portal's origin is not on the operator's list.
     PortalNotAllowed: ActionRequired, Retry::OnChange;
-    /// Somebody else's Secret, or another resource's, has the target's name.
+    /// A Secret that this resource does not own has the target's name.
     TargetNotOwned: ActionRequired, Retry::OnChange;
     /// The credentials Secret is missing.
     CredentialsNotFound: Automatic, Retry::OnChange;
@@ -84,19 +84,19 @@ reasons! {
     CaBundleInvalid: ActionRequired, Retry::OnChange;
     /// The portal's certificate does not verify.
     PortalUntrusted: ActionRequired, backoff(MINUTE, HOUR);
-    /// The portal refused the client id.
+    /// The portal rejected the client id.
     ClientIdRejected: ActionRequired, backoff(MINUTE, HOUR);
-    /// The portal refused the client secret.
+    /// The portal rejected the client secret.
     ClientSecretRejected: ActionRequired, backoff(MINUTE, HOUR);
-    /// The portal refused the request for another lasting cause.
+    /// The portal rejected the request for another lasting cause.
     RequestRejected: ActionRequired, backoff(MINUTE, HOUR);
     /// Name resolution, connection or time-out.
     PortalUnreachable: Automatic, backoff(2, 5 * MINUTE);
-    /// The portal answers that it cannot serve now.
+    /// The portal answers that it is unavailable.
     PortalUnavailable: Automatic, backoff(2, 5 * MINUTE);
     /// The portal asks for fewer requests.
     RateLimited: Automatic, Retry::RetryAfter;
-    /// The answer is neither a token nor a refusal.
+    /// The answer is neither a token nor an ArcGIS error.
     MalformedResponse: Automatic, backoff(30, 15 * MINUTE);
     /// The API server refuses the write of the target: quota, policy or a missing right.
     TargetRefused: ActionRequired, backoff(MINUTE, 15 * MINUTE);

@@ -42,8 +42,17 @@ pub(super) const OWN_KEYS: &str =
 pub(super) const OWN_KEYS_MESSAGE: &str = "keys under credentials.arcgis.dev/ and app.kubernetes.io/managed-by are the \
     operator's: choose others, of at most 317 characters";
 
-pub(super) const FORMATS_ONCE: &str = "self.all(f, self.exists_one(g, g == f))";
-pub(super) const FORMATS_ONCE_MESSAGE: &str = "name each format once";
+/// The syntax that the API server requires of label and annotation keys.
+pub(super) const QUALIFIED_KEYS: &str = "self.all(k, k.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))";
+pub(super) const QUALIFIED_KEYS_MESSAGE: &str = "write keys as name or example.com/name: the name has at most 63 \
+    letters, digits, -, _ and ., and begins and ends with a letter or digit";
+pub(super) const LABEL_VALUES: &str =
+    "self.all(k, self[k].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$'))";
+pub(super) const LABEL_VALUES_MESSAGE: &str = "write label values of at most 63 letters, digits, -, _ and ., that begin \
+    and end with a letter or digit";
+pub(super) const ANNOTATIONS_SIZE: &str = "self.map(k, size(k) + size(bytes(self[k]))).sum() <= 16384";
+pub(super) const ANNOTATIONS_SIZE_MESSAGE: &str =
+    "shorten the annotations: their keys and values have at most 16384 bytes in all";
 
 pub(super) const DATA_KEYS: &str = "self.all(k, k.matches('^[-._a-zA-Z0-9]{1,253}$') \
     && !(k in ['access_token', 'expires_at', 'portal_url', 'client_id', 'client_secret']))";
@@ -53,6 +62,8 @@ pub(super) const DATA_TEXTS: &str =
     r"self.all(k, self[k].matches('^([^$]|[$][$]|[$][(](access_token|expires_at|portal_url)[)]|[$][^$(])*[$]?$'))";
 pub(super) const DATA_TEXTS_MESSAGE: &str =
     "use only $(access_token), $(expires_at) and $(portal_url), closed by a bracket; write $$ for a literal $";
+pub(super) const DATA_SIZE: &str = "self.map(k, size(bytes(self[k]))).sum() <= 32768";
+pub(super) const DATA_SIZE_MESSAGE: &str = "shorten the texts: they have at most 32768 bytes in all";
 pub(super) const DATA_FORMAT_KEYS: &str = "!has(self.data) || !has(self.formats) || self.formats.all(f, \
     !((f == 'Headers' ? 'headers' : f == 'DotEnv' ? 'arcgis.env' : f == 'Json' ? 'token.json' : 'rest-js.json') \
     in self.data))";
@@ -70,13 +81,17 @@ fn texts(max: u32, description: &str) -> Schema {
 }
 
 pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
-    texts(63, "Extra labels on the Secret.")
+    texts(63, "labels to add to the Secret. Keys under credentials.arcgis.dev/ are reserved. Defaults to none.")
 }
 
 pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
-    texts(4096, "Extra annotations on the Secret.")
+    let description = "annotations to add to the Secret, with at most 16 KiB in all. Keys under credentials.arcgis.dev/ are \
+        reserved. Defaults to none.";
+    texts(4096, description)
 }
 
 pub(super) fn data(_: &mut SchemaGenerator) -> Schema {
-    texts(8192, "Extra keys: text with $(access_token), $(expires_at) and $(portal_url); $$ is a literal $.")
+    let description = "data adds keys to the Secret, with at most 32 KiB in all. A value is text in which $(access_token), \
+        $(expires_at) and $(portal_url) are replaced; $$ is a literal $. Defaults to none.";
+    texts(8192, description)
 }

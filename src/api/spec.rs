@@ -1,6 +1,7 @@
 //! What a user asks for.
 
 #![allow(clippy::duplicated_attributes, reason = "each printer column has a name, a type and a path")]
+#![allow(clippy::doc_markdown, reason = "descriptions name fields as kubectl explain shows them")]
 
 use std::collections::BTreeMap;
 
@@ -8,12 +9,13 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ArcGisAppCredentialStatus, rules};
+use super::rules;
+use super::status::ArcGisAppCredentialStatus;
 
 /// The portal used when none is named.
 pub const DEFAULT_PORTAL: &str = "https://www.arcgis.com";
 
-/// An `ArcGIS` app whose access token is kept fresh in a Secret.
+/// The desired access token and the Secret that holds it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[kube(
     group = "credentials.arcgis.dev",
@@ -23,34 +25,39 @@ pub const DEFAULT_PORTAL: &str = "https://www.arcgis.com";
     shortname = "agc",
     category = "arcgis",
     namespaced,
-    doc = "An ArcGIS app whose access token is kept fresh in a Secret.",
+    doc = "ArcGisAppCredential keeps a Secret filled with a valid access token of one ArcGIS app.",
     status = "ArcGisAppCredentialStatus",
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Problem", type_ = "string", json_path = ".status.failure.reason"),
     printcolumn(name = "Portal", type_ = "string", json_path = ".status.portal"),
-    printcolumn(name = "Expires", type_ = "string", json_path = ".status.token.expiresAt"),
-    printcolumn(name = "Renews", type_ = "string", json_path = ".status.token.renewAt"),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".status.token.expirationTime"),
+    printcolumn(name = "Renews", type_ = "string", json_path = ".status.token.renewalTime"),
     printcolumn(name = "Target", type_ = "string", json_path = ".spec.target.name", priority = 1),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    selectable = ".spec.target.name",
+    selectable = ".spec.credentialsRef.name"
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.target.name != self.credentialsRef.name").message(rules::TARGET_IS_CREDENTIALS),
-    validation = Rule::new(rules::TARGET_IS_NOT_CA).message(rules::TARGET_IS_CA)
+    validation = Rule::new("self.target.name != self.credentialsRef.name")
+        .message(rules::TARGET_IS_CREDENTIALS)
+        .field_path(".target.name"),
+    validation = Rule::new(rules::TARGET_IS_NOT_CA).message(rules::TARGET_IS_CA).field_path(".target.name")
 )]
 pub struct ArcGisAppCredentialSpec {
-    /// Where the token comes from.
+    /// portal is the ArcGIS portal that issues the token. Defaults to ArcGIS Online at
+    /// `https://www.arcgis.com`.
     #[serde(default)]
     pub portal: PortalSpec,
-    /// The Secret with the app's OAuth credentials.
+    /// credentialsRef names the Secret in the same namespace that holds the client ID and the client secret of the app.
     pub credentials_ref: CredentialsRef,
-    /// What token to ask for, and when to renew it.
+    /// token configures the lifetime and the renewal of the token. Defaults to what the portal grants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenSpec>,
-    /// The Secret to write.
+    /// target is the Secret that the operator creates and keeps filled with a valid token.
     pub target: TargetSpec,
-    /// True: no token is requested; what exists is left alone and still reported.
+    /// suspend stops token requests and writes of the target Secret. The status is still updated. Defaults to false.
     #[serde(default)]
     pub suspend: bool,
 }
@@ -58,12 +65,14 @@ pub struct ArcGisAppCredentialSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortalSpec {
-    /// The portal's base URL: `https://www.arcgis.com`, `https://gis.example.com/portal`, `https://host:7443/arcgis`.
+    /// url is the base URL of the portal, such as `https://gis.example.com/portal` or `https://host:7443/arcgis`. It uses
+    /// https. A trailing slash and a `/sharing/rest` path are dropped. Defaults to `https://www.arcgis.com`.
     #[serde(default = "default_portal")]
     #[schemars(length(min = 1, max = 2048))]
     #[x_kube(validation = Rule::new(rules::URL).message(rules::URL_MESSAGE))]
     pub url: String,
-    /// Extra trusted roots for this portal, in the same namespace.
+    /// caBundleRef names an object in the same namespace with CA certificates to trust for this portal in addition to the
+    /// system's. Defaults to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle_ref: Option<CaBundleRef>,
 }
@@ -81,12 +90,14 @@ fn default_portal() -> String {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CaBundleRef {
+    /// kind of the object that holds the certificates: `ConfigMap` or `Secret`. Defaults to `ConfigMap`.
     #[serde(default)]
     pub kind: CaBundleKind,
+    /// name of the object that holds the certificates.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new(rules::NAME).message(rules::NAME_MESSAGE))]
     pub name: String,
-    /// The key with certificates in PEM.
+    /// key whose value holds one or more certificates in PEM format. Defaults to `ca.crt`.
     #[serde(default = "default_ca_key")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new(rules::KEY).message(rules::KEY_MESSAGE))]
@@ -107,13 +118,18 @@ fn default_ca_key() -> String {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsRef {
+    /// name of the Secret that holds the OAuth credentials.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new(rules::NAME).message(rules::NAME_MESSAGE))]
     pub name: String,
-    #[serde(default = "default_client_id_key")]
+    /// clientIDKey is the key whose value is the client ID. White space around the value is ignored. Defaults to
+    /// `client_id`.
+    #[serde(default = "default_client_id_key", rename = "clientIDKey")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new(rules::KEY).message(rules::KEY_MESSAGE))]
     pub client_id_key: String,
+    /// clientSecretKey is the key whose value is the client secret. White space around the value is ignored. Defaults to
+    /// `client_secret`.
     #[serde(default = "default_client_secret_key")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new(rules::KEY).message(rules::KEY_MESSAGE))]
@@ -130,56 +146,72 @@ fn default_client_secret_key() -> String {
 
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new(rules::RENEW_BEFORE).message(rules::RENEW_BEFORE_MESSAGE))]
+#[x_kube(
+    validation = Rule::new(rules::RENEW_BEFORE).message(rules::RENEW_BEFORE_MESSAGE).field_path(".renewBefore")
+)]
 pub struct TokenSpec {
-    /// Asked of the portal, 1m to 336h; left out: the portal decides.
+    /// lifetime to request from the portal, as a Go duration from 1m to 336h. It is sent in whole minutes, rounded up. The
+    /// portal may grant another lifetime, which is the one that counts. Defaults to the lifetime that the portal chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(validation = Rule::new(rules::DURATION).message(rules::DURATION_MESSAGE))]
     pub lifetime: Option<String>,
-    /// How long before its end a token is renewed, 1m to 336h; left out: a third of what was granted.
+    /// renewBefore is how long before its expiration a token is renewed, as a Go duration from 1m to 336h. It must be shorter
+    /// than lifetime. At least 5m and at most half of the granted lifetime apply. Defaults to a third of the granted lifetime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(validation = Rule::new(rules::DURATION).message(rules::DURATION_MESSAGE))]
     pub renew_before: Option<String>,
-    /// True: after publishing, the portal is asked whose token it is.
+    /// verify asks the portal, after each token is published, which app the token belongs to. Defaults to false.
     #[serde(default)]
     pub verify: bool,
 }
 
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new(rules::DATA_FORMAT_KEYS).message(rules::DATA_FORMAT_KEYS_MESSAGE))]
+#[x_kube(
+    validation = Rule::new(rules::DATA_FORMAT_KEYS).message(rules::DATA_FORMAT_KEYS_MESSAGE).field_path(".data")
+)]
 pub struct TargetSpec {
-    /// The Secret's name; it cannot be changed later.
+    /// name of the Secret, in the same namespace. It is immutable, and differs from the Secrets that this resource reads.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(
         validation = Rule::new(rules::NAME).message(rules::NAME_MESSAGE),
         validation = Rule::new("self == oldSelf").message(rules::IMMUTABLE_MESSAGE)
     )]
     pub name: String,
-    /// Delete: the Secret goes with the resource. Retain: it stays.
+    /// deletionPolicy defines what happens to the Secret when the resource is deleted: `Delete` has it garbage-collected,
+    /// `Retain` keeps it. Defaults to `Delete`.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "rules::labels")]
-    #[x_kube(validation = Rule::new(rules::OWN_KEYS).message(rules::OWN_KEYS_MESSAGE))]
+    #[x_kube(
+        validation = Rule::new(rules::OWN_KEYS).message(rules::OWN_KEYS_MESSAGE),
+        validation = Rule::new(rules::QUALIFIED_KEYS).message(rules::QUALIFIED_KEYS_MESSAGE),
+        validation = Rule::new(rules::LABEL_VALUES).message(rules::LABEL_VALUES_MESSAGE)
+    )]
     pub labels: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "rules::annotations")]
-    #[x_kube(validation = Rule::new(rules::OWN_KEYS).message(rules::OWN_KEYS_MESSAGE))]
+    #[x_kube(
+        validation = Rule::new(rules::OWN_KEYS).message(rules::OWN_KEYS_MESSAGE),
+        validation = Rule::new(rules::QUALIFIED_KEYS).message(rules::QUALIFIED_KEYS_MESSAGE),
+        validation = Rule::new(rules::ANNOTATIONS_SIZE).message(rules::ANNOTATIONS_SIZE_MESSAGE)
+    )]
     pub annotations: BTreeMap<String, String>,
-    /// Ready-made extra keys.
+    /// formats adds a key for each listed format: `Headers` (`headers`), `DotEnv` (`arcgis.env`), `Json` (`token.json`) and
+    /// `RestJs` (`rest-js.json`). Defaults to none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
-    #[x_kube(validation = Rule::new(rules::FORMATS_ONCE).message(rules::FORMATS_ONCE_MESSAGE))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub formats: Vec<Format>,
-    /// Extra keys: text with `$(access_token)`, `$(expires_at)` and `$(portal_url)`; `$$` is a literal `$`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "rules::data")]
     #[x_kube(
         validation = Rule::new(rules::DATA_KEYS).message(rules::DATA_KEYS_MESSAGE),
-        validation = Rule::new(rules::DATA_TEXTS).message(rules::DATA_TEXTS_MESSAGE)
+        validation = Rule::new(rules::DATA_TEXTS).message(rules::DATA_TEXTS_MESSAGE),
+        validation = Rule::new(rules::DATA_SIZE).message(rules::DATA_SIZE_MESSAGE)
     )]
     pub data: BTreeMap<String, String>,
 }

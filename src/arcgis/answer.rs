@@ -1,4 +1,4 @@
-//! What the portal's answer to a token request means. `ArcGIS` tells failures with status 200, in three envelopes.
+//! What the portal's answer to a token request means. ArcGIS reports failures with status 200, in three envelopes.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::api::Reason;
 use crate::core::AccessToken;
 
-/// More than this is no answer to a token request.
+/// A longer body is not an answer to a token request.
 pub(super) const MAX_BODY: usize = 64 * 1024;
 const MAX_LIFETIME_SECONDS: f64 = 315_360_000.0;
 
@@ -76,7 +76,7 @@ fn grant(answer: &Map<String, Value>) -> Option<Grant> {
         Value::String(text) => text.trim().parse::<f64>().ok()?,
         _ => return None,
     };
-    // Nobody is helped by a token of no seconds: what is less than one counts as one.
+    // A fraction of a second counts as one second.
     #[allow(clippy::cast_possible_truncation, reason = "bounded to ten years")]
     (seconds > 0.0 && seconds <= MAX_LIFETIME_SECONDS)
         .then(|| Grant { token, lifetime_seconds: (seconds.floor() as i64).max(1) })

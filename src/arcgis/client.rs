@@ -26,7 +26,7 @@ const MAX_CERTIFICATES: usize = 512;
 #[error("no certificate in PEM")]
 pub struct CaBundleError;
 
-/// The TLS client cannot be made: most often there are no system roots.
+/// The TLS client cannot be set up, most often because there are no system roots.
 #[derive(Debug, Error)]
 #[error("cannot set up TLS: are CA certificates installed (SSL_CERT_FILE)?")]
 pub struct ClientError(#[source] reqwest::Error);
@@ -41,7 +41,7 @@ pub struct CaBundle {
 }
 
 impl CaBundle {
-    /// Reads PEM; what is not a certificate in it is passed over.
+    /// Reads certificates in PEM format; anything else in it is ignored.
     pub fn parse(pem: &[u8]) -> Result<Self, CaBundleError> {
         if pem.len() > MAX_BUNDLE {
             return Err(CaBundleError);
@@ -63,7 +63,7 @@ impl CaBundle {
     }
 }
 
-/// The clients in use, most recently used last.
+/// The clients in use, the most recently used last.
 pub struct Portals {
     operator: Vec<Certificate>,
     services: ServiceRanges,
@@ -72,8 +72,8 @@ pub struct Portals {
 }
 
 impl Portals {
-    /// With the roots that the operator trusts for every portal, beside the system's; what the cluster keeps to
-    /// itself; and the hosts of the proxies in use.
+    /// With the roots that the operator trusts for every portal in addition to the system's, the service addresses of the
+    /// cluster, and the hosts of the proxies in use.
     pub fn new(operator: Option<CaBundle>, services: ServiceRanges, proxies: Vec<String>) -> Result<Self, ClientError> {
         let operator = operator.map(|bundle| bundle.certificates).unwrap_or_default();
         let portals = Self { operator, services, proxies: proxies.into(), clients: Mutex::default() };
@@ -81,7 +81,7 @@ impl Portals {
         Ok(portals)
     }
 
-    /// The client that trusts these roots too, for portals that are admitted like this.
+    /// Returns the client that also trusts these roots, for portals that match the allow-list like this.
     pub fn client(&self, bundle: Option<&CaBundle>, origin_match: OriginMatch) -> Result<Client, ClientError> {
         let id = (bundle.map_or([0; 32], |bundle| bundle.fingerprint), origin_match);
         let mut clients = self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -97,13 +97,13 @@ impl Portals {
         Ok(client)
     }
 
-    /// Whether the environment names a proxy.
+    /// Whether the environment sets a proxy.
     #[must_use]
     pub fn proxied(&self) -> bool {
         !self.proxies.is_empty()
     }
 
-    /// What the cluster keeps to itself.
+    /// The service addresses of the cluster.
     #[must_use]
     pub fn services(&self) -> &ServiceRanges {
         &self.services

@@ -1,4 +1,4 @@
-//! One POST: client credentials for a token (RFC 6749, section 4.4).
+//! The token request: one POST with the client credentials (RFC 6749, section 4.4).
 
 use std::error::Error;
 
@@ -12,7 +12,7 @@ use super::client::TOTAL;
 use crate::api::Reason;
 use crate::core::Credentials;
 
-/// What is asked of which portal.
+/// What to request, and from which portal.
 pub struct TokenRequest<'a> {
     /// The portal's base URL, without `/sharing/rest`.
     pub portal: &'a str,
@@ -21,7 +21,7 @@ pub struct TokenRequest<'a> {
     pub lifetime: Option<u64>,
 }
 
-/// Exchanges id and secret for a token; `clock` dates an answer that names a time.
+/// Requests a token with the client credentials. `clock` is the time that a `Retry-After` date is compared with.
 pub async fn exchange(
     client: &Client,
     request: &TokenRequest<'_>,
@@ -64,8 +64,8 @@ pub(super) async fn read(mut answer: Response, limit: usize) -> Result<Vec<u8>, 
     }
 }
 
-/// A certificate that does not verify, or an answer that is not HTTP, looks like a refused connection: only the chain of
-/// causes tells.
+/// A certificate that does not verify, or an answer that is not HTTP, looks like a refused connection. Only the chain of
+/// causes distinguishes them.
 fn blame(error: &reqwest::Error) -> Reason {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(current) = cause {

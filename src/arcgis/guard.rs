@@ -17,7 +17,7 @@ use tracing::warn;
 pub struct ServiceRanges(Arc<RwLock<Vec<IpNet>>>);
 
 impl ServiceRanges {
-    /// The range around the one address that every pod is told, where nothing better is known.
+    /// The range around the API server's address in the environment, used while the ranges are not known.
     #[must_use]
     pub fn around(address: Option<IpAddr>) -> Self {
         let length = |address: &IpAddr| if address.is_ipv4() { 16 } else { 112 };

@@ -1,4 +1,4 @@
-//! Whose token it is, by the portal's own word.
+//! Which app a token belongs to, as the portal reports it.
 
 use reqwest::Client;
 use serde::Deserialize;
@@ -25,7 +25,7 @@ struct AppInfo {
     privileges: Vec<String>,
 }
 
-/// Asks `portals/self`; the token goes in a header, never in a query.
+/// Requests `portals/self` with the token in a header, never in a query.
 pub async fn identify(client: &Client, portal: &str, token: &AccessToken, client_id: &str) -> Verification {
     let url = format!("{portal}/sharing/rest/portals/self?f=json");
     let ask = async {
@@ -48,7 +48,7 @@ pub async fn identify(client: &Client, portal: &str, token: &AccessToken, client
     }
 }
 
-/// The portal chooses these texts, so they are bounded and plain.
+/// The portal chooses these texts: they are bounded and have no control characters.
 fn app(info: AppInfo) -> App {
     let plain = |text: Option<String>| {
         text.filter(|text| text.chars().count() <= MAX_CHARS && text.chars().all(|c| !c.is_control()))

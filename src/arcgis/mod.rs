@@ -1,4 +1,4 @@
-//! The portal's edge: one POST for a token, one GET for whose it is, and what the answers mean.
+//! The client of a portal: the token request, the request for the app of a token, and what the answers mean.
 
 mod answer;
 mod client;

@@ -7,11 +7,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Resource};
 
-use super::{ApiError, Cluster, MANAGER, bounded};
+use super::client::{Cluster, MANAGER};
+use super::error::{ApiError, bounded};
 use crate::api::ArcGisAppCredential;
 use crate::core::{ConditionChange, Identity};
 
-/// Tells an event about a resource.
+/// Creates the event of a condition change.
 pub async fn publish(
     cluster: &Cluster,
     me: &Identity,

@@ -1,7 +1,7 @@
-//! The resource as it is watched: the little metadata that is used, spec and status as text.
+//! The resource as it is watched: the metadata in use, and spec and status as text.
 //!
-//! Decoding is left to whoever looks at one resource, so that an undecodable one concerns nobody else, and ten
-//! thousand of them cost little memory.
+//! A reconcile decodes its own resource, so that one that cannot be decoded affects no other, and ten thousand of them
+//! need little memory.
 
 use std::borrow::Cow;
 

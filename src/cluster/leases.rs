@@ -1,4 +1,4 @@
-//! The Lease that says who leads.
+//! The Lease of the leader election.
 
 use std::time::Duration;
 
@@ -7,9 +7,10 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::time::timeout;
 
-use super::{ApiError, MANAGER, bounded};
+use super::client::MANAGER;
+use super::error::{ApiError, bounded};
 
-/// A holder has to know in time that it cannot renew.
+/// A holder has to notice in time that it cannot renew.
 const CALL: Duration = Duration::from_secs(3);
 
 /// The calls about one Lease.
@@ -30,7 +31,7 @@ impl Leases {
         soon(bounded(self.api.get_opt(&self.name))).await
     }
 
-    /// Creates it, failing where there is one.
+    /// Creates it; fails where there is one.
     pub async fn create(&self, mut lease: Lease) -> Result<Lease, ApiError> {
         lease.metadata.name = Some(self.name.clone());
         soon(bounded(self.api.create(&params(), &lease))).await

@@ -1,150 +1,15 @@
-//! Kubernetes' edge: the few calls that are made, each with a time-out and an outcome of its own.
+//! The client of the Kubernetes API: the few calls in use, each with a time-out and errors of its own.
 
+mod client;
+mod error;
 mod events;
 mod lean;
 mod leases;
 mod rights;
 
-use std::fmt::Debug;
-use std::time::Duration;
-
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::api::{Patch, PatchParams, PostParams, Request};
-use kube::core::PartialObjectMeta;
-use kube::{Api, Client, Resource};
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
-use thiserror::Error;
-use tokio::time::timeout;
-
+pub use client::{Cluster, version};
+pub use error::ApiError;
 pub use events::publish;
 pub use lean::LeanResource;
 pub use leases::Leases;
 pub use rights::{NEEDED, Right};
-
-use crate::api::ArcGisAppCredentialStatus;
-use crate::core::Version;
-
-/// How long one call to the API server may take.
-const CALL: Duration = Duration::from_secs(10);
-const MANAGER: &str = "arcgis-credential-operator";
-
-/// How a call ended that did not do what it should. The text of the API server is not kept: it may echo values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum ApiError {
-    #[error("the object is not there")]
-    NotFound,
-    #[error("the object exists already")]
-    Exists,
-    #[error("the object is not the one that was judged")]
-    Conflict,
-    #[error("the API server refuses the write")]
-    Refused,
-    #[error("the API server finds the object invalid")]
-    Invalid,
-    #[error("the call failed with status {0}")]
-    Failed(u16),
-    #[error("no answer within 10 s")]
-    TimedOut,
-    #[error("the API server cannot be reached")]
-    Unreachable,
-}
-
-impl From<kube::Error> for ApiError {
-    fn from(error: kube::Error) -> Self {
-        match error {
-            kube::Error::Api(status) if status.is_already_exists() => Self::Exists,
-            // By the code: whatever stands between may give no reason.
-            kube::Error::Api(status) => match status.code {
-                404 => Self::NotFound,
-                409 => Self::Conflict,
-                403 => Self::Refused,
-                422 => Self::Invalid,
-                code => Self::Failed(code),
-            },
-            _ => Self::Unreachable,
-        }
-    }
-}
-
-/// The calls, for any namespace.
-#[derive(Clone)]
-pub struct Cluster {
-    client: Client,
-}
-
-impl Cluster {
-    /// Calls through this client.
-    #[must_use]
-    pub fn new(client: Client) -> Self {
-        Self { client }
-    }
-
-    /// The Secret, `None` where there is none.
-    pub async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ApiError> {
-        self.get(Api::namespaced(self.client.clone(), namespace), name).await
-    }
-
-    /// The `ConfigMap`, `None` where there is none.
-    pub async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ApiError> {
-        self.get(Api::namespaced(self.client.clone(), namespace), name).await
-    }
-
-    async fn get<K: Clone + DeserializeOwned + Debug>(&self, api: Api<K>, name: &str) -> Result<Option<K>, ApiError> {
-        bounded(api.get_opt(name)).await
-    }
-
-    /// Creates a Secret, failing where one of that name exists; dry: says only whether it would be accepted.
-    pub async fn create_secret(&self, namespace: &str, manifest: &Value, dry: bool) -> Result<Version, ApiError> {
-        let body = serde_json::to_vec(manifest).map_err(|_| ApiError::Invalid)?;
-        let params = PostParams { dry_run: dry, field_manager: Some(MANAGER.to_owned()) };
-        let request = Request::new(Secret::url_path(&(), Some(namespace)));
-        let request = request.create(&params, body).map_err(|_| ApiError::Invalid)?;
-        // Only the metadata of the answer is of interest, so its data is never decoded.
-        bounded(self.client.request::<PartialObjectMeta<Secret>>(request)).await.map(|meta| version(&meta))
-    }
-
-    /// Changes a Secret; the patch names the uid and the version that were judged.
-    pub async fn patch_secret(&self, namespace: &str, name: &str, patch: &Value) -> Result<Version, ApiError> {
-        let api = Api::<PartialObjectMeta<Secret>>::namespaced(self.client.clone(), namespace);
-        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        bounded(api.patch(name, &params, &Patch::Merge(patch))).await.map(|meta| version(&meta))
-    }
-
-    /// Replaces the status of the resource with this uid; returns the resource's new version.
-    pub async fn patch_status(
-        &self,
-        namespace: &str,
-        name: &str,
-        uid: &str,
-        status: &ArcGisAppCredentialStatus,
-    ) -> Result<String, ApiError> {
-        let operations = json!([
-            {"op": "test", "path": "/metadata/uid", "value": uid},
-            {"op": "add", "path": "/status", "value": status},
-        ]);
-        let patch: json_patch::Patch = serde_json::from_value(operations).map_err(|_| ApiError::Invalid)?;
-        let api = Api::<LeanResource>::namespaced(self.client.clone(), namespace);
-        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let written = bounded(api.patch_status(name, &params, &Patch::<()>::Json(patch))).await?;
-        Ok(written.metadata.resource_version.unwrap_or_default())
-    }
-
-    /// The client itself, for watches.
-    #[must_use]
-    pub fn client(&self) -> Client {
-        self.client.clone()
-    }
-}
-
-/// The identity and version of what the API server returned.
-pub fn version<K: Resource>(object: &K) -> Version {
-    Version {
-        uid: object.meta().uid.clone().unwrap_or_default(),
-        resource: object.meta().resource_version.clone().unwrap_or_default(),
-    }
-}
-
-async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
-    timeout(CALL, call).await.map_err(|_| ApiError::TimedOut)?.map_err(ApiError::from)
-}

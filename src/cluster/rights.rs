@@ -1,11 +1,12 @@
-//! What the operator may do, and what the cluster keeps to itself.
+//! The operator's permissions, and the service addresses of the cluster.
 
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::Api;
 use kube::api::{ListParams, PostParams};
 
-use super::{ApiError, Cluster, bounded};
+use super::client::Cluster;
+use super::error::{ApiError, bounded};
 
 /// A right on a kind of object in a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ const fn right(verb: &'static str, group: &'static str, resource: &'static str, 
     Right { verb, group, resource, subresource }
 }
 
-/// What is needed beside listing and watching, whose lack the watches tell themselves.
+/// The permissions needed besides list and watch, whose absence the watches report.
 pub const NEEDED: [Right; 6] = [
     right("get", "", "secrets", ""),
     right("create", "", "secrets", ""),

@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use k8s_openapi::ByteString;
 
-use super::{clock, portals, read_file};
+use super::environment::{clock, portals, read_file};
 use crate::api::CredentialsRef;
 use crate::arcgis::{TokenRequest, exchange};
 use crate::cli::ProbeArgs;
 use crate::core::{Credentials, OriginMatch, PortalUrl, format_seconds};
 
-/// Makes one exchange; the line says the granted lifetime or the reason.
+/// Requests one token; returns a line with the granted lifetime or the reason.
 pub async fn probe(args: ProbeArgs) -> Result<String, String> {
     let portal = PortalUrl::parse(&args.portal).map_err(|error| format!("--portal: {error}"))?;
     let keys = CredentialsRef {
@@ -30,7 +30,7 @@ pub async fn probe(args: ProbeArgs) -> Result<String, String> {
     let request = TokenRequest { portal: &base, credentials: &credentials, lifetime: None };
     let started = Instant::now();
     let answer = exchange(&client, &request, clock).await;
-    // Tells a refused connection from one that hangs, and the portal from what stands before it.
+    // The time distinguishes a refused connection from one that hangs; the proxy may be at fault instead of the portal.
     let way = if portals.proxied() { ", HTTPS_PROXY is set" } else { "" };
     let how = format!("{} after {:.1} s{way}", portal.authority(), started.elapsed().as_secs_f64());
     match answer {

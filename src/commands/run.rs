@@ -10,14 +10,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{clock, portals};
+use super::environment::{clock, portals};
 use crate::cli::RunArgs;
 use crate::cluster::{Cluster, Leases};
 use crate::controller::{self, Options, Parts};
 use crate::index::Index;
 use crate::ops::{self, Metrics, Readiness};
 
-/// Says which namespace a pod runs in.
+/// The file that holds the pod's namespace.
 const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 /// Runs the controller until a signal to stop.
@@ -33,11 +33,11 @@ pub async fn run(args: RunArgs) -> Result<(), String> {
     let mut config = Config::infer()
         .await
         .map_err(|_| "no access to a cluster: set KUBECONFIG to a readable file, or run in a pod".to_owned())?;
-    // Retries are the controller's matter: a call that waits for minutes would hold up its resource.
+    // The controller retries: a call that retries for minutes by itself delays its resource.
     config.default_retry = false;
-    // The proxies of the environment are for portals; the API server is reached directly.
+    // The proxies of the environment are for portals: the API server is connected to directly.
     config.proxy_url = None;
-    let lease_namespace = args.lease_namespace.unwrap_or_else(|| home(&config));
+    let lease_namespace = args.lease_namespace.unwrap_or_else(|| own_namespace(&config));
     let cluster = Client::try_from(config)
         .map(Cluster::new)
         .map_err(|_| "cannot set up the client for the API server: check the kubeconfig's certificates".to_owned())?;
@@ -46,7 +46,7 @@ pub async fn run(args: RunArgs) -> Result<(), String> {
     let metrics = Arc::new(Metrics::new(index.clone(), clock).map_err(|error| error.to_string())?);
     let readiness = Arc::new(Readiness::default());
     info!(version = env!("CARGO_PKG_VERSION"), "starting");
-    // The probes answer until the last work is done.
+    // The probes are answered until the last reconcile has ended.
     let stopped = CancellationToken::new();
     let admin = tokio::spawn(ops::serve(listener, metrics.clone(), readiness.clone(), stopped.clone()));
     let options = Options {
@@ -57,21 +57,21 @@ pub async fn run(args: RunArgs) -> Result<(), String> {
     };
     controller::run(options, Parts { cluster, leases, portals, index, metrics, readiness, clock }, stop).await;
     stopped.cancel();
-    // A scraper that keeps its connection open must not hold up the end.
+    // A scraper that keeps its connection open must not delay the end.
     let _ = tokio::time::timeout(std::time::Duration::from_secs(1), admin).await;
     info!("stopped");
     Ok(())
 }
 
-/// The pod's namespace; without a pod that of the kubeconfig, or else that of the service account used.
-fn home(config: &Config) -> String {
+/// Returns the pod's namespace; without a pod that of the kubeconfig, else that of the service account.
+fn own_namespace(config: &Config) -> String {
     let pod = std::fs::read_to_string(POD_NAMESPACE).ok().map(|text| text.trim().to_owned());
     let chosen = Some(&config.default_namespace).filter(|namespace| *namespace != "default");
     let account = || config.auth_info.token.as_ref().and_then(|token| account_namespace(token.expose_secret()));
     pod.or_else(|| chosen.cloned()).or_else(account).unwrap_or_else(|| config.default_namespace.clone())
 }
 
-/// The namespace in a service account's token; whether the token is genuine is for the API server to say.
+/// Returns the namespace in a service account's token, which the API server verifies.
 fn account_namespace(token: &str) -> Option<String> {
     let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;

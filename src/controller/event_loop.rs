@@ -77,7 +77,7 @@ struct Controller {
 pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
     let Parts { cluster, leases, portals, index, metrics, readiness, clock } = parts;
     let (requeue, mut requeued) = mpsc::unbounded_channel();
-    let (mut elector, mut leadership) = LeaderElector::new(leases, readiness.clone(), clock);
+    let (mut leader_elector, mut leadership) = LeaderElector::new(leases, readiness.clone(), clock);
     let ctx = Arc::new(Context {
         cluster,
         portals: Arc::new(portals),
@@ -99,10 +99,10 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
     // A replica that leads from the start lists once, and not as a standby first.
     tokio::select! {
         () = stop.cancelled() => {}
-        _ = elector.try_acquire_or_renew() => {}
+        _ = leader_elector.try_acquire_or_renew() => {}
     }
     let released = CancellationToken::new();
-    let election = tokio::spawn(elector.run(released.clone()));
+    let election = tokio::spawn(leader_elector.run(released.clone()));
     if leadership.claim().is_none() {
         info!("standing by");
         controller.relist();
@@ -276,7 +276,7 @@ impl Controller {
             if resource.report.problem != Some(Reason::RateLimited) {
                 continue;
             }
-            let status: ArcGisAppCredentialStatus = serde_json::from_str(&resource.status).unwrap_or_default();
+            let status: ArcGisAppCredentialStatus = ArcGisAppCredentialStatus::read(&resource.status);
             let host = status.portal.as_deref().and_then(|portal| portal.split('/').next());
             if let (Some(record), Some(host)) = (RetryAfterRecord::of(&status), host) {
                 by_host.entry(host.to_owned()).or_default().push(record);
@@ -303,7 +303,8 @@ impl Controller {
     fn start_due(&mut self) {
         let Some(term) = self.term.filter(|_| self.acting && self.synced()) else { return };
         let ctx = self.ctx.clone();
-        self.queue.promote_due(ctx.now(), |key| ctx.index().get(key).and_then(|resource| resource.report.expires_at));
+        self.queue
+            .promote_due(ctx.now(), |key| ctx.index().get(key).and_then(|resource| resource.report.expiration_time));
         while let Ok(worker) = self.ctx.workers.clone().try_acquire_owned() {
             let Some(key) = self.queue.pop() else { break };
             let ctx = self.ctx.clone();

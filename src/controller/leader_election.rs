@@ -76,8 +76,8 @@ impl LeaderElector {
     pub fn new(leases: Option<Leases>, readiness: Arc<Readiness>, clock: fn() -> Timestamp) -> (Self, Leadership) {
         let (sender, receiver) = watch::channel(leases.is_none().then_some(Claim::ALWAYS));
         let leases = leases.map(Arc::new);
-        let elector = Self { leases, candidate: Candidate::new(identity()), claim: sender, readiness, clock };
-        (elector, Leadership { claim: receiver, clock })
+        let leader_elector = Self { leases, candidate: Candidate::new(identity()), claim: sender, readiness, clock };
+        (leader_elector, Leadership { claim: receiver, clock })
     }
 
     fn now(&self) -> Moment {

@@ -1,4 +1,4 @@
-//! What is asked of the cluster once at the start: whether the operator has its rights, and its service addresses.
+//! What is requested from the cluster once at the start: the operator's permissions, and the service addresses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use crate::ops::Readiness;
 
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// Asks until every right is there and the service addresses are known; readiness names the rights that are missing.
+/// Repeats the requests until all permissions are granted and the service addresses are known. Readiness names the
+/// permissions that are missing.
 pub async fn run(cluster: Cluster, scopes: Vec<Option<String>>, readiness: Arc<Readiness>, services: ServiceRanges) {
     let mut ranges_open = true;
     let mut rights_open: Vec<(Option<String>, Right)> =
@@ -35,7 +36,7 @@ pub async fn run(cluster: Cluster, scopes: Vec<Option<String>>, readiness: Arc<R
                     }
                     open.push((scope, right));
                 }
-                // What may not be asked shows when it is needed.
+                // A permission that cannot be reviewed shows when it is used.
                 Err(error) if is_final(error) => readiness.satisfied(&name),
                 Err(_) => open.push((scope, right)),
             }
@@ -48,8 +49,8 @@ pub async fn run(cluster: Cluster, scopes: Vec<Option<String>>, readiness: Arc<R
     }
 }
 
-/// Whether it is known now which addresses are services', or that this cannot be known: then the range around the API
-/// server's own address stands in.
+/// Returns whether the service addresses are known, or known to be unavailable: then the range around the API server's
+/// own address is used.
 async fn learn_ranges(cluster: &Cluster, services: &ServiceRanges) -> bool {
     match cluster.service_ranges().await {
         Ok(ranges) => {
@@ -63,7 +64,7 @@ async fn learn_ranges(cluster: &Cluster, services: &ServiceRanges) -> bool {
     }
 }
 
-/// Asking again brings no other answer: the right to ask is missing, or the API server does not know such objects.
+/// Whether another request gets the same answer: the permission is missing, or the API server has no such kind.
 fn is_final(error: ApiError) -> bool {
     matches!(error, ApiError::Refused | ApiError::NotFound)
 }

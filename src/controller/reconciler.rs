@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::context::Context;
 use super::host_limiters::RequestPermit;
-use crate::api::{CaBundleKind, Reason};
+use crate::api::{ArcGisAppCredentialStatus, CaBundleKind, Reason};
 use crate::arcgis::CaBundle;
 use crate::cluster::{ApiError, publish};
 use crate::core::{
@@ -113,7 +113,7 @@ fn observe(ctx: &Context, key: &Key) -> Option<Situation> {
         requested_at: resource.requested_at,
         allowed: plan.as_ref().is_ok_and(|plan| OriginMatch::of(&plan.portal, &ctx.allowed).is_some()),
         plan,
-        status: serde_json::from_str(&resource.status).unwrap_or_default(),
+        status: ArcGisAppCredentialStatus::read(&resource.status),
         rival,
         target,
         credentials,
@@ -181,7 +181,8 @@ async fn finish(reconciler: Reconciler<'_>, verdict: Verdict) -> Timestamp {
     let Reconciler { ctx, key, term, s, credentials, ca, published, .. } = reconciler;
     let me = s.me.clone();
     let plan = s.plan.as_ref().ok().cloned();
-    let (awaits_permit, expires_at) = (verdict.awaits_permit, s.status.token.as_ref().map(|token| token.expires_at));
+    let (awaits_permit, expires_at) =
+        (verdict.awaits_permit, s.status.token.as_ref().map(|token| token.expiration_time));
     let mut conclusion = conclude(s, verdict, ctx.now());
     let memory = std::mem::take(&mut conclusion.memory);
     let written = memory.unpublished.is_none();

@@ -170,7 +170,7 @@ impl Reconciler<'_> {
                 self.record_target_version(plan, &version);
                 self.s.created(version, self.ctx.now());
             }
-            Err(ApiError::Exists | ApiError::Conflict) => self.s.overtaken(),
+            Err(ApiError::Exists | ApiError::Conflict) => self.s.conflicted(),
             Err(error) => self.cluster_failed(AttemptKind::Write, error),
         }
     }
@@ -187,7 +187,7 @@ impl Reconciler<'_> {
                     self.s.written(version, self.ctx.now());
                 }
             }
-            Err(ApiError::Exists | ApiError::Conflict | ApiError::NotFound) => self.s.overtaken(),
+            Err(ApiError::Exists | ApiError::Conflict | ApiError::NotFound) => self.s.conflicted(),
             Err(error) => self.cluster_failed(kind, error),
         }
     }
@@ -214,8 +214,8 @@ impl Reconciler<'_> {
 fn placeholder(plan: &Plan, now: Timestamp) -> Option<IssuedToken> {
     Some(IssuedToken {
         token: AccessToken::parse("pending".to_owned())?,
-        issued_at: now,
-        expires_at: now,
+        issue_time: now,
+        expiration_time: now,
         inputs: "v1:pending".to_owned(),
         portal_url: plan.portal.base(),
     })

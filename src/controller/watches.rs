@@ -1,4 +1,4 @@
-//! The watches: on resources, and on the metadata of Secrets and `ConfigMap`s. Each has its own back-off.
+//! The watches: on resources, and on the metadata of Secrets and ConfigMaps. Each has its own back-off.
 
 use std::collections::BTreeSet;
 

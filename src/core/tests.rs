@@ -66,11 +66,11 @@ fn situation_with_credentials(now: Timestamp) -> Situation {
 }
 
 /// Returns a token with a lifetime of `seconds`, as this resource would publish it.
-fn published(s: &Situation, issued_at: Timestamp, seconds: i64) -> IssuedToken {
+fn published(s: &Situation, issue_time: Timestamp, seconds: i64) -> IssuedToken {
     IssuedToken {
         token: token("t"),
-        issued_at,
-        expires_at: at(issued_at.as_second() + seconds),
+        issue_time,
+        expiration_time: at(issue_time.as_second() + seconds),
         inputs: s.inputs().unwrap(),
         portal_url: s.plan.as_ref().unwrap().portal.base(),
     }
@@ -85,8 +85,8 @@ fn live(s: &Situation, published: &IssuedToken) -> LiveSecret {
 }
 
 /// Returns the same with a token that has a lifetime of `seconds`.
-fn stored(s: &Situation, issued_at: Timestamp, seconds: i64) -> LiveSecret {
-    live(s, &published(s, issued_at, seconds))
+fn stored(s: &Situation, issue_time: Timestamp, seconds: i64) -> LiveSecret {
+    live(s, &published(s, issue_time, seconds))
 }
 
 /// Performs the decided steps until the decision is to rest; the portal gives the same answer to each request.
@@ -165,7 +165,7 @@ fn a_longer_pause_of_the_host_changes_no_status_and_keeps_the_failure_count() {
 
     let mut last = reconcile(situation(now), now, Err(Reason::ClientSecretRejected), &mut requests);
     for count in 2..5 {
-        now = last.status.failure.as_ref().unwrap().next_attempt_at.unwrap();
+        now = last.status.failure.as_ref().unwrap().next_attempt_time.unwrap();
         last = reconcile(unpublished(last, now), now, Ok(7200), &mut requests);
         assert!(!last.changed);
         last = reconcile(
@@ -182,7 +182,7 @@ fn a_longer_pause_of_the_host_changes_no_status_and_keeps_the_failure_count() {
 fn a_token_that_expires_before_it_is_written_is_replaced_no_earlier_than_the_floor() {
     let mut requests = 0;
     let first = reconcile(situation(at(1_000_000)), at(1_000_000), Ok(60), &mut requests);
-    let due = first.status.token.as_ref().unwrap().renew_at;
+    let due = first.status.token.as_ref().unwrap().renewal_time;
     let mut s = next_situation(situation(due), first, 1, due);
     s.issued(token("t"), 1, due);
     let late = at(due.as_second() + 2);
@@ -247,7 +247,7 @@ proptest! {
         let mut now = at(start);
         let mut last = reconcile(situation(now), now, Ok(granted), &mut requests);
         prop_assert_eq!(requests, 1);
-        let renew = last.status.token.as_ref().unwrap().renew_at;
+        let renew = last.status.token.as_ref().unwrap().renewal_time;
         let resumed = reconcile(next_situation(situation(now), Conclusion { memory: Memory::default(), ..last }, 1, now), now, Ok(granted), &mut requests);
         prop_assert!(!resumed.changed, "a restart writes nothing");
         last = resumed;

@@ -10,7 +10,8 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Metrics, Readiness};
+use super::metrics::Metrics;
+use super::readiness::Readiness;
 
 const PORT: u16 = 8080;
 
@@ -42,7 +43,7 @@ pub async fn serve(
                 if live.alive() {
                     (StatusCode::OK, "ok\n")
                 } else {
-                    (StatusCode::SERVICE_UNAVAILABLE, "the controller's loop stands still\n")
+                    (StatusCode::SERVICE_UNAVAILABLE, "the event loop does not run\n")
                 }
             }),
         )

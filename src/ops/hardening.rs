@@ -1,4 +1,4 @@
-//! What keeps secrets in memory from other processes.
+//! Protects the secrets in memory from other processes.
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 

@@ -1,4 +1,4 @@
-//! Metrics, in Prometheus' text format. Series of a resource are made when scraped, so they go with it.
+//! Metrics in the Prometheus text format. The series of a resource are made when scraped, so they disappear with it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,18 +10,17 @@ use prometheus::{
     Error, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use super::series::Series;
+use super::series::{PREFIX, Series};
 use crate::api::Reason;
 use crate::index::Index;
 
 /// A request may take 15 s.
 const REQUEST_BUCKETS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
 const RECONCILE_BUCKETS: [f64; 9] = [0.0005, 0.001, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 20.0];
-pub const PREFIX: &str = "arcgis_credential";
-/// A watch that fails tries again every 30 s at the latest, and says nothing once it works again.
+/// A failed watch is retried at least every 30 s, and delivers no event when it works again.
 const WATCH_FAILS: Duration = Duration::from_mins(1);
 
-/// Below a wildcard there may be ever new hosts.
+/// Below a wildcard, users can name any number of hosts.
 const MAX_PORTALS: usize = 1000;
 
 /// All metrics of the process.
@@ -69,7 +68,7 @@ impl Metrics {
                 "Time that a reconcile took",
                 &RECONCILE_BUCKETS,
             ))?,
-            leader: IntGauge::with_opts(opts("leader", "Whether this process acts (1) or stands by (0)"))?,
+            leader: IntGauge::with_opts(opts("leader", "1 while this replica leads, 0 while it stands by"))?,
             watches: IntGaugeVec::new(opts("watch_failing", "1 while a watch on the cluster fails"), &["watch"])?,
             watch_failed: Mutex::default(),
             portals: Mutex::default(),
@@ -94,12 +93,12 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Whether this process acts.
+    /// Records whether this replica acts.
     pub fn set_leader(&self, leads: bool) {
         self.leader.set(i64::from(leads));
     }
 
-    /// A token request has ended; no reason: a token was issued. Portals beyond the first thousand are counted together.
+    /// Records a token request; without a reason a token was issued. Portals beyond the first thousand are counted together.
     pub fn requested(&self, portal: &str, reason: Option<Reason>, took: Duration) {
         let mut portals = self.portals.lock().unwrap_or_else(PoisonError::into_inner);
         if portals.len() < MAX_PORTALS {
@@ -110,17 +109,17 @@ impl Metrics {
         self.request_duration.with_label_values(&[portal]).observe(took.as_secs_f64());
     }
 
-    /// A reconcile has concluded.
+    /// Records the conclusion of a reconcile.
     pub fn concluded(&self, problem: Option<Reason>) {
         self.reconciles.with_label_values(&[problem.map_or("Ok", Reason::as_str)]).inc();
     }
 
-    /// A reconcile has ended.
+    /// Records the duration of a reconcile.
     pub fn reconciled(&self, took: Duration) {
         self.reconcile_duration.observe(took.as_secs_f64());
     }
 
-    /// A watch has told something, or has failed.
+    /// Records that a watch delivered an event, or failed.
     pub fn watch(&self, watch: &str, failed: bool) {
         let mut watches = self.watch_failed.lock().unwrap_or_else(PoisonError::into_inner);
         watches.insert(watch.to_owned(), failed.then(Instant::now));

@@ -1,4 +1,4 @@
-//! What an operator of the operator sees: metrics, health and logs. It is told things and asked nothing.
+//! What an administrator sees of the operator: metrics, health and logs.
 
 mod admin;
 mod hardening;

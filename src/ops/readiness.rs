@@ -1,10 +1,10 @@
-//! Whether the operator works, and what it pending for.
+//! Liveness and readiness: whether the loop runs, and what it waits for.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The loop comes round every few seconds: a minute without is a stand-still.
+/// The loop runs every few seconds: after a minute without it, the process is not alive.
 const STANDSTILL: Duration = Duration::from_mins(1);
 
 struct State {
@@ -13,7 +13,7 @@ struct State {
     beat: Option<Instant>,
 }
 
-/// Told by the controller, read by the probes.
+/// Written by the controller, read by the probes.
 pub struct Readiness(Mutex<State>);
 
 impl Default for Readiness {
@@ -28,36 +28,36 @@ impl Readiness {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The loop is alive.
+    /// Records that the loop runs.
     pub fn beat(&self) {
         let mut state = self.lock();
         state.beat = Some(Instant::now());
     }
 
-    /// Something has to be listed first; says whether that is news.
+    /// Records what the process waits for; returns whether it was not recorded before.
     pub fn waiting(&self, what: &str, why: &'static str) -> bool {
         let mut state = self.lock();
         state.pending.remove("controller");
         state.pending.insert(what.to_owned(), why).is_none()
     }
 
-    /// It was listed.
+    /// Records that it waits no longer for this.
     pub fn satisfied(&self, what: &str) {
         let mut state = self.lock();
         state.pending.remove(what);
         state.failing.remove(what);
     }
 
-    /// A watch fails; says whether that is news.
-    pub fn failing(&self, what: &str, why: &'static str, unlisted: bool) -> bool {
+    /// Records a failing watch; returns whether the reason is new.
+    pub fn failing(&self, what: &str, why: &'static str, blocks: bool) -> bool {
         let mut state = self.lock();
-        if unlisted {
+        if blocks {
             state.pending.insert(what.to_owned(), why);
         }
         state.failing.insert(what.to_owned(), why) != Some(why)
     }
 
-    /// What is waited for, one line each; `None` when ready.
+    /// Returns what the process waits for, one line each; `None` when it is ready.
     pub fn pending(&self) -> Option<String> {
         let state = self.lock();
         let lines: Vec<String> =
@@ -65,7 +65,7 @@ impl Readiness {
         (!lines.is_empty()).then(|| lines.concat())
     }
 
-    /// Whether the loop still comes round.
+    /// Whether the loop runs.
     pub fn alive(&self) -> bool {
         self.lock().beat.is_none_or(|beat| beat.elapsed() < STANDSTILL)
     }

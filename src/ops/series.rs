@@ -1,13 +1,15 @@
-//! The series of each resource, as text right away: made of the library's own values, those of ten thousand resources
-//! took 11 MiB more at each scrape.
+//! The series of each resource, written as text: as values of the library, those of ten thousand resources needed 11 MiB
+//! more at each scrape.
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
-use super::metrics::PREFIX;
 use crate::index::{Index, Report};
+
+/// The prefix of all metrics.
+pub(super) const PREFIX: &str = "arcgis_credential";
 
 /// One gauge for each resource that has a value.
 struct Gauge {
@@ -20,13 +22,13 @@ const GAUGES: [Gauge; 3] = [
     Gauge { name: "ready", help: "1 where the target holds a valid token", value: |r| Some(r.ready.into()) },
     Gauge {
         name: "token_expiry_timestamp_seconds",
-        help: "When the token ends",
-        value: |r| r.expires_at.map(Timestamp::as_second),
+        help: "Expiration of the token",
+        value: |r| r.expiration_time.map(Timestamp::as_second),
     },
     Gauge {
         name: "token_renewal_timestamp_seconds",
-        help: "When the token is to be renewed",
-        value: |r| r.renew_at.filter(|_| !r.suspended).map(Timestamp::as_second),
+        help: "When the next token is requested",
+        value: |r| r.renewal_time.filter(|_| !r.suspended).map(Timestamp::as_second),
     },
 ];
 const PROBLEM: &str = "problem";
@@ -62,13 +64,13 @@ impl Series {
             let reason = resource.report.problem?.as_str();
             Some(([("namespace", key.namespace.as_str()), ("name", &key.name), ("reason", reason)], 1))
         });
-        family(text, PROBLEM, "1 with the reason, while there is one", problems);
+        family(text, PROBLEM, "1 with the reason of the last failed attempt, while there is one", problems);
         let now = (self.clock)().as_second();
         let late = resources()
             .filter(|(_, resource)| !resource.report.suspended)
-            .filter_map(|(_, resource)| Some(now - resource.report.renew_at?.as_second()));
+            .filter_map(|(_, resource)| Some(now - resource.report.renewal_time?.as_second()));
         let late = late.max().unwrap_or(0).max(0);
-        family(text, OVERDUE, "How late the most overdue refresh is", [([], late)]);
+        family(text, OVERDUE, "How late the most overdue renewal is", [([], late)]);
     }
 }
 

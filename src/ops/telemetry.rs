@@ -20,7 +20,7 @@ pub enum LogLevel {
     Trace,
 }
 
-/// Tells where a panic was, and not what it said: that may hold what was being worked on.
+/// Logs where a panic was raised and not its message, which may hold a value.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -28,8 +28,8 @@ fn log_panics() {
     }));
 }
 
-/// Starts logging, once per process. The level is that of this program: libraries, which may log what they carry,
-/// are heard from `warn` on, and the TLS verifier not at all, as what it finds is reported as a reason.
+/// Starts logging, once per process. The level applies to this program. Libraries, which may log the data that they
+/// carry, log from `warn` on, and the TLS verifier not at all: what it finds is reported as a reason.
 pub fn init(format: LogFormat, level: LogLevel) {
     let level = match level {
         LogLevel::Error => "error",
@@ -41,7 +41,7 @@ pub fn init(format: LogFormat, level: LogLevel) {
     let others = if level == "error" { "error" } else { "warn" };
     let filter = format!("{others},arcgis_credential_operator={level},rustls_platform_verifier=off,kube_client=off");
     let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter));
-    // Only a second call fails, and then logging is on already.
+    // Only a second call fails, when logging has started.
     let _ = match format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Text => builder.with_ansi(false).try_init(),

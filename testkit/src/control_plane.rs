@@ -38,34 +38,47 @@ impl ControlPlane {
         let dir = dir.or_else(|| own.as_ref().map(|own| own.path().to_owned())).unwrap_or_default();
         std::fs::create_dir_all(&dir).map_err(doing("making a folder"))?;
         let mut plane = Self { dir, bin: bin.to_owned(), children: Vec::new(), _own: own };
-        let [etcd, peer, secure] = [crate::free_address()?, crate::free_address()?, crate::free_address()?];
-        let etcd_url = format!("http://{etcd}");
-        let peer_url = format!("http://{peer}");
-        let data = plane.path("etcd");
-        plane.spawn(
+        let etcd = plane.start_etcd()?;
+        plane.start_api_server(&etcd, guard_owners).await?;
+        plane.start_controller_manager()?;
+        Ok(plane)
+    }
+
+    /// Starts etcd; returns its URL.
+    fn start_etcd(&mut self) -> Result<String, Error> {
+        let [client, peer] =
+            [crate::free_address()?, crate::free_address()?].map(|address| format!("http://{address}"));
+        let data = self.path("etcd");
+        self.spawn(
             "etcd",
             &[
                 format!("--data-dir={data}"),
                 "--unsafe-no-fsync".to_owned(),
-                format!("--listen-client-urls={etcd_url}"),
-                format!("--advertise-client-urls={etcd_url}"),
-                format!("--listen-peer-urls={peer_url}"),
-                format!("--initial-advertise-peer-urls={peer_url}"),
-                format!("--initial-cluster=default={peer_url}"),
+                format!("--listen-client-urls={client}"),
+                format!("--advertise-client-urls={client}"),
+                format!("--listen-peer-urls={peer}"),
+                format!("--initial-advertise-peer-urls={peer}"),
+                format!("--initial-cluster=default={peer}"),
             ],
         )?;
-        plane.write("tokens.csv", &format!("{ADMIN_TOKEN},admin,admin,system:masters\n"))?;
-        plane.write("audit.yaml", AUDIT_POLICY)?;
-        plane.service_account_key()?;
+        Ok(client)
+    }
+
+    /// Starts the API server and waits until it is ready.
+    async fn start_api_server(&mut self, etcd: &str, guard_owners: bool) -> Result<(), Error> {
+        let secure = crate::free_address()?;
+        self.write("tokens.csv", &format!("{ADMIN_TOKEN},admin,admin,system:masters\n"))?;
+        self.write("audit.yaml", AUDIT_POLICY)?;
+        self.service_account_key()?;
         let [certs, key, tokens, policy, audit] =
-            ["certs", "sa.key", "tokens.csv", "audit.yaml", "audit.log"].map(|name| plane.path(name));
+            ["certs", "sa.key", "tokens.csv", "audit.yaml", "audit.log"].map(|name| self.path(name));
         let mut flags = vec![
-            format!("--etcd-servers={etcd_url}"),
+            format!("--etcd-servers={etcd}"),
             "--bind-address=127.0.0.1".to_owned(),
             format!("--secure-port={}", secure.port()),
             format!("--cert-dir={certs}"),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-            format!("--service-account-key-file={}", plane.path("sa.pub")),
+            format!("--service-account-key-file={}", self.path("sa.pub")),
             format!("--service-account-signing-key-file={key}"),
             format!("--token-auth-file={tokens}"),
             "--authorization-mode=RBAC".to_owned(),
@@ -76,14 +89,16 @@ impl ControlPlane {
         if guard_owners {
             flags.push("--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned());
         }
-        plane.spawn("kube-apiserver", &flags)?;
-        let server = format!("https://{secure}");
-        plane.write("server", &server)?;
-        plane.write("bin", &plane.bin.display().to_string())?;
-        plane.kubeconfig_for("kubeconfig", ADMIN_TOKEN)?;
-        plane.ready().await?;
-        let (kubeconfig, key) = (plane.path("kubeconfig"), plane.path("sa.key"));
-        plane.spawn(
+        self.spawn("kube-apiserver", &flags)?;
+        self.write("server", &format!("https://{secure}"))?;
+        self.write("bin", &self.bin.display().to_string())?;
+        self.kubeconfig_for("kubeconfig", ADMIN_TOKEN)?;
+        self.ready().await
+    }
+
+    fn start_controller_manager(&mut self) -> Result<(), Error> {
+        let (kubeconfig, key) = (self.path("kubeconfig"), self.path("sa.key"));
+        self.spawn(
             "kube-controller-manager",
             &[
                 format!("--kubeconfig={kubeconfig}"),
@@ -95,8 +110,7 @@ impl ControlPlane {
                  root-ca-certificate-publisher-controller"
                     .to_owned(),
             ],
-        )?;
-        Ok(plane)
+        )
     }
 
     /// Returns the running control plane that this process was started in.

@@ -1,4 +1,4 @@
-//! A test portal for `ArcGIS`: real HTTPS, a temporary CA, apps with configurable behavior, and a journal of requests.
+//! A test portal for ArcGIS: real HTTPS, a temporary CA, apps with configurable behavior, and a journal of requests.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -209,7 +209,7 @@ impl Shared {
     }
 }
 
-/// Returns JSON as a response; `ArcGIS` labels it as plain text.
+/// Returns JSON as a response; ArcGIS labels it as plain text.
 fn plain(body: &Value) -> Response {
     ([("content-type", "text/plain;charset=utf-8")], body.to_string()).into_response()
 }

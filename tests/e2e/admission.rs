@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 /// A path in the manifest, the value set there, and a part of the error; `None` if it is accepted.
 type Case = (&'static str, Value, Option<&'static str>);
 
+/// Returns `count` keys with texts of `bytes` bytes.
+fn texts(count: usize, bytes: usize) -> Value {
+    (0..count).map(|n| (format!("key-{n}"), json!("x".repeat(bytes)))).collect::<serde_json::Map<_, _>>().into()
+}
+
 fn cases() -> Vec<Case> {
-    let duration = Some("write a Go duration between 1m and 336h");
-    let url = Some("write https://host");
-    let name = Some("write a DNS-1123 subdomain");
-    let key = Some("a key is");
-    let text = Some("use only $(access_token)");
     let own = Some("are the operator's");
     let data = |key: &str, text: &str| json!({key: text});
     let mut cases = vec![
         ("/spec/target/name", json!("creds"), Some("must not be the credentials Secret")),
-        ("/spec/target/formats", json!(["Json", "Json"]), Some("name each format once")),
+        ("/spec/target/formats", json!(["Json", "Json"]), Some("duplicate entries")),
         ("/spec/target/formats", json!(["Yaml"]), Some("Unsupported value")),
         ("/spec/target/formats", json!(["Headers", "DotEnv", "Json", "RestJs"]), None),
         ("/spec/target/deletionPolicy", json!("Keep"), Some("Unsupported value")),
@@ -27,9 +27,23 @@ fn cases() -> Vec<Case> {
         ("/spec/target/labels", json!({"app.kubernetes.io/managed-by": "me"}), own),
         ("/spec/target/annotations", json!({"credentials.arcgis.dev/inputs": "y"}), own),
         ("/spec/target/labels", json!({"team": "x".repeat(64)}), Some("may not be more than 63")),
+        ("/spec/target/labels", json!({"-team": "x"}), Some("write keys as name or example.com/name")),
+        ("/spec/target/labels", json!({"a/b/c": "x"}), Some("write keys as name or example.com/name")),
+        ("/spec/target/labels", json!({"x".repeat(64): "y"}), Some("write keys as name or example.com/name")),
+        ("/spec/target/labels", json!({"example.com/team": "Maps_1.x-y"}), None),
+        ("/spec/target/labels", json!({"team": ""}), None),
+        ("/spec/target/labels", json!({"team": "a b"}), Some("write label values of at most 63")),
+        ("/spec/target/labels", json!({"team": "-a"}), Some("write label values of at most 63")),
+        ("/spec/target/annotations", json!({"a b": "x"}), Some("write keys as name or example.com/name")),
+        ("/spec/target/annotations", json!({"note": "any text: é"}), None),
+        ("/spec/target/annotations", texts(5, 4000), Some("shorten the annotations")),
+        ("/spec/target/annotations", texts(4, 4000), None),
+        ("/spec/target/data", texts(5, 8000), Some("shorten the texts")),
+        ("/spec/target/data", texts(4, 8000), None),
+        ("/spec/target/data", texts(65, 1), Some("must have at most 64 items")),
         ("/spec/target/data", data("headers", "x"), None),
         ("/spec/target/data", data("app.cfg", &"x".repeat(8193)), Some("may not be more than 8192")),
-        ("/spec/credentialsRef/clientIdKey", json!("a b"), Some("write a key of letters")),
+        ("/spec/credentialsRef/clientIDKey", json!("a b"), Some("write a key of letters")),
         ("/spec/suspend", json!("yes"), Some("expected boolean")),
         ("/spec/apiToken", json!(1), Some("field not declared in schema")),
         ("/spec/credentialsRef/namespace", json!("other"), Some("field not declared in schema")),
@@ -41,6 +55,15 @@ fn cases() -> Vec<Case> {
         ("/spec/portal/caBundleRef", json!({"kind": "ConfigMap", "name": "target"}), None),
         ("/spec/portal/caBundleRef", json!({"kind": "Pod", "name": "x"}), Some("Unsupported value")),
     ];
+    cases.extend(durations());
+    cases.extend(urls());
+    cases.extend(names_and_texts());
+    cases
+}
+
+fn durations() -> Vec<Case> {
+    let duration = Some("write a Go duration between 1m and 336h");
+    let mut cases = Vec::new();
     for good in ["1m", "336h", "90m", "1h30m", "1.5h", ".5h", "3600s", "60000ms", "1h0.5m"] {
         cases.push(("/spec/token/lifetime", json!(good), None));
         cases.push(("/spec/token/renewBefore", json!(good), None));
@@ -51,6 +74,11 @@ fn cases() -> Vec<Case> {
         cases.push(("/spec/token/renewBefore", json!(bad), error));
     }
     cases.push(("/spec/token/lifetime", json!("9".repeat(60) + "h"), duration));
+    cases
+}
+
+fn urls() -> Vec<Case> {
+    let mut cases = Vec::new();
     for good in [
         "https://www.arcgis.com",
         "https://GIS.Example.com/portal/",
@@ -76,8 +104,17 @@ fn cases() -> Vec<Case> {
         "host",
         "https://höst",
     ] {
-        cases.push(("/spec/portal/url", json!(bad), url));
+        cases.push(("/spec/portal/url", json!(bad), Some("write https://host")));
     }
+    cases
+}
+
+fn names_and_texts() -> Vec<Case> {
+    let name = Some("write a DNS-1123 subdomain");
+    let key = Some("a key is");
+    let text = Some("use only $(access_token)");
+    let data = |key: &str, text: &str| json!({key: text});
+    let mut cases = Vec::new();
     for bad in ["Upper", "a_b", "-a", "a-", "a..b", "a/b"] {
         cases.push(("/spec/target/name", json!(bad), name));
         cases.push(("/spec/credentialsRef/name", json!(bad), name));
@@ -123,6 +160,42 @@ async fn each_invalid_value_is_rejected_with_its_message() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_across_fields_names_the_field_to_change() {
+    let env = TestEnv::without_operator(&[]).await;
+    let ca = json!({"kind": "Secret", "name": "target"});
+    for (path, value, field) in [
+        ("/spec/target/name", json!("creds"), "spec.target.name"),
+        ("/spec/portal/caBundleRef", ca, "spec.target.name"),
+        ("/spec/token", json!({"lifetime": "1h", "renewBefore": "2h"}), "spec.token.renewBefore"),
+        (
+            "/spec/target",
+            json!({"name": "target", "formats": ["Json"], "data": {"token.json": "x"}}),
+            "spec.target.data",
+        ),
+    ] {
+        let mut manifest = env.manifest("case", "creds");
+        manifest["spec"]["target"]["name"] = json!("target");
+        set(&mut manifest, path, value);
+        let answer = env.resources().patch("case", &PatchParams::apply("user"), &Patch::Apply(&manifest)).await;
+        let Err(kube::Error::Api(status)) = answer else { panic!("{path} is accepted") };
+        let causes = status.details.unwrap().causes;
+        assert!(causes.iter().any(|cause| cause.field == field), "{path}: {causes:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resources_can_be_selected_by_their_secrets() {
+    let env = TestEnv::without_operator(&[]).await;
+    for name in ["a", "b"] {
+        env.apply(&env.manifest(name, &format!("{name}-oauth"))).await;
+    }
+    for selector in ["spec.target.name=a-token", "spec.credentialsRef.name=a-oauth"] {
+        let found = env.resources().list(&kube::api::ListParams::default().fields(selector)).await.unwrap().items;
+        assert_eq!(found.iter().map(|r| r.metadata.name.as_deref()).collect::<Vec<_>>(), [Some("a")], "{selector}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

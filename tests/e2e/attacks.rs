@@ -32,14 +32,9 @@ async fn request_token(url: &str, ca: &str, origin_match: OriginMatch) -> Result
     exchange(&portals.client(None, origin_match).unwrap(), &request, Timestamp::now).await.map(drop)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_crafted_url_reaches_a_server_that_is_not_allowed() {
-    let env = TestEnv::new().await;
-    let victim = portal().await;
-    let (good, port) = (env.portal.url().replace("https://", ""), victim.address().port());
-    let bad = format!("localhost:{port}");
-    env.credentials("oauth", "app", SECRET).await;
-    let urls = [
+/// Returns URLs that try to reach the server `bad` on `port` where only `good` is allowed.
+fn crafted_urls(good: &str, bad: &str, port: u16) -> Vec<String> {
+    vec![
         format!("https://{bad}"),
         format!("https://{good}@{bad}"),
         format!("https://user:{good}@{bad}"),
@@ -82,7 +77,17 @@ async fn no_crafted_url_reaches_a_server_that_is_not_allowed() {
         "https://169.254.169.254/latest".to_owned(),
         "https://kubernetes.default.svc".to_owned(),
         "https://*.localhost".to_owned(),
-    ];
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_crafted_url_reaches_a_server_that_is_not_allowed() {
+    let env = TestEnv::new().await;
+    let victim = portal().await;
+    let (good, port) = (env.portal.url().replace("https://", ""), victim.address().port());
+    let bad = format!("localhost:{port}");
+    env.credentials("oauth", "app", SECRET).await;
+    let urls = crafted_urls(&good, &bad, port);
     for (n, url) in urls.iter().enumerate() {
         let name = format!("trick-{n}");
         let mut manifest = env.manifest(&name, "oauth");

@@ -69,7 +69,7 @@ async fn a_429_pauses_every_resource_of_that_host() {
     shows(&env, "next", Reason::RateLimited).await;
     assert_eq!((env.portal.requests("limited"), env.portal.requests("app")), (1, 0));
     let status = env.resources().get("limited").await.unwrap().status.unwrap().failure.unwrap();
-    let wait = status.next_attempt_at.unwrap().as_second() - status.last_attempt_at.unwrap().as_second();
+    let wait = status.next_attempt_time.unwrap().as_second() - status.last_attempt_time.unwrap().as_second();
     assert!((90..=115).contains(&wait), "{wait}");
 }
 

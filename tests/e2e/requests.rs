@@ -34,7 +34,7 @@ async fn a_token_of_one_second_is_renewed_no_earlier_than_after_30_s() {
     let expired = env.wait("short", |r| is(r, "Ready", "False", "TokenExpired")).await;
     assert!(is(&expired, "Reconciling", "True", "Pending"));
     let token = expired.status.unwrap().token.unwrap();
-    assert_eq!(token.renew_at.as_second() - token.issued_at.as_second(), 30, "renewAt respects the floor");
+    assert_eq!(token.renewal_time.as_second() - token.issue_time.as_second(), 30, "renewalTime respects the floor");
     env.portal.wait_for_requests("short", 3, Duration::from_secs(80)).await.unwrap();
     spaced(&requests(&env, "short"), 30, 3);
 }
@@ -128,7 +128,7 @@ async fn a_changed_lifetime_portal_path_or_key_name_requests_a_token_and_a_chang
         (json!({"spec": {"token": {"lifetime": "90m"}}}), 2),
         (json!({"spec": {"portal": {"url": format!("{url}/portal")}}}), 3),
         (json!({"spec": {"portal": {"url": format!("{url}/portal/sharing/rest/")}}}), 3),
-        (json!({"spec": {"credentialsRef": {"clientIdKey": "other"}}}), 4),
+        (json!({"spec": {"credentialsRef": {"clientIDKey": "other"}}}), 4),
     ];
     for (change, expected) in changes {
         env.change("spec", change.clone()).await;

@@ -13,7 +13,7 @@ fn failure(resource: &ArcGisAppCredential) -> Failure {
 }
 
 fn wait(failure: &Failure) -> i64 {
-    failure.next_attempt_at.unwrap().as_second() - failure.last_attempt_at.unwrap().as_second()
+    failure.next_attempt_time.unwrap().as_second() - failure.last_attempt_time.unwrap().as_second()
 }
 
 async fn wrong_secret(env: &TestEnv, name: &str) -> ArcGisAppCredential {
@@ -71,7 +71,7 @@ async fn a_failure_that_only_a_change_resolves_has_no_next_attempt_and_is_resolv
     env.credentials("oauth", "app", "").await;
     env.apply(&env.manifest("empty", "oauth")).await;
     let resource = env.wait("empty", |r| is(r, "Stalled", "True", "CredentialsIncomplete")).await;
-    assert_eq!(failure(&resource).next_attempt_at, None);
+    assert_eq!(failure(&resource).next_attempt_time, None);
     assert!(condition(&resource, "Stalled").unwrap().message.contains("key client_secret"));
     env.credentials("oauth", "app", SECRET).await;
     env.wait_for("empty", Duration::from_secs(5), |r| is(r, "Ready", "True", "TokenValid")).await;
@@ -131,8 +131,8 @@ async fn a_transient_failure_is_reported_once_and_its_count_is_not_in_the_status
     let later = env.resources().get("outage").await.unwrap();
     assert_eq!(later.metadata.resource_version, first.metadata.resource_version, "no status was written meanwhile");
     let failure = failure(&later);
-    assert_eq!((failure.count, failure.next_attempt_at, failure.inputs), (None, None, None));
-    assert!(failure.since <= Timestamp::now());
+    assert_eq!((failure.count, failure.next_attempt_time, failure.inputs), (None, None, None));
+    assert!(failure.start_time <= Timestamp::now());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -113,7 +113,7 @@ async fn an_expired_token_is_reported_within_5_s_with_the_reason_of_its_failure(
     let expired = ("Ready", "False", "TokenExpired");
     let pending = env.wait("pending", |r| is(r, "Ready", "False", "TokenExpired")).await;
     let token = pending.status.unwrap().token.unwrap();
-    assert!(Timestamp::now().duration_since(token.expires_at).as_secs() <= 5);
+    assert!(Timestamp::now().duration_since(token.expiration_time).as_secs() <= 5);
     shows(&env, "pending", &[expired, ("Reconciling", "True", "Pending")], "InProgress").await;
     shows(&env, "user", &[expired, ("Stalled", "True", "ClientSecretRejected")], "Failed").await;
     shows(&env, "transient", &[expired, ("Reconciling", "True", "PortalUnreachable")], "InProgress").await;

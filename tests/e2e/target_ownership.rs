@@ -150,7 +150,7 @@ async fn a_missing_create_permission_is_reported_before_a_token_is_requested() {
     let resource = env.wait("barred", |r| is(r, "Stalled", "True", "TargetRefused")).await;
     assert_eq!(failure_reason(&resource), Some("TargetRefused"));
     let failure = resource.status.unwrap().failure.unwrap();
-    let wait = failure.next_attempt_at.unwrap().as_second() - failure.last_attempt_at.unwrap().as_second();
+    let wait = failure.next_attempt_time.unwrap().as_second() - failure.last_attempt_time.unwrap().as_second();
     assert!((60..=76).contains(&wait), "a minute with jitter: {wait}");
     assert_eq!(env.portal.requests("app"), 0);
 }

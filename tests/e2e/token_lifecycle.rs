@@ -71,7 +71,7 @@ async fn renews_by_the_granted_lifetime_and_not_by_the_requested_one() {
     manifest["spec"]["token"] = json!({"lifetime": "2h"});
     env.apply(&manifest).await;
     let first = env.wait("short", |r| is(r, "Ready", "True", "TokenValid")).await.status.unwrap().token.unwrap();
-    assert_eq!(first.renew_at.as_second() - first.issued_at.as_second(), 30, "the floor of 30 s");
+    assert_eq!(first.renewal_time.as_second() - first.issue_time.as_second(), 30, "the floor of 30 s");
     let before = env.target("short").await;
     let changed = |s: &k8s_openapi::api::core::v1::Secret| text(s)["access_token"] != before["access_token"];
     env.wait_target_for("short", Duration::from_secs(45), changed).await;

@@ -29,7 +29,7 @@ impl StatusBefore {
     /// Records them before the reconciliation concludes.
     pub fn new(s: &Situation) -> Self {
         Self {
-            ready_until: s.status.token.as_ref().filter(|_| ready(&s.status)).map(|token| token.expires_at),
+            ready_until: s.status.token.as_ref().filter(|_| ready(&s.status)).map(|token| token.expiration_time),
             reason: s.status.failure.as_ref().map(|failure| failure.reason),
         }
     }
@@ -48,8 +48,8 @@ impl Resource {
         let credentials = self.credentials.as_ref().filter(|credentials| !credentials.incomplete);
         let ready = self.status.conditions.iter().find(|c| c.type_ == "Ready");
         let satisfied = ready.is_some_and(|r| r.observed_generation == self.generation && r.status == "True");
-        token.renew_at > now
-            && token.expires_at > now
+        token.renewal_time > now
+            && token.expiration_time > now
             && self.status.failure.is_none()
             && satisfied
             && self.status.observed_generation == self.generation

@@ -105,7 +105,7 @@ fn needs_request(resource: &Resource, memory: &Memory, now: Timestamp) -> bool {
     let retry_state =
         memory.retry_state.as_ref().filter(|retry_state| retry_state.made_with.kind == AttemptKind::Request);
     let waits = retry_state.and_then(|retry_state| retry_state.next_attempt).is_some_and(|next| next > now);
-    let due = resource.status.token.as_ref().is_none_or(|token| token.renew_at <= now);
+    let due = resource.status.token.as_ref().is_none_or(|token| token.renewal_time <= now);
     let usable = resource.credentials.as_ref().is_some_and(|credentials| !credentials.incomplete);
     due && !waits && usable && !resource.spec.suspend
 }

@@ -13,7 +13,7 @@ impl Simulation {
         self.record_lifetime_left(id);
         let (clock, serial) = (self.clock, self.serial);
         let history = &mut self.resources[id as usize].history;
-        let (issued, expires) = (clock.time_of(unpublished.issued_at), clock.time_of(unpublished.expires_at));
+        let (issued, expires) = (clock.time_of(unpublished.issue_time), clock.time_of(unpublished.expiration_time));
         let token = Token {
             serial,
             issued,
@@ -84,10 +84,10 @@ impl Simulation {
         } else {
             let resource = &self.resources[id as usize];
             let numbers = format!(
-                "{} s left of {} s, renewAt was {} s ago, retry_state {:?}",
+                "{} s left of {} s, renewalTime was {} s ago, retry_state {:?}",
                 seconds(token.expires - now),
                 seconds(token.lifetime),
-                resource.status.token.as_ref().map_or(0.0, |t| seconds(now - self.clock.time_of(t.renew_at))),
+                resource.status.token.as_ref().map_or(0.0, |t| seconds(now - self.clock.time_of(t.renewal_time))),
                 resource.memory.retry_state,
             );
             self.fail_check("each published token is renewed in time", id, &numbers);

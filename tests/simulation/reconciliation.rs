@@ -198,7 +198,7 @@ impl Simulation {
                 };
                 let manifest = render(plan, &reconciliation.s.me, unpublished).manifest(plan, &reconciliation.s.me);
                 if resource.target.is_some() {
-                    reconciliation.s.overtaken();
+                    reconciliation.s.conflicted();
                     return;
                 }
                 let unpublished = unpublished.clone();
@@ -215,7 +215,7 @@ impl Simulation {
                     .and_then(|secret| secrets::patch(secret, &patch, number).then(|| secrets::version(secret)))
                 {
                     Some(version) => reconciliation.s.owned(version),
-                    None => reconciliation.s.overtaken(),
+                    None => reconciliation.s.conflicted(),
                 }
             }
             Step::AcquirePermit | Step::Request | Step::Rest => {}
@@ -226,10 +226,10 @@ impl Simulation {
         let now = self.clock.timestamp();
         let unpublished: Option<IssuedToken> = reconciliation.s.unpublished(now).cloned();
         let resource = &mut self.resources[id as usize];
-        let Some(secret) = &mut resource.target else { return reconciliation.s.overtaken() };
+        let Some(secret) = &mut resource.target else { return reconciliation.s.conflicted() };
         let before = secrets::token(secret);
         if !secrets::patch(secret, patch, number) {
-            return reconciliation.s.overtaken();
+            return reconciliation.s.conflicted();
         }
         let after = secrets::token(secret);
         reconciliation.s.written(secrets::version(secret), now);
@@ -251,7 +251,7 @@ impl Simulation {
     fn finish(&mut self, id: Id, reconciliation: Box<Reconciliation>, verdict: Verdict) {
         let now = self.clock.timestamp();
         let Reconciliation { s, started_at, requested, calls, has_permit, was_at_rest, .. } = *reconciliation;
-        let (waits, waiting_for) = (verdict.awaits_permit, s.status.token.as_ref().map(|token| token.expires_at));
+        let (waits, waiting_for) = (verdict.awaits_permit, s.status.token.as_ref().map(|token| token.expiration_time));
         let (me, plan, generation) = (s.me.clone(), s.plan.clone(), s.generation);
         let before = (!self.api_up).then(|| s.status.clone());
         let previous = StatusBefore::new(&s);
@@ -311,9 +311,9 @@ impl Simulation {
                 if resync
                     && !self.every_reconcile
                     && !id.is_multiple_of(FULL_RESYNC_EVERY)
-                    && token.renew_at > wake =>
+                    && token.renewal_time > wake =>
             {
-                token.renew_at.min(later(REDUCED_RESYNC_SECONDS))
+                token.renewal_time.min(later(REDUCED_RESYNC_SECONDS))
             }
             _ => wake,
         }

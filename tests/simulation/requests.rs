@@ -25,7 +25,7 @@ impl Simulation {
                 self.fail_check("the floor between requests", id, &numbers);
             }
         }
-        self.check_order(id, reconciliation.s.status.token.as_ref().map(|token| token.expires_at));
+        self.check_order(id, reconciliation.s.status.token.as_ref().map(|token| token.expiration_time));
         self.check_rate_limit_pause(id);
     }
 

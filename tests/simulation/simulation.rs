@@ -136,7 +136,7 @@ impl Simulation {
         }
         let resources = &self.resources;
         self.operator.queue.promote_due(self.clock.timestamp(), |id| {
-            resources[*id as usize].status.token.as_ref().map(|token| token.expires_at)
+            resources[*id as usize].status.token.as_ref().map(|token| token.expiration_time)
         });
         while self.operator.busy < CONCURRENCY {
             let Some(id) = self.operator.queue.pop() else { break };

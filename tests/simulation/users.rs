@@ -3,7 +3,7 @@
 use arcgis_credential_operator::api::{Format, Reason};
 use k8s_openapi::ByteString;
 
-use crate::fleet::{Id, Role, WRONG_VALUE};
+use crate::fleet::{Id, Resource, Role, WRONG_VALUE};
 use crate::secrets::CredentialsSecret;
 use crate::simulation::{Event, Simulation};
 use crate::time::{DAY, HOUR, MINUTE, Ms, SECOND, log_uniform};
@@ -109,33 +109,11 @@ impl Simulation {
                 spec.suspend = suspend;
                 undo = suspend.then_some(Action::Suspend(false));
             }
-            Action::Rotate(good) => {
-                if let Some(credentials) = &mut resource.credentials {
-                    (credentials.version, credentials.value) = (number, if good { number } else { WRONG_VALUE });
-                    resource.rejected = None;
-                }
-                undo = (!good).then_some(Action::Rotate(true));
-            }
-            Action::Touch => resource.credentials.iter_mut().for_each(|credentials| credentials.version = number),
-            Action::RemoveKey => {
-                resource
-                    .credentials
-                    .iter_mut()
-                    .for_each(|credentials| (credentials.version, credentials.incomplete) = (number, true));
-                undo = Some(Action::RestoreCredentials);
-            }
-            Action::DeleteCredentials => {
-                resource.credentials = None;
-                undo = Some(Action::RestoreCredentials);
-            }
-            Action::RestoreCredentials => {
-                let uid = resource.credentials.as_ref().map_or(number, |credentials| credentials.uid);
-                let value = resource.credentials.as_ref().map_or(number, |credentials| credentials.value);
-                if resource.credentials.is_none() {
-                    resource.history.change_inputs(now);
-                }
-                resource.credentials = Some(CredentialsSecret { uid, version: number, value, incomplete: false });
-            }
+            Action::Rotate(_)
+            | Action::Touch
+            | Action::RemoveKey
+            | Action::DeleteCredentials
+            | Action::RestoreCredentials => undo = change_credentials(resource, action, number, now),
             Action::DriftTarget | Action::LabelTarget => {
                 if let Some(secret) = &mut resource.target {
                     secret.metadata.resource_version = Some(number.to_string());
@@ -219,4 +197,39 @@ impl Simulation {
         let wait = self.rng.i64(if reject { HOUR..4 * DAY } else { 2 * HOUR..6 * DAY });
         self.after(wait, Event::Action(id, Action::Reject(!reject)));
     }
+}
+
+/// Changes the credentials of a resource; returns the action that restores them, if they do not work afterward.
+fn change_credentials(resource: &mut Resource, action: Action, number: u64, now: Ms) -> Option<Action> {
+    match action {
+        Action::Rotate(good) => {
+            if let Some(credentials) = &mut resource.credentials {
+                (credentials.version, credentials.value) = (number, if good { number } else { WRONG_VALUE });
+                resource.rejected = None;
+            }
+            return (!good).then_some(Action::Rotate(true));
+        }
+        Action::Touch => resource.credentials.iter_mut().for_each(|credentials| credentials.version = number),
+        Action::RemoveKey => {
+            resource
+                .credentials
+                .iter_mut()
+                .for_each(|credentials| (credentials.version, credentials.incomplete) = (number, true));
+            return Some(Action::RestoreCredentials);
+        }
+        Action::DeleteCredentials => {
+            resource.credentials = None;
+            return Some(Action::RestoreCredentials);
+        }
+        Action::RestoreCredentials => {
+            let uid = resource.credentials.as_ref().map_or(number, |credentials| credentials.uid);
+            let value = resource.credentials.as_ref().map_or(number, |credentials| credentials.value);
+            if resource.credentials.is_none() {
+                resource.history.change_inputs(now);
+            }
+            resource.credentials = Some(CredentialsSecret { uid, version: number, value, incomplete: false });
+        }
+        _ => {}
+    }
+    None
 }

@@ -1,4 +1,4 @@
-//! What to report: the next status, an event where a condition changed, and the next wake-up.
+//! What to report: the next status, the event of a condition change, and when to reconcile again.
 
 use jiff::Timestamp;
 
@@ -11,7 +11,7 @@ use crate::core::object::Observed;
 use crate::core::scheduling::schedule::after;
 use crate::core::spec::{Plan, format_seconds};
 
-/// The end of one look at a resource.
+/// The result of one reconcile.
 pub struct Conclusion {
     pub status: ArcGisAppCredentialStatus,
     /// Whether the status differs from the one last written.
@@ -37,8 +37,8 @@ pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusio
     let suspended = s.plan.as_ref().is_ok_and(|plan| plan.suspend);
     settle(&mut s, &mut problem, suspended, now);
     let status = status(&s, problem.as_ref(), suspended, now);
-    if let Some(token) = status.token.as_ref().filter(|token| token.expires_at > now) {
-        wake = wake.min(token.expires_at);
+    if let Some(token) = status.token.as_ref().filter(|token| token.expiration_time > now) {
+        wake = wake.min(token.expiration_time);
     }
     let change = change(&s.status, &status);
     Conclusion {
@@ -46,7 +46,7 @@ pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusio
         status,
         change,
         problem: problem.map(|problem| problem.reason),
-        // A wake-up that is not in the future would be a loop.
+        // A due time that is not in the future would be a loop.
         wake: wake.max(after(now, 1)),
         memory: s.memory,
     }
@@ -70,7 +70,7 @@ fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now
     if let Some(found) = problem.as_ref().filter(|found| found.until.is_some()) {
         s.memory.renewal_requested |= s.asked();
         let made_with = s.attempt(AttemptKind::Request);
-        // A pause is no attempt: what failed before still stands and is counted on, and a longer pause is no news.
+        // A pause is not an attempt: an earlier failure stays and keeps its count, and a longer pause changes nothing.
         let previous = s.memory.retry_state.as_ref();
         if let Some(previous) = previous.filter(|p| p.made_with == made_with) {
             *problem = Some(Problem { reason: previous.reason, detail: None, until: None, check: false });
@@ -78,7 +78,7 @@ fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now
         }
         s.memory.retry_state = Some(RetryState {
             reason: found.reason,
-            since: previous.filter(|p| p.reason == found.reason).map_or(now, |p| p.since),
+            start_time: previous.filter(|p| p.reason == found.reason).map_or(now, |p| p.start_time),
             count: 0,
             last_attempt: None,
             next_attempt: found.until,
@@ -86,15 +86,15 @@ fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now
         });
         return;
     }
-    let settled = s.memory.retry_state.as_ref().is_some_and(|retry_state| overcome(s, retry_state, now));
+    let settled = s.memory.retry_state.as_ref().is_some_and(|retry_state| is_resolved(s, retry_state, now));
     if settled {
         s.memory.retry_state = None;
         *problem = None;
     }
 }
 
-/// Whether what failed is over: nothing is left to do about it, or it was done again and did not fail.
-fn overcome(s: &Situation, retry_state: &RetryState, now: Timestamp) -> bool {
+/// Whether a failure is resolved: nothing is left to do about it, or it was done again and did not fail.
+fn is_resolved(s: &Situation, retry_state: &RetryState, now: Timestamp) -> bool {
     let retried = wait(s, retry_state, now).is_none();
     let whole = s.memory.unpublished.is_none()
         && matches!(s.target_state(), TargetState::Present(f) if f.rendered && f.token.is_some());
@@ -122,7 +122,7 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
     });
     let satisfied = match s.satisfied() {
         _ if current || reported.is_none() => s.generation,
-        last => last.unwrap_or(-1),
+        last => last.unwrap_or(0),
     };
     let verifies = plan.is_none_or(|plan| plan.verify);
     let verification = s.memory.verification.as_ref().filter(|_| verifies);
@@ -131,15 +131,15 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
     if verifies {
         conditions.verified(verification, satisfied);
     }
-    // A change that waits for its turn has not been looked at for good.
-    let looked_at = if s.memory.renewal_requested && s.memory.retry_state.is_none() {
+    // A change that waits for its request is not recorded yet.
+    let credentials_version = if s.memory.renewal_requested && s.memory.retry_state.is_none() {
         s.status.credentials_version.clone()
     } else {
         match &s.credentials {
             Observed::Cached(version) if s.memory.credentials.as_ref().is_none_or(|(last, _)| last != version) => {
                 s.status.credentials_version.clone()
             }
-            // One that comes back must be known for another.
+            // A Secret that is recreated has to be recognized as another.
             Observed::Absent | Observed::Unknown => s.status.credentials_version.clone(),
             other => other.version().map(|version| version.resource.clone()),
         }
@@ -159,7 +159,7 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
             Observed::Unknown => s.status.target_version.clone(),
             target => target.version().map(|version| version.resource.clone()),
         },
-        credentials_version: looked_at,
+        credentials_version,
         app: match verification {
             Some(Verification::Known(app)) => Some(app.clone()),
             Some(_) => None,
@@ -170,10 +170,10 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
 
 fn report(s: &Situation, token: &TokenDetails) -> TokenStatus {
     TokenStatus {
-        issued_at: token.issued_at,
-        expires_at: token.expires_at,
-        renew_at: s.renew_at(token),
-        lifetime: format_seconds(token.expires_at.as_second() - token.issued_at.as_second()),
+        issue_time: token.issue_time,
+        expiration_time: token.expiration_time,
+        renewal_time: s.renewal_time(token),
+        lifetime: format_seconds(token.expiration_time.as_second() - token.issue_time.as_second()),
     }
 }
 
@@ -194,10 +194,10 @@ impl Conditions<'_> {
     ) {
         let generation = self.s.generation;
         let shown = problem.filter(|_| !suspended);
-        let what = shown.map_or(("Pending", "A token is on its way.".to_owned()), |problem| {
-            (problem.reason.as_str(), self.told(problem, plan))
+        let what = shown.map_or(("Pending", "The token is being requested.".to_owned()), |problem| {
+            (problem.reason.as_str(), self.message(problem, plan))
         });
-        let valid = token.is_some_and(|token| token.expires_at > self.now);
+        let valid = token.is_some_and(|token| token.expiration_time > self.now);
         match token {
             Some(_) if valid => self.add("Ready", "True", "TokenValid", "The target holds a valid token.", satisfied),
             Some(_) => self.add("Ready", "False", "TokenExpired", "The token in the target has expired.", satisfied),
@@ -216,8 +216,8 @@ impl Conditions<'_> {
         }
     }
 
-    /// A message that cannot be made again without a look stays as it was while the specification does.
-    fn told(&self, problem: &Problem, plan: Option<&Plan>) -> String {
+    /// Returns the message of a problem. A recalled check has no detail: its message stays while the generation does.
+    fn message(&self, problem: &Problem, plan: Option<&Plan>) -> String {
         let (reason, generation) = (problem.reason.as_str(), self.s.generation);
         let mut before = self.s.status.conditions.iter();
         match before.find(|c| c.reason == reason && c.observed_generation == generation) {
@@ -229,14 +229,15 @@ impl Conditions<'_> {
     fn verified(&mut self, verification: Option<&Verification>, satisfied: i64) {
         match verification {
             Some(Verification::Known(_)) => {
-                self.add("Verified", "True", "AppKnown", "The portal knows the token as this app's.", satisfied);
+                self.add("Verified", "True", "AppKnown", "The token belongs to this app.", satisfied);
             }
             Some(Verification::Unknown) => {
-                let message = "The portal does not take the token for this app's.";
+                let message = "The token does not belong to this app.";
                 self.add("Verified", "False", "AppUnknown", message, satisfied);
             }
             Some(Verification::NotAnswered) => {
-                let message = "The portal did not say whose token it is; the next token is asked about again.";
+                let message =
+                    "The portal did not answer which app the token belongs to; the next token is checked again.";
                 self.add("Verified", "Unknown", "NotAnswered", message, satisfied);
             }
             None => self.list.extend(self.s.condition("Verified").cloned()),
@@ -257,7 +258,7 @@ impl Conditions<'_> {
     }
 }
 
-/// At most one event: the condition that says most of those that changed.
+/// Returns at most one event: of the conditions that changed, the most important one.
 fn change(before: &ArcGisAppCredentialStatus, after: &ArcGisAppCredentialStatus) -> Option<ConditionChange> {
     let find = |status: &ArcGisAppCredentialStatus, kind: &str| {
         status.conditions.iter().find(|c| c.type_ == kind && c.reason != "Pending").cloned()
@@ -265,12 +266,12 @@ fn change(before: &ArcGisAppCredentialStatus, after: &ArcGisAppCredentialStatus)
     let key = |c: Option<Condition>| c.map(|c| (c.status, c.reason));
     let changed = |kind: &str| key(find(before, kind)) != key(find(after, kind));
     let stalled = find(after, "Stalled").filter(|_| changed("Stalled"));
-    let told = stalled.or_else(|| {
+    let shown = stalled.or_else(|| {
         ["Stalled", "Ready", "Reconciling"].into_iter().any(changed).then(|| find(after, "Ready")).flatten()
     })?;
     Some(ConditionChange {
-        warning: told.type_ == "Stalled" || told.status != "True",
-        reason: told.reason,
-        message: told.message,
+        warning: shown.type_ == "Stalled" || shown.status != "True",
+        reason: shown.reason,
+        message: shown.message,
     })
 }

@@ -1,4 +1,4 @@
-//! What users are told: one sentence per reason, with names they wrote themselves and nothing else.
+//! The messages of conditions and events: one per reason, with names that the user wrote and nothing else.
 
 use super::decide::{OWNER_REFERENCE, Problem};
 use crate::api::{CaBundleKind, Reason};
@@ -19,14 +19,16 @@ pub(crate) fn message(problem: &Problem, plan: Option<&Plan>) -> String {
     let detail = problem.detail.as_deref();
     match problem.reason {
         Reason::SpecInvalid => format!(
-            "The API server finds Secret {target} invalid: check the labels, annotations and keys in spec.target."
+            "The API server rejects Secret {target} as invalid: correct the labels, annotations and keys in spec.target."
         ),
         Reason::PortalNotAllowed => {
-            format!("The operator may not talk to portal {portal}: ask for it to be added to --allowed-portal.")
+            format!(
+                "Portal {portal} is not allowed: an administrator has to add its origin to the operator's --allowed-portal."
+            )
         }
         Reason::TargetNotOwned => format!(
-            "Secret {target} is not this resource's, {}: choose another name or hand the Secret over.",
-            detail.unwrap_or("it belongs to somebody else")
+            "Secret {target} is not owned by this resource, {}: set another spec.target.name, or hand the Secret over.",
+            detail.unwrap_or("it belongs to another owner")
         ),
         Reason::CredentialsNotFound => format!("Secret {credentials} with the app's credentials does not exist."),
         Reason::CredentialsIncomplete => format!(
@@ -36,32 +38,40 @@ pub(crate) fn message(problem: &Problem, plan: Option<&Plan>) -> String {
         Reason::CaBundleNotFound => format!("The CA bundle, {ca}, does not exist."),
         Reason::CaBundleInvalid => format!("The CA bundle, {ca}, holds no certificate in PEM."),
         Reason::PortalUntrusted => format!(
-            "The certificate of portal {portal} does not verify: check its host name and dates, and spec.portal.caBundleRef."
+            "The certificate of portal {portal} does not verify: check its host name, its dates and spec.portal.caBundleRef."
         ),
-        Reason::ClientIdRejected => format!("Portal {portal} does not know the client id in Secret {credentials}."),
+        Reason::ClientIdRejected => format!(
+            "Portal {portal} rejects the client id in Secret {credentials}: check its value and the registration of the app."
+        ),
         Reason::ClientSecretRejected => {
-            format!("Portal {portal} refuses the client secret in Secret {credentials}.")
+            format!(
+                "Portal {portal} rejects the client secret in Secret {credentials}: write the current secret of the app."
+            )
         }
         Reason::RequestRejected => format!(
-            "Portal {portal} refuses the token request: check spec.portal.url and the app's registration and rights."
+            "Portal {portal} rejects the token request: check spec.portal.url, and the registration and privileges of the app."
         ),
-        Reason::PortalUnreachable => format!("Portal {portal} cannot be reached."),
-        Reason::PortalUnavailable => format!("Portal {portal} says that it cannot serve requests now."),
-        Reason::RateLimited => format!("Portal {portal} asks for fewer requests."),
+        Reason::PortalUnreachable => {
+            format!("Portal {portal} cannot be reached: check DNS, the NetworkPolicy, the firewall and the proxy.")
+        }
+        Reason::PortalUnavailable => format!("Portal {portal} reports that it is unavailable."),
+        Reason::RateLimited => format!("Portal {portal} limits the rate of requests."),
         Reason::MalformedResponse => {
-            format!("Portal {portal} answers with something that is neither a token nor an ArcGIS error.")
+            format!(
+                "The answer of portal {portal} is neither a token nor an ArcGIS error: check spec.portal.url and the proxy."
+            )
         }
         Reason::TargetRefused if detail == Some(OWNER_REFERENCE) => format!(
-            "The API server refuses to change the owner reference of Secret {target}: on a cluster that guards them it takes \
-             the right to delete Secrets. The token is kept fresh all the same."
+            "The API server refuses to change the owner reference of Secret {target}: a cluster that protects \
+             owner references requires the permission to delete Secrets for it. The token is renewed anyway."
         ),
         Reason::TargetRefused => format!(
-            "The API server refuses to write Secret {target}: look for a quota, a policy, a missing right or a namespace \
-             that is being deleted."
+            "The API server refuses to write Secret {target}: check quotas, admission policies, the operator's permissions, \
+             and whether the namespace is being deleted."
         ),
         Reason::ClusterError => "The Kubernetes API failed.".to_owned(),
         Reason::Internal => {
-            "The operator failed on this resource: please report it with the operator's log.".to_owned()
+            "The operator has a bug that this resource triggers: report it with the operator's log.".to_owned()
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A failed attempt: what it was made with, and when the next one comes.
+//! A failed attempt: what it was made with, and when the next one is due.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use crate::core::scheduling::schedule::next_attempt;
 /// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptKind {
-    /// Something was found wrong before anything was tried.
+    /// A check failed before anything was tried.
     Check,
-    /// A token was asked for: it is still wanted.
+    /// The token request failed, and is still due.
     Request,
-    /// The target could not be written.
+    /// The write of the target failed.
     Write,
-    /// Only the target's owner reference could not be changed.
+    /// Only the change of the target's owner reference failed.
     Ownership,
 }
 
@@ -45,7 +45,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Whether a person has changed nothing between the two.
+    /// Whether a user changed nothing between the two.
     #[must_use]
     pub fn same_inputs(&self, other: &Self) -> bool {
         (self.generation, &self.credentials, &self.ca, &self.requested)
@@ -75,14 +75,14 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// A failure that has not been overcome yet.
+/// A failure that is not resolved, and its retries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryState {
     pub reason: Reason,
-    pub since: Timestamp,
+    pub start_time: Timestamp,
     pub count: u32,
     pub last_attempt: Option<Timestamp>,
-    /// `None`: only a change cures it.
+    /// `None`: only a change resolves it.
     pub next_attempt: Option<Timestamp>,
     pub made_with: Attempt,
 }
@@ -103,7 +103,7 @@ impl RetryState {
         let count = follows.map_or(1, |p| p.count.saturating_add(1));
         Self {
             reason,
-            since: previous.filter(|p| p.reason == reason).map_or(now, |p| p.since),
+            start_time: previous.filter(|p| p.reason == reason).map_or(now, |p| p.start_time),
             count: if reason.retry() == Retry::OnChange { 1 } else { count },
             last_attempt: Some(now),
             next_attempt: next_attempt(uid, reason, count, retry_after, worked, now),
@@ -111,28 +111,28 @@ impl RetryState {
         }
     }
 
-    /// What a status says of it. A transient failure is told by reason and time only, so that an outage does not
-    /// rewrite every status again and again.
+    /// Returns what a status records. A transient failure is recorded by reason and time only, so that an outage does not
+    /// rewrite every status repeatedly.
     #[must_use]
     pub fn report(&self) -> Failure {
         let kept = self.reason.recovery() == Recovery::ActionRequired || self.reason == Reason::RateLimited;
         let whole = |time: Timestamp| Timestamp::from_second(time.as_second()).unwrap_or(time);
-        // Rounded up: whoever reads it back must not be early.
+        // Rounded up: a restart must not retry early.
         let later = |time: Timestamp| {
             let part = i64::from(time.subsec_nanosecond() > 0);
             Timestamp::from_second(time.as_second() + part).unwrap_or(time)
         };
         Failure {
             reason: self.reason,
-            since: whole(self.since),
+            start_time: whole(self.start_time),
             count: (kept && self.count > 0).then_some(self.count),
-            last_attempt_at: self.last_attempt.filter(|_| kept).map(whole),
-            next_attempt_at: self.next_attempt.filter(|_| kept).map(later),
+            last_attempt_time: self.last_attempt.filter(|_| kept).map(whole),
+            next_attempt_time: self.next_attempt.filter(|_| kept).map(later),
             inputs: kept.then(|| self.made_with.to_string()),
         }
     }
 
-    /// What a status tells a process that has just started; `current` stands in for what it does not say.
+    /// Restores the state from a status after a restart. `current` is used for what the status does not record.
     #[must_use]
     pub fn recall(failure: &Failure, current: Attempt, now: Timestamp) -> Self {
         let kind = match failure.reason {
@@ -144,10 +144,10 @@ impl RetryState {
         let on_change = failure.reason.retry() == Retry::OnChange;
         Self {
             reason: failure.reason,
-            since: failure.since,
+            start_time: failure.start_time,
             count: failure.count.unwrap_or(0),
-            last_attempt: failure.last_attempt_at,
-            next_attempt: if on_change { None } else { Some(failure.next_attempt_at.unwrap_or(now)) },
+            last_attempt: failure.last_attempt_time,
+            next_attempt: if on_change { None } else { Some(failure.next_attempt_time.unwrap_or(now)) },
             made_with,
         }
     }

@@ -6,40 +6,40 @@ use super::retry::{Attempt, AttemptKind, RetryState};
 use crate::api::{ArcGisAppCredentialStatus, Condition, Reason};
 use crate::core::object::{Identity, Observed, Version};
 use crate::core::scheduling::schedule::{Repairs, after};
-use crate::core::scheduling::{Admit, renew_at};
+use crate::core::scheduling::{Admit, renewal_time};
 use crate::core::secrets::target::short_hash;
 use crate::core::secrets::{CredentialsError, IssuedToken, LiveSecret, Owner, fingerprint};
 use crate::core::spec::{Plan, SpecError};
 
-/// What matters of a target that was judged; it holds as long as the version stands.
+/// What is known of a target that was read. It is valid for this version of the Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TargetDetails {
     pub version: Version,
     pub generation: i64,
     pub owner: Owner,
     pub token: Option<TokenDetails>,
-    /// All our fields are as the specification wants them with the token that is stored.
+    /// All fields of the operator are as specified for the stored token.
     pub rendered: bool,
-    /// The owner reference is as the policy wants it.
+    /// The owner reference is as the deletion policy specifies.
     pub owned: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenDetails {
-    pub issued_at: Timestamp,
-    pub expires_at: Timestamp,
-    /// `None`: those of this generation.
+    pub issue_time: Timestamp,
+    pub expiration_time: Timestamp,
+    /// What the token was requested with. `None`: as specified in this generation.
     pub inputs: Option<String>,
 }
 
-/// The target, judged.
+/// What is known of the target.
 pub(crate) enum TargetState {
     Unknown,
     Absent,
     Present(TargetDetails),
 }
 
-/// What is remembered of a resource between two looks; none of it is needed to be right after a restart.
+/// What is remembered of a resource between two reconciles. None of it is needed to act correctly after a restart.
 #[derive(Clone, Default)]
 pub struct Memory {
     pub retry_state: Option<RetryState>,
@@ -49,15 +49,15 @@ pub struct Memory {
     pub(crate) credentials: Option<(Version, u64)>,
     pub(crate) incomplete_credentials: Option<(Version, i64, String)>,
     pub(crate) ca: Option<(Version, i64, Option<Reason>)>,
-    /// The generation for which creating the target was tried dry.
+    /// The generation for which the creation of the target succeeded as a dry run.
     pub(crate) dry_run_generation: Option<i64>,
     pub(crate) repairs: Repairs,
     pub(crate) last_issued: Option<Timestamp>,
-    /// The `requested-at` last acted on, also where the status could not be written yet.
+    /// The `requested-at` that was last acted on, also when the status is not written yet.
     pub(crate) last_handled_request: Option<String>,
-    /// A new token is wanted, whatever the schedule says.
+    /// A new token is to be requested, independent of the schedule.
     pub(crate) renewal_requested: bool,
-    /// The portal's answer to whose token it is.
+    /// The portal's answer which app the token belongs to.
     pub verification: Option<crate::api::Verification>,
 }
 
@@ -69,21 +69,21 @@ pub struct Situation {
     pub plan: Result<Plan, SpecError>,
     /// As last written.
     pub status: ArcGisAppCredentialStatus,
-    /// Whether the operator may talk to this portal.
+    /// Whether the portal is on the operator's list.
     pub allowed: bool,
-    /// The older resource that is to create the same target.
+    /// The older resource that creates the same target.
     pub rival: Option<String>,
     pub target: Observed<LiveSecret>,
     pub credentials: Observed<Result<(), CredentialsError>>,
     pub ca: Observed<Option<Reason>>,
     pub admit: Admit,
-    /// A place at the portal's gate is taken.
+    /// This reconcile holds a permit of the portal's host.
     pub has_permit: bool,
     pub memory: Memory,
 }
 
 impl Situation {
-    /// Takes from the status what a process that has just started must know.
+    /// Restores from the status what must be known after a restart.
     pub fn recall(&mut self, now: Timestamp) {
         if std::mem::replace(&mut self.memory.recalled, true) {
             return;
@@ -110,7 +110,7 @@ impl Situation {
         }
     }
 
-    /// Whether somebody asks for a new token by the annotation, and has not been answered.
+    /// Whether the annotation requests a new token that was not handled.
     pub(crate) fn asked(&self) -> bool {
         self.requested_at.is_some() && self.requested_at != self.memory.last_handled_request
     }
@@ -131,7 +131,7 @@ impl Situation {
         self.condition("Ready").map(|ready| ready.observed_generation)
     }
 
-    /// The target as far as it need not be read for this.
+    /// Returns what is known of the target without reading it.
     pub(crate) fn target_state(&self) -> TargetState {
         let version = match &self.target {
             Observed::Unknown => return TargetState::Unknown,
@@ -147,7 +147,7 @@ impl Situation {
         self.details_from_status(version).map_or(TargetState::Unknown, TargetState::Present)
     }
 
-    /// After a restart: a Secret that is as it was when last checked need not be read.
+    /// After a restart, a Secret that is unchanged since it was last checked does not have to be read.
     fn details_from_status(&self, version: &Version) -> Option<TargetDetails> {
         if self.status.target_version.as_ref() != Some(&version.resource) || self.memory.target.is_some() {
             return None;
@@ -166,44 +166,44 @@ impl Situation {
             return Some(details(Owner::Other(None), None, true));
         }
         let token = self.status.token.as_ref().filter(|_| self.satisfied() == Some(self.generation))?;
-        let token = TokenDetails { issued_at: token.issued_at, expires_at: token.expires_at, inputs: None };
+        let token = TokenDetails { issue_time: token.issue_time, expiration_time: token.expiration_time, inputs: None };
         let owned = retry_state.is_none_or(|s| s.made_with.kind != AttemptKind::Ownership);
         Some(details(Owner::Ours, Some(token), owned))
     }
 
-    /// The stored token as it would be written now.
+    /// Returns the stored token as it would be written now.
     pub(crate) fn stored(&self, live: &LiveSecret) -> Option<IssuedToken> {
         let plan = self.plan.as_ref().ok()?;
         let mut stored = live.stored()?;
-        // The portal's URL belongs to the token: another portal's takes its place with that portal's token.
+        // The portal's URL belongs to the token: it changes when a token of another portal is published.
         if stored.portal_url.is_empty() || self.inputs().is_none_or(|inputs| inputs == stored.inputs) {
             stored.portal_url = plan.portal.base();
         }
         Some(stored)
     }
 
-    /// The token that was paid for and still has to be written.
+    /// Returns the token that was issued and still has to be written.
     #[must_use]
     pub fn unpublished(&self, now: Timestamp) -> Option<&IssuedToken> {
         let inputs = self.inputs();
         self.memory
             .unpublished
             .as_ref()
-            .filter(|unpublished| unpublished.expires_at > now && Some(&unpublished.inputs) == inputs.as_ref())
+            .filter(|unpublished| unpublished.expiration_time > now && Some(&unpublished.inputs) == inputs.as_ref())
     }
 
-    /// When the request for the last token was sent. The status keeps whole seconds: the next one counts.
+    /// Returns when the request for the last token was sent. The status has whole seconds, so the next full second counts.
     pub(crate) fn last_issued(&self) -> Option<Timestamp> {
-        let reported = self.status.token.as_ref().map(|token| token.issued_at);
+        let reported = self.status.token.as_ref().map(|token| token.issue_time);
         let exact =
             self.memory.last_issued.filter(|exact| reported.is_none_or(|at| exact.as_second() >= at.as_second()));
         exact.or_else(|| reported.map(|at| after(at, 1)))
     }
 
     /// When a token is renewed.
-    pub(crate) fn renew_at(&self, token: &TokenDetails) -> Timestamp {
+    pub(crate) fn renewal_time(&self, token: &TokenDetails) -> Timestamp {
         let before = self.plan.as_ref().ok().and_then(|plan| plan.renew_before);
-        let granted = token.expires_at.as_second() - token.issued_at.as_second();
-        renew_at(&self.me.uid, token.issued_at, granted, before)
+        let granted = token.expiration_time.as_second() - token.issue_time.as_second();
+        renewal_time(&self.me.uid, token.issue_time, granted, before)
     }
 }

@@ -1,4 +1,4 @@
-//! How each thing done changes what is known of a resource.
+//! How the outcome of each step changes what is known of a resource.
 
 use jiff::Timestamp;
 
@@ -10,7 +10,7 @@ use crate::core::scheduling::schedule::after;
 use crate::core::secrets::{AccessToken, CredentialsError, IssuedToken, LiveSecret, Owner, render};
 
 impl Situation {
-    /// The target was read.
+    /// Records the target that was read.
     pub fn target_read(&mut self, live: Option<LiveSecret>) {
         let Some(live) = live else {
             self.target = Observed::Absent;
@@ -29,8 +29,8 @@ impl Situation {
             if let Some(stored) = self.stored(&live) {
                 details.rendered = live.patch(&render(plan, &self.me, &stored)).is_none();
                 details.token = Some(TokenDetails {
-                    issued_at: stored.issued_at,
-                    expires_at: stored.expires_at,
+                    issue_time: stored.issue_time,
+                    expiration_time: stored.expiration_time,
                     inputs: Some(stored.inputs),
                 });
             }
@@ -39,7 +39,7 @@ impl Situation {
         self.target = Observed::Loaded(live.version.clone(), live);
     }
 
-    /// The credentials were read; a digest says whether their values changed.
+    /// Records the credentials that were read. The digest shows whether their values changed.
     pub fn credentials_read(&mut self, read: Option<(Version, Result<u64, CredentialsError>)>) {
         let Some((version, content)) = read else {
             self.credentials = Observed::Absent;
@@ -62,7 +62,7 @@ impl Situation {
                     (&mut self.memory.retry_state, &self.memory.credentials)
                     && retry_state.made_with.credentials == known.resource
                 {
-                    // Another version of the values that it failed with is no change that a person made.
+                    // Another version of the same values is not a change by a user.
                     retry_state.made_with.credentials.clone_from(&version.resource);
                 }
                 self.memory.incomplete_credentials = None;
@@ -72,7 +72,7 @@ impl Situation {
         }
     }
 
-    /// The CA bundle was read.
+    /// Records the CA bundle that was read.
     pub fn ca_read(&mut self, read: Option<(Version, Option<Reason>)>) {
         self.ca = match read {
             None => Observed::Absent,
@@ -83,23 +83,23 @@ impl Situation {
         };
     }
 
-    /// Creating the target would be accepted.
+    /// Records that the creation of the target succeeded as a dry run.
     pub fn create_tried(&mut self) {
         self.memory.dry_run_generation = Some(self.generation);
         self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == AttemptKind::Write);
     }
 
-    /// A token was issued, to a request sent at `sent`.
+    /// Records a token that was issued to a request sent at `sent`.
     pub fn issued(&mut self, token: AccessToken, lifetime_seconds: i64, sent: Timestamp) {
         let (Ok(plan), Some(inputs)) = (&self.plan, self.inputs()) else { return };
-        let issued_at = Timestamp::from_second(sent.as_second()).unwrap_or(sent);
+        let issue_time = Timestamp::from_second(sent.as_second()).unwrap_or(sent);
         if self.restores() {
-            self.memory.repairs.note(sent);
+            self.memory.repairs.record(sent);
         }
         self.memory.unpublished = Some(IssuedToken {
             token,
-            issued_at,
-            expires_at: after(issued_at, lifetime_seconds),
+            issue_time,
+            expiration_time: after(issue_time, lifetime_seconds),
             inputs,
             portal_url: plan.portal.base(),
         });
@@ -110,7 +110,7 @@ impl Situation {
         self.handle_request();
     }
 
-    /// Whether a token asked for now takes the place of one that was taken away.
+    /// Whether a token requested now replaces one that was deleted.
     fn restores(&self) -> bool {
         let gone = match self.target_state() {
             TargetState::Present(details) => details.token.is_none(),
@@ -120,18 +120,18 @@ impl Situation {
         gone && self.memory.last_issued.is_some()
     }
 
-    /// The target holds the token that was unpublished, or a new rendering of the one it had.
+    /// Records a write of the target, with the unpublished token or with the stored one rendered again.
     pub fn written(&mut self, version: Version, now: Timestamp) {
         let before = self.memory.target.take();
         let token = if let Some(unpublished) = self.memory.unpublished.take() {
             Some(TokenDetails {
-                issued_at: unpublished.issued_at,
-                expires_at: unpublished.expires_at,
+                issue_time: unpublished.issue_time,
+                expiration_time: unpublished.expiration_time,
                 inputs: Some(unpublished.inputs),
             })
         } else {
             if self.satisfied() == Some(self.generation) {
-                self.memory.repairs.note(now);
+                self.memory.repairs.record(now);
             }
             before.as_ref().and_then(|details| details.token.clone())
         };
@@ -147,14 +147,14 @@ impl Situation {
         self.target = Observed::Cached(version);
     }
 
-    /// The target was created.
+    /// Records that the target was created.
     pub fn created(&mut self, version: Version, now: Timestamp) {
         self.memory.target = None;
         self.memory.dry_run_generation = None;
         self.written(version, now);
     }
 
-    /// The owner reference is as the policy wants it.
+    /// Records that the owner reference was changed.
     pub fn owned(&mut self, version: Version) {
         if let Some(details) = &mut self.memory.target {
             details.owned = true;
@@ -164,22 +164,22 @@ impl Situation {
         self.target = Observed::Cached(version);
     }
 
-    /// The target is not what it was: it has to be judged again.
-    pub fn overtaken(&mut self) {
+    /// Records that the target changed meanwhile: it has to be read again.
+    pub fn conflicted(&mut self) {
         self.target = Observed::Unknown;
     }
 
-    /// An attempt was made; taking the annotation away is no wish.
+    /// Records an attempt. Removing the annotation requests nothing.
     fn handle_request(&mut self) {
         if self.requested_at.is_some() {
             self.memory.last_handled_request.clone_from(&self.requested_at);
         }
     }
 
-    /// Something failed.
+    /// Records a failed attempt.
     pub fn failed(&mut self, kind: AttemptKind, reason: Reason, retry_after: Option<u32>, now: Timestamp) {
         let made_with = self.attempt(kind);
-        // What has brought a token before: the portal is more likely to be under maintenance than to refuse for good.
+        // These inputs were issued a token before: the portal is more likely to be under maintenance.
         let worked = match self.target_state() {
             TargetState::Present(TargetDetails { token: Some(token), .. }) => {
                 token.inputs.is_none_or(|inputs| Some(inputs) == self.inputs())

@@ -152,8 +152,8 @@ impl RetryAfterRecord {
     #[must_use]
     pub fn of(status: &ArcGisAppCredentialStatus) -> Option<Self> {
         let failure = status.failure.as_ref().filter(|failure| failure.reason == Reason::RateLimited)?;
-        let at = failure.last_attempt_at?;
-        let until = failure.next_attempt_at?.min(after(at, MAX_PAUSE_SECONDS.into()));
+        let at = failure.last_attempt_time?;
+        let until = failure.next_attempt_time?.min(after(at, MAX_PAUSE_SECONDS.into()));
         Some(Self { at, until, count: failure.count.unwrap_or(1) })
     }
 }

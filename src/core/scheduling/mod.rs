@@ -5,5 +5,5 @@ pub(crate) mod schedule;
 mod work_queue;
 
 pub use host_limiter::{Admit, HostLimiter, HostQueue, Outcome, RetryAfterRecord};
-pub use schedule::{RESYNC_SECONDS, renew_at};
+pub use schedule::{RESYNC_SECONDS, renewal_time};
 pub use work_queue::{Priority, WorkQueue};

@@ -1,23 +1,23 @@
-//! When: renewal, back-off and the limit on repairs.
+//! Due times: renewal, backoff, and the limit on repairs.
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 use crate::api::{Reason, Retry};
 
-/// Everything is looked at this often anyway.
+/// Every resource is reconciled at least this often.
 pub const RESYNC_SECONDS: i64 = 600;
-/// After a successful exchange the next scheduled one comes no sooner.
+/// The minimum spacing of scheduled exchanges.
 pub(crate) const FLOOR_SECONDS: i64 = 30;
-/// The same when a person changed something, or the target is gone or damaged.
+/// The minimum spacing after a user's change, or when the target is missing or damaged.
 pub(crate) const CHANGE_FLOOR_SECONDS: i64 = 5;
-/// After a failed exchange a person's change is tried no sooner.
+/// The minimum spacing after a failed exchange and a user's change.
 pub(crate) const RETRY_FLOOR_SECONDS: i64 = 2;
 const MIN_MARGIN_SECONDS: i64 = 300;
 const REPAIR_WINDOW_SECONDS: i64 = 600;
 const FREE_REPAIRS: usize = 3;
 
-/// A number in [0, 1) that stays the same for the same parts.
+/// Returns a number in [0, 1) that is the same for the same parts.
 fn fraction(parts: &[&[u8]]) -> f64 {
     let mut hash = Sha256::new();
     for part in parts {
@@ -29,26 +29,26 @@ fn fraction(parts: &[&[u8]]) -> f64 {
     f64::from(top) / 4_294_967_296.0
 }
 
-/// `start` plus seconds, at most the end of time.
+/// Returns `start` plus seconds, at most the largest timestamp.
 #[must_use]
 pub(crate) fn after(start: Timestamp, seconds: i64) -> Timestamp {
     start.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
 }
 
-/// When a token granted for `granted` seconds is renewed: before its end by a margin, spread over a fleet by uid.
+/// Returns when a token granted for `granted` seconds is renewed: before its expiration by a margin, spread by uid.
 #[must_use]
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "granted is at most ten years")]
-pub fn renew_at(uid: &str, issued_at: Timestamp, granted: i64, renew_before: Option<u64>) -> Timestamp {
+pub fn renewal_time(uid: &str, issue_time: Timestamp, granted: i64, renew_before: Option<u64>) -> Timestamp {
     let requested = renew_before.map_or(granted / 3, |s| i64::try_from(s).unwrap_or(i64::MAX));
-    // Rounded up, so that the margin is never more than half of what was granted.
+    // Rounded up, so that the margin is never more than half of the granted lifetime.
     let margin = requested.max(MIN_MARGIN_SECONDS).min(granted / 2);
     let spread = 1.0 - 0.25 * fraction(&[b"renew", uid.as_bytes()]);
     let wait = ((granted - margin) as f64 * spread).ceil() as i64;
-    after(issued_at, wait.max(FLOOR_SECONDS))
+    after(issue_time, wait.max(FLOOR_SECONDS))
 }
 
-/// When the `count`-th failure in a row is followed by another attempt; `None`: only after a change.
-/// `worked` says that the same inputs have brought a token before.
+/// Returns when the attempt after the `count`-th failure in a row is due; `None`: only after a change. `worked`: the same
+/// inputs were issued a token before.
 #[must_use]
 #[allow(clippy::cast_possible_truncation, reason = "an hour and a quarter in milliseconds")]
 pub(crate) fn next_attempt(
@@ -76,7 +76,7 @@ pub(crate) fn next_attempt(
     Some(now.checked_add(SignedDuration::from_millis(millis)).unwrap_or(Timestamp::MAX))
 }
 
-/// Repairs of one target: at once at first, slower when somebody keeps undoing them.
+/// Limits the repairs of one object: the first are immediate, later ones slower while another writer undoes them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Repairs {
     recent: Vec<Timestamp>,
@@ -84,7 +84,7 @@ pub struct Repairs {
 }
 
 impl Repairs {
-    /// When the next repair may be made.
+    /// Returns when the next repair may be made.
     #[must_use]
     pub fn allowed_at(&self, now: Timestamp) -> Timestamp {
         let Some(last) = self.recent.last() else { return now };
@@ -97,12 +97,12 @@ impl Repairs {
         }
     }
 
-    /// Notes a repair made now.
-    pub fn note(&mut self, now: Timestamp) {
-        let fighting = self.recent.len() >= FREE_REPAIRS
+    /// Records a repair made now.
+    pub fn record(&mut self, now: Timestamp) {
+        let contested = self.recent.len() >= FREE_REPAIRS
             && self.recent.first().is_some_and(|first| after(*first, REPAIR_WINDOW_SECONDS) > now);
         let calm = self.recent.last().is_none_or(|last| after(*last, REPAIR_WINDOW_SECONDS) <= now);
-        self.level = if calm { 0 } else { self.level + u32::from(fighting || self.level > 0) };
+        self.level = if calm { 0 } else { self.level + u32::from(contested || self.level > 0) };
         self.recent.push(now);
         if self.recent.len() > FREE_REPAIRS {
             self.recent.remove(0);

@@ -50,7 +50,7 @@ impl Credentials {
     }
 }
 
-/// Tells whether credentials changed, by a hash whose key is new in each process and never leaves it.
+/// Detects changed credentials by a hash whose key is random in each process and never leaves it.
 #[derive(Clone, Default)]
 pub struct Digester(RandomState);
 

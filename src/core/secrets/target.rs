@@ -1,4 +1,4 @@
-//! The target Secret: what it should hold, whose it is, and whether it is intact.
+//! The target Secret: its desired content, its owner, and whether its token is intact.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
 
-use super::AccessToken;
+use super::token::AccessToken;
 use crate::api::{DeletionPolicy, Format};
 use crate::core::object::{Identity, Version};
 use crate::core::spec::Plan;
@@ -18,34 +18,34 @@ use crate::core::spec::plan::{DOMAIN, MANAGED_BY};
 
 /// The value of the managed-by label, and the name of this program.
 pub(crate) const MANAGER: &str = "arcgis-credential-operator";
-/// Bounds the number of seconds between two annotations to what a token may live.
+/// The longest lifetime that annotations are accepted for.
 const MAX_LIFETIME_SECONDS: i64 = 315_360_000;
 
 fn own(key: &str) -> String {
     format!("{DOMAIN}{key}")
 }
 
-/// A token with all that is published about it.
+/// A token with the data that is published about it.
 #[derive(Clone)]
 pub struct IssuedToken {
     pub token: AccessToken,
-    pub issued_at: Timestamp,
-    pub expires_at: Timestamp,
+    pub issue_time: Timestamp,
+    pub expiration_time: Timestamp,
     pub inputs: String,
     pub portal_url: String,
 }
 
-/// Whose Secret it is.
+/// The owner of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
     Ours,
-    /// Somebody else's; with the name of the resource it belongs to, if it says one.
+    /// Another owner, with the name of its resource where the Secret names one.
     Other(Option<String>),
-    /// Ours by name, but immutable or of another type: it cannot be kept up.
+    /// Owned by this resource, but immutable or of another type: it cannot be updated.
     Unusable,
 }
 
-/// The Secret as it stands.
+/// The Secret in the cluster.
 pub struct LiveSecret {
     pub version: Version,
     pub owner: Owner,
@@ -62,7 +62,7 @@ impl Drop for LiveSecret {
     }
 }
 
-/// The values of a Secret are not left in memory.
+/// Overwrites the values of a Secret in memory.
 pub fn zero(data: &mut BTreeMap<String, ByteString>) {
     for bytes in data.values_mut() {
         bytes.0.zeroize();
@@ -70,7 +70,7 @@ pub fn zero(data: &mut BTreeMap<String, ByteString>) {
 }
 
 impl LiveSecret {
-    /// Reads what the API server returned.
+    /// Reads a Secret that the API server returned.
     #[must_use]
     pub fn new(secret: Secret, me: &Identity) -> Self {
         let meta = secret.metadata;
@@ -99,26 +99,27 @@ impl LiveSecret {
         }
     }
 
-    /// The token in it, if it stands there as it was published.
+    /// Returns its token, if it is intact.
     #[must_use]
     pub fn stored(&self) -> Option<IssuedToken> {
         let text = |key: &str| self.data.get(key).and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
         let time = |key: &str| self.annotations.get(&own(key)).and_then(|text| text.parse::<Timestamp>().ok());
         let token = AccessToken::parse(text("access_token")?)?;
-        let (issued_at, expires_at) = (time("issued-at")?, time("expires-at")?);
-        let seconds = expires_at.as_second() - issued_at.as_second();
-        let intact = self.annotations.get(&own("token-digest")) == Some(&digest(&token, issued_at, expires_at))
+        let (issue_time, expiration_time) = (time("issued-at")?, time("expires-at")?);
+        let seconds = expiration_time.as_second() - issue_time.as_second();
+        let intact = self.annotations.get(&own("token-digest")) == Some(&digest(&token, issue_time, expiration_time))
             && (1..=MAX_LIFETIME_SECONDS).contains(&seconds);
         intact.then(|| IssuedToken {
             token,
-            issued_at,
-            expires_at,
+            issue_time,
+            expiration_time,
             inputs: self.annotations.get(&own("inputs")).cloned().unwrap_or_default(),
             portal_url: text("portal_url").unwrap_or_default(),
         })
     }
 
-    /// What to change so that it holds what is wanted; `None` when it does. Fields of others stay, our former ones go.
+    /// Returns the patch to the desired state, `None` where nothing differs. Fields of others stay; the operator's own that
+    /// are no longer desired are removed.
     #[must_use]
     pub fn patch(&self, desired: &DesiredSecret) -> Option<Value> {
         let former: Extras =
@@ -138,7 +139,7 @@ impl LiveSecret {
         }))
     }
 
-    /// The change of ownership that the policy asks for, if any.
+    /// Returns the patch to the ownership that the policy specifies, `None` where nothing differs.
     #[must_use]
     pub fn ownership(&self, policy: DeletionPolicy, me: &Identity) -> Option<Value> {
         let owners: Vec<&OwnerReference> = match (policy, self.controlled) {
@@ -169,7 +170,7 @@ fn changes<'a, V: PartialEq>(
         .collect()
 }
 
-/// The keys beyond the fixed ones: what to take away once they are no longer asked for.
+/// The operator's keys besides the fixed ones: they are removed when they are no longer specified.
 #[derive(Default, serde::Serialize, serde::Deserialize)]
 struct Extras {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -180,7 +181,7 @@ struct Extras {
     annotations: Vec<String>,
 }
 
-/// The fields of the Secret that are ours, filled.
+/// The operator's fields of the Secret, with their desired values.
 pub struct DesiredSecret {
     data: BTreeMap<String, ByteString>,
     labels: BTreeMap<String, String>,
@@ -194,7 +195,7 @@ impl Drop for DesiredSecret {
 }
 
 impl DesiredSecret {
-    /// The whole Secret, to be created.
+    /// Returns the manifest that creates the Secret.
     #[must_use]
     pub fn manifest(&self, plan: &Plan, me: &Identity) -> Value {
         let mut metadata = json!({
@@ -207,7 +208,7 @@ impl DesiredSecret {
         json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata, "data": self.data})
     }
 
-    /// The patch that replaces one published token by the next, on the Secret that was judged.
+    /// Returns the patch that replaces one published token by the next, on the version that was evaluated.
     #[must_use]
     pub fn replacement(&self, judged: &Version) -> Value {
         json!({
@@ -230,10 +231,10 @@ fn owner_reference(me: &Identity) -> OwnerReference {
     }
 }
 
-/// What the Secret should hold with this token.
+/// Returns the desired state with this token.
 #[must_use]
 pub fn render(plan: &Plan, me: &Identity, published: &IssuedToken) -> DesiredSecret {
-    let (token, expires_at) = (published.token.expose(), published.expires_at.to_string());
+    let (token, expires_at) = (published.token.expose(), published.expiration_time.to_string());
     let portal = published.portal_url.as_str();
     let mut data: BTreeMap<String, String> = plan
         .target
@@ -254,10 +255,10 @@ pub fn render(plan: &Plan, me: &Identity, published: &IssuedToken) -> DesiredSec
     labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
     let mut annotations = plan.target.annotations.clone();
     annotations.insert(own("credential"), me.name.clone());
-    annotations.insert(own("issued-at"), published.issued_at.to_string());
+    annotations.insert(own("issued-at"), published.issue_time.to_string());
     annotations.insert(own("expires-at"), expires_at);
     annotations.insert(own("inputs"), published.inputs.clone());
-    annotations.insert(own("token-digest"), digest(&published.token, published.issued_at, published.expires_at));
+    annotations.insert(own("token-digest"), digest(&published.token, published.issue_time, published.expiration_time));
     if !(extras.data.is_empty() && extras.labels.is_empty() && extras.annotations.is_empty()) {
         annotations.insert(own("extras"), json!(extras).to_string());
     }
@@ -278,12 +279,12 @@ fn formatted(format: Format, token: &str, expires_at: &str, portal: &str) -> Str
     }
 }
 
-/// What says that a stored token is intact; the token itself is random and stands in the same Secret.
-fn digest(token: &AccessToken, issued_at: Timestamp, expires_at: Timestamp) -> String {
-    hex(&[token.expose(), &issued_at.to_string(), &expires_at.to_string()])
+/// Returns the digest that shows whether a stored token is intact. The token is random and in the same Secret.
+fn digest(token: &AccessToken, issue_time: Timestamp, expiration_time: Timestamp) -> String {
+    hex(&[token.expose(), &issue_time.to_string(), &expiration_time.to_string()])
 }
 
-/// A versioned fingerprint of what a token is requested with. A field added later enters only when it is set.
+/// Returns a versioned fingerprint of what a token is requested with. A field added later enters only when it is set.
 #[must_use]
 pub fn fingerprint(plan: &Plan, credentials_uid: &str) -> String {
     let base = plan.portal.base();
@@ -296,7 +297,7 @@ pub fn fingerprint(plan: &Plan, credentials_uid: &str) -> String {
     format!("v1:{}", hex(&parts))
 }
 
-/// A short hash of a text that a person wrote.
+/// Returns a short hash of a text that a user wrote.
 pub(crate) fn short_hash(text: &str) -> String {
     hex(&[text])[..16].to_owned()
 }

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-/// Why a text is no duration between one minute and 336 hours.
+/// A text that is not a duration from one minute to 336 hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("write a Go duration between 1m and 336h, such as 90m, 1h30m or 1.5h")]
 pub struct DurationError;

@@ -1,4 +1,4 @@
-//! A specification that has been understood.
+//! A specification, parsed and checked.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ fn problem(field: &'static str) -> impl Fn(&dyn std::fmt::Display) -> SpecError 
     move |advice| SpecError { field, advice: advice.to_string() }
 }
 
-/// What is to be done for one resource; durations in seconds.
+/// What to do for one resource. Durations are in seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     pub portal: PortalUrl,
@@ -49,7 +49,7 @@ pub struct TargetPlan {
 const RESERVED_KEYS: [&str; 5] = ["access_token", "expires_at", "portal_url", "client_id", "client_secret"];
 /// The domain of the operator's own labels and annotations.
 pub(crate) const DOMAIN: &str = "credentials.arcgis.dev/";
-/// The label that says who writes a Secret.
+/// The label that names the writer of a Secret.
 pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 impl Plan {

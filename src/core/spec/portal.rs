@@ -1,10 +1,10 @@
-//! Where a portal is, and which portals the operator may talk to.
+//! Portal URLs, and the list of origins that credentials may be sent to.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// Why a text is no portal URL.
+/// A text that is not a portal URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("write https://host, https://host/context or https://host:port/context, without user, query or fragment")]
 pub struct PortalUrlError;
@@ -20,7 +20,7 @@ pub struct PortalUrl {
 const HTTPS_PORT: u16 = 443;
 
 impl PortalUrl {
-    /// Reads and normalises a URL.
+    /// Parses and normalizes a URL.
     pub fn parse(text: &str) -> Result<Self, PortalUrlError> {
         let rest = text.strip_prefix("https://").ok_or(PortalUrlError)?;
         let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
@@ -114,7 +114,7 @@ fn ends_in_number(host: &str) -> bool {
         || last.strip_prefix("0x").or_else(|| last.strip_prefix("0X")).is_some_and(|rest| digits(rest, true))
 }
 
-/// Why a text is no origin to allow.
+/// A text that is not an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("write an origin such as https://gis.example.com, https://host:7443 or https://*.example.com, without a path")]
 pub struct OriginError;

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-/// Why a text is no label selector.
+/// A text that is not a label selector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("write a label selector such as team=maps, tier!=test, 'env in (a,b)', region or !region, joined by commas")]
 pub struct SelectorError;

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-/// Why a text is no template.
+/// A text that is not a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("use only $(access_token), $(expires_at) and $(portal_url), closed by a bracket; write $$ for a literal $")]
 pub struct TemplateError;

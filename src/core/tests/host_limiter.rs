@@ -109,10 +109,10 @@ fn a_pause_read_from_a_status_lasts_at_most_five_minutes() {
     let by = |reason, last: Option<i64>, next: Option<i64>| {
         let failure = crate::api::Failure {
             reason,
-            since: at(0),
+            start_time: at(0),
             count: Some(2),
-            last_attempt_at: last.map(at),
-            next_attempt_at: next.map(at),
+            last_attempt_time: last.map(at),
+            next_attempt_time: next.map(at),
             inputs: None,
         };
         RetryAfterRecord::of(&ArcGisAppCredentialStatus {

@@ -55,7 +55,7 @@ fn without_inputs_the_kind_of_attempt_follows_from_the_reason() {
     ] {
         let report = retry_state(reason, kind).report();
         assert_eq!(
-            (&report.inputs, report.count, report.last_attempt_at, report.next_attempt_at),
+            (&report.inputs, report.count, report.last_attempt_time, report.next_attempt_time),
             (&None, None, None, None)
         );
         let recalled = RetryState::recall(&report, attempt(AttemptKind::Ownership), at(START + 5));
@@ -74,17 +74,17 @@ fn the_next_attempt_is_rounded_up_and_other_times_are_rounded_down() {
     let sent = Timestamp::from_millisecond(START * 1000 + 300).unwrap();
     let report = RetryState {
         last_attempt: Some(sent),
-        since: sent,
+        start_time: sent,
         next_attempt: Some(sent),
         ..retry_state(Reason::RateLimited, AttemptKind::Request)
     };
     let report = report.report();
     assert_eq!(
-        (report.since, report.last_attempt_at, report.next_attempt_at),
+        (report.start_time, report.last_attempt_time, report.next_attempt_time),
         (at(START), Some(at(START)), Some(at(START + 1)))
     );
     let whole = RetryState { next_attempt: Some(at(START)), ..retry_state(Reason::RateLimited, AttemptKind::Request) };
-    assert_eq!(whole.report().next_attempt_at, Some(at(START)));
+    assert_eq!(whole.report().next_attempt_time, Some(at(START)));
     let none_yet = RetryState { count: 0, ..retry_state(Reason::RateLimited, AttemptKind::Request) };
     assert_eq!(none_yet.report().count, None, "a pause of the host is not an attempt");
 }
@@ -96,11 +96,11 @@ fn consecutive_failures_are_counted_until_a_user_changes_an_input() {
     };
     let first = retry_state(Reason::PortalUnreachable, AttemptKind::Request);
     let second = next(&first, Reason::PortalUnreachable, attempt(AttemptKind::Request));
-    assert_eq!((second.count, second.since, second.last_attempt), (2, at(START), Some(at(START + 100))));
+    assert_eq!((second.count, second.start_time, second.last_attempt), (2, at(START), Some(at(START + 100))));
     let other = next(&second, Reason::PortalUnavailable, attempt(AttemptKind::Request));
-    assert_eq!((other.count, other.since), (3, at(START + 100)));
+    assert_eq!((other.count, other.start_time), (3, at(START + 100)));
     let changed = next(&second, Reason::PortalUnreachable, Attempt { generation: 4, ..attempt(AttemptKind::Request) });
-    assert_eq!((changed.count, changed.since), (1, at(START)));
+    assert_eq!((changed.count, changed.start_time), (1, at(START)));
     let found = retry_state(Reason::CredentialsNotFound, AttemptKind::Check);
     assert_eq!(
         next(&found, Reason::PortalUnreachable, attempt(AttemptKind::Request)).count,

@@ -32,12 +32,12 @@ fn a_valid_token_is_ready_despite_failures_and_stalled_only_when_action_is_requi
     let (first, mut requests) = (reconcile_new(now), 1);
     assert_eq!(conditions(&first), [("Ready", "True", "TokenValid", 1)]);
     assert_eq!(first.status.token.as_ref().unwrap().lifetime, "2h");
-    let due = first.status.token.as_ref().unwrap().renew_at;
+    let due = first.status.token.as_ref().unwrap().renewal_time;
     let down =
         reconcile(next_situation(situation(due), first, 1, due), due, Err(Reason::PortalUnreachable), &mut requests);
     assert_eq!(conditions(&down), [("Ready", "True", "TokenValid", 1)]);
     assert_eq!((failure(&down).reason, failure(&down).count), (Reason::PortalUnreachable, None));
-    assert_eq!((&failure(&down).inputs, failure(&down).next_attempt_at), (&None, None));
+    assert_eq!((&failure(&down).inputs, failure(&down).next_attempt_time), (&None, None));
 
     let next = down.wake;
     let refused = reconcile(
@@ -49,7 +49,7 @@ fn a_valid_token_is_ready_despite_failures_and_stalled_only_when_action_is_requi
     let stalled = ("Stalled", "True", "ClientSecretRejected", 1);
     assert_eq!(conditions(&refused), [("Ready", "True", "TokenValid", 1), stalled]);
     assert_eq!(failure(&refused).count, Some(2), "the count continues from a transient reason");
-    assert_eq!(failure(&refused).last_attempt_at, Some(at(next.as_second())));
+    assert_eq!(failure(&refused).last_attempt_time, Some(at(next.as_second())));
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn an_expired_token_is_reported_with_an_event_at_its_expiry() {
     let now = at(START);
     let (first, mut requests) = (reconcile_new(now), 1);
     let token = first.status.token.clone().unwrap();
-    let late = at(token.expires_at.as_second() - 100);
+    let late = at(token.expiration_time.as_second() - 100);
     let mut last = reconcile(
         next_situation(situation(late), first, 1, late),
         late,
@@ -81,8 +81,8 @@ fn an_expired_token_is_reported_with_an_event_at_its_expiry() {
         &mut requests,
     );
     for _ in 0..3 {
-        let next = failure(&last).next_attempt_at.unwrap();
-        if next >= token.expires_at {
+        let next = failure(&last).next_attempt_time.unwrap();
+        if next >= token.expiration_time {
             break;
         }
         last = reconcile(
@@ -92,9 +92,9 @@ fn an_expired_token_is_reported_with_an_event_at_its_expiry() {
             &mut requests,
         );
     }
-    assert!(failure(&last).next_attempt_at.unwrap() > token.expires_at);
-    assert_eq!(last.wake, token.expires_at, "the resource is reconciled when the token expires");
-    let end = token.expires_at;
+    assert!(failure(&last).next_attempt_time.unwrap() > token.expiration_time);
+    assert_eq!(last.wake, token.expiration_time, "the resource is reconciled when the token expires");
+    let end = token.expiration_time;
     let expired = conclude_at_rest(next_situation(situation(end), last, 1, end), end);
     let both = [("Ready", "False", "TokenExpired", 1), ("Stalled", "True", "ClientSecretRejected", 1)];
     assert_eq!(conditions(&expired), both);
@@ -126,7 +126,7 @@ fn a_spec_change_is_not_satisfied_before_its_token_is_published() {
     unnamed.admit = Admit::AtCapacity;
     unnamed.credentials_read(Some((unnamed.credentials.version().unwrap().clone(), Ok(7))));
     let unknown = conclude_at_rest(unnamed, soon);
-    let both = [("Ready", "True", "TokenValid", -1), ("Reconciling", "True", "Pending", 2)];
+    let both = [("Ready", "True", "TokenValid", 0), ("Reconciling", "True", "Pending", 2)];
     assert_eq!(conditions(&unknown), both, "the satisfied generation is unknown");
 }
 
@@ -168,14 +168,14 @@ fn a_repeated_finding_changes_no_status_and_a_new_finding_does() {
     assert_eq!(first().problem, Some(Reason::CredentialsIncomplete));
     let conclusion = first();
     let failed = failure(&conclusion);
-    assert_eq!((failed.since, failed.count, failed.next_attempt_at), (now, Some(1), None));
+    assert_eq!((failed.start_time, failed.count, failed.next_attempt_time), (now, Some(1), None));
     assert!(!conclude_at_rest(incomplete(next_situation(situation(later), first(), 0, later), 1), later).changed);
     let changed = conclude_at_rest(incomplete(next_situation(situation(later), first(), 0, later), 2), later);
-    assert_eq!((failure(&changed).since, failure(&changed).last_attempt_at), (now, Some(later)));
+    assert_eq!((failure(&changed).start_time, failure(&changed).last_attempt_time), (now, Some(later)));
     let mut other = next_situation(situation(later), first(), 0, later);
     other.allowed = false;
     let other = conclude_at_rest(other, later);
-    assert_eq!((other.problem, failure(&other).since), (Some(Reason::PortalNotAllowed), later));
+    assert_eq!((other.problem, failure(&other).start_time), (Some(Reason::PortalNotAllowed), later));
 }
 
 #[test]
@@ -231,17 +231,17 @@ fn a_pause_of_the_host_keeps_its_start_and_the_renewals_requested_meanwhile() {
         s
     };
     let first = conclude_at_rest(pause(situation_with_credentials(now), 300), now);
-    assert_eq!((first.problem, failure(&first).since), (Some(Reason::RateLimited), now));
+    assert_eq!((first.problem, failure(&first).start_time), (Some(Reason::RateLimited), now));
     let later = at(START + 100);
     let mut s = pause(next_situation(situation_with_credentials(later), first, 0, later), 300);
     s.generation = 2;
     let changed = conclude_at_rest(s, later);
-    assert_eq!((failure(&changed).since, failure(&changed).next_attempt_at), (now, Some(at(START + 300))));
+    assert_eq!((failure(&changed).start_time, failure(&changed).next_attempt_time), (now, Some(at(START + 300))));
     let mut requests = 0;
     let refused = reconcile(situation(now), now, Err(Reason::ClientSecretRejected), &mut requests);
     let mut s = pause(next_situation(situation_with_credentials(later), refused, 0, later), 300);
     s.generation = 2;
-    assert_eq!(failure(&conclude_at_rest(s, later)).since, later, "another reason starts now");
+    assert_eq!(failure(&conclude_at_rest(s, later)).start_time, later, "another reason starts now");
 
     let renewals_requested_during_pause = |requests_renewal: bool| {
         let mut s = pause(next_situation(situation_with_credentials(later), reconcile_new(now), 1, later), 300);
@@ -320,7 +320,7 @@ fn the_verified_condition_is_reported_only_when_verification_is_enabled() {
         verified.map(|c| (c.status.clone(), c.reason.clone()))
     };
     for (verification, status, reason) in [
-        (Verification::Known(serde_json::from_value(json!({"appId": "a"})).unwrap()), "True", "AppKnown"),
+        (Verification::Known(serde_json::from_value(json!({"appID": "a"})).unwrap()), "True", "AppKnown"),
         (Verification::Unknown, "False", "AppUnknown"),
         (Verification::NotAnswered, "Unknown", "NotAnswered"),
     ] {

@@ -8,14 +8,14 @@ fn three_repairs_are_immediate_and_later_ones_back_off() {
     let mut now = at(1000);
     for _ in 0..3 {
         assert_eq!(repairs.allowed_at(now), now);
-        repairs.note(now);
+        repairs.record(now);
         now = at(now.as_second() + 1);
     }
     let mut waits = Vec::new();
     for _ in 0..6 {
         let next = repairs.allowed_at(now);
         waits.push(next.as_second() - now.as_second());
-        repairs.note(next);
+        repairs.record(next);
         now = next;
     }
     assert_eq!(waits, [29, 30, 60, 120, 240, 300]);
@@ -27,26 +27,26 @@ fn three_repairs_are_immediate_and_later_ones_back_off() {
 fn repairs_that_are_far_apart_do_not_back_off() {
     let mut repairs = Repairs::default();
     for second in [1000, 1300, 1590] {
-        repairs.note(at(second));
+        repairs.record(at(second));
     }
     assert_eq!(repairs.allowed_at(at(1599)), at(1620), "the fourth in ten minutes");
     assert_eq!(repairs.allowed_at(at(1600)), at(1600), "the first was ten minutes ago");
     let mut contested = Repairs::default();
     for second in [1000, 1001, 1002, 1032] {
-        contested.note(at(second));
+        contested.record(at(second));
     }
     assert_eq!(contested.allowed_at(at(1033)), at(1062));
     assert_eq!(contested.allowed_at(at(1632)), at(1632), "ten minutes without a repair");
-    contested.note(at(1632));
+    contested.record(at(1632));
     assert_eq!(contested.allowed_at(at(1633)), at(1633), "the count starts again");
     let mut bounded = Repairs::default();
     for second in [1000, 1001, 1002, 1600] {
-        bounded.note(at(second));
+        bounded.record(at(second));
     }
     assert_eq!(bounded.allowed_at(at(1601)), at(1601), "ten minutes after the first");
     let mut persistent = Repairs::default();
     for second in [1000, 1001, 1002, 1032, 1300, 1590, 1880] {
-        persistent.note(at(second));
+        persistent.record(at(second));
     }
     assert_eq!(
         persistent.allowed_at(at(1881)),
@@ -55,9 +55,9 @@ fn repairs_that_are_far_apart_do_not_back_off() {
     );
     let mut slow = Repairs::default();
     for second in [1000, 1001, 1601] {
-        slow.note(at(second));
+        slow.record(at(second));
     }
-    slow.note(at(1602));
+    slow.record(at(1602));
     assert_eq!(slow.allowed_at(at(1603)), at(1603), "three of the last four do not back off");
 }
 
@@ -78,7 +78,7 @@ fn renewal_and_retry_times_are_stable_across_releases() {
         (7200, Some(7000), 2859),
         (1_209_600, None, 640_289),
     ] {
-        assert_eq!(renew_at(uid, at(0), granted, before), at(expected), "{granted} {before:?}");
+        assert_eq!(renewal_time(uid, at(0), granted, before), at(expected), "{granted} {before:?}");
     }
     let millis = |reason, count, retry_after, worked| {
         next_attempt(uid, reason, count, retry_after, worked, at(0)).unwrap().as_millisecond()
@@ -118,9 +118,9 @@ proptest! {
         granted in 1_i64..2_000_000,
         before in proptest::option::of(60_u64..1_209_600),
     ) {
-        let renew = renew_at(&uid, at(0), granted, before).as_second();
+        let renew = renewal_time(&uid, at(0), granted, before).as_second();
         prop_assert!(renew >= 30);
-        prop_assert_eq!(renew, renew_at(&uid, at(0), granted, before).as_second());
+        prop_assert_eq!(renew, renewal_time(&uid, at(0), granted, before).as_second());
         let margin = i64::try_from(before.unwrap_or(granted.unsigned_abs() / 3)).unwrap().max(300).min(granted / 2);
         prop_assert!(renew <= (granted - margin).max(30));
         prop_assert!(renew >= (granted - margin) * 3 / 4);

@@ -16,8 +16,8 @@ fn plan(target: &serde_json::Value) -> Plan {
 fn published() -> IssuedToken {
     IssuedToken {
         token: token("secret-token"),
-        issued_at: at(1_000_000),
-        expires_at: at(1_007_200),
+        issue_time: at(1_000_000),
+        expiration_time: at(1_007_200),
         inputs: "v1:x".to_owned(),
         portal_url: "https://gis.example.com/portal".to_owned(),
     }
@@ -125,7 +125,7 @@ fn a_stored_token_is_used_only_if_it_is_unmodified() {
     };
     let whole = stored(&|_| {}).unwrap();
     assert_eq!(whole.token.expose(), "secret-token");
-    assert_eq!((whole.issued_at, whole.expires_at), (at(1_000_000), at(1_007_200)));
+    assert_eq!((whole.issue_time, whole.expiration_time), (at(1_000_000), at(1_007_200)));
     assert_eq!((whole.inputs.as_str(), whole.portal_url.as_str()), ("v1:x", "https://gis.example.com/portal"));
     let data = |key: &'static str, value: &'static str| {
         move |s: &mut Secret| {
@@ -147,7 +147,7 @@ fn a_stored_token_is_used_only_if_it_is_unmodified() {
     assert!(stored(&|s| s.metadata.annotations = None).is_none());
 
     let lasting = |seconds: i64| {
-        let token = IssuedToken { expires_at: at(1_000_000 + seconds), ..published() };
+        let token = IssuedToken { expiration_time: at(1_000_000 + seconds), ..published() };
         let manifest = render(&plan, &me(), &token).manifest(&plan, &me());
         LiveSecret::new(serde_json::from_value(manifest).unwrap(), &me()).stored().is_some()
     };

@@ -61,7 +61,7 @@ fn a_new_target_is_created_step_by_step() {
 
 #[test]
 fn cached_inputs_are_read_before_a_request() {
-    let due = with_target().status.token.unwrap().renew_at;
+    let due = with_target().status.token.unwrap().renewal_time;
     let at_due = |s: &Situation| format!("{:?}", decide(s, due).step);
     let mut s = with_ca(with_target());
     s.ca = Observed::Cached(version("c"));
@@ -115,7 +115,7 @@ fn every_step_of_a_resource_waits_while_the_kubernetes_api_fails() {
 #[test]
 fn a_token_is_requested_when_it_is_due_or_triggered_and_no_earlier_than_the_floor() {
     let issued = START - 60;
-    let due = with_target().status.token.as_ref().unwrap().renew_at.as_second();
+    let due = with_target().status.token.as_ref().unwrap().renewal_time.as_second();
     let verdict = |now: i64, change: &dyn Fn(&mut Situation)| {
         let mut s = with_target();
         s.memory.last_issued = Some(at(issued));
@@ -143,7 +143,7 @@ fn a_token_is_requested_when_it_is_due_or_triggered_and_no_earlier_than_the_floo
     assert!(!acquires(issued + 4, damaged) && acquires(issued + 5, damaged));
     // The target is deleted repeatedly: the first three repairs are not delayed, later ones back off.
     let contested: &dyn Fn(&mut Situation) = &|s| {
-        (1..=3).rev().for_each(|n| s.memory.repairs.note(at(issued - 10 * n)));
+        (1..=3).rev().for_each(|n| s.memory.repairs.record(at(issued - 10 * n)));
         s.target = Observed::Absent;
     };
     assert!(!acquires(issued + 19, contested) && acquires(issued + 20, contested));
@@ -165,7 +165,7 @@ fn a_busy_host_is_queued_for_and_a_paused_host_gets_no_request() {
 fn drift_is_repaired_at_once_and_repeated_drift_with_back_off() {
     let drifted = |repairs: i64| {
         let mut s = with_target();
-        (0..repairs).for_each(|n| s.memory.repairs.note(at(START - 10 + n)));
+        (0..repairs).for_each(|n| s.memory.repairs.record(at(START - 10 + n)));
         let mut secret = stored(&situation(at(START - 60)), at(START - 60), 7200);
         secret.version.resource = "12".to_owned();
         s.target_read(Some(secret));
@@ -238,7 +238,7 @@ fn a_failed_write_delays_the_request_only_for_a_new_target() {
     new.has_permit = true;
     new.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
     assert_eq!(step(&new), "Rest", "no token is requested that cannot be written");
-    let due = with_target().status.token.unwrap().renew_at;
+    let due = with_target().status.token.unwrap().renewal_time;
     let mut old = with_target();
     old.failed(AttemptKind::Write, Reason::TargetRefused, None, due);
     assert!(matches!(decide(&old, due).step, Step::AcquirePermit), "a resource with a target renews");
@@ -267,7 +267,7 @@ fn a_retry_is_made_exactly_when_it_is_due() {
 fn a_failed_write_allows_no_request_before_the_floor() {
     let mut s = with_target();
     s.memory.last_issued = Some(at(START - 2));
-    s.status.token.as_mut().unwrap().issued_at = at(START - 2);
+    s.status.token.as_mut().unwrap().issue_time = at(START - 2);
     s.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
     s.requested_at = Some("now".to_owned());
     let verdict = decide(&s, at(START));

@@ -74,7 +74,7 @@ fn an_issued_token_handles_the_requested_renewal() {
     s.issued(token("t"), 100, sent);
     let unpublished = s.memory.unpublished.as_ref().unwrap();
     assert_eq!(
-        (unpublished.issued_at, unpublished.expires_at),
+        (unpublished.issue_time, unpublished.expiration_time),
         (at(START), at(START + 100)),
         "whole seconds, rounded down"
     );
@@ -124,7 +124,7 @@ fn a_write_publishes_the_new_token_or_renders_the_stored_one_again() {
         (version("target", "12"), Owner::Ours, true, false)
     );
     assert_eq!(
-        (details.token.unwrap().expires_at, attempt_kind(&s), s.memory.unpublished.is_some()),
+        (details.token.unwrap().expiration_time, attempt_kind(&s), s.memory.unpublished.is_some()),
         (at(START + 100), None, false)
     );
     assert_eq!(s.memory.repairs, Repairs::default(), "a renewal is not a repair");
@@ -169,7 +169,7 @@ fn a_dry_run_or_creation_is_recorded_with_its_generation() {
     s.failed(AttemptKind::Write, Reason::TargetRefused, None, now);
     s.owned(version("target", "11"));
     assert_eq!(attempt_kind(&s), Some(AttemptKind::Write));
-    s.overtaken();
+    s.conflicted();
     assert!(matches!(s.target, Observed::Unknown));
 }
 

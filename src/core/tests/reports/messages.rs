@@ -10,13 +10,13 @@ fn a_message_names_the_objects_of_the_current_spec() {
     s.allowed = false;
     url(&mut s, "https://one.example.com");
     let first = conclude_at_rest(s, now);
-    assert!(message_of(&first, "Ready").contains("portal one.example.com"));
+    assert!(message_of(&first, "Ready").contains("ortal one.example.com"));
     let mut s = next_situation(situation(now), first, 0, now);
     (s.allowed, s.generation) = (false, 2);
     url(&mut s, "https://two.example.com");
     let second = conclude_at_rest(s, now);
-    assert!(message_of(&second, "Stalled").contains("portal two.example.com"), "{}", message_of(&second, "Stalled"));
-    assert!(message_of(&second, "Ready").contains("portal two.example.com"));
+    assert!(message_of(&second, "Stalled").contains("ortal two.example.com"), "{}", message_of(&second, "Stalled"));
+    assert!(message_of(&second, "Ready").contains("ortal two.example.com"));
 }
 
 #[test]
@@ -52,11 +52,11 @@ fn an_event_reports_the_most_specific_reason_and_only_when_it_changes() {
     let (first, mut requests) = (reconcile_new(now), 1);
     let event = |conclusion: &Conclusion| conclusion.change.as_ref().map(|n| (n.warning, n.reason.clone()));
     assert_eq!(event(&first), Some((false, "TokenValid".to_owned())));
-    let due = first.status.token.as_ref().unwrap().renew_at;
+    let due = first.status.token.as_ref().unwrap().renewal_time;
     let refused =
         reconcile(next_situation(situation(due), first, 1, due), due, Err(Reason::ClientSecretRejected), &mut requests);
     assert_eq!(event(&refused), Some((true, "ClientSecretRejected".to_owned())));
-    let next = failure(&refused).next_attempt_at.unwrap();
+    let next = failure(&refused).next_attempt_time.unwrap();
     let more = reconcile(
         next_situation(situation(next), refused, 1, next),
         next,
@@ -64,7 +64,7 @@ fn an_event_reports_the_most_specific_reason_and_only_when_it_changes() {
         &mut requests,
     );
     assert_eq!((more.changed, event(&more)), (true, None));
-    let next = failure(&more).next_attempt_at.unwrap();
+    let next = failure(&more).next_attempt_time.unwrap();
     let recovered = reconcile(next_situation(situation(next), more, 1, next), next, Ok(7200), &mut requests);
     assert_eq!(event(&recovered), Some((false, "TokenValid".to_owned())));
 

@@ -75,7 +75,7 @@ impl<'a> Fleet<'a> {
         Api::namespaced(self.client.clone(), &self.namespace(n))
     }
 
-    /// Creates Secrets and `ConfigMap`s alternately that no resource names.
+    /// Creates Secrets and ConfigMaps alternately that no resource names.
     pub async fn foreign(&self, count: usize) -> Result<(), Error> {
         self.each(0..count, None, async |n| {
             let size = if n % LARGE_EVERY < 2 { LARGE } else { 100 };

@@ -40,7 +40,7 @@ struct Args {
     install: PathBuf,
     #[arg(long, default_value_t = 2000)]
     resources: usize,
-    /// Secrets and `ConfigMap`s that no resource names; every twentieth has 100 KiB. [default: two for each resource]
+    /// Secrets and ConfigMaps that no resource names; every twentieth has 100 KiB. [default: two for each resource]
     #[arg(long)]
     foreign: Option<usize>,
     #[arg(long, default_value_t = 20)]

@@ -1,0 +1,104 @@
+//! One resource as it was last observed.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::api::{ArcGisAppCredentialStatus, Reason, Verification};
+use crate::cluster::LeanResource;
+use crate::core::Memory;
+
+/// Namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    pub namespace: String,
+    pub name: String,
+}
+
+/// Kinds of objects that resources name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ObjectKind {
+    Secret,
+    ConfigMap,
+}
+
+/// What metrics and the work queue use of a resource.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Report {
+    pub ready: bool,
+    pub expiration_time: Option<Timestamp>,
+    pub renewal_time: Option<Timestamp>,
+    pub problem: Option<Reason>,
+    pub suspended: bool,
+}
+
+impl Report {
+    pub(super) fn new(status: &ArcGisAppCredentialStatus, suspended: bool) -> Self {
+        Self {
+            suspended,
+            ready: status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
+            expiration_time: status.token.as_ref().map(|token| token.expiration_time),
+            renewal_time: status.token.as_ref().map(|token| token.renewal_time),
+            problem: status.failure.as_ref().map(|failure| failure.reason),
+        }
+    }
+}
+
+/// One resource.
+#[derive(Clone)]
+pub struct IndexedResource {
+    pub uid: String,
+    pub(super) version: String,
+    /// The version that the operator's last status write made.
+    pub(super) status_version: String,
+    pub generation: i64,
+    pub created_at: Option<Timestamp>,
+    pub deleting: bool,
+    pub requested_at: Option<String>,
+    pub spec: Box<str>,
+    pub status: Box<str>,
+    pub memory: Memory,
+    pub report: Report,
+    /// The portal's answer which app the token belongs to, until it is reported.
+    pub answer: Option<Verification>,
+    pub(super) target: Option<String>,
+    pub(super) refs: Vec<(ObjectKind, String)>,
+}
+
+const REQUESTED_AT: &str = "credentials.arcgis.dev/requested-at";
+const REQUESTED_AT_CHARS: usize = 64;
+
+impl IndexedResource {
+    pub(super) fn new(resource: LeanResource) -> Self {
+        let meta = resource.metadata;
+        // Read loosely: the names in a resource count even when it cannot be decoded.
+        let spec: Value = serde_json::from_str(&resource.spec).unwrap_or_default();
+        let name = |path: &str| spec.pointer(path).and_then(Value::as_str).map(str::to_owned);
+        let target = name("/target/name");
+        let mut refs: Vec<_> =
+            target.iter().cloned().chain(name("/credentialsRef/name")).map(|name| (ObjectKind::Secret, name)).collect();
+        if let Some(ca) = name("/portal/caBundleRef/name") {
+            let secret = name("/portal/caBundleRef/kind").is_some_and(|kind| kind == "Secret");
+            refs.push((if secret { ObjectKind::Secret } else { ObjectKind::ConfigMap }, ca));
+        }
+        let status = ArcGisAppCredentialStatus::read(&resource.status);
+        Self {
+            uid: meta.uid.unwrap_or_default(),
+            version: meta.resource_version.unwrap_or_default(),
+            status_version: String::new(),
+            generation: meta.generation.unwrap_or_default(),
+            created_at: meta.creation_timestamp.map(|time| time.0),
+            deleting: meta.deletion_timestamp.is_some(),
+            requested_at: meta
+                .annotations
+                .and_then(|mut all| all.remove(REQUESTED_AT))
+                .map(|text| text.chars().take(REQUESTED_AT_CHARS).collect()),
+            report: Report::new(&status, spec["suspend"] == true),
+            spec: resource.spec,
+            status: resource.status,
+            memory: Memory::default(),
+            answer: None,
+            target,
+            refs,
+        }
+    }
+}
