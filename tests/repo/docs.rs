@@ -77,7 +77,7 @@ fn the_reference_lists_every_reason_its_recovery_and_its_retry() {
         };
         match reason.retry() {
             Retry::OnChange => assert_eq!(retry, "on change", "{reason}"),
-            Retry::RetryAfter => assert!(retry.starts_with("as the portal says"), "{reason}"),
+            Retry::RetryAfter => assert!(retry.starts_with("as the portal states"), "{reason}"),
             Retry::Backoff { first, cap } => {
                 let expected = format!("{} doubling to {}", time(first), time(cap));
                 assert!(retry.starts_with(&expected), "{reason}: {expected}");
