@@ -133,8 +133,7 @@ impl Fleet {
         let requests = async move {
             for mark in 0.. {
                 let mark = format!("work-{mark}");
-                let requested =
-                    json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": mark}}});
+                let requested = json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": mark}}});
                 for name in names {
                     let _ = resources.patch(name, &PatchParams::default(), &Patch::Merge(&requested)).await;
                 }

@@ -134,7 +134,7 @@ async fn a_release_is_installed_upgraded_rolled_back_and_uninstalled_and_the_res
         &[&["upgrade", NAME, CHART], &in_namespace[..]].concat(),
         &format!("{{replicas: 2, namespaces: [{NAME}]}}"),
     );
-    assert!(printed.contains("and in no other"), "{printed}");
+    assert!(printed.contains("in the namespaces arcgis-credential-operator only"), "{printed}");
     assert!(there("poddisruptionbudget", NAME) && !there("clusterrole", NAME));
 
     succeed_helm(&plane, &["rollback", NAME, "1", "--namespace", NAME], "");
