@@ -76,7 +76,7 @@ fn the_reference_lists_every_reason_its_recovery_and_its_retry() {
             _ => format!("{seconds} s"),
         };
         match reason.retry() {
-            Retry::OnChange => assert_eq!(retry.split(";").next(), Some("on change"), "{reason}"),
+            Retry::OnChange => assert_eq!(retry.split(';').next(), Some("on change"), "{reason}"),
             Retry::RetryAfter => assert!(retry.starts_with("as the portal states"), "{reason}"),
             Retry::Backoff { first, cap } => {
                 let expected = format!("{} doubling to {}", time(first), time(cap));
