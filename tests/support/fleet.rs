@@ -117,8 +117,8 @@ impl Fleet {
     }
 
     pub async fn wait_for_standby(&self, n: usize, limit: Duration) {
-        let wait_for_standby = async || (self.replicas[n].is_leader().await == Some(false)).then_some(());
-        poll_until("it is a standby", limit, wait_for_standby).await;
+        let standby = async || (self.replicas[n].is_leader().await == Some(false)).then_some(());
+        poll_until("it is a standby", limit, standby).await;
         assert!(self.replicas[n].is_ready().await, "a replica that does not lead is ready");
     }
 
@@ -132,9 +132,8 @@ impl Fleet {
         let resources = self.env.resources();
         let requests = async move {
             for mark in 0.. {
-                let mark = format!("request_repeatedly-{mark}");
-                let requested =
-                    json!({"metadata": {"annotations": {"credentials.arcgis.dev/wait_for_requests-at": mark}}});
+                let mark = format!("work-{mark}");
+                let requested = json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": mark}}});
                 for name in names {
                     let _ = resources.patch(name, &PatchParams::default(), &Patch::Merge(&requested)).await;
                 }
