@@ -43,7 +43,8 @@ pub(super) const OWN_KEYS_MESSAGE: &str = "keys under credentials.arcgis.dev/ an
     operator's: choose others, of at most 317 characters";
 
 /// The syntax that the API server requires of label and annotation keys.
-pub(super) const QUALIFIED_KEYS: &str = "self.all(k, k.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))";
+pub(super) const QUALIFIED_KEYS: &str = "self.all(k, k.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') \
+    && k.indexOf('/') <= 253)";
 pub(super) const QUALIFIED_KEYS_MESSAGE: &str = "write keys as name or example.com/name: the name has at most 63 \
     letters, digits, -, _ and ., and begins and ends with a letter or digit";
 pub(super) const LABEL_VALUES: &str =

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::reason::Reason;
 
 /// The observed state of the resource.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ArcGisAppCredentialStatus {
     /// observedGeneration is the generation of the resource that was last reconciled. It is -1 before the first reconcile.
@@ -70,7 +70,7 @@ fn known_items<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) 
 }
 
 /// The published token. Times are RFC 3339 in UTC, in whole seconds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenStatus {
     /// issueTime is when the request for the token was sent.
@@ -88,7 +88,7 @@ pub struct TokenStatus {
 }
 
 /// The last failed attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// reason why the attempt failed, one of the reasons of the condition Ready.
@@ -117,7 +117,7 @@ pub struct Failure {
 }
 
 /// The app that a token belongs to, as the portal reports it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct App {
     /// appID is the client ID of the app.
@@ -144,7 +144,7 @@ pub struct App {
 }
 
 /// One aspect of the state of a resource, as `metav1.Condition`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     #[serde(rename = "type")]

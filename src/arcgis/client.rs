@@ -1,6 +1,6 @@
 //! HTTPS clients: one per set of trusted roots, each with its own connections.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use reqwest::{Certificate, Client, redirect, retry};
@@ -33,11 +33,17 @@ pub struct ClientError(#[source] reqwest::Error);
 
 type Fingerprint = [u8; 32];
 
-/// Extra trusted roots.
+/// Extra trusted roots; two are equal with the same certificates in the same order.
 #[derive(Clone)]
 pub struct CaBundle {
     certificates: Vec<Certificate>,
     fingerprint: Fingerprint,
+}
+
+impl PartialEq for CaBundle {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
 }
 
 impl CaBundle {
@@ -65,7 +71,7 @@ impl CaBundle {
 
 /// The clients in use, the most recently used last.
 pub struct Portals {
-    operator: Vec<Certificate>,
+    operator: RwLock<Vec<Certificate>>,
     services: ServiceRanges,
     proxies: Arc<[String]>,
     clients: Mutex<Vec<((Fingerprint, OriginMatch), Client)>>,
@@ -76,15 +82,22 @@ impl Portals {
     /// cluster, and the hosts of the proxies in use.
     pub fn new(operator: Option<CaBundle>, services: ServiceRanges, proxies: Vec<String>) -> Result<Self, ClientError> {
         let operator = operator.map(|bundle| bundle.certificates).unwrap_or_default();
-        let portals = Self { operator, services, proxies: proxies.into(), clients: Mutex::default() };
+        let portals =
+            Self { operator: RwLock::new(operator), services, proxies: proxies.into(), clients: Mutex::default() };
         portals.client(None, OriginMatch::Exact)?;
         Ok(portals)
+    }
+
+    /// Replaces the roots that the operator trusts for every portal. Requests in flight keep their connections.
+    pub fn set_roots(&self, bundle: CaBundle) {
+        *self.operator.write().unwrap_or_else(PoisonError::into_inner) = bundle.certificates;
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Returns the client that also trusts these roots, for portals that match the allow-list like this.
     pub fn client(&self, bundle: Option<&CaBundle>, origin_match: OriginMatch) -> Result<Client, ClientError> {
         let id = (bundle.map_or([0; 32], |bundle| bundle.fingerprint), origin_match);
-        let mut clients = self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let found = match clients.iter().position(|(known, _)| *known == id) {
             Some(at) => clients.remove(at),
             None => (id, self.build(bundle, origin_match).map_err(ClientError)?),
@@ -110,7 +123,8 @@ impl Portals {
     }
 
     fn build(&self, bundle: Option<&CaBundle>, origin_match: OriginMatch) -> reqwest::Result<Client> {
-        let extra = self.operator.iter().chain(bundle.iter().flat_map(|bundle| &bundle.certificates));
+        let operator = self.operator.read().unwrap_or_else(PoisonError::into_inner);
+        let extra = operator.iter().chain(bundle.iter().flat_map(|bundle| &bundle.certificates));
         let builder = Client::builder()
             .user_agent(concat!("arcgis-credential-operator/", env!("CARGO_PKG_VERSION")))
             .https_only(true)

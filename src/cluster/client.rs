@@ -46,10 +46,10 @@ impl Cluster {
 
     /// Creates a Secret; fails where one of that name exists. A dry run only checks whether it would be accepted.
     pub async fn create_secret(&self, namespace: &str, manifest: &Value, dry: bool) -> Result<Version, ApiError> {
-        let body = serde_json::to_vec(manifest).map_err(|_| ApiError::Invalid)?;
+        let body = serde_json::to_vec(manifest).map_err(|_| ApiError::Denied(0))?;
         let params = PostParams { dry_run: dry, field_manager: Some(MANAGER.to_owned()) };
         let request = Request::new(Secret::url_path(&(), Some(namespace)));
-        let request = request.create(&params, body).map_err(|_| ApiError::Invalid)?;
+        let request = request.create(&params, body).map_err(|_| ApiError::Denied(0))?;
         // Only the metadata of the answer is used, so its data is never decoded.
         bounded(self.client.request::<PartialObjectMeta<Secret>>(request)).await.map(|meta| version(&meta))
     }
@@ -73,7 +73,7 @@ impl Cluster {
             {"op": "test", "path": "/metadata/uid", "value": uid},
             {"op": "add", "path": "/status", "value": status},
         ]);
-        let patch: json_patch::Patch = serde_json::from_value(operations).map_err(|_| ApiError::Invalid)?;
+        let patch: json_patch::Patch = serde_json::from_value(operations).map_err(|_| ApiError::Denied(0))?;
         let api = Api::<LeanResource>::namespaced(self.client.clone(), namespace);
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let written = bounded(api.patch_status(name, &params, &Patch::<()>::Json(patch))).await?;

@@ -15,7 +15,7 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
-fn read_bundle(path: &Path) -> Result<CaBundle, String> {
+pub(super) fn read_bundle(path: &Path) -> Result<CaBundle, String> {
     CaBundle::parse(&read_file(path)?).map_err(|error| format!("--ca-file {}: {error}", path.display()))
 }
 

@@ -1,29 +1,38 @@
 //! `run`: the controller.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use kube::{Client, Config};
 use secrecy::ExposeSecret;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
 
-use super::environment::{clock, portals};
+use super::environment::{clock, portals, read_bundle};
+use crate::arcgis::Portals;
 use crate::cli::RunArgs;
 use crate::cluster::{Cluster, Leases};
 use crate::controller::{self, Options, Parts};
 use crate::index::Index;
 use crate::ops::{self, Metrics, Readiness};
 
+/// Within 90 s, a connection to the API server that went silent is given up.
+const READ_TIMEOUT: Duration = Duration::from_secs(75);
+/// A file that is mounted changes at any time, without an event.
+const RELOAD_PERIOD: Duration = Duration::from_secs(3);
 /// The file that holds the pod's namespace.
 const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 /// Runs the controller until a signal to stop.
 pub async fn run(args: RunArgs) -> Result<(), String> {
     ops::init(args.log_format, args.log_level);
-    let portals = portals(args.ca_file.as_deref())?;
+    let portals = Arc::new(portals(args.ca_file.as_deref())?);
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
     let listener = ops::bind(args.admin_address).await.map_err(|error| {
@@ -37,6 +46,8 @@ pub async fn run(args: RunArgs) -> Result<(), String> {
     config.default_retry = false;
     // The proxies of the environment are for portals: the API server is connected to directly.
     config.proxy_url = None;
+    // A connection without a byte for longer is dead: a watch request ends after a minute.
+    config.read_timeout = Some(READ_TIMEOUT);
     let lease_namespace = args.lease_namespace.unwrap_or_else(|| own_namespace(&config));
     let cluster = Client::try_from(config)
         .map(Cluster::new)
@@ -49,18 +60,43 @@ pub async fn run(args: RunArgs) -> Result<(), String> {
     // The probes are answered until the last reconcile has ended.
     let stopped = CancellationToken::new();
     let admin = tokio::spawn(ops::serve(listener, metrics.clone(), readiness.clone(), stopped.clone()));
+    let roots_changed = Arc::new(Notify::new());
+    let reload = args.ca_file.map(|path| tokio::spawn(reload_roots(path, portals.clone(), roots_changed.clone())));
+    let _reload = reload.map(AbortOnDropHandle::new);
     let options = Options {
         namespaces: args.namespaces,
         selector: args.selector,
         allowed: args.allowed_portals,
         concurrency: args.concurrency,
     };
-    controller::run(options, Parts { cluster, leases, portals, index, metrics, readiness, clock }, stop).await;
+    let parts = Parts { cluster, leases, portals, roots_changed, index, metrics, readiness, clock };
+    controller::run(options, parts, stop).await;
     stopped.cancel();
     // A scraper that keeps its connection open must not delay the end.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), admin).await;
+    let _ = tokio::time::timeout(Duration::from_secs(1), admin).await;
     info!("stopped");
     Ok(())
+}
+
+/// Reads the roots of `--ca-file` again when they change. A file that cannot be read leaves the ones in use.
+async fn reload_roots(path: PathBuf, portals: Arc<Portals>, changed: Arc<Notify>) {
+    let mut current = read_bundle(&path);
+    loop {
+        tokio::time::sleep(RELOAD_PERIOD).await;
+        let read = read_bundle(&path);
+        if read == current {
+            continue;
+        }
+        match &read {
+            Ok(bundle) => {
+                info!(path = %path.display(), "trusted roots changed");
+                portals.set_roots(bundle.clone());
+                changed.notify_one();
+            }
+            Err(error) => warn!("{error}: the roots in use stay"),
+        }
+        current = read;
+    }
 }
 
 /// Returns the pod's namespace; without a pod that of the kubeconfig, else that of the service account.

@@ -14,9 +14,6 @@ use crate::core::{AccessToken, AllowedOrigin, Credentials, Digester, Identity, O
 use crate::index::{Index, Key};
 use crate::ops::Metrics;
 
-/// A status that could not be written is written again after this many seconds.
-const STATUS_RETRY_SECONDS: i64 = 5;
-
 pub struct Context {
     pub cluster: Cluster,
     pub portals: Arc<Portals>,
@@ -39,8 +36,9 @@ impl Context {
         (self.clock)()
     }
 
-    pub fn status_retry_at(&self) -> Timestamp {
-        self.now().checked_add(SignedDuration::from_secs(STATUS_RETRY_SECONDS)).unwrap_or(Timestamp::MAX)
+    /// Returns the time after so many seconds.
+    pub fn after(&self, seconds: i64) -> Timestamp {
+        self.now().checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
     }
 
     /// Locks the index for a moment.

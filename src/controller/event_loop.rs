@@ -1,11 +1,9 @@
 //! The event loop: takes watch events into the index, and starts a reconcile for each resource that is due.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
-use futures::stream::SelectAll;
 use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -14,16 +12,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
+use super::clock_monitor::ClockMonitor;
 use super::context::Context;
 use super::host_limiters::HostLimiters;
 use super::leader_election::LeaderElector;
-use super::watches::{self, Relist, Scope, WatchEvent, WatchStream, describe};
+use super::watch_set::{WatchSource, Watches};
+use super::watches::{Scope, WatchEvent, Watched};
 use super::{preflight, reconciler};
 use crate::api::{ArcGisAppCredentialStatus, Reason};
 use crate::arcgis::Portals;
 use crate::cluster::{Cluster, Leases};
 use crate::core::{AllowedOrigin, Digester, RetryAfterRecord, Term, WorkQueue};
-use crate::index::{Index, Key};
+use crate::index::{Index, IndexedResource, Key};
 use crate::ops::{Metrics, Readiness};
 
 /// The clock may be set, or the machine may sleep: due times are checked at least this often.
@@ -46,7 +46,9 @@ pub struct Parts {
     pub cluster: Cluster,
     /// `None`: without leader election.
     pub leases: Option<Leases>,
-    pub portals: Portals,
+    pub portals: Arc<Portals>,
+    /// Notified when the roots that the operator trusts for every portal changed.
+    pub roots_changed: Arc<Notify>,
     pub index: Arc<Mutex<Index>>,
     pub metrics: Arc<Metrics>,
     pub readiness: Arc<Readiness>,
@@ -58,15 +60,8 @@ struct Controller {
     options: Options,
     readiness: Arc<Readiness>,
     queue: WorkQueue<Key>,
-    streams: SelectAll<WatchStream>,
-    relists: BTreeMap<Scope, Relist>,
-    /// Lists that are not complete.
-    incomplete: BTreeSet<Scope>,
-    /// Lists that readiness has waited for once. A later list of the same scope does not make the process unready.
-    announced: BTreeSet<Scope>,
-    /// Watches that failed and delivered no event since.
-    failing: BTreeSet<Scope>,
-    objects_watched: bool,
+    watches: Watches,
+    clock: ClockMonitor,
     /// The term that the memory of the resources belongs to.
     term: Option<Term>,
     acting: bool,
@@ -75,12 +70,12 @@ struct Controller {
 
 /// Runs the controller until `stop`.
 pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
-    let Parts { cluster, leases, portals, index, metrics, readiness, clock } = parts;
+    let Parts { cluster, leases, portals, roots_changed, index, metrics, readiness, clock } = parts;
     let (requeue, mut requeued) = mpsc::unbounded_channel();
     let (mut leader_elector, mut leadership) = LeaderElector::new(leases, readiness.clone(), clock);
     let ctx = Arc::new(Context {
         cluster,
-        portals: Arc::new(portals),
+        portals,
         allowed: options.allowed.clone(),
         digester: Digester::default(),
         index,
@@ -105,19 +100,21 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
     let election = tokio::spawn(leader_elector.run(released.clone()));
     if leadership.claim().is_none() {
         info!("standing by");
-        controller.relist();
+        controller.begin_term();
     }
     loop {
         controller.readiness.beat();
+        controller.check_clock();
         controller.sync_leadership();
         controller.start_due();
         let pause = controller.pause();
         tokio::select! {
             () = stop.cancelled() => break,
-            Some((scope, event)) = controller.streams.next() => controller.on_watch_event(&scope, event),
+            Some((scope, event)) = controller.watches.next() => controller.on_watch_event(&scope, event),
             Some(key) = requeued.recv() => controller.requeue(key),
             Some(ended) = controller.reconciles.join_next() => controller.on_reconciled(ended),
             () = ctx.worker_freed.notified() => {}
+            () = roots_changed.notified() => controller.on_roots_changed(),
             () = leadership.changed() => {}
             () = sleep(pause) => {}
         }
@@ -130,17 +127,14 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
 
 impl Controller {
     fn new(ctx: Arc<Context>, options: Options, readiness: Arc<Readiness>) -> Self {
+        let clock = ClockMonitor::new(ctx.now());
         Self {
             ctx,
             options,
             readiness,
             queue: WorkQueue::default(),
-            streams: SelectAll::new(),
-            relists: BTreeMap::new(),
-            incomplete: BTreeSet::new(),
-            announced: BTreeSet::new(),
-            failing: BTreeSet::new(),
-            objects_watched: false,
+            watches: Watches::default(),
+            clock,
             term: None,
             acting: false,
             reconciles: JoinSet::new(),
@@ -166,21 +160,32 @@ impl Controller {
             self.queue = WorkQueue::default();
             self.term = term;
             if term.is_some() {
-                self.relist();
+                self.begin_term();
             }
         }
         let acting = self.term.is_some_and(|term| self.ctx.leadership.holds(term));
         if !std::mem::replace(&mut self.acting, acting) && acting {
-            self.requeue_all();
+            self.requeue_all(None);
         }
         self.ctx.metrics.set_leader(acting);
     }
 
-    fn requeue_all(&mut self) {
-        let keys: Vec<Key> = self.ctx.index().iter().map(|(key, _)| key.clone()).collect();
+    /// Requeues the resources in a namespace, or in all.
+    fn requeue_all(&mut self, namespace: Option<&str>) {
+        let covered = |key: &&Key| namespace.is_none_or(|namespace| namespace == key.namespace);
+        let keys: Vec<Key> = self.ctx.index().iter().map(|(key, _)| key).filter(covered).cloned().collect();
         for key in keys {
             self.requeue(key);
         }
+    }
+
+    /// Moves what is remembered of times after the wall clock was set, so that waits keep their length.
+    fn check_clock(&mut self) {
+        let Some(step) = self.clock.step(self.ctx.now()) else { return };
+        warn!(seconds = step.as_secs(), "the wall clock was set");
+        self.ctx.index().shift(step);
+        self.ctx.hosts.shift(step);
+        self.requeue_all(None);
     }
 
     /// Requeues a resource. A standby reconciles nothing; when it becomes the leader, it requeues everything.
@@ -190,82 +195,71 @@ impl Controller {
         }
     }
 
-    fn relist(&mut self) {
-        self.streams.clear();
-        self.relists.clear();
-        self.incomplete.clear();
-        self.objects_watched = false;
-        self.watch_resources();
+    /// Begins a term with new lists of resources: the statuses that another replica wrote last have to be known. The
+    /// watches on objects go on while they work: what is written to an object is checked against its version anyway.
+    fn begin_term(&mut self) {
+        let scopes = self.scopes();
+        self.watches.restart_resources(&scopes, &self.watch_source());
     }
 
-    fn synced(&self) -> bool {
-        self.objects_watched && self.incomplete.is_empty()
-    }
-
-    fn watch_resources(&mut self) {
-        let client = self.ctx.cluster.client();
-        for namespace in self.scopes() {
-            let scope = Scope { what: "arcgisappcredentials.credentials.arcgis.dev", namespace: namespace.clone() };
-            self.wait_for(scope);
-            self.streams.push(watches::resources(&client, namespace, self.options.selector.as_deref()));
+    fn watch_source(&self) -> WatchSource {
+        WatchSource {
+            client: self.ctx.cluster.client(),
+            selector: self.options.selector.clone(),
+            readiness: self.readiness.clone(),
         }
     }
 
-    /// Watches the objects that resources name. The resources have to be known first.
-    fn watch_objects(&mut self) {
-        self.objects_watched = true;
-        let client = self.ctx.cluster.client();
-        for namespace in self.scopes() {
-            for what in ["secrets", "configmaps"] {
-                self.wait_for(Scope { what, namespace: namespace.clone() });
-            }
-            for stream in watches::objects(&client, namespace.as_deref()) {
-                self.streams.push(stream);
-            }
-        }
+    /// The namespace of the watches that cover a namespace.
+    fn scope_of(&self, namespace: &str) -> Option<String> {
+        (!self.options.namespaces.is_empty()).then(|| namespace.to_owned())
     }
 
-    fn wait_for(&mut self, scope: Scope) {
-        if self.announced.insert(scope.clone()) {
-            self.readiness.waiting(&scope.to_string(), "listing");
-        }
-        self.incomplete.insert(scope);
+    /// Whether all that a resource needs is listed. What is missing in one namespace stops no other.
+    fn is_synced(&self, key: &Key) -> bool {
+        let namespace = self.scope_of(&key.namespace);
+        let names_config_map = self.ctx.index().get(key).is_some_and(IndexedResource::names_config_map);
+        self.watches.is_synced(namespace.as_deref(), names_config_map)
     }
 
     fn on_watch_event(&mut self, scope: &Scope, event: WatchEvent) {
         let complete = event.completes_list();
-        if let Some(error) = event.error() {
-            self.failing.insert(scope.clone());
-            self.ctx.metrics.watch(&scope.to_string(), true);
-            let why = describe(error);
-            if self.readiness.failing(&scope.to_string(), why, self.incomplete.contains(scope)) {
-                warn!(watch = %scope, "watch failed: {why}");
-            }
-        } else if self.failing.remove(scope) || complete {
-            // Once per change, and not with each of many objects.
-            self.ctx.metrics.watch(&scope.to_string(), false);
-        }
-        let relist = self.relists.entry(scope.clone()).or_default();
-        let keys = relist.apply(&mut self.ctx.index(), scope, event);
+        let resources = scope.what == Watched::Resources;
+        self.watches.record(scope, &event, &self.ctx.metrics, &self.readiness);
+        let keys = self.watches.relist(scope).apply(&mut self.ctx.index(), scope, event);
         for key in keys {
             self.requeue(key);
         }
         if complete {
             self.on_list_complete(scope);
         }
+        if resources && self.watches.is_complete(scope) {
+            self.watch_config_maps(scope);
+        }
+    }
+
+    fn watch_config_maps(&mut self, scope: &Scope) {
+        let named = self.ctx.index().names_config_maps(scope.namespace.as_deref());
+        self.watches.watch_config_maps(scope.namespace.clone(), named, &self.watch_source());
     }
 
     fn on_list_complete(&mut self, scope: &Scope) {
-        self.readiness.satisfied(&scope.to_string());
-        if !self.incomplete.remove(scope) || !self.incomplete.is_empty() {
-            return;
-        }
-        if self.objects_watched {
+        if scope.what == Watched::Resources {
             self.restore_pauses();
-            self.requeue_all();
-            info!(resources = self.ctx.index().iter().count(), "watching");
-        } else {
-            self.watch_objects();
+            // Started before the list counts as complete, so that readiness waits for them.
+            self.watches.watch_secrets(scope.namespace.clone(), &self.watch_source());
+            self.watch_config_maps(scope);
+        }
+        self.watches.complete(scope, &self.readiness);
+        info!(watch = %scope, resources = self.ctx.index().count(), "listed");
+        self.requeue_all(scope.namespace.as_deref());
+    }
+
+    /// Retries what failed because a portal's certificate did not verify.
+    fn on_roots_changed(&mut self) {
+        let keys = self.ctx.index().retry_at(Reason::PortalUntrusted, self.ctx.now());
+        for key in keys {
+            self.requeue(key);
         }
     }
 
@@ -292,21 +286,26 @@ impl Controller {
             return TICK;
         }
         let claim = self.ctx.leadership.claim().and_then(|claim| claim.left(Instant::now()));
-        let until =
-            self.queue.next_due().filter(|_| self.synced()).map_or(i64::MAX, |at| {
-                i64::try_from(at.duration_since(self.ctx.now()).as_millis()).unwrap_or(i64::MAX)
-            });
+        let until = self
+            .queue
+            .next_due()
+            .map_or(i64::MAX, |at| i64::try_from(at.duration_since(self.ctx.now()).as_millis()).unwrap_or(i64::MAX));
         // When all workers are busy, one that is freed ends the pause.
         Duration::from_millis(u64::try_from(until).unwrap_or(0).max(1)).min(claim.unwrap_or(TICK)).min(TICK)
     }
 
     fn start_due(&mut self) {
-        let Some(term) = self.term.filter(|_| self.acting && self.synced()) else { return };
+        let Some(term) = self.term.filter(|_| self.acting) else { return };
         let ctx = self.ctx.clone();
         self.queue
             .promote_due(ctx.now(), |key| ctx.index().get(key).and_then(|resource| resource.report.expiration_time));
         while let Ok(worker) = self.ctx.workers.clone().try_acquire_owned() {
             let Some(key) = self.queue.pop() else { break };
+            if !self.is_synced(&key) {
+                // The completion of its lists requeues it.
+                self.queue.done(key, None);
+                continue;
+            }
             let ctx = self.ctx.clone();
             self.reconciles.spawn(async move {
                 let requeue_at = reconciler::run(&ctx, &key, term, worker).await;
@@ -318,7 +317,7 @@ impl Controller {
     fn on_reconciled(&mut self, ended: Result<(Key, Option<Timestamp>), tokio::task::JoinError>) {
         match ended {
             Ok((key, requeue_at)) => self.queue.done(key, requeue_at),
-            // A reconcile catches its own panic. Only a second one, while the first is reported, arrives here.
+            // A reconcile catches its panics: this is a reconcile that was aborted at the end.
             Err(error) => error!(panicked = error.is_panic(), "a reconcile was lost"),
         }
     }

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::core::{Admit, HostQueue, Outcome, Priority, RetryAfterRecord};
+use crate::core::{Admit, Epoch, HostQueue, Outcome, Priority, RetryAfterRecord};
 use crate::index::Key;
 
 /// All hosts.
@@ -20,6 +20,7 @@ pub struct HostLimiters {
 pub struct RequestPermit<'a> {
     limiters: &'a HostLimiters,
     host: String,
+    acquired: Epoch,
     outcome: Outcome,
 }
 
@@ -40,8 +41,13 @@ impl HostLimiters {
 
     /// Acquires a permit for one request.
     pub fn try_acquire(&self, host: &str, key: &Key) -> Result<RequestPermit<'_>, Admit> {
-        match self.lock().entry(host.to_owned()).or_default().try_acquire(key, (self.clock)()) {
-            Admit::Now => Ok(RequestPermit { limiters: self, host: host.to_owned(), outcome: Outcome::Failed }),
+        let mut hosts = self.lock();
+        let queue = hosts.entry(host.to_owned()).or_default();
+        match queue.try_acquire(key, (self.clock)()) {
+            Admit::Now => {
+                let acquired = queue.limiter.epoch();
+                Ok(RequestPermit { limiters: self, host: host.to_owned(), acquired, outcome: Outcome::Failed })
+            }
             refused => Err(refused),
         }
     }
@@ -63,6 +69,11 @@ impl HostLimiters {
                 let _ = self.requeue.send(next);
             }
         }
+    }
+
+    /// Moves the pauses after the clock was set by `step`.
+    pub fn shift(&self, step: SignedDuration) {
+        self.lock().values_mut().for_each(|host| host.limiter.shift(step));
     }
 
     /// Forgets all hosts: another replica may have sent requests since.
@@ -87,7 +98,7 @@ impl Drop for RequestPermit<'_> {
     fn drop(&mut self) {
         let mut hosts = self.limiters.lock();
         let Some(host) = hosts.get_mut(&self.host) else { return };
-        for key in host.release(self.outcome, (self.limiters.clock)()) {
+        for key in host.release(self.acquired, self.outcome, (self.limiters.clock)()) {
             let _ = self.limiters.requeue.send(key);
         }
         // Below a wildcard, users can name any number of hosts.

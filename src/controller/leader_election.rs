@@ -129,6 +129,9 @@ impl LeaderElector {
         sent: Moment,
     ) -> Next {
         let now = self.now();
+        if !matches!(answer, Err(ApiError::TimedOut | ApiError::Unreachable)) {
+            self.readiness.api_answered();
+        }
         match (asked, answer) {
             (Next::Read, Ok(lease)) => {
                 let next = self.candidate.read(lease, now);
@@ -193,7 +196,7 @@ impl LeaderElector {
 /// Returns what to do about an error, and whether it lasts until somebody does.
 fn describe(error: ApiError) -> (&'static str, bool) {
     match error {
-        ApiError::Refused => ("missing right to get, create and update it: apply the operator's RBAC", true),
+        ApiError::Forbidden => ("missing right to get, create and update it: apply the operator's RBAC", true),
         ApiError::NotFound => ("its namespace does not exist", true),
         ApiError::Failed(401) => ("the operator's credentials for the API server are not accepted", false),
         ApiError::TimedOut | ApiError::Unreachable => ("the API server cannot be reached", false),

@@ -1,5 +1,6 @@
 //! The controller: watches feed the index, the index requeues resources, and the event loop reconciles what is due.
 
+mod clock_monitor;
 mod context;
 mod event_loop;
 mod host_limiters;
@@ -9,6 +10,7 @@ mod reconciler;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod watch_set;
 mod watches;
 
 pub use event_loop::{Options, Parts, run};

@@ -66,5 +66,5 @@ async fn learn_ranges(cluster: &Cluster, services: &ServiceRanges) -> bool {
 
 /// Whether another request gets the same answer: the permission is missing, or the API server has no such kind.
 fn is_final(error: ApiError) -> bool {
-    matches!(error, ApiError::Refused | ApiError::NotFound)
+    matches!(error, ApiError::Forbidden | ApiError::NotFound)
 }

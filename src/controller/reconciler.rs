@@ -23,6 +23,10 @@ use crate::index::{IndexedResource, Key, ObjectKind};
 
 /// A reconcile needs far fewer steps; more of them are a bug or a conflict over the target.
 const MAX_STEPS: usize = 24;
+/// A status that could not be written is written again after this many seconds.
+const STATUS_RETRY_SECONDS: i64 = 5;
+/// What waits for the claim of the leader election is reconciled again after this many seconds.
+const REQUEUE_SECONDS: i64 = 1;
 
 /// One reconcile in progress: the situation, and the secrets, which never leave it.
 pub(super) struct Reconciler<'a> {
@@ -61,7 +65,17 @@ pub(super) async fn catch_panic(
     }
     error!(namespace = key.namespace, name = key.name, reason = Reason::Internal.as_str(), "a reconcile panicked");
     let worker = ctx.workers.clone().acquire_owned().await.ok()?;
-    report_bug(ctx, key, term, worker).await
+    let report = Box::pin(report_bug(ctx, key, term, worker));
+    if let Ok(requeue_at) = AssertUnwindSafe(report).catch_unwind().await {
+        return requeue_at;
+    }
+    error!(namespace = key.namespace, name = key.name, reason = Reason::Internal.as_str(), "its report panicked, too");
+    let mut index = ctx.index();
+    let uid = index.get(key)?.uid.clone();
+    let resource = index.get_mut(key, &uid)?;
+    let seconds = (60_i64 << resource.panics.min(6)).min(3600);
+    resource.panics = resource.panics.saturating_add(1);
+    Some(ctx.after(seconds))
 }
 
 async fn reconcile(ctx: &Context, key: &Key, term: Term, worker: OwnedSemaphorePermit) -> Option<Timestamp> {
@@ -74,8 +88,12 @@ async fn reconcile(ctx: &Context, key: &Key, term: Term, worker: OwnedSemaphoreP
         let verdict = decide(&reconciler.s, ctx.now());
         match verdict.step {
             Step::Rest => return Some(finish(reconciler, verdict).await),
-            step if ctx.leadership.holds(term) => reconciler.act(step).await,
-            _ => return reconciler.abandon(),
+            _ if !ctx.leadership.holds(term) => return Some(reconciler.abandon(REQUEUE_SECONDS)),
+            // The portal may have taken long to answer: what changed meanwhile is evaluated first.
+            Step::Create | Step::Patch(_) | Step::Own(_) if !reconciler.is_current() => {
+                return Some(reconciler.abandon(0));
+            }
+            step => reconciler.act(step).await,
         }
     }
     reconciler.s.failed(AttemptKind::Write, Reason::ClusterError, None, ctx.now());
@@ -159,12 +177,21 @@ impl<'a> Reconciler<'a> {
         }
     }
 
-    /// Stops because the term has ended. The memory is kept for the case that no other replica takes over.
-    fn abandon(self) -> Option<Timestamp> {
+    /// Stops before the next step; returns when to requeue. The memory is kept: the claim may be renewed in the same term,
+    /// and a token that was issued may still be wanted.
+    fn abandon(self, requeue_seconds: i64) -> Timestamp {
+        let requeue_at = self.ctx.after(requeue_seconds);
         if let Some(resource) = self.ctx.index().get_mut(self.key, &self.s.me.uid) {
             resource.memory = self.s.memory;
         }
-        None
+        requeue_at
+    }
+
+    /// Whether the resource is as it was when this reconcile began, as far as the watch has reported.
+    fn is_current(&self) -> bool {
+        let index = self.ctx.index();
+        let resource = index.get(self.key).filter(|resource| resource.uid == self.s.me.uid && !resource.deleting);
+        resource.is_some_and(|resource| resource.generation == self.s.generation)
     }
 
     pub fn plan(&self) -> Option<&Plan> {
@@ -209,9 +236,15 @@ async fn write_status(ctx: &Context, key: &Key, term: Term, me: &Identity, concl
     if !conclusion.changed || !ctx.leadership.holds(term) {
         return conclusion.wake;
     }
+    if let Some(until) = contested_until(ctx, key, me, &conclusion.previous) {
+        return conclusion.wake.min(until);
+    }
     match ctx.cluster.patch_status(&me.namespace, &me.name, &me.uid, &conclusion.status).await {
         Ok(version) => {
-            ctx.index().status_written(key, &me.uid, version, &conclusion.status);
+            let created_at = ctx.index().status_written(key, &me.uid, version, &conclusion.status);
+            if let Some(created_at) = created_at {
+                ctx.metrics.first_token(ctx.now().duration_since(created_at));
+            }
             if let Some(change) = conclusion.change {
                 publish_change(ctx, term, me, change).await;
             }
@@ -220,9 +253,25 @@ async fn write_status(ctx: &Context, key: &Key, term: Term, me: &Identity, concl
         Err(ApiError::NotFound) => conclusion.wake,
         Err(error) => {
             warn!(namespace = me.namespace, name = me.name, "status not written: {error}");
-            conclusion.wake.min(ctx.status_retry_at())
+            conclusion.wake.min(ctx.after(STATUS_RETRY_SECONDS))
         }
     }
+}
+
+/// Returns until when a status is not written because another writer keeps overwriting it.
+fn contested_until(ctx: &Context, key: &Key, me: &Identity, current: &ArcGisAppCredentialStatus) -> Option<Timestamp> {
+    let now = ctx.now();
+    let mut index = ctx.index();
+    if !index.is_contested(key, &me.uid, current) {
+        return None;
+    }
+    let repairs = &mut index.get_mut(key, &me.uid)?.memory.status_repairs;
+    let allowed_at = repairs.allowed_at(now);
+    if allowed_at > now {
+        return Some(allowed_at);
+    }
+    repairs.record(now);
+    None
 }
 
 async fn publish_change(ctx: &Context, term: Term, me: &Identity, change: ConditionChange) {

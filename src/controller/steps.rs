@@ -10,7 +10,8 @@ use crate::api::{CaBundleKind, Reason};
 use crate::arcgis::{CaBundle, TokenRequest, exchange};
 use crate::cluster::{ApiError, version};
 use crate::core::{
-    AccessToken, AttemptKind, Credentials, IssuedToken, LiveSecret, Outcome, Plan, Step, Version, render, zero,
+    AccessToken, AttemptKind, Credentials, IssuedToken, LiveSecret, Observed, Outcome, Plan, Step, Version, render,
+    zero,
 };
 use crate::index::ObjectKind;
 
@@ -164,10 +165,11 @@ impl Reconciler<'_> {
         let Some(unpublished) = unpublished else { return };
         let manifest = render(plan, &self.s.me, &unpublished).manifest(plan, &self.s.me);
         let namespace = self.s.me.namespace.clone();
+        let before = self.observed_target(plan);
         match self.ctx.cluster.create_secret(&namespace, &manifest, dry).await {
             Ok(_) if dry => self.s.create_tried(),
             Ok(version) => {
-                self.record_target_version(plan, &version);
+                self.record_target_version(plan, &before, &version);
                 self.s.created(version, self.ctx.now());
             }
             Err(ApiError::Exists | ApiError::Conflict) => self.s.conflicted(),
@@ -178,9 +180,10 @@ impl Reconciler<'_> {
     async fn patch(&mut self, plan: &Plan, patch: &serde_json::Value, ownership: bool) {
         let kind = if ownership { AttemptKind::Ownership } else { AttemptKind::Write };
         let namespace = self.s.me.namespace.clone();
+        let before = self.observed_target(plan);
         match self.ctx.cluster.patch_secret(&namespace, &plan.target.name, patch).await {
             Ok(version) => {
-                self.record_target_version(plan, &version);
+                self.record_target_version(plan, &before, &version);
                 if ownership {
                     self.s.owned(version);
                 } else {
@@ -192,21 +195,24 @@ impl Reconciler<'_> {
         }
     }
 
-    fn record_target_version(&self, plan: &Plan, version: &Version) {
-        let mut index = self.ctx.index();
+    fn observed_target(&self, plan: &Plan) -> Observed<()> {
+        self.ctx.index().observed(ObjectKind::Secret, &self.s.me.namespace, &plan.target.name)
+    }
+
+    fn record_target_version(&self, plan: &Plan, before: &Observed<()>, version: &Version) {
         let (namespace, name) = (&self.s.me.namespace, &plan.target.name);
-        let before = index.observed(ObjectKind::Secret, namespace, name);
-        index.record(ObjectKind::Secret, namespace, name, &before, Some(version));
+        self.ctx.index().record(ObjectKind::Secret, namespace, name, before, Some(version));
     }
 
     fn cluster_failed(&mut self, kind: AttemptKind, error: ApiError) {
-        let reason = match error {
-            ApiError::Refused => Reason::TargetRefused,
-            ApiError::Invalid => Reason::SpecInvalid,
-            _ => Reason::ClusterError,
+        let (reason, retry_after) = match error {
+            ApiError::Forbidden | ApiError::Denied(_) => (Reason::TargetRefused, None),
+            ApiError::InvalidFields => (Reason::SpecInvalid, None),
+            ApiError::TooManyRequests { retry_after } => (Reason::ClusterError, retry_after),
+            _ => (Reason::ClusterError, None),
         };
         warn!(namespace = self.key.namespace, name = self.key.name, reason = reason.as_str(), "{error}");
-        self.s.failed(kind, reason, None, self.ctx.now());
+        self.s.failed(kind, reason, retry_after, self.ctx.now());
     }
 }
 

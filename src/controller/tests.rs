@@ -37,7 +37,7 @@ fn context() -> (Context, Term) {
             "metadata": {"namespace": "maps", "name": name, "uid": name, "resourceVersion": "1", "generation": 1},
             "spec": {"credentialsRef": {"name": "oauth"}, "target": {"name": format!("{name}-token")}},
         });
-        index.lock().unwrap().upsert(serde_json::from_value::<LeanResource>(resource).unwrap());
+        index.lock().unwrap().upsert(serde_json::from_value::<LeanResource>(resource).unwrap(), false);
     }
     let (_, leadership) = LeaderElector::new(None, Arc::default(), clock);
     let term = leadership.claim().unwrap().term;

@@ -12,7 +12,12 @@ use kube::{Api, Client, Resource};
 
 use crate::cluster::{LeanResource, version};
 use crate::core::Version;
-use crate::index::{Index, Key, ObjectKind};
+use crate::index::{Index, Key, ObjectKind, Seen};
+
+/// How long one watch request lasts, in seconds. Less than the read time-out of the client.
+const WATCH_SECONDS: u32 = 60;
+const RESOURCES_PER_PAGE: u32 = 100;
+const OBJECTS_PER_PAGE: u32 = 64;
 
 /// An event of a watch.
 #[allow(clippy::large_enum_variant, reason = "passed on at once and never kept")]
@@ -22,7 +27,7 @@ pub enum WatchEvent {
 }
 
 impl WatchEvent {
-    /// Whether a list is complete with it.
+    /// Whether it completes a list.
     pub fn completes_list(&self) -> bool {
         matches!(self, Self::Resource(Ok(Event::InitDone)) | Self::Object(_, Ok(Event::InitDone)))
     }
@@ -36,38 +41,62 @@ impl WatchEvent {
     }
 }
 
+/// What a watch is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Watched {
+    Resources,
+    Objects(ObjectKind),
+}
+
 /// What one watch covers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Scope {
-    pub what: &'static str,
+    pub what: Watched,
+    /// `None`: all namespaces.
     pub namespace: Option<String>,
 }
 
 impl std::fmt::Display for Scope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.namespace {
-            Some(namespace) => write!(f, "{} in namespace {namespace}", self.what),
-            None => f.write_str(self.what),
-        }
+        f.write_str(match self.what {
+            Watched::Resources => "arcgisappcredentials.credentials.arcgis.dev",
+            Watched::Objects(ObjectKind::Secret) => "secrets",
+            Watched::Objects(ObjectKind::ConfigMap) => "configmaps",
+        })?;
+        self.namespace.as_ref().map_or(Ok(()), |namespace| write!(f, " in namespace {namespace}"))
     }
 }
 
 /// Events, and the watch that each comes from.
 pub type WatchStream = BoxStream<'static, (Scope, WatchEvent)>;
 
+/// Whether the failure lasts until an administrator acts: the permission or the kind is missing.
+pub fn is_lasting(error: &watcher::Error) -> bool {
+    status(error).is_some_and(|status| matches!(status.code, 403 | 404))
+}
+
+/// Whether the API server answered with an error.
+pub fn is_answer(error: &watcher::Error) -> bool {
+    status(error).is_some()
+}
+
+fn status(error: &watcher::Error) -> Option<&kube::core::Status> {
+    use watcher::Error;
+    match error {
+        Error::InitialListFailed(kube::Error::Api(status)) | Error::WatchStartFailed(kube::Error::Api(status)) => {
+            Some(status)
+        }
+        Error::WatchError(status) => Some(status),
+        _ => None,
+    }
+}
+
 /// Returns what to do about a failed watch. The API server's own text is not repeated.
 pub fn describe(error: &watcher::Error) -> &'static str {
-    use watcher::Error;
-    let status = match error {
-        Error::InitialListFailed(kube::Error::Api(status)) | Error::WatchStartFailed(kube::Error::Api(status)) => {
-            status
-        }
-        Error::WatchError(status) => status,
-        _ => return "the API server cannot be reached",
-    };
+    let Some(status) = status(error) else { return "the API server cannot be reached" };
     match status.code {
         401 => "the operator's credentials for the API server are not accepted",
-        403 => "missing right to list and watch: apply the operator's RBAC",
+        403 => "the permission to list and watch is missing: apply the operator's RBAC",
         404 => "unknown to the API server: install the CRD",
         410 => "the watch was too old: listing again",
         _ => "the API server failed",
@@ -93,23 +122,28 @@ fn map<K, T>(event: Event<K>, of: impl FnOnce(K) -> T) -> Event<T> {
     }
 }
 
-/// Watches resources in one namespace, or in all.
-pub fn resources(client: &Client, namespace: Option<String>, selector: Option<&str>) -> WatchStream {
-    let config = selector.map_or_else(watcher::Config::default, |labels| watcher::Config::default().labels(labels));
-    let events = watcher(api::<LeanResource>(client, namespace.as_deref()), config).default_backoff();
-    let scope = Scope { what: "arcgisappcredentials.credentials.arcgis.dev", namespace };
+/// The settings of a watch. The API server ends it every minute, so that one whose connection has died without a word is
+/// noticed by the read time-out of the client. Pages are small: what is in their metadata is decoded before it is dropped.
+fn config(page_size: u32) -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS).page_size(page_size)
+}
+
+/// Watches what a scope covers.
+pub fn watch(client: &Client, scope: &Scope, selector: Option<&str>) -> WatchStream {
+    match scope.what {
+        Watched::Resources => resources(client, scope.clone(), selector),
+        Watched::Objects(ObjectKind::Secret) => metadata::<Secret>(client, scope.clone(), ObjectKind::Secret),
+        Watched::Objects(ObjectKind::ConfigMap) => metadata::<ConfigMap>(client, scope.clone(), ObjectKind::ConfigMap),
+    }
+}
+
+fn resources(client: &Client, scope: Scope, selector: Option<&str>) -> WatchStream {
+    let config = selector.into_iter().fold(config(RESOURCES_PER_PAGE), watcher::Config::labels);
+    let events = watcher(api::<LeanResource>(client, scope.namespace.as_deref()), config).default_backoff();
     events.map(move |event| (scope.clone(), WatchEvent::Resource(event))).boxed()
 }
 
-/// Watches the objects that resources name, in one namespace, or in all.
-pub fn objects(client: &Client, namespace: Option<&str>) -> [WatchStream; 2] {
-    [
-        metadata::<Secret>(client, namespace, ObjectKind::Secret, "secrets"),
-        metadata::<ConfigMap>(client, namespace, ObjectKind::ConfigMap, "configmaps"),
-    ]
-}
-
-fn metadata<K>(client: &Client, namespace: Option<&str>, kind: ObjectKind, what: &'static str) -> WatchStream
+fn metadata<K>(client: &Client, scope: Scope, kind: ObjectKind) -> WatchStream
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
         + Clone
@@ -117,9 +151,8 @@ where
         + Send
         + 'static,
 {
-    let api = api::<PartialObjectMeta<K>>(client, namespace);
-    let events = watcher(api, watcher::Config::default()).default_backoff();
-    let scope = Scope { what, namespace: namespace.map(str::to_owned) };
+    let api = api::<PartialObjectMeta<K>>(client, scope.namespace.as_deref());
+    let events = watcher(api, config(OBJECTS_PER_PAGE)).default_backoff();
     let identity = |object: PartialObjectMeta<K>| (key(&object), version(&object));
     events.map(move |event| (scope.clone(), WatchEvent::Object(kind, event.map(|event| map(event, identity))))).boxed()
 }
@@ -143,14 +176,15 @@ impl Relist {
             WatchEvent::Resource(Ok(event)) => match event {
                 Event::Init => {
                     self.0.clear();
+                    index.begin_resource_list(namespace);
                     Vec::new()
                 }
                 Event::InitApply(resource) => {
                     self.0.insert(key(&resource));
-                    index.upsert(resource)
+                    index.upsert(resource, true)
                 }
                 Event::InitDone => index.retain(namespace, &std::mem::take(&mut self.0)),
-                Event::Apply(resource) => index.upsert(resource),
+                Event::Apply(resource) => index.upsert(resource, false),
                 Event::Delete(resource) => index.remove(&key(&resource)),
             },
             WatchEvent::Object(kind, Ok(event)) => match event {
@@ -159,10 +193,9 @@ impl Relist {
                     Vec::new()
                 }
                 Event::InitDone => index.complete_list(kind, namespace),
-                Event::InitApply((key, version)) | Event::Apply((key, version)) => {
-                    index.observe(kind, key, version, false)
-                }
-                Event::Delete((key, version)) => index.observe(kind, key, version, true),
+                Event::InitApply((key, version)) => index.observe(kind, key, version, Seen::Listed),
+                Event::Apply((key, version)) => index.observe(kind, key, version, Seen::Changed),
+                Event::Delete((key, version)) => index.observe(kind, key, version, Seen::Deleted),
             },
             WatchEvent::Resource(Err(_)) | WatchEvent::Object(_, Err(_)) => Vec::new(),
         }

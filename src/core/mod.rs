@@ -28,7 +28,7 @@ pub use reconcile::{
     decide,
 };
 pub use scheduling::{
-    Admit, HostLimiter, HostQueue, Outcome, Priority, RESYNC_SECONDS, RetryAfterRecord, WorkQueue, renewal_time,
+    Admit, Epoch, HostLimiter, HostQueue, Outcome, Priority, RESYNC_SECONDS, RetryAfterRecord, WorkQueue, renewal_time,
 };
 pub use secrets::{
     AccessToken, Credentials, CredentialsError, DesiredSecret, Digester, IssuedToken, LiveSecret, Owner, fingerprint,

@@ -6,4 +6,4 @@ mod store;
 mod tests;
 
 pub use resource::{IndexedResource, Key, ObjectKind, Report};
-pub use store::Index;
+pub use store::{Index, Seen};

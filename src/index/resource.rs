@@ -57,6 +57,14 @@ pub struct IndexedResource {
     pub spec: Box<str>,
     pub status: Box<str>,
     pub memory: Memory,
+    /// A list that began while it was known has not returned it yet.
+    pub(super) awaited: bool,
+    /// How often a reconcile panicked in a row, with the report of the panic.
+    pub panics: u32,
+    /// A hash of the status that was written last, to notice another writer.
+    pub(super) written: Option<u64>,
+    /// A status with a token was seen.
+    pub(super) had_token: bool,
     pub report: Report,
     /// The portal's answer which app the token belongs to, until it is reported.
     pub answer: Option<Verification>,
@@ -96,9 +104,18 @@ impl IndexedResource {
             spec: resource.spec,
             status: resource.status,
             memory: Memory::default(),
+            awaited: false,
+            panics: 0,
+            written: None,
+            had_token: status.token.is_some(),
             answer: None,
             target,
             refs,
         }
+    }
+
+    /// Whether it names a ConfigMap.
+    pub fn names_config_map(&self) -> bool {
+        self.refs.iter().any(|(kind, _)| *kind == ObjectKind::ConfigMap)
     }
 }

@@ -1,15 +1,29 @@
 //! The resources, and the objects that they name.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::resource::{IndexedResource, Key, ObjectKind, Report};
-use crate::api::ArcGisAppCredentialStatus;
+use crate::api::{ArcGisAppCredentialStatus, Reason};
 use crate::cluster::LeanResource;
 use crate::core::{Memory, Observed, Version};
+
+/// How a watch came to report an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// By a list, which is believed also where versions went back: etcd may have been restored.
+    Listed,
+    Changed,
+    Deleted,
+}
 
 struct Watched {
     /// As the watch reports it: never loaded.
     observed: Observed<()>,
+    /// The version of its last deletion: what is older does not bring it back.
+    deleted: Option<Box<str>>,
     /// A list that began while it was named has not returned it yet.
     awaited: bool,
     users: BTreeSet<Key>,
@@ -20,6 +34,8 @@ struct Watched {
 pub struct Index {
     resources: HashMap<Key, IndexedResource>,
     objects: HashMap<(ObjectKind, Key), Watched>,
+    /// How many ConfigMaps are named in each namespace.
+    config_maps: BTreeMap<String, usize>,
 }
 
 /// Whether `a` is older than `b`; versions are numbers that grow, and what is not a number is taken as new.
@@ -27,9 +43,13 @@ fn older(a: &str, b: &str) -> bool {
     matches!((a.parse::<u64>(), b.parse::<u64>()), (Ok(a), Ok(b)) if a < b)
 }
 
+fn hash(status: &ArcGisAppCredentialStatus) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(status)
+}
+
 impl Index {
-    /// Adds or updates a resource; returns the resources to reconcile.
-    pub fn upsert(&mut self, resource: LeanResource) -> Vec<Key> {
+    /// Adds or updates a resource that a watch or a list returned; returns the resources to reconcile.
+    pub fn upsert(&mut self, resource: LeanResource, listed: bool) -> Vec<Key> {
         let key = Key {
             namespace: resource.metadata.namespace.clone().unwrap_or_default(),
             name: resource.metadata.name.clone().unwrap_or_default(),
@@ -38,12 +58,19 @@ impl Index {
         let mut woken = BTreeSet::from([key.clone()]);
         if let Some(before) = self.resources.get_mut(&key) {
             if before.uid == entry.uid {
-                if older(&entry.version, &before.version) || entry.version == before.version {
+                // A list is believed, unless something newer was seen since it began.
+                let believed = listed && std::mem::take(&mut before.awaited);
+                before.awaited = false;
+                if entry.version == before.version || (older(&entry.version, &before.version) && !believed) {
                     return Vec::new();
                 }
+                let restored = believed && older(&entry.version, &before.version);
                 entry.memory = std::mem::take(&mut before.memory);
                 entry.answer = before.answer.take();
-                if older(&entry.version, &before.status_version) {
+                entry.panics = before.panics;
+                entry.written = before.written;
+                entry.had_token |= before.had_token;
+                if !restored && older(&entry.version, &before.status_version) {
                     entry.status = std::mem::take(&mut before.status);
                     entry.report = Report { suspended: entry.report.suspended, ..before.report };
                     entry.status_version = std::mem::take(&mut before.status_version);
@@ -56,10 +83,12 @@ impl Index {
         if !self.resources.contains_key(&key) {
             for (kind, name) in entry.refs.clone() {
                 let id = (kind, Key { namespace: key.namespace.clone(), name });
-                let watched = self.objects.entry(id).or_insert(Watched {
-                    observed: Observed::Unknown,
-                    awaited: false,
-                    users: BTreeSet::new(),
+                let config_maps = &mut self.config_maps;
+                let watched = self.objects.entry(id).or_insert_with(|| {
+                    if kind == ObjectKind::ConfigMap {
+                        *config_maps.entry(key.namespace.clone()).or_default() += 1;
+                    }
+                    Watched { observed: Observed::Unknown, deleted: None, awaited: false, users: BTreeSet::new() }
                 });
                 watched.users.insert(key.clone());
             }
@@ -80,6 +109,14 @@ impl Index {
                 watched.users.remove(key);
                 if watched.users.is_empty() {
                     self.objects.remove(&id);
+                    if kind == ObjectKind::ConfigMap
+                        && let Some(count) = self.config_maps.get_mut(&key.namespace)
+                    {
+                        *count -= 1;
+                        if *count == 0 {
+                            self.config_maps.remove(&key.namespace);
+                        }
+                    }
                 }
             }
         }
@@ -107,13 +144,21 @@ impl Index {
     }
 
     /// Records a watch event of an object; returns the resources to reconcile. Objects that no resource names are not kept.
-    pub fn observe(&mut self, kind: ObjectKind, key: Key, version: Version, gone: bool) -> Vec<Key> {
+    pub fn observe(&mut self, kind: ObjectKind, key: Key, version: Version, seen: Seen) -> Vec<Key> {
         let Some(watched) = self.objects.get_mut(&(kind, key)) else { return Vec::new() };
-        watched.awaited = false;
+        // A list is believed, unless something newer was seen since it began.
+        let believed = std::mem::take(&mut watched.awaited) && seen == Seen::Listed;
+        let gone = seen == Seen::Deleted;
         if let Observed::Cached(known) = &watched.observed
+            && !believed
             && (older(&version.resource, &known.resource) || (gone && known.uid != version.uid))
         {
             return Vec::new();
+        }
+        if gone {
+            watched.deleted = Some(version.resource.as_str().into());
+        } else if believed {
+            watched.deleted = None;
         }
         let observed = if gone { Observed::Absent } else { Observed::Cached(version) };
         if watched.observed == observed {
@@ -121,6 +166,35 @@ impl Index {
         }
         watched.observed = observed;
         watched.users.iter().cloned().collect()
+    }
+
+    /// Begins a list of resources: it returns every resource that exists.
+    pub fn begin_resource_list(&mut self, namespace: Option<&str>) {
+        for (key, resource) in &mut self.resources {
+            resource.awaited |= namespace.is_none_or(|namespace| namespace == key.namespace);
+        }
+    }
+
+    /// Whether a resource in the namespace, or in any, names a ConfigMap.
+    pub fn names_config_maps(&self, namespace: Option<&str>) -> bool {
+        namespace.map_or(!self.config_maps.is_empty(), |namespace| self.config_maps.contains_key(namespace))
+    }
+
+    /// Ends the wait after a failure for this reason; returns the resources to reconcile.
+    pub fn retry_at(&mut self, reason: Reason, now: Timestamp) -> Vec<Key> {
+        let mut keys = Vec::new();
+        for (key, resource) in &mut self.resources {
+            if let Some(failed) = resource.memory.retry_state.as_mut().filter(|failed| failed.reason == reason) {
+                failed.next_attempt = Some(now);
+                keys.push(key.clone());
+            }
+        }
+        keys
+    }
+
+    /// Moves what is remembered of times after the clock was set by `step`.
+    pub fn shift(&mut self, step: SignedDuration) {
+        self.resources.values_mut().for_each(|resource| resource.memory.shift(step));
     }
 
     /// Begins a list: it returns every object that exists and is named now. One that is named later may be newer.
@@ -179,8 +253,11 @@ impl Index {
             None if watched.observed == *before => watched.observed = Observed::Absent,
             None => {}
             Some(version) => {
-                let stale =
-                    matches!(&watched.observed, Observed::Cached(known) if older(&version.resource, &known.resource));
+                let newer_seen = match &watched.observed {
+                    Observed::Cached(known) => Some(known.resource.as_str()),
+                    _ => watched.deleted.as_deref(),
+                };
+                let stale = newer_seen.is_some_and(|newer| older(&version.resource, newer));
                 // A deletion that the watch reported meanwhile is newer.
                 if !stale && (watched.observed != Observed::Absent || *before == Observed::Absent) {
                     watched.observed = Observed::Cached(version.clone());
@@ -199,12 +276,29 @@ impl Index {
         self.resources.get_mut(key).filter(|entry| entry.uid == uid)
     }
 
-    /// Records a status that was written, so that the watch event of it changes nothing.
-    pub fn status_written(&mut self, key: &Key, uid: &str, version: String, status: &ArcGisAppCredentialStatus) {
-        let Some(entry) = self.get_mut(key, uid) else { return };
+    /// Records a status that was written, so that the watch event of it changes nothing. Returns when the resource was
+    /// created, if this is its first token.
+    pub fn status_written(
+        &mut self,
+        key: &Key,
+        uid: &str,
+        version: String,
+        status: &ArcGisAppCredentialStatus,
+    ) -> Option<Timestamp> {
+        let entry = self.get_mut(key, uid)?;
+        entry.awaited = false;
+        entry.written = Some(hash(status));
+        let first_token = status.token.is_some() && !std::mem::replace(&mut entry.had_token, status.token.is_some());
         entry.status_version = version;
         entry.status = serde_json::to_string(status).unwrap_or_default().into();
         entry.report = Report::new(status, entry.report.suspended);
+        entry.created_at.filter(|_| first_token)
+    }
+
+    /// Whether another writer replaced the status that was written last; `current` is what the watch reports.
+    pub fn is_contested(&self, key: &Key, uid: &str, current: &ArcGisAppCredentialStatus) -> bool {
+        let written = self.resources.get(key).filter(|entry| entry.uid == uid).and_then(|entry| entry.written);
+        written.is_some_and(|written| written != hash(current))
     }
 
     /// Forgets the memory of all resources: another replica may have acted since.
@@ -212,7 +306,13 @@ impl Index {
         for entry in self.resources.values_mut() {
             entry.memory = Memory::default();
             entry.answer = None;
+            entry.written = None;
         }
+    }
+
+    /// Returns the number of resources.
+    pub fn count(&self) -> usize {
+        self.resources.len()
     }
 
     /// Every resource.

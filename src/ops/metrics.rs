@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use prometheus::core::Collector;
 use prometheus::{
     Error, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -17,6 +17,7 @@ use crate::index::Index;
 /// A request may take 15 s.
 const REQUEST_BUCKETS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
 const RECONCILE_BUCKETS: [f64; 9] = [0.0005, 0.001, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 20.0];
+const READY_BUCKETS: [f64; 11] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0];
 /// A failed watch is retried at least every 30 s, and delivers no event when it works again.
 const WATCH_FAILS: Duration = Duration::from_mins(1);
 
@@ -30,6 +31,7 @@ pub struct Metrics {
     request_duration: HistogramVec,
     reconciles: IntCounterVec,
     reconcile_duration: Histogram,
+    time_to_ready: Histogram,
     leader: IntGauge,
     watches: IntGaugeVec,
     watch_failed: Mutex<HashMap<String, Option<Instant>>>,
@@ -68,6 +70,11 @@ impl Metrics {
                 "Time that a reconcile took",
                 &RECONCILE_BUCKETS,
             ))?,
+            time_to_ready: Histogram::with_opts(histogram(
+                "time_to_ready_seconds",
+                "Time from the creation of a resource to its first token",
+                &READY_BUCKETS,
+            ))?,
             leader: IntGauge::with_opts(opts("leader", "1 while this replica leads, 0 while it stands by"))?,
             watches: IntGaugeVec::new(opts("watch_failing", "1 while a watch on the cluster fails"), &["watch"])?,
             watch_failed: Mutex::default(),
@@ -77,11 +84,12 @@ impl Metrics {
         };
         let build = IntGaugeVec::new(opts("build_info", "Build of the operator"), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let collectors: [Box<dyn Collector>; 7] = [
+        let collectors: [Box<dyn Collector>; 8] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.request_duration.clone()),
             Box::new(metrics.reconciles.clone()),
             Box::new(metrics.reconcile_duration.clone()),
+            Box::new(metrics.time_to_ready.clone()),
             Box::new(metrics.leader.clone()),
             Box::new(metrics.watches.clone()),
             Box::new(build),
@@ -117,6 +125,11 @@ impl Metrics {
     /// Records the duration of a reconcile.
     pub fn reconciled(&self, took: Duration) {
         self.reconcile_duration.observe(took.as_secs_f64());
+    }
+
+    /// Records the first token of a resource, so long after its creation.
+    pub fn first_token(&self, after: SignedDuration) {
+        self.time_to_ready.observe(after.as_secs_f64().max(0.0));
     }
 
     /// Records that a watch delivered an event, or failed.

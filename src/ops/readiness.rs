@@ -7,10 +7,32 @@ use std::time::{Duration, Instant};
 /// The loop runs every few seconds: after a minute without it, the process is not alive.
 const STANDSTILL: Duration = Duration::from_mins(1);
 
+/// A list that takes longer, although the API server answers, does not end: a new process starts it anew.
+const LIST_DEADLINE: Duration = Duration::from_mins(10);
+/// The API server answers if it has answered within this time.
+const ANSWERS: Duration = Duration::from_mins(2);
+
+struct List {
+    started: Instant,
+    /// The permission or the kind is missing: a new process would get no further.
+    lasting: bool,
+}
+
 struct State {
     pending: BTreeMap<String, &'static str>,
     failing: BTreeMap<String, &'static str>,
+    lists: BTreeMap<String, List>,
+    answered: Option<Instant>,
     beat: Option<Instant>,
+}
+
+impl State {
+    /// Returns the list that is stuck at `now`.
+    fn stuck(&self, now: Instant) -> Option<&str> {
+        let answers = self.answered.is_some_and(|at| now.saturating_duration_since(at) < ANSWERS);
+        let overdue = |list: &List| !list.lasting && now.saturating_duration_since(list.started) > LIST_DEADLINE;
+        self.lists.iter().find(|(_, list)| answers && overdue(list)).map(|(name, _)| name.as_str())
+    }
 }
 
 /// Written by the controller, read by the probes.
@@ -19,7 +41,13 @@ pub struct Readiness(Mutex<State>);
 impl Default for Readiness {
     fn default() -> Self {
         let pending = BTreeMap::from([("controller".to_owned(), "starting")]);
-        Self(Mutex::new(State { pending, failing: BTreeMap::new(), beat: None }))
+        Self(Mutex::new(State {
+            pending,
+            failing: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            answered: None,
+            beat: None,
+        }))
     }
 }
 
@@ -46,6 +74,7 @@ impl Readiness {
         let mut state = self.lock();
         state.pending.remove(what);
         state.failing.remove(what);
+        state.lists.remove(what);
     }
 
     /// Records a failing watch; returns whether the reason is new.
@@ -65,8 +94,54 @@ impl Readiness {
         (!lines.is_empty()).then(|| lines.concat())
     }
 
-    /// Whether the loop runs.
-    pub fn alive(&self) -> bool {
-        self.lock().beat.is_none_or(|beat| beat.elapsed() < STANDSTILL)
+    /// Records that a list begins.
+    pub fn list_started(&self, what: &str) {
+        self.lock().lists.insert(what.to_owned(), List { started: Instant::now(), lasting: false });
+    }
+
+    /// Records that a list failed; `lasting`: until an administrator acts.
+    pub fn list_failed(&self, what: &str, lasting: bool) {
+        if let Some(list) = self.lock().lists.get_mut(what) {
+            list.lasting = lasting;
+        }
+    }
+
+    /// Records that the API server answered.
+    pub fn api_answered(&self) {
+        self.lock().answered = Some(Instant::now());
+    }
+
+    /// Returns why the process should be restarted; `None` while it works.
+    pub fn stuck(&self) -> Option<String> {
+        let state = self.lock();
+        if state.beat.is_some_and(|beat| beat.elapsed() >= STANDSTILL) {
+            return Some("the event loop does not run\n".to_owned());
+        }
+        state.stuck(Instant::now()).map(|list| format!("the list of {list} does not end\n"))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may")]
+mod tests {
+    use super::*;
+
+    /// Whether a list is stuck that began 11 minutes ago.
+    fn stuck(answered: Option<u64>, lasting: bool) -> bool {
+        let readiness = Readiness::default();
+        readiness.list_started("secrets");
+        readiness.list_failed("secrets", lasting);
+        let now = Instant::now() + Duration::from_mins(11);
+        let mut state = readiness.lock();
+        state.answered = answered.map(|seconds| now.checked_sub(Duration::from_secs(seconds)).unwrap());
+        state.stuck(now).is_some()
+    }
+
+    #[test]
+    fn a_list_that_does_not_end_is_stuck_only_while_the_api_server_answers() {
+        assert!(stuck(Some(10), false));
+        assert!(!stuck(Some(300), false), "the API server is down");
+        assert!(!stuck(None, false));
+        assert!(!stuck(Some(10), true), "a missing permission is not resolved by a restart");
     }
 }

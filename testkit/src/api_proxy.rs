@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -55,6 +55,10 @@ pub enum InjectedFault {
     Held,
     /// It is answered with this status and not forwarded.
     Status(u16),
+    /// It is answered with 422 for the labels of the object, and not forwarded.
+    InvalidLabels,
+    /// It is answered with 429 and these seconds to wait, and not forwarded.
+    RetryAfter(u32),
 }
 
 struct Rule {
@@ -164,9 +168,18 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
         }
         Some(InjectedFault::Status(code)) => {
             injected();
-            let status =
-                json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code});
-            (StatusCode::from_u16(code).unwrap_or_default(), axum::Json(status)).into_response()
+            failure(code, &json!(null))
+        }
+        Some(InjectedFault::InvalidLabels) => {
+            injected();
+            failure(
+                422,
+                &json!({"causes": [{"reason": "FieldValueInvalid", "message": "", "field": "metadata.labels"}]}),
+            )
+        }
+        Some(InjectedFault::RetryAfter(seconds)) => {
+            injected();
+            failure(429, &json!({"retryAfterSeconds": seconds}))
         }
         None => forward(&shared, &call.path, request).await,
         Some(InjectedFault::LostAfter | InjectedFault::ClosedAfter) => {
@@ -177,6 +190,13 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
             if fault == Some(InjectedFault::ClosedAfter) { closed() } else { std::future::pending().await }
         }
     }
+}
+
+/// A failure as the API server reports it.
+fn failure(code: u16, details: &Value) -> Response {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code,
+                        "details": details});
+    (StatusCode::from_u16(code).unwrap_or_default(), axum::Json(status)).into_response()
 }
 
 async fn forward(shared: &Shared, path: &str, request: Request) -> Response {

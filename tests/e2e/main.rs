@@ -7,10 +7,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin_port;
 mod admission;
 mod apiserver_faults;
 mod attacks;
 mod cli;
+mod cluster_faults;
 mod consumers;
 mod cost;
 mod leader_election;

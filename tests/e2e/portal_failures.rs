@@ -85,15 +85,12 @@ async fn a_failed_check_prevents_the_request() {
     no_bundle["spec"]["portal"]["caBundleRef"] = json!({"name": "missing"});
     let mut bad_bundle = base("bad-bundle", "oauth");
     bad_bundle["spec"]["portal"]["caBundleRef"] = json!({"kind": "Secret", "name": "blank", "key": "client_id"});
-    let mut bad_label = base("bad-label", "oauth");
-    bad_label["spec"]["target"]["labels"] = json!({"not a label": "x"});
-    let cases: [(&str, Value, Reason); 6] = [
+    let cases: [(&str, Value, Reason); 5] = [
         ("elsewhere", elsewhere, Reason::PortalNotAllowed),
         ("nothing", base("nothing", "missing"), Reason::CredentialsNotFound),
         ("empty", base("empty", "blank"), Reason::CredentialsIncomplete),
         ("no-bundle", no_bundle, Reason::CaBundleNotFound),
         ("bad-bundle", bad_bundle, Reason::CaBundleInvalid),
-        ("bad-label", bad_label, Reason::SpecInvalid),
     ];
     for (_, manifest, _) in &cases {
         env.apply(manifest).await;

@@ -3,8 +3,8 @@
 use arcgis_credential_operator::api::Reason;
 use arcgis_credential_operator::core::AccessToken;
 use arcgis_credential_operator::core::{
-    Admit, AttemptKind, CredentialsError, IssuedToken, LiveSecret, Observed, Outcome, Plan, RESYNC_SECONDS, Situation,
-    Step, Verdict, Version, conclude, decide, render,
+    Admit, AttemptKind, CredentialsError, Epoch, IssuedToken, LiveSecret, Observed, Outcome, Plan, RESYNC_SECONDS,
+    Situation, Step, Verdict, Version, conclude, decide, render,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
@@ -35,8 +35,8 @@ pub struct Reconciliation {
     pub requested: bool,
     pub steps: u32,
     pub calls: u32,
-    /// Whether it holds a permit of the host limiter.
-    pub has_permit: bool,
+    /// The epoch of the permit that it holds.
+    pub permit: Option<Epoch>,
     pub response: Option<Result<i64, (Reason, Option<u32>)>>,
     /// Whether this is the first reconciliation since the process started, and the resource was at rest before.
     pub was_at_rest: bool,
@@ -87,7 +87,7 @@ impl Simulation {
             requested: false,
             steps: 0,
             calls: 0,
-            has_permit: false,
+            permit: None,
             response: None,
             was_at_rest,
         };
@@ -102,8 +102,9 @@ impl Simulation {
             Ok(_) => Outcome::Issued,
             Err((_, retry_after)) => retry_after.map_or(Outcome::Failed, Outcome::Limited),
         };
-        reconciliation.has_permit = false;
-        self.release_permit(id, outcome);
+        if let Some(acquired) = reconciliation.permit.take() {
+            self.release_permit(id, acquired, outcome);
+        }
         self.record_response(id, &reconciliation, response);
         let now = self.clock.timestamp();
         match response {
@@ -126,7 +127,7 @@ impl Simulation {
                 reconciliation.s.failed(AttemptKind::Write, Reason::ClusterError, None, now);
             }
             reconciliation.steps += 1;
-            if !reconciliation.has_permit {
+            if reconciliation.permit.is_none() {
                 reconciliation.s.admit = self.operator.hosts[portal].limiter.check(now);
             }
             let verdict = decide(&reconciliation.s, now);
@@ -134,7 +135,7 @@ impl Simulation {
                 Step::Rest => return self.finish(id, reconciliation, verdict),
                 Step::AcquirePermit => match self.operator.hosts[portal].try_acquire(&id, now) {
                     Admit::Now => {
-                        reconciliation.has_permit = true;
+                        reconciliation.permit = Some(self.operator.hosts[portal].limiter.epoch());
                         reconciliation.s.has_permit = true;
                     }
                     rejected => reconciliation.s.admit = rejected,
@@ -250,7 +251,7 @@ impl Simulation {
 
     fn finish(&mut self, id: Id, reconciliation: Box<Reconciliation>, verdict: Verdict) {
         let now = self.clock.timestamp();
-        let Reconciliation { s, started_at, requested, calls, has_permit, was_at_rest, .. } = *reconciliation;
+        let Reconciliation { s, started_at, requested, calls, permit, was_at_rest, .. } = *reconciliation;
         let (waits, waiting_for) = (verdict.awaits_permit, s.status.token.as_ref().map(|token| token.expiration_time));
         let (me, plan, generation) = (s.me.clone(), s.plan.clone(), s.generation);
         let before = (!self.api_up).then(|| s.status.clone());
@@ -268,8 +269,8 @@ impl Simulation {
         if waits {
             self.queue(id, waiting_for);
         }
-        if has_permit {
-            self.release_permit(id, Outcome::Failed);
+        if let Some(acquired) = permit {
+            self.release_permit(id, acquired, Outcome::Failed);
         }
         if was_at_rest && (calls > 0 || requested || conclusion.changed) {
             self.fail_check(

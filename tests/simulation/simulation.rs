@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
-use arcgis_credential_operator::core::{HostQueue, Outcome, Priority, RetryAfterRecord, WorkQueue};
+use arcgis_credential_operator::core::{Epoch, HostQueue, Outcome, Priority, RetryAfterRecord, WorkQueue};
 use fastrand::Rng;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::checks::Failures;
 use crate::fleet::{Id, Resource};
@@ -185,10 +185,10 @@ impl Simulation {
     }
 
     /// Releases the permit of a request.
-    pub fn release_permit(&mut self, id: Id, outcome: Outcome) {
+    pub fn release_permit(&mut self, id: Id, acquired: Epoch, outcome: Outcome) {
         let now = self.clock.timestamp();
         let portal = self.resources[id as usize].portal;
-        for woken in self.operator.hosts[portal].release(outcome, now) {
+        for woken in self.operator.hosts[portal].release(acquired, outcome, now) {
             self.notify(woken);
         }
     }
@@ -261,28 +261,29 @@ impl Simulation {
         self.portals.iter().map(Portal::drain_time).max().unwrap_or(0)
     }
 
-    /// Sets the operator's clock. When it goes back, scheduled work waits longer by the same amount; when it goes
-    /// forward, a whole fleet may be due at once, because the operator schedules by this clock and has no other.
+    /// Sets the operator's clock, and moves what it remembers like the event loop does. When the clock goes forward, a
+    /// whole fleet may be due at once: the tokens expire by this clock.
     fn set_clock(&mut self, by: Ms) {
         self.clock.offset += by;
         let now = self.clock.now;
-        let back = (-by).max(0);
+        let step = SignedDuration::from_millis(by);
+        self.operator.hosts.iter_mut().for_each(|host| host.limiter.shift(step));
         for resource in &mut self.resources {
-            if resource.history.exempt_until > now {
-                resource.history.exempt_until += back;
-            }
+            resource.memory.shift(step);
             // By the new time a token may have expired, and a retry may come sooner.
             resource.history.status_write_expected = true;
             resource.history.rejected.clear();
         }
         let recovered = self.portals.iter().map(|portal| portal.settled_at(now)).max().unwrap_or(0);
-        let exempt = self.exempt_until.max(recovered);
-        if exempt > now {
-            self.exempt_until = exempt + back;
-        }
-        if by > SECOND {
+        self.exempt_until = self.exempt_until.max(recovered);
+        if by.abs() > SECOND {
             self.exempt_until = self.exempt_until.max(now + self.longest_drain());
         }
         self.reset_rate_limit_checks();
+        for id in 0..u32::try_from(self.resources.len()).expect("a fleet") {
+            if self.resources[id as usize].history.created {
+                self.wake(id);
+            }
+        }
     }
 }

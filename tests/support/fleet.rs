@@ -229,6 +229,8 @@ pub async fn grant(env: &TestEnv, namespace: &str) {
 pub struct ApiLink {
     pub kubeconfig: PathBuf,
     cut: tokio::sync::watch::Sender<bool>,
+    /// Connections that were opened before it last changed carry nothing more.
+    epoch: tokio::sync::watch::Sender<u64>,
 }
 
 impl ApiLink {
@@ -242,21 +244,31 @@ impl ApiLink {
         std::fs::write(&kubeconfig, text.replace(&server, &here)).unwrap();
         let cut = tokio::sync::watch::channel(false).0;
         let cuts = cut.subscribe();
+        let epoch = tokio::sync::watch::channel(0).0;
+        let epochs = epoch.subscribe();
         tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
-                let (mut cuts, address) = (cuts.clone(), address.clone());
+                let (mut cuts, mut epochs, address) = (cuts.clone(), epochs.clone(), address.clone());
+                epochs.mark_unchanged();
                 tokio::spawn(async move {
                     let mut server = TcpStream::connect(address).await.unwrap();
                     tokio::select! {
                         _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
-                        _ = cuts.wait_for(|cut| *cut) => {}
+                        () = async { drop(cuts.wait_for(|cut| *cut).await) } => {}
+                        // Not a byte more, and neither end is closed.
+                        changed = epochs.changed() => if changed.is_ok() { std::future::pending().await },
                     }
                     // A cut connection hangs until the link is restored, and is then closed.
                     let _ = cuts.wait_for(|cut| !*cut).await;
                 });
             }
         });
-        Self { kubeconfig, cut }
+        Self { kubeconfig, cut, epoch }
+    }
+
+    /// Lets every open connection go silent; new ones work.
+    pub fn silence(&self) {
+        self.epoch.send_modify(|epoch| *epoch += 1);
     }
 
     pub fn cut(&self, cut: bool) {

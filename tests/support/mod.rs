@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use arcgis_credential_operator::api::{ArcGisAppCredential, Condition};
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
@@ -148,8 +149,7 @@ impl TestEnv {
 
     /// Starts the operator and waits until it is ready.
     pub async fn start(&mut self) {
-        let kubeconfig = self.api_proxy.as_ref().map_or(&self.restricted.kubeconfig, |(_, path)| path).clone();
-        self.start_with_kubeconfig(&kubeconfig);
+        self.start_without_waiting();
         timeout(TIMEOUT, async {
             while self.http_get("/readyz").await.is_none_or(|answer| !answer.starts_with("HTTP/1.1 200")) {
                 let ended = self.operator.as_mut().unwrap().try_wait().unwrap();
@@ -160,6 +160,40 @@ impl TestEnv {
         })
         .await
         .expect("the operator did not become ready");
+    }
+
+    /// Starts the operator, and does not wait until it is ready.
+    pub fn start_without_waiting(&mut self) {
+        let kubeconfig = self.api_proxy.as_ref().map_or(&self.restricted.kubeconfig, |(_, path)| path).clone();
+        self.start_with_kubeconfig(&kubeconfig);
+    }
+
+    /// Returns the file of `--ca-file`.
+    pub fn ca_file(&self) -> PathBuf {
+        self.plane.dir().join(format!("{}-ca.pem", self.namespace))
+    }
+
+    /// Returns the log of the operators of this environment.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.plane.dir().join(format!("logs/{}.log", self.namespace))).unwrap()
+    }
+
+    /// Returns a kubeconfig with the operator's permissions in this namespace alone.
+    pub async fn account_of_one_namespace(&self) -> PathBuf {
+        let account = json!({"metadata": {"name": "only-here"}});
+        let accounts = Api::<ServiceAccount>::namespaced(self.client.clone(), &self.namespace);
+        accounts.create(&PostParams::default(), &serde_json::from_value(account).unwrap()).await.unwrap();
+        let binding = json!({
+            "metadata": {"name": "only-here"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
+                        "name": "arcgis-credential-operator"},
+            "subjects": [{"kind": "ServiceAccount", "name": "only-here", "namespace": self.namespace}],
+        });
+        let bindings = Api::<RoleBinding>::namespaced(self.client.clone(), &self.namespace);
+        bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
+        let request = serde_json::from_value(json!({"spec": {"audiences": []}})).unwrap();
+        let token = accounts.create_token_request("only-here", &PostParams::default(), &request).await.unwrap();
+        self.plane.kubeconfig_for(&format!("{}-only", self.namespace), &token.status.unwrap().token).unwrap()
     }
 
     /// Returns the service account's kubeconfig.
@@ -181,7 +215,7 @@ impl TestEnv {
     }
 
     fn spawn(&self, kubeconfig: &std::path::Path, admin: SocketAddr, flags: &[String]) -> Child {
-        let ca = self.plane.dir().join(format!("{}-ca.pem", self.namespace));
+        let ca = self.ca_file();
         std::fs::write(&ca, self.portal.ca()).unwrap();
         // All tests share one folder of logs, because a test searches all of them.
         let logs = self.plane.dir().join("logs");

@@ -14,6 +14,8 @@ use crate::core::spec::format_seconds;
 /// The result of one reconcile.
 pub struct Conclusion {
     pub status: ArcGisAppCredentialStatus,
+    /// The status that it was concluded from.
+    pub previous: ArcGisAppCredentialStatus,
     /// Whether the status differs from the one last written.
     pub changed: bool,
     pub change: Option<ConditionChange>,
@@ -33,7 +35,7 @@ pub struct ConditionChange {
 /// Concludes after [`super::decide()`] has said [`super::Step::Rest`].
 #[must_use]
 pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusion {
-    let Verdict { mut problem, mut wake, .. } = verdict;
+    let Verdict { mut problem, mut wake, awaits_permit, .. } = verdict;
     let suspended = s.plan.as_ref().is_ok_and(|plan| plan.suspend);
     settle(&mut s, &mut problem, suspended, now);
     let status = status(&s, problem.as_ref(), suspended, now);
@@ -41,9 +43,12 @@ pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusio
         wake = wake.min(token.expiration_time);
     }
     let change = change(&s.status, &status);
+    // A new resource that only waits for its turn is reported with the outcome of its request.
+    let waits = awaits_permit && s.status.conditions.is_empty();
     Conclusion {
-        changed: status != s.status,
+        changed: status != s.status && !waits,
         status,
+        previous: s.status,
         change,
         problem: problem.map(|problem| problem.reason),
         // A due time that is not in the future would be a loop.

@@ -109,7 +109,15 @@ fn step(s: &Situation, now: Timestamp, verdict: &mut Verdict) -> Step {
         return Step::Rest;
     }
     match failed_check(s, plan, &target) {
-        Err(step) => return step,
+        // What is read for a request is read with the permit for it, once.
+        Err(read) if request_due(s, &target, now) <= now => match permit(s, verdict) {
+            Some(Permit::Held) => return read,
+            Some(Permit::Available) => return Step::AcquirePermit,
+            // A host at capacity is served soon. A pause is longer: what is wrong is reported before it ends.
+            None if matches!(s.admit, Admit::PausedUntil(_)) => return read,
+            None => {}
+        },
+        Err(read) => return read,
         Ok(Some(found)) => {
             let untouched = found.reason <= Reason::TargetNotOwned;
             verdict.problem = Some(found);
@@ -210,7 +218,9 @@ pub(super) fn wait(s: &Situation, failed: &RetryState, now: Timestamp) -> Option
     } else {
         after(failed.last_attempt?, RETRY_FLOOR_SECONDS)
     };
-    (until > now).then_some(until)
+    // A time beyond the longest wait is of a clock that was ahead.
+    let latest = failed.latest_attempt(now).unwrap_or(Timestamp::MAX);
+    (until > now && until <= latest).then_some(until)
 }
 
 /// Returns the end of the wait after a failure of one of these kinds.
@@ -219,55 +229,70 @@ fn wait_for(s: &Situation, kinds: &[AttemptKind], now: Timestamp) -> Option<Time
     wait(s, failed, now)
 }
 
-/// Returns from when on a token is to be requested.
+/// Returns from when on a token is to be requested, after what failed before.
 fn request_due(s: &Situation, target: &TargetState, now: Timestamp) -> Timestamp {
-    let no_sooner = |seconds| s.last_issued().map_or(Timestamp::MIN, |issued| after(issued, seconds));
+    // A target that cannot be created delays the request, too.
+    let absent = matches!(target, TargetState::Absent);
+    let kinds = if absent { &[AttemptKind::Request, AttemptKind::Write][..] } else { &[AttemptKind::Request] };
+    wait_for(s, kinds, now).map_or_else(|| schedule(s, target, now), |until| until.max(schedule(s, target, now)))
+}
+
+/// Returns from when on a token is to be requested, as if nothing had failed before.
+fn schedule(s: &Situation, target: &TargetState, now: Timestamp) -> Timestamp {
+    let no_sooner = |seconds| s.last_request(now).map_or(Timestamp::MIN, |sent| after(sent, seconds));
     let (scheduled, floor) = (no_sooner(FLOOR_SECONDS), no_sooner(CHANGE_FLOOR_SECONDS));
     let requested = s.memory.renewal_requested || s.asked();
     // A token that expired before it was written was not removed by anybody, and it answered what it was requested for.
     let lapsed = s.memory.unpublished.as_ref().is_some_and(|token| Some(&token.inputs) == s.inputs().as_ref());
     let change = if lapsed && !requested { scheduled } else { floor };
-    let restore = || match s.memory.last_issued {
-        Some(_) if !lapsed => floor.max(s.memory.repairs.allowed_at(now)),
-        _ => change,
-    };
+    let restored = s.memory.issued && !lapsed;
+    let restore = || if restored { floor.max(s.memory.repairs.allowed_at(now)) } else { change };
     let retry = s.memory.retry_state.as_ref().is_some_and(|failed| failed.made_with.kind == AttemptKind::Request);
     let TargetState::Present(details) = target else { return restore() };
     let Some(token) = &details.token else { return restore() };
     let other_inputs = token.inputs.is_some() && token.inputs != s.inputs();
-    let due = s.renewal_time(token).max(scheduled);
+    let due = if Situation::issued_in_future(token, now) { scheduled } else { s.renewal_time(token).max(scheduled) };
     let changed = (requested || other_inputs).then_some(if retry { Timestamp::MIN } else { change });
     changed.map_or(due, |changed| changed.min(due))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Permit {
+    Held,
+    Available,
+}
+
+/// Returns whether a request may be sent; `None`, with what it waits for in the verdict, while it may not.
+fn permit(s: &Situation, verdict: &mut Verdict) -> Option<Permit> {
+    if s.has_permit {
+        return Some(Permit::Held);
+    }
+    match s.admit {
+        Admit::Now => Some(Permit::Available),
+        Admit::AtCapacity => {
+            verdict.awaits_permit = true;
+            None
+        }
+        Admit::PausedUntil(until) => {
+            verdict.sleep(until);
+            let reason = Reason::RateLimited;
+            verdict.problem = Some(Problem { reason, detail: None, until: Some(until), check: false });
+            None
+        }
+    }
 }
 
 fn request(s: &Situation, plan: &Plan, target: &TargetState, now: Timestamp, verdict: &mut Verdict) -> Option<Step> {
     if s.unpublished(now).is_some() {
         return None;
     }
+    let due = request_due(s, target, now);
+    if due > now {
+        return verdict.sleep(due);
+    }
     let absent = matches!(target, TargetState::Absent);
-    // A target that cannot be created delays the request, too.
-    let kinds = if absent { &[AttemptKind::Request, AttemptKind::Write][..] } else { &[AttemptKind::Request] };
-    let mut from = request_due(s, target, now);
-    if let Some(until) = wait_for(s, kinds, now) {
-        from = from.max(until);
-    }
-    if from > now {
-        return verdict.sleep(from);
-    }
-    match s.admit {
-        Admit::Now => {}
-        Admit::AtCapacity => {
-            verdict.awaits_permit = true;
-            return None;
-        }
-        Admit::PausedUntil(until) => {
-            verdict.sleep(until);
-            let reason = Reason::RateLimited;
-            verdict.problem = Some(Problem { reason, detail: None, until: Some(until), check: false });
-            return None;
-        }
-    }
-    Some(if !s.has_permit {
+    let permit = permit(s, verdict)?;
+    Some(if permit == Permit::Available {
         Step::AcquirePermit
     } else if absent && s.memory.dry_run_generation != Some(s.generation) {
         Step::TryCreate

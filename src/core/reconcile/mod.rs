@@ -4,7 +4,7 @@ mod conclude;
 mod conditions;
 pub(crate) mod decide;
 pub(crate) mod message;
-mod retry;
+pub(crate) mod retry;
 mod situation;
 mod transitions;
 

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{Failure, Reason, Recovery, Retry};
-use crate::core::scheduling::schedule::next_attempt;
+use crate::core::scheduling::schedule::{latest_attempt, next_attempt, shifted};
 
 /// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,18 @@ impl AttemptKind {
             Self::Write => "write",
             Self::Ownership => "ownership",
         }
+    }
+}
+
+/// Returns when an attempt that failed like this is made again. `worked`: the same inputs were issued a token before.
+pub(crate) fn retry(reason: Reason, kind: AttemptKind, worked: bool) -> Retry {
+    match (reason, reason.retry()) {
+        // A policy or a quota may have caused it, and may be removed.
+        (Reason::SpecInvalid, _) if kind == AttemptKind::Write => Retry::Backoff { first: 60, cap: 900 },
+        (Reason::RequestRejected, Retry::Backoff { first, cap }) if worked => {
+            Retry::Backoff { first, cap: cap.min(900) }
+        }
+        (_, retry) => retry,
     }
 }
 
@@ -101,13 +113,27 @@ impl RetryState {
     ) -> Self {
         let follows = previous.filter(|p| p.made_with.same_inputs(&made_with) && p.next_attempt.is_some());
         let count = follows.map_or(1, |p| p.count.saturating_add(1));
+        let retry = retry(reason, made_with.kind, worked);
+        let retry_after = retry_after.filter(|_| matches!(reason, Reason::RateLimited | Reason::ClusterError));
         Self {
             reason,
             start_time: previous.filter(|p| p.reason == reason).map_or(now, |p| p.start_time),
-            count: if reason.retry() == Retry::OnChange { 1 } else { count },
+            count: if retry == Retry::OnChange { 1 } else { count },
             last_attempt: Some(now),
-            next_attempt: next_attempt(uid, reason, count, retry_after, worked, now),
+            next_attempt: next_attempt(uid, retry, count, retry_after, now),
             made_with,
+        }
+    }
+
+    /// Returns the latest time that the next attempt can be due at, seen from `now`; `None`: only a change makes it due.
+    pub(crate) fn latest_attempt(&self, now: Timestamp) -> Option<Timestamp> {
+        latest_attempt(retry(self.reason, self.made_with.kind, false), now)
+    }
+
+    /// Moves the times after the clock was set by `step`.
+    pub fn shift(&mut self, step: SignedDuration) {
+        for time in [&mut self.last_attempt, &mut self.next_attempt].into_iter().flatten() {
+            *time = shifted(*time, step);
         }
     }
 
@@ -141,13 +167,14 @@ impl RetryState {
             _ => AttemptKind::Request,
         };
         let made_with = failure.inputs.as_deref().and_then(Attempt::parse).unwrap_or(Attempt { kind, ..current });
-        let on_change = failure.reason.retry() == Retry::OnChange;
+        // A stored time may be of a clock that was ahead.
+        let latest = latest_attempt(retry(failure.reason, made_with.kind, false), now);
         Self {
             reason: failure.reason,
             start_time: failure.start_time,
             count: failure.count.unwrap_or(0),
-            last_attempt: failure.last_attempt_time,
-            next_attempt: if on_change { None } else { Some(failure.next_attempt_time.unwrap_or(now)) },
+            last_attempt: failure.last_attempt_time.map(|time| time.min(now)),
+            next_attempt: latest.map(|latest| failure.next_attempt_time.unwrap_or(now).min(latest)),
             made_with,
         }
     }

@@ -1,11 +1,11 @@
 //! What is known of one resource.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::retry::{Attempt, AttemptKind, RetryState};
 use crate::api::{ArcGisAppCredentialStatus, Condition, Reason};
 use crate::core::object::{Identity, Observed, Version};
-use crate::core::scheduling::schedule::{Repairs, after};
+use crate::core::scheduling::schedule::{MAX_CLOCK_SKEW_SECONDS, Repairs, after, shifted};
 use crate::core::scheduling::{Admit, renewal_time};
 use crate::core::secrets::target::short_hash;
 use crate::core::secrets::{CredentialsError, IssuedToken, LiveSecret, Owner, fingerprint};
@@ -52,13 +52,32 @@ pub struct Memory {
     /// The generation for which the creation of the target succeeded as a dry run.
     pub(crate) dry_run_generation: Option<i64>,
     pub(crate) repairs: Repairs,
-    pub(crate) last_issued: Option<Timestamp>,
+    /// Limits the writes of a status that another writer keeps overwriting.
+    pub status_repairs: Repairs,
+    /// When the request for the last token was sent.
+    pub(crate) last_request: Option<Timestamp>,
+    /// A token was issued since the process started, or since this replica leads.
+    pub(crate) issued: bool,
     /// The `requested-at` that was last acted on, also when the status is not written yet.
     pub(crate) last_handled_request: Option<String>,
     /// A new token is to be requested, independent of the schedule.
     pub(crate) renewal_requested: bool,
     /// The portal's answer which app the token belongs to.
     pub verification: Option<crate::api::Verification>,
+}
+
+impl Memory {
+    /// Moves the remembered times after the clock was set by `step`, so that waits keep their length.
+    pub fn shift(&mut self, step: SignedDuration) {
+        if let Some(time) = &mut self.last_request {
+            *time = shifted(*time, step);
+        }
+        if let Some(failed) = &mut self.retry_state {
+            failed.shift(step);
+        }
+        self.repairs.shift(step);
+        self.status_repairs.shift(step);
+    }
 }
 
 /// All that a decision is made from.
@@ -89,6 +108,8 @@ impl Situation {
             return;
         }
         self.memory.last_handled_request.clone_from(&self.status.last_handled_request);
+        // The status has whole seconds: the next full second counts. A time in the future is of a clock that was ahead.
+        self.memory.last_request = self.status.token.as_ref().map(|token| after(token.issue_time, 1).min(now));
         if let Some(failure) = &self.status.failure {
             let retry_state = RetryState::recall(failure, self.attempt(AttemptKind::Write), now);
             self.memory.renewal_requested = retry_state.made_with.kind == AttemptKind::Request;
@@ -192,12 +213,17 @@ impl Situation {
             .filter(|unpublished| unpublished.expiration_time > now && Some(&unpublished.inputs) == inputs.as_ref())
     }
 
-    /// Returns when the request for the last token was sent. The status has whole seconds, so the next full second counts.
-    pub(crate) fn last_issued(&self) -> Option<Timestamp> {
-        let reported = self.status.token.as_ref().map(|token| token.issue_time);
-        let exact =
-            self.memory.last_issued.filter(|exact| reported.is_none_or(|at| exact.as_second() >= at.as_second()));
-        exact.or_else(|| reported.map(|at| after(at, 1)))
+    /// Returns when the request for the last token was sent. A time in the future is of a clock that was ahead.
+    pub(crate) fn last_request(&self, now: Timestamp) -> Option<Timestamp> {
+        let reported = self.status.token.as_ref().map(|token| token.issue_time).filter(|at| *at <= now);
+        let exact = self.memory.last_request;
+        let exact = exact.filter(|exact| reported.is_none_or(|at| exact.as_second() >= at.as_second()));
+        exact.or_else(|| reported.map(|at| after(at, 1).min(now)))
+    }
+
+    /// Whether a token was issued by a clock that was ahead and was set back since.
+    pub(crate) fn issued_in_future(token: &TokenDetails, now: Timestamp) -> bool {
+        token.issue_time > after(now, MAX_CLOCK_SKEW_SECONDS)
     }
 
     /// When a token is renewed.

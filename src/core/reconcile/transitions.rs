@@ -103,7 +103,8 @@ impl Situation {
             inputs,
             portal_url: plan.portal.base(),
         });
-        self.memory.last_issued = Some(sent);
+        self.memory.last_request = Some(sent);
+        self.memory.issued = true;
         self.memory.renewal_requested = false;
         self.memory.verification = None;
         self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == AttemptKind::Request);
@@ -117,7 +118,7 @@ impl Situation {
             TargetState::Absent => true,
             TargetState::Unknown => false,
         };
-        gone && self.memory.last_issued.is_some()
+        gone && self.memory.issued
     }
 
     /// Records a write of the target, with the unpublished token or with the stored one rendered again.

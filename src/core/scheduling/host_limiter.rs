@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::schedule::after;
+use super::schedule::{after, shifted};
 use super::work_queue::Priority;
 use crate::api::{ArcGisAppCredentialStatus, Reason};
 
@@ -40,7 +40,12 @@ pub enum Outcome {
 pub struct HostLimiter {
     in_flight: usize,
     pause: Option<Pause>,
+    epoch: Epoch,
 }
+
+/// Counts the pauses of a host: distinguishes requests that were in flight when a pause began from its probe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Epoch(u64);
 
 /// A pause after a 429. When it is over, one request probes the host (half-open) before the others follow.
 #[derive(Clone, Debug)]
@@ -75,17 +80,26 @@ impl HostLimiter {
         admit
     }
 
-    /// Releases a permit; returns how many of those that wait may try now.
-    pub fn release(&mut self, outcome: Outcome, now: Timestamp) -> usize {
+    /// Returns the epoch that a permit acquired now belongs to.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Releases a permit that was acquired in an epoch; returns how many of those that wait may try now. Only the probe
+    /// ends a pause: a success that was in flight when the 429 arrived says nothing about it.
+    pub fn release(&mut self, acquired: Epoch, outcome: Outcome, now: Timestamp) -> usize {
         self.in_flight = self.in_flight.saturating_sub(1);
+        let current = acquired == self.epoch;
         match outcome {
-            Outcome::Issued => self.pause = None,
+            Outcome::Issued if current => self.pause = None,
             Outcome::Limited(seconds) => self.pause_for(seconds, now),
-            Outcome::Failed => {
+            Outcome::Failed if current => {
                 if let Some(pause) = &mut self.pause {
                     pause.probing = false;
                 }
             }
+            Outcome::Issued | Outcome::Failed => {}
         }
         match &self.pause {
             Some(_) => 1,
@@ -101,7 +115,15 @@ impl HostLimiter {
         let seconds = seconds.max(least_pause(streak)).min(MAX_PAUSE_SECONDS);
         let until = after(now, i64::from(seconds));
         let until = self.pause.as_ref().map_or(until, |pause| if together { pause.until.max(until) } else { until });
+        self.epoch = Epoch(self.epoch.0.wrapping_add(1));
         self.pause = Some(Pause { until, streak, probing: false });
+    }
+
+    /// Moves the pause after the clock was set by `step`.
+    pub fn shift(&mut self, step: SignedDuration) {
+        if let Some(pause) = &mut self.pause {
+            pause.until = shifted(pause.until, step);
+        }
     }
 
     /// Restores the pause that was in force before a restart from what the statuses record. One request still probes the
@@ -211,8 +233,8 @@ impl<K: Clone + Hash + Ord> HostQueue<K> {
     }
 
     /// Releases a permit; returns the keys to be reconciled.
-    pub fn release(&mut self, outcome: Outcome, now: Timestamp) -> Vec<K> {
-        let free = self.limiter.release(outcome, now);
+    pub fn release(&mut self, acquired: Epoch, outcome: Outcome, now: Timestamp) -> Vec<K> {
+        let free = self.limiter.release(acquired, outcome, now);
         std::iter::from_fn(|| self.wake_next()).take(free).collect()
     }
 

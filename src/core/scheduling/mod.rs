@@ -4,6 +4,6 @@ mod host_limiter;
 pub(crate) mod schedule;
 mod work_queue;
 
-pub use host_limiter::{Admit, HostLimiter, HostQueue, Outcome, RetryAfterRecord};
-pub use schedule::{RESYNC_SECONDS, renewal_time};
+pub use host_limiter::{Admit, Epoch, HostLimiter, HostQueue, Outcome, RetryAfterRecord};
+pub use schedule::{RESYNC_SECONDS, Repairs, renewal_time};
 pub use work_queue::{Priority, WorkQueue};

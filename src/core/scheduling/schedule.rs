@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
-use crate::api::{Reason, Retry};
+use crate::api::Retry;
 
 /// Every resource is reconciled at least this often.
 pub const RESYNC_SECONDS: i64 = 600;
@@ -13,9 +13,12 @@ pub(crate) const FLOOR_SECONDS: i64 = 30;
 pub(crate) const CHANGE_FLOOR_SECONDS: i64 = 5;
 /// The minimum spacing after a failed exchange and a user's change.
 pub(crate) const RETRY_FLOOR_SECONDS: i64 = 2;
+/// A token issued further in the future is of a clock that was ahead.
+pub(crate) const MAX_CLOCK_SKEW_SECONDS: i64 = 300;
 const MIN_MARGIN_SECONDS: i64 = 300;
 const REPAIR_WINDOW_SECONDS: i64 = 600;
 const FREE_REPAIRS: usize = 3;
+const MAX_RETRY_AFTER_SECONDS: u64 = 3600;
 
 /// Returns a number in [0, 1) that is the same for the same parts.
 fn fraction(parts: &[&[u8]]) -> f64 {
@@ -27,6 +30,13 @@ fn fraction(parts: &[&[u8]]) -> f64 {
     let hash = hash.finalize();
     let top = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
     f64::from(top) / 4_294_967_296.0
+}
+
+/// Moves a time after the clock was set by `step`.
+#[must_use]
+pub(crate) fn shifted(time: Timestamp, step: SignedDuration) -> Timestamp {
+    let bound = if step.is_negative() { Timestamp::MIN } else { Timestamp::MAX };
+    time.checked_add(step).unwrap_or(bound)
 }
 
 /// Returns `start` plus seconds, at most the largest timestamp.
@@ -47,33 +57,41 @@ pub fn renewal_time(uid: &str, issue_time: Timestamp, granted: i64, renew_before
     after(issue_time, wait.max(FLOOR_SECONDS))
 }
 
-/// Returns when the attempt after the `count`-th failure in a row is due; `None`: only after a change. `worked`: the same
-/// inputs were issued a token before.
+/// Returns when the attempt after the `count`-th failure in a row is due; `None`: only after a change. `retry_after` is how
+/// many seconds the server asked to wait.
 #[must_use]
 #[allow(clippy::cast_possible_truncation, reason = "an hour and a quarter in milliseconds")]
 pub(crate) fn next_attempt(
     uid: &str,
-    reason: Reason,
+    retry: Retry,
     count: u32,
     retry_after: Option<u32>,
-    worked: bool,
     now: Timestamp,
 ) -> Option<Timestamp> {
     let doubled = |first: u32| u64::from(first) << count.saturating_sub(1).min(16);
-    let seconds = match reason.retry() {
+    let seconds = match retry {
         Retry::OnChange => return None,
-        Retry::Backoff { first, cap } => {
-            let cap = if reason == Reason::RequestRejected && worked { cap.min(900) } else { cap };
-            doubled(first).min(u64::from(cap))
-        }
+        Retry::Backoff { first, cap } => doubled(first).max(u64::from(retry_after.unwrap_or(0))).min(u64::from(cap)),
         Retry::RetryAfter => {
-            let stated = u64::from(retry_after.unwrap_or(60).clamp(60, 3600));
-            stated.max(doubled(60)).min(3600)
+            let stated = u64::from(retry_after.unwrap_or(60)).clamp(60, MAX_RETRY_AFTER_SECONDS);
+            stated.max(doubled(60)).min(MAX_RETRY_AFTER_SECONDS)
         }
     };
     let jitter = 1.0 + 0.25 * fraction(&[b"retry", uid.as_bytes(), &count.to_be_bytes()]);
     let millis = (f64::from(u32::try_from(seconds).unwrap_or(u32::MAX)) * 1000.0 * jitter) as i64;
     Some(now.checked_add(SignedDuration::from_millis(millis)).unwrap_or(Timestamp::MAX))
+}
+
+/// Returns the latest time that an attempt can be due at, seen from `now`; `None`: only a change makes it due.
+#[must_use]
+pub(crate) fn latest_attempt(retry: Retry, now: Timestamp) -> Option<Timestamp> {
+    let seconds = match retry {
+        Retry::OnChange => return None,
+        Retry::Backoff { cap, .. } => i64::from(cap),
+        Retry::RetryAfter => MAX_RETRY_AFTER_SECONDS.cast_signed(),
+    };
+    // With the largest jitter.
+    Some(after(now, seconds + seconds / 4))
 }
 
 /// Limits the repairs of one object: the first are immediate, later ones slower while another writer undoes them.
@@ -87,7 +105,8 @@ impl Repairs {
     /// Returns when the next repair may be made.
     #[must_use]
     pub fn allowed_at(&self, now: Timestamp) -> Timestamp {
-        let Some(last) = self.recent.last() else { return now };
+        // A time in the future is of a clock that was ahead.
+        let Some(last) = self.recent.last().filter(|last| **last <= now) else { return now };
         if self.level > 0 && after(*last, REPAIR_WINDOW_SECONDS) > now {
             return after(*last, (30_i64 << (self.level - 1).min(4)).min(300));
         }
@@ -95,6 +114,11 @@ impl Repairs {
             Some(third_last) if after(*third_last, REPAIR_WINDOW_SECONDS) > now => after(*last, 30),
             _ => now,
         }
+    }
+
+    /// Moves the recorded times after the clock was set by `step`.
+    pub fn shift(&mut self, step: SignedDuration) {
+        self.recent.iter_mut().for_each(|time| *time = shifted(*time, step));
     }
 
     /// Records a repair made now.

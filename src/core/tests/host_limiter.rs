@@ -10,11 +10,11 @@ fn pause_record(second: i64, until: i64, count: u32) -> RetryAfterRecord {
 fn a_paused_host_is_probed_by_one_request() {
     let mut limiter = HostLimiter::default();
     assert_eq!(limiter.try_acquire(at(0)), Admit::Now);
-    limiter.release(Outcome::Limited(90), at(1));
+    limiter.release(limiter.epoch(), Outcome::Limited(90), at(1));
     assert_eq!(limiter.check(at(2)), Admit::PausedUntil(at(91)));
     assert_eq!(limiter.try_acquire(at(91)), Admit::Now);
     assert_eq!(limiter.try_acquire(at(91)), Admit::AtCapacity);
-    limiter.release(Outcome::Issued, at(92));
+    limiter.release(limiter.epoch(), Outcome::Issued, at(92));
     assert!((0..8).all(|_| limiter.try_acquire(at(92)) == Admit::Now));
     assert_eq!(limiter.try_acquire(at(92)), Admit::AtCapacity);
 }
@@ -26,12 +26,12 @@ fn a_resource_with_a_permit_leaves_the_queue() {
     assert_eq!(host.enqueue(Some(at(10)), 8, at(0)), None);
     assert_eq!(host.enqueue(Some(at(20)), 9, at(0)), None);
     assert_eq!(host.enqueue(Some(at(30)), 9, at(0)), None);
-    host.limiter.release(Outcome::Issued, at(1));
+    host.limiter.release(host.limiter.epoch(), Outcome::Issued, at(1));
     assert_eq!(host.try_acquire(&8, at(1)), Admit::Now);
     assert!(!host.is_idle());
-    assert_eq!(host.release(Outcome::Issued, at(2)), [9]);
-    assert!(host.release(Outcome::Issued, at(2)).is_empty());
-    (0..6).for_each(|_| assert!(host.release(Outcome::Issued, at(2)).is_empty()));
+    assert_eq!(host.release(host.limiter.epoch(), Outcome::Issued, at(2)), [9]);
+    assert!(host.release(host.limiter.epoch(), Outcome::Issued, at(2)).is_empty());
+    (0..6).for_each(|_| assert!(host.release(host.limiter.epoch(), Outcome::Issued, at(2)).is_empty()));
     assert!(host.is_idle(), "no state is left");
 }
 
@@ -41,7 +41,7 @@ fn a_pause_that_ended_before_a_restart_is_followed_by_one_probe() {
     limiter.restore(&[pause_record(30, 90, 1)], at(400));
     assert_eq!(limiter.try_acquire(at(400)), Admit::Now);
     assert_eq!(limiter.try_acquire(at(400)), Admit::AtCapacity);
-    limiter.release(Outcome::Limited(60), at(401));
+    limiter.release(limiter.epoch(), Outcome::Limited(60), at(401));
     limiter.restore(&[pause_record(402, 9000, 1)], at(402));
     assert_eq!(limiter.check(at(402)), Admit::PausedUntil(at(702)));
 }
@@ -53,7 +53,7 @@ fn a_host_that_keeps_returning_429_gets_at_most_two_requests_in_five_minutes() {
     for second in 0..7200 {
         if limiter.try_acquire(at(second)) == Admit::Now {
             sent.push(second);
-            limiter.release(Outcome::Limited(60), at(second));
+            limiter.release(limiter.epoch(), Outcome::Limited(60), at(second));
         }
     }
     assert!(sent.windows(3).skip(2).all(|three| three[2] - three[0] > 300), "{sent:?}");
@@ -64,25 +64,29 @@ fn as_many_waiters_proceed_as_there_are_permits() {
     let mut host = HostQueue::default();
     assert!((0..8).all(|key| host.try_acquire(&key, at(0)) == Admit::Now));
     (8..20).for_each(|key| assert_eq!(host.enqueue(Some(at(100 - key)), key, at(0)), None));
-    assert_eq!(host.release(Outcome::Issued, at(1)), [19], "the first to expire");
-    assert_eq!(host.release(Outcome::Limited(60), at(1)), [18], "it is woken and finds the host paused");
-    assert_eq!(host.release(Outcome::Issued, at(2)), [17, 16, 15]);
+    assert_eq!(host.release(host.limiter.epoch(), Outcome::Issued, at(1)), [19], "the first to expire");
+    assert_eq!(
+        host.release(host.limiter.epoch(), Outcome::Limited(60), at(1)),
+        [18],
+        "it is woken and finds the host paused"
+    );
+    assert_eq!(host.release(host.limiter.epoch(), Outcome::Issued, at(2)), [17, 16, 15]);
 }
 
 #[test]
 fn responses_to_concurrent_requests_count_as_one_pause() {
     let mut limiter = HostLimiter::default();
     assert!((0..3).all(|_| limiter.try_acquire(at(0)) == Admit::Now));
-    limiter.release(Outcome::Limited(60), at(1));
-    limiter.release(Outcome::Limited(60), at(2));
-    limiter.release(Outcome::Limited(1), at(3));
+    limiter.release(limiter.epoch(), Outcome::Limited(60), at(1));
+    limiter.release(limiter.epoch(), Outcome::Limited(60), at(2));
+    limiter.release(limiter.epoch(), Outcome::Limited(1), at(3));
     assert_eq!(limiter.check(at(4)), Admit::PausedUntil(at(63)));
     assert_eq!(limiter.try_acquire(at(63)), Admit::Now);
-    limiter.release(Outcome::Limited(60), at(64));
+    limiter.release(limiter.epoch(), Outcome::Limited(60), at(64));
     assert_eq!(limiter.check(at(64)), Admit::PausedUntil(at(64 + 120)), "the second pause in a row");
     limiter.restore(&[pause_record(64, 64 + 120, 1)], at(65));
     assert_eq!(limiter.try_acquire(at(64 + 120)), Admit::Now);
-    limiter.release(Outcome::Limited(60), at(184));
+    limiter.release(limiter.epoch(), Outcome::Limited(60), at(184));
     assert_eq!(
         limiter.check(at(184)),
         Admit::PausedUntil(at(184 + 240)),
@@ -96,11 +100,11 @@ fn a_host_is_idle_when_no_state_is_left() {
     assert!(host.is_idle());
     assert_eq!(host.try_acquire(&1, at(0)), Admit::Now);
     assert!(!host.is_idle(), "a request is in flight");
-    assert!(host.release(Outcome::Limited(60), at(0)).is_empty());
+    assert!(host.release(host.limiter.epoch(), Outcome::Limited(60), at(0)).is_empty());
     assert!(!host.is_idle(), "it asked for a pause");
     assert_eq!(host.try_acquire(&1, at(60)), Admit::Now);
     assert_eq!(host.enqueue(None, 2, at(60)), None);
-    host.limiter.release(Outcome::Issued, at(61));
+    host.limiter.release(host.limiter.epoch(), Outcome::Issued, at(61));
     assert!(!host.is_idle(), "a resource waits");
 }
 
@@ -137,15 +141,15 @@ fn a_waiter_that_forgoes_its_permit_passes_it_to_the_next() {
     assert!((0..8).all(|key| host.try_acquire(&key, at(0)) == Admit::Now));
     (8..12).for_each(|key| assert_eq!(host.enqueue(Some(at(key)), key, at(0)), None));
     assert_eq!(host.forgo(&8, at(0)), None, "it was not woken");
-    assert_eq!(host.release(Outcome::Issued, at(1)), [8]);
+    assert_eq!(host.release(host.limiter.epoch(), Outcome::Issued, at(1)), [8]);
     assert_eq!(host.forgo(&8, at(1)), Some(9));
     assert_eq!(host.forgo(&8, at(1)), None, "only once");
     assert_eq!(host.try_acquire(&9, at(1)), Admit::Now);
     assert_eq!(host.forgo(&9, at(2)), None, "it used its permit");
-    assert_eq!(host.release(Outcome::Issued, at(2)), [10]);
+    assert_eq!(host.release(host.limiter.epoch(), Outcome::Issued, at(2)), [10]);
     assert_eq!(host.try_acquire(&99, at(2)), Admit::Now, "a resource that was not queued takes the permit");
     assert_eq!(host.forgo(&10, at(2)), None, "no permit is left");
-    assert_eq!(host.release(Outcome::Issued, at(3)), [11]);
+    assert_eq!(host.release(host.limiter.epoch(), Outcome::Issued, at(3)), [11]);
     assert_eq!(host.try_acquire(&98, at(3)), Admit::Now);
     assert_eq!(host.enqueue(Some(at(11)), 11, at(3)), None, "it came too late and waits again");
     assert_eq!(host.forgo(&11, at(3)), None);
@@ -200,6 +204,30 @@ fn a_restart_continues_the_pause_and_its_growth() {
     let mut limiter = HostLimiter::default();
     limiter.restore(&[pause_record(990, 1050, 2)], at(1000));
     assert_eq!(limiter.try_acquire(at(1110)), Admit::Now);
-    limiter.release(Outcome::Limited(60), at(1110));
+    limiter.release(limiter.epoch(), Outcome::Limited(60), at(1110));
     assert_eq!(limiter.check(at(1110)), Admit::PausedUntil(at(1350)), "the pause continues to grow");
+}
+
+#[test]
+fn a_success_that_was_in_flight_does_not_end_the_pause() {
+    let mut limiter = HostLimiter::default();
+    let before = limiter.epoch();
+    assert!((0..3).all(|_| limiter.try_acquire(at(0)) == Admit::Now));
+    limiter.release(before, Outcome::Limited(60), at(1));
+    limiter.release(before, Outcome::Issued, at(2));
+    assert_eq!(limiter.check(at(2)), Admit::PausedUntil(at(61)));
+    assert_eq!(limiter.try_acquire(at(61)), Admit::Now, "the probe");
+    limiter.release(before, Outcome::Failed, at(62));
+    assert_eq!(limiter.try_acquire(at(62)), Admit::AtCapacity, "the probe is still in flight");
+    limiter.release(limiter.epoch(), Outcome::Issued, at(63));
+    assert_eq!(limiter.try_acquire(at(63)), Admit::Now);
+}
+
+#[test]
+fn a_pause_keeps_its_length_when_the_clock_is_set() {
+    let mut limiter = HostLimiter::default();
+    limiter.pause_for(60, at(7200));
+    limiter.shift(SignedDuration::from_hours(-2));
+    assert_eq!(limiter.check(at(30)), Admit::PausedUntil(at(60)));
+    assert_eq!(limiter.check(at(60)), Admit::Now);
 }

@@ -46,10 +46,10 @@ fn with_ca(mut s: Situation) -> Situation {
 #[test]
 fn a_new_target_is_created_step_by_step() {
     let mut s = situation(at(START));
-    assert_eq!(step(&s), "ReadCredentials");
-    s.credentials_read(Some((version("1"), Ok(7))));
     assert_eq!(step(&s), "AcquirePermit");
     s.has_permit = true;
+    assert_eq!(step(&s), "ReadCredentials");
+    s.credentials_read(Some((version("1"), Ok(7))));
     assert_eq!(step(&s), "TryCreate");
     s.create_tried();
     assert_eq!(step(&s), "Request");
@@ -118,7 +118,7 @@ fn a_token_is_requested_when_it_is_due_or_triggered_and_no_earlier_than_the_floo
     let due = with_target().status.token.as_ref().unwrap().renewal_time.as_second();
     let verdict = |now: i64, change: &dyn Fn(&mut Situation)| {
         let mut s = with_target();
-        s.memory.last_issued = Some(at(issued));
+        s.memory.last_request = Some(at(issued));
         change(&mut s);
         decide(&s, at(now))
     };
@@ -266,11 +266,50 @@ fn a_retry_is_made_exactly_when_it_is_due() {
 #[test]
 fn a_failed_write_allows_no_request_before_the_floor() {
     let mut s = with_target();
-    s.memory.last_issued = Some(at(START - 2));
+    s.memory.last_request = Some(at(START - 2));
     s.status.token.as_mut().unwrap().issue_time = at(START - 2);
     s.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
     s.requested_at = Some("now".to_owned());
     let verdict = decide(&s, at(START));
     assert!(matches!(verdict.step, Step::Rest));
     assert_eq!(verdict.wake, at(START + 3));
+}
+
+#[test]
+fn a_new_resource_waits_for_a_permit_without_a_read_and_without_a_status() {
+    let now = at(START);
+    let mut s = situation(now);
+    s.admit = Admit::AtCapacity;
+    let verdict = decide(&s, now);
+    assert!(matches!(verdict.step, Step::Rest) && verdict.awaits_permit);
+    assert!(!conclude(s, verdict, now).changed);
+    let mut s = situation(now);
+    s.admit = Admit::PausedUntil(at(START + 300));
+    assert_eq!(step(&s), "ReadCredentials", "what is wrong is reported before a pause ends");
+}
+
+#[test]
+fn a_token_of_a_clock_that_was_ahead_is_renewed_at_once() {
+    // A restart by a clock that was set back to START.
+    let after_30_s = |issued: i64| {
+        let mut s = super::with_target(at(issued));
+        s.memory = Memory::default();
+        s.recall(at(START));
+        s.target_read(Some(stored(&situation(at(issued)), at(issued), 7200)));
+        assert_eq!(step(&s), "Rest", "the minimum spacing counts from now");
+        format!("{:?}", decide(&s, at(START + 30)).step)
+    };
+    assert_eq!(after_30_s(START + 3600), "AcquirePermit");
+    assert_eq!(after_30_s(START + 299), "Rest", "clocks differ by minutes");
+}
+
+#[test]
+fn no_wait_outlasts_its_maximum_whatever_a_stored_time_says() {
+    let mut s = situation_with_credentials(at(START));
+    s.failed(AttemptKind::Request, Reason::PortalUnreachable, None, at(START + 86_400));
+    assert_eq!(step(&s), "AcquirePermit", "the failure is of a clock that was a day ahead");
+    let failure = RetryState { next_attempt: Some(at(START + 86_400)), ..s.memory.retry_state.take().unwrap() };
+    let stored = crate::api::Failure { next_attempt_time: failure.next_attempt, ..failure.report() };
+    let recalled = RetryState::recall(&stored, s.attempt(AttemptKind::Request), at(START));
+    assert_eq!(recalled.next_attempt, Some(at(START + 375)));
 }

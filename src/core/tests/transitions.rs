@@ -82,7 +82,7 @@ fn an_issued_token_handles_the_requested_renewal() {
         (unpublished.inputs.clone(), unpublished.portal_url.as_str()),
         (s.inputs().unwrap(), "https://www.arcgis.com")
     );
-    assert_eq!((s.memory.last_issued, s.memory.renewal_requested, attempt_kind(&s)), (Some(sent), false, None));
+    assert_eq!((s.memory.last_request, s.memory.renewal_requested, attempt_kind(&s)), (Some(sent), false, None));
     assert_eq!((s.memory.verification.is_none(), s.memory.last_handled_request.as_deref()), (true, Some("now")));
     s.requested_at = None;
     s.issued(token("t"), 100, sent);
@@ -291,15 +291,15 @@ fn after_a_restart_an_unchanged_secret_is_not_read_again() {
 #[test]
 fn the_last_issue_time_is_exact_in_memory_and_rounded_up_from_a_status() {
     let mut s = with_target();
-    assert_eq!(s.last_issued(), Some(at(START - 60)));
-    s.memory.last_issued = None;
-    assert_eq!(s.last_issued(), Some(at(START - 59)), "sent within that second");
-    s.memory.last_issued = Some(at(START - 100));
-    assert_eq!(s.last_issued(), Some(at(START - 59)), "the status is newer");
+    assert_eq!(s.last_request(at(START)), Some(at(START - 60)));
+    s.memory.last_request = None;
+    assert_eq!(s.last_request(at(START)), Some(at(START - 59)), "sent within that second");
+    s.memory.last_request = Some(at(START - 100));
+    assert_eq!(s.last_request(at(START)), Some(at(START - 59)), "the status is newer");
     s.status.token = None;
-    assert_eq!(s.last_issued(), Some(at(START - 100)));
-    s.memory.last_issued = None;
-    assert_eq!(s.last_issued(), None);
+    assert_eq!(s.last_request(at(START)), Some(at(START - 100)));
+    s.memory.last_request = None;
+    assert_eq!(s.last_request(at(START)), None);
 }
 
 #[test]

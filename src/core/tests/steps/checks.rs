@@ -16,7 +16,10 @@ fn the_first_failed_check_is_reported() {
     assert_eq!(check(&|s| s.allowed = false), rests(Reason::PortalNotAllowed));
     assert_eq!(check(&|s| s.rival = Some("older".to_owned())), rests(Reason::TargetNotOwned));
     assert_eq!(check(&|s| s.credentials = Observed::Absent), rests(Reason::CredentialsNotFound));
-    assert_eq!(check(&|s| s.credentials = Observed::Unknown), (None, "ReadCredentials".to_owned()));
+    assert_eq!(
+        check(&|s| (s.credentials, s.has_permit) = (Observed::Unknown, true)),
+        (None, "ReadCredentials".to_owned())
+    );
     assert_eq!(check(&|s| s.target = Observed::Unknown), (None, "ReadTarget".to_owned()));
     let all = |s: &mut Situation| {
         s.allowed = false;
@@ -28,6 +31,7 @@ fn the_first_failed_check_is_reported() {
     assert_eq!(check(&two), rests(Reason::TargetNotOwned));
     let ca = |change: &dyn Fn(&mut Situation)| {
         let mut s = with_ca(situation_with_credentials(at(START)));
+        s.has_permit = true;
         change(&mut s);
         (reason(&s), step(&s))
     };
@@ -35,7 +39,7 @@ fn the_first_failed_check_is_reported() {
     assert_eq!(ca(&|s| s.ca = Observed::Unknown), (None, "ReadCa".to_owned()));
     let invalid = Some((version("c"), Some(Reason::CaBundleInvalid)));
     assert_eq!(ca(&|s| s.ca_read(invalid.clone())), rests(Reason::CaBundleInvalid));
-    assert_eq!(ca(&|s| s.ca_read(Some((version("c"), None)))), (None, "AcquirePermit".to_owned()));
+    assert_eq!(ca(&|s| s.ca_read(Some((version("c"), None)))), (None, "TryCreate".to_owned()));
 }
 
 #[test]
@@ -83,6 +87,7 @@ fn an_incomplete_secret_is_read_again_only_after_a_change() {
         let mut s = situation(at(START));
         s.credentials_read(Some((version("1"), Err(CredentialsError { key: "client_id".to_owned() }))));
         s.credentials = Observed::Cached(version("1"));
+        s.has_permit = true;
         s
     };
     assert_eq!((reason(&incomplete()), step(&incomplete())), (Some(Reason::CredentialsIncomplete), "Rest".to_owned()));
@@ -100,6 +105,7 @@ fn an_incomplete_secret_is_read_again_only_after_a_change() {
         let last = conclude(incomplete(), verdict, at(START));
         let mut s = restarted(Situation { status: last.status, target: Observed::Absent, ..situation(at(START)) });
         s.target = Observed::Absent;
+        s.has_permit = true;
         change(&mut s);
         (reason(&s), step(&s))
     };

@@ -1,0 +1,154 @@
+//! The watches in progress: which lists are complete, and which watches fail.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream::{AbortHandle, Abortable, BoxStream, SelectAll};
+use kube::Client;
+use tracing::warn;
+
+use super::watches::{Relist, Scope, WatchEvent, Watched, describe, is_answer, is_lasting, watch};
+use crate::index::ObjectKind;
+use crate::ops::{Metrics, Readiness};
+
+/// What a watch is started with.
+pub struct WatchSource {
+    pub client: Client,
+    pub selector: Option<String>,
+    pub readiness: Arc<Readiness>,
+}
+
+/// The watches on resources, and on the objects that they name.
+#[derive(Default)]
+pub struct Watches {
+    streams: SelectAll<BoxStream<'static, (Scope, WatchEvent)>>,
+    started: BTreeMap<Scope, AbortHandle>,
+    complete: BTreeSet<Scope>,
+    /// Watches that failed and delivered no event since.
+    failing: BTreeSet<Scope>,
+    relists: BTreeMap<Scope, Relist>,
+    /// Every list was complete once. A list that starts later does not make the process unready.
+    was_ready: bool,
+}
+
+fn scope(what: Watched, namespace: Option<&str>) -> Scope {
+    Scope { what, namespace: namespace.map(str::to_owned) }
+}
+
+const SECRETS: Watched = Watched::Objects(ObjectKind::Secret);
+const CONFIG_MAPS: Watched = Watched::Objects(ObjectKind::ConfigMap);
+
+impl Watches {
+    /// Returns the next event.
+    pub async fn next(&mut self) -> Option<(Scope, WatchEvent)> {
+        if self.streams.is_empty() {
+            return std::future::pending().await;
+        }
+        self.streams.next().await
+    }
+
+    /// Starts new lists of the resources. A watch on objects that fails is started again, too.
+    pub fn restart_resources(&mut self, namespaces: &[Option<String>], source: &WatchSource) {
+        let failing: Vec<Scope> = self.started.keys().filter(|scope| !self.works(scope)).cloned().collect();
+        for scope in failing {
+            self.stop(&scope);
+        }
+        for namespace in namespaces {
+            let scope = scope(Watched::Resources, namespace.as_deref());
+            self.stop(&scope);
+            self.start(scope, source);
+        }
+    }
+
+    /// Starts the watch on Secrets, once the resources are known that name them.
+    pub fn watch_secrets(&mut self, namespace: Option<String>, source: &WatchSource) {
+        self.start(Scope { what: SECRETS, namespace }, source);
+    }
+
+    /// Watches ConfigMaps only while a resource names one.
+    pub fn watch_config_maps(&mut self, namespace: Option<String>, named: bool, source: &WatchSource) {
+        let scope = Scope { what: CONFIG_MAPS, namespace };
+        if named {
+            self.start(scope, source);
+        } else if self.started.contains_key(&scope) {
+            self.stop(&scope);
+            source.readiness.satisfied(&scope.to_string());
+        }
+    }
+
+    fn start(&mut self, scope: Scope, source: &WatchSource) {
+        if self.started.contains_key(&scope) {
+            return;
+        }
+        if !self.was_ready {
+            source.readiness.waiting(&scope.to_string(), "listing");
+        }
+        source.readiness.list_started(&scope.to_string());
+        let (handle, registration) = AbortHandle::new_pair();
+        let stream = watch(&source.client, &scope, source.selector.as_deref());
+        self.streams.push(Abortable::new(stream, registration).boxed());
+        self.started.insert(scope, handle);
+    }
+
+    fn stop(&mut self, scope: &Scope) {
+        if let Some(handle) = self.started.remove(scope) {
+            handle.abort();
+        }
+        self.complete.remove(scope);
+        self.failing.remove(scope);
+        self.relists.remove(scope);
+    }
+
+    fn works(&self, scope: &Scope) -> bool {
+        self.complete.contains(scope) && !self.failing.contains(scope)
+    }
+
+    pub fn relist(&mut self, scope: &Scope) -> &mut Relist {
+        self.relists.entry(scope.clone()).or_default()
+    }
+
+    pub fn is_complete(&self, scope: &Scope) -> bool {
+        self.complete.contains(scope)
+    }
+
+    /// Whether the lists of a namespace are complete that a resource in it needs.
+    pub fn is_synced(&self, namespace: Option<&str>, names_config_map: bool) -> bool {
+        let complete = |what| self.complete.contains(&scope(what, namespace));
+        complete(Watched::Resources) && complete(SECRETS) && (!names_config_map || complete(CONFIG_MAPS))
+    }
+
+    /// Records in metrics and readiness whether a watch works.
+    pub fn record(&mut self, scope: &Scope, event: &WatchEvent, metrics: &Metrics, readiness: &Readiness) {
+        let name = scope.to_string();
+        if let Some(error) = event.error() {
+            self.failing.insert(scope.clone());
+            metrics.watch(&name, true);
+            let why = describe(error);
+            let blocks = !self.was_ready && !self.complete.contains(scope);
+            if readiness.failing(&name, why, blocks) {
+                warn!(watch = name, "watch failed: {why}");
+            }
+            readiness.list_failed(&name, is_lasting(error));
+            if is_answer(error) {
+                readiness.api_answered();
+            }
+            return;
+        }
+        readiness.api_answered();
+        if self.failing.remove(scope) || event.completes_list() {
+            // Once per change, and not with each of many objects.
+            metrics.watch(&name, false);
+        }
+    }
+
+    /// Records a complete list.
+    pub fn complete(&mut self, scope: &Scope, readiness: &Readiness) {
+        readiness.satisfied(&scope.to_string());
+        self.complete.insert(scope.clone());
+        let resources = self.started.keys().filter(|scope| scope.what == Watched::Resources);
+        let secrets = self.complete.iter().filter(|scope| scope.what == SECRETS).count();
+        self.was_ready |=
+            resources.count() == secrets && self.started.keys().all(|scope| self.complete.contains(scope));
+    }
+}

@@ -1,0 +1,245 @@
+//! A policy, a namespace, a connection or a tenant that misbehaves does not stop the others.
+
+use std::time::{Duration, Instant};
+
+use crate::support::fleet::{ApiLink, Fleet, poll_until};
+use crate::support::{SECRET, TestEnv, failure_reason, is};
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use serde_json::{Value, json};
+use testkit::api_proxy::InjectedFault;
+use testkit::portal::{App, Certificate, Portal};
+
+/// The longest time until a silent connection is given up, and its watch started again.
+const SILENT: Duration = Duration::from_secs(100);
+/// A retry after 1 m, with jitter.
+const RETRIED: Duration = Duration::from_secs(90);
+
+/// A policy that denies writes of the Secrets in a namespace, with the default reason: 422.
+struct Policy {
+    policies: Api<ValidatingAdmissionPolicy>,
+    bindings: Api<ValidatingAdmissionPolicyBinding>,
+    name: String,
+}
+
+impl Policy {
+    async fn deny_targets(env: &TestEnv) -> Self {
+        let name = format!("deny-{}", env.namespace);
+        let policy = json!({"metadata": {"name": name}, "spec": {
+            "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["secrets"],
+                                                    "operations": ["CREATE", "UPDATE"]}],
+                                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": env.namespace}}},
+            "validations": [{"expression": "!object.metadata.name.endsWith('-token')", "message": "denied"}]}});
+        let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]}});
+        let policy = Self { policies: put(env, policy).await, bindings: put(env, binding).await, name };
+        // It is in force some time after it was created.
+        poll_until("the policy is in force", Duration::from_secs(30), async || {
+            let body = json!({"metadata": {"name": "probe-token"}});
+            let dry = PostParams { dry_run: true, ..PostParams::default() };
+            env.secrets().create(&dry, &serde_json::from_value(body).unwrap()).await.is_err().then_some(())
+        })
+        .await;
+        policy
+    }
+
+    async fn remove(self) {
+        self.bindings.delete(&self.name, &DeleteParams::default()).await.unwrap();
+        self.policies.delete(&self.name, &DeleteParams::default()).await.unwrap();
+    }
+}
+
+async fn put<K>(env: &TestEnv, body: Value) -> Api<K>
+where
+    K: kube::Resource<Scope = k8s_openapi::ClusterResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::Serialize
+        + serde::de::DeserializeOwned,
+{
+    let api = Api::<K>::all(env.client.clone());
+    api.create(&PostParams::default(), &serde_json::from_value(body).unwrap()).await.unwrap();
+    api
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_denies_the_target_is_reported_and_writes_resume_after_it_is_removed() {
+    let env = TestEnv::new().await;
+    let before = env.ready("old").await;
+    let policy = Policy::deny_targets(&env).await;
+    env.credentials("new-oauth", "app", SECRET).await;
+    env.apply(&env.manifest("new", "new-oauth")).await;
+    env.request_token("old", "now").await;
+    for name in ["old", "new"] {
+        env.wait(name, |r| is(r, "Stalled", "True", "TargetRefused")).await;
+    }
+    assert_eq!((env.portal.requests("app"), env.portal.requests("old")), (0, 2), "a new target is tried before");
+    assert_eq!(env.target("old").await, before, "the old token stays");
+    policy.remove().await;
+    for name in ["old", "new"] {
+        env.wait_for(name, RETRIED, |r| is(r, "Ready", "True", "TokenValid") && failure_reason(r).is_none()).await;
+    }
+    assert_ne!(env.target("old").await["access_token"], before["access_token"]);
+    assert_eq!(env.portal.requests("old"), 2, "the token that was issued is written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejected_field_of_the_target_is_reported_and_retried() {
+    let env = TestEnv::with_api_proxy().await;
+    env.credentials("oauth", "app", SECRET).await;
+    env.api_proxy().inject(1, InjectedFault::InvalidLabels, |call| call.is("POST", "/secrets") && call.dry());
+    env.apply(&env.manifest("fields", "oauth")).await;
+    let resource = env.wait("fields", |r| is(r, "Stalled", "True", "SpecInvalid")).await;
+    let failure = resource.status.unwrap().failure.unwrap();
+    let wait = failure.next_attempt_time.unwrap().as_second() - failure.last_attempt_time.unwrap().as_second();
+    assert!((60..=76).contains(&wait), "{wait}");
+    env.wait_for("fields", RETRIED, |r| is(r, "Ready", "True", "TokenValid")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_denies_with_400_is_a_refusal_and_a_429_states_the_wait() {
+    let env = TestEnv::with_api_proxy().await;
+    for name in ["denied", "limited"] {
+        env.credentials(&format!("{name}-oauth"), "app", SECRET).await;
+    }
+    env.api_proxy().inject(1, InjectedFault::Status(400), |call| call.is("POST", "/secrets") && call.dry());
+    env.apply(&env.manifest("denied", "denied-oauth")).await;
+    env.wait("denied", |r| is(r, "Stalled", "True", "TargetRefused")).await;
+    env.api_proxy().inject(1, InjectedFault::RetryAfter(12), |call| call.is("GET", "/limited-oauth"));
+    let started = Instant::now();
+    env.apply(&env.manifest("limited", "limited-oauth")).await;
+    env.wait("limited", |r| failure_reason(r) == Some("ClusterError")).await;
+    env.wait_for("limited", Duration::from_secs(40), |r| is(r, "Ready", "True", "TokenValid")).await;
+    assert!(started.elapsed() > Duration::from_secs(12), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_without_permissions_stops_only_its_own_resources() {
+    let env = TestEnv::without_operator(&[]).await;
+    let other = format!("{}-other", env.namespace);
+    let body = serde_json::from_value(json!({"metadata": {"name": other}})).unwrap();
+    Api::<Namespace>::all(env.client.clone()).create(&PostParams::default(), &body).await.unwrap();
+    let flags = ["--leader-elect=false", "--namespace", &other].map(str::to_owned);
+    let operator = env.replica(&env.account_of_one_namespace().await, &flags);
+    env.credentials("oauth", "app", SECRET).await;
+    env.apply(&env.manifest("served", "oauth")).await;
+    env.wait("served", |r| is(r, "Ready", "True", "TokenValid")).await;
+    let readiness = operator.http_get("/readyz").await.unwrap();
+    assert!(readiness.starts_with("HTTP/1.1 503") && readiness.contains(&other), "{readiness}");
+    assert!(!readiness.contains(&format!("in namespace {}:", env.namespace)), "{readiness}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn config_maps_are_listed_only_while_a_resource_names_one() {
+    let env = TestEnv::new().await;
+    env.ready("plain").await;
+    let lists = || env.calls().iter().filter(|(_, resource, ..)| resource == "configmaps").count();
+    assert_eq!(lists(), 0);
+    env.credentials("oauth", "app", SECRET).await;
+    let maps = Api::<ConfigMap>::namespaced(env.client.clone(), &env.namespace);
+    let body = json!({"metadata": {"name": "ca"}, "data": {"ca.crt": env.portal.ca()}});
+    maps.create(&PostParams::default(), &serde_json::from_value(body).unwrap()).await.unwrap();
+    let mut manifest = env.manifest("named", "oauth");
+    manifest["spec"]["portal"]["caBundleRef"] = json!({"name": "ca"});
+    env.apply(&manifest).await;
+    env.wait("named", |r| is(r, "Ready", "True", "TokenValid")).await;
+    assert!(lists() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_goes_silent_is_given_up() {
+    let mut env = TestEnv::without_operator(&[]).await;
+    let link = ApiLink::start(&env).await;
+    env.start_with_kubeconfig(&link.kubeconfig);
+    env.ready("before").await;
+    link.silence();
+    let started = Instant::now();
+    env.credentials("late-oauth", "app", SECRET).await;
+    env.apply(&env.manifest("late", "late-oauth")).await;
+    env.wait_for("late", SILENT, |r| is(r, "Ready", "True", "TokenValid")).await;
+    println!("a silent watch was replaced after {:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_never_answered_is_started_again() {
+    let mut env = TestEnv::without_operator_with_api_proxy().await;
+    env.api_proxy().inject(1, InjectedFault::LostBefore, |call| call.is("GET", "/secrets"));
+    env.start_without_waiting();
+    env.credentials("oauth", "app", SECRET).await;
+    env.apply(&env.manifest("listed", "oauth")).await;
+    env.wait_for("listed", SILENT, |r| is(r, "Ready", "True", "TokenValid")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_or_suspended_while_the_portal_answered_is_not_written() {
+    let env = TestEnv::new().await;
+    let slow = App { secret: SECRET.to_owned(), delay: 3000, ..App::default() };
+    for name in ["deleted", "suspended"] {
+        env.portal.app(name, slow.clone());
+        env.credentials(&format!("{name}-oauth"), name, SECRET).await;
+        let mut manifest = env.manifest(name, &format!("{name}-oauth"));
+        manifest["spec"]["target"]["deletionPolicy"] = json!("Retain");
+        env.apply(&manifest).await;
+        env.portal.wait_for_requests(name, 1, Duration::from_secs(20)).await.unwrap();
+    }
+    env.delete("deleted").await;
+    env.change("suspended", json!({"spec": {"suspend": true}})).await;
+    env.wait("suspended", |r| is(r, "Ready", "False", "Suspended")).await;
+    // The portal has answered by then, and a write would have followed.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let names: Vec<_> = env.secrets().list(&ListParams::default()).await.unwrap().items;
+    let names: Vec<_> = names.into_iter().filter_map(|secret: Secret| secret.metadata.name).collect();
+    assert!(names.iter().all(|name| !name.ends_with("-token")), "{names:?}");
+    env.change("suspended", json!({"spec": {"suspend": false}})).await;
+    env.wait("suspended", |r| is(r, "Ready", "True", "TokenValid")).await;
+    assert_eq!(env.portal.requests("suspended"), 1, "the token that was issued meanwhile is used");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_operators_on_one_failing_resource_write_its_status_a_bounded_number_of_times() {
+    let env = TestEnv::new().await;
+    let second = env.replica(&TestEnv::restricted(), &["--leader-elect=false".to_owned()]);
+    env.portal.app("broken", App { secret: "another-secret".to_owned(), ..App::default() });
+    env.credentials("oauth", "broken", SECRET).await;
+    env.apply(&env.manifest("contested", "oauth")).await;
+    env.wait("contested", |r| is(r, "Stalled", "True", "ClientSecretRejected")).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    drop(second);
+    let writes = env.calls().iter().filter(|(_, _, sub, _)| sub == "status").count();
+    assert!(writes <= 2 * 5, "{writes} status writes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_leader_lists_no_secrets_again() {
+    let fleet = Fleet::new(2).await;
+    let leader = fleet.wait_for_leader(&[0, 1], Duration::from_secs(20)).await;
+    fleet.ready("a").await;
+    fleet.wait_for_standby(1 - leader, Duration::from_secs(20)).await;
+    let lists = |fleet: &Fleet| {
+        let calls = fleet.calls();
+        calls.iter().filter(|(verb, resource, ..)| verb == "list" && resource == "secrets").count()
+    };
+    let before = lists(&fleet);
+    fleet.replicas[leader].signal("TERM").await;
+    fleet.wait_for_leader(&[1 - leader], Duration::from_secs(20)).await;
+    fleet.env.request_token("a", "after").await;
+    fleet.wait_for_requests("a", 2, Duration::from_secs(20)).await;
+    assert_eq!(lists(&fleet), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trusted_roots_are_read_again_when_their_file_changes() {
+    let env = TestEnv::new().await;
+    let other = Portal::start("127.0.0.1:0".parse().unwrap(), Certificate::Good).await.unwrap();
+    std::fs::write(env.ca_file(), other.ca()).unwrap();
+    poll_until("the roots are read", Duration::from_secs(20), async || {
+        env.log().contains("trusted roots changed").then_some(())
+    })
+    .await;
+    env.credentials("oauth", "app", SECRET).await;
+    env.apply(&env.manifest("untrusted", "oauth")).await;
+    env.wait("untrusted", |r| is(r, "Stalled", "True", "PortalUntrusted")).await;
+    std::fs::write(env.ca_file(), env.portal.ca()).unwrap();
+    env.wait("untrusted", |r| is(r, "Ready", "True", "TokenValid")).await;
+}
