@@ -79,7 +79,7 @@ prose: toolchain ## Check vocabulary, style and spelling of docs, comments, mess
 	hack/prose
 
 .PHONY: lint
-lint: toolchain
+lint: toolchain prose
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 

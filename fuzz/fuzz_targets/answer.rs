@@ -1,4 +1,4 @@
-//! Any status, header and body is a token within its bounds or a reason, and an error status is never a token.
+//! Any status, headers and body give a token within its limits or a reason, and an error status never gives a token.
 #![no_main]
 
 use arcgis_credential_operator::api::Reason;

@@ -1,4 +1,4 @@
-//! A duration is refused or within a minute and 336 hours, and what is written of it reads the same.
+//! A duration is rejected or between a minute and 336 hours, and its formatted value parses to the same duration.
 #![no_main]
 
 use arcgis_credential_operator::core::{format_seconds, parse_duration};

@@ -1,4 +1,4 @@
-//! A bundle is refused or usable, whatever it holds.
+//! Any bundle is rejected or usable, without a panic.
 #![no_main]
 
 use arcgis_credential_operator::arcgis::CaBundle;

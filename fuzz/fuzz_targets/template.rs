@@ -1,4 +1,4 @@
-//! A template is refused, or filled with each name it holds and nothing else.
+//! A template is rejected, or each of its placeholders is substituted and nothing else changes.
 #![no_main]
 
 use arcgis_credential_operator::core::Template;
@@ -15,6 +15,6 @@ fuzz_target!(|text: &str| {
         assert!(!filled.contains('\u{2}') || holds("$(expires_at)"));
         assert!(!filled.contains('\u{3}') || holds("$(portal_url)"));
     }
-    // A text without a dollar stands for itself.
+    // A text without a dollar sign does not change.
     assert!(text.contains('$') || plain == text);
 });

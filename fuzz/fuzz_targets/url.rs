@@ -1,4 +1,4 @@
-//! A portal's URL has one normal form, and the HTTP client reads it as the allow-list does.
+//! A portal URL has one normal form, and the HTTP client parses it the same way as the allowlist.
 #![no_main]
 
 use arcgis_credential_operator::core::PortalUrl;

@@ -30,7 +30,7 @@ impl From<Reason> for ExchangeError {
     }
 }
 
-/// Classifies an answer by status, `Retry-After` header and body; the content type cannot be trusted and is not asked.
+/// Classifies an answer by status, `Retry-After` header and body. The content type is not reliable and is ignored.
 pub fn classify(status: u16, retry_after: Option<&str>, body: &[u8], now: Timestamp) -> Result<Grant, ExchangeError> {
     let body = if body.len() > MAX_BODY { &[] } else { body };
     let text = String::from_utf8_lossy(body);
@@ -41,28 +41,34 @@ pub fn classify(status: u16, retry_after: Option<&str>, body: &[u8], now: Timest
     if let Some(reason) = envelope.as_ref().and_then(Envelope::blamed_credential) {
         return Err(reason.into());
     }
-    let code = envelope.as_ref().and_then(|envelope| envelope.code);
+    let failed = envelope.filter(|envelope| envelope.failed);
+    let reason = by_status(status, text).or_else(|| failed.map(|envelope| by_envelope(&envelope, status)));
+    match reason {
+        Some(Reason::RateLimited) => Err(limited(retry_after, text, now)),
+        Some(reason) => Err(reason.into()),
+        None if (200..300).contains(&status) => answer.and_then(grant).ok_or_else(|| Reason::MalformedResponse.into()),
+        None => Err(Reason::MalformedResponse.into()),
+    }
+}
+
+/// The reason that the status, or the text of a web adaptor, gives on its own.
+fn by_status(status: u16, text: &str) -> Option<Reason> {
     match status {
-        401 | 403 | 404 | 405 => return Err(Reason::RequestRejected.into()),
-        429 => return Err(limited(retry_after, text, now)),
-        _ if is_unavailable(status) => return Err(Reason::PortalUnavailable.into()),
-        _ if no_machine(text) => return Err(Reason::PortalUnavailable.into()),
-        _ => {}
+        401 | 403 | 404 | 405 => Some(Reason::RequestRejected),
+        429 => Some(Reason::RateLimited),
+        _ => (is_unavailable(status) || no_machine(text)).then_some(Reason::PortalUnavailable),
     }
-    if let (Some(envelope), true) = (&envelope, envelope.as_ref().is_some_and(|e| e.failed)) {
-        let reason = match code {
-            Some(429) => return Err(limited(retry_after, text, now)),
-            Some(code) if is_unavailable(code) => Reason::PortalUnavailable,
-            Some(400..=499) => Reason::RequestRejected,
-            _ if envelope.refuses() || (400..500).contains(&status) => Reason::RequestRejected,
-            _ => Reason::MalformedResponse,
-        };
-        return Err(reason.into());
+}
+
+/// The reason that an error in the body gives.
+fn by_envelope(envelope: &Envelope, status: u16) -> Reason {
+    match envelope.code {
+        Some(429) => Reason::RateLimited,
+        Some(code) if is_unavailable(code) => Reason::PortalUnavailable,
+        Some(400..=499) => Reason::RequestRejected,
+        _ if envelope.refuses() || (400..500).contains(&status) => Reason::RequestRejected,
+        _ => Reason::MalformedResponse,
     }
-    if !(200..300).contains(&status) {
-        return Err(Reason::MalformedResponse.into());
-    }
-    answer.and_then(grant).ok_or_else(|| Reason::MalformedResponse.into())
 }
 
 fn is_unavailable(code: u16) -> bool {

@@ -1,4 +1,4 @@
-//! Every answer that is known of the wire.
+//! The classification of every known response of a portal.
 
 use jiff::Timestamp;
 
@@ -14,7 +14,7 @@ fn granted(body: &str) -> Option<i64> {
 }
 
 #[test]
-fn a_token_with_a_positive_lifetime_is_a_grant_whatever_stands_beside_it() {
+fn a_token_with_a_positive_lifetime_is_accepted_regardless_of_other_fields() {
     for (body, seconds) in [
         (r#"{"access_token":"0XfIPb32Mmwg..","expires_in":299}"#, 299),
         (r#"{"access_token":"AAPT_a-b.~+/==","expires_in":"1800","ssl":true,"token_type":"bearer"}"#, 1800),
@@ -27,7 +27,7 @@ fn a_token_with_a_positive_lifetime_is_a_grant_whatever_stands_beside_it() {
 }
 
 #[test]
-fn refusals_are_told_by_text_then_status_then_code() {
+fn errors_are_classified_by_text_then_status_then_code() {
     for (status, body, expected) in [
         (
             200,
@@ -90,7 +90,7 @@ fn refusals_are_told_by_text_then_status_then_code() {
 }
 
 #[test]
-fn an_answer_is_read_up_to_64_kib() {
+fn a_response_is_read_up_to_64_kib() {
     let filled = |length: usize| {
         let start = r#"{"access_token":"a","expires_in":60,"x":""#;
         format!("{start}{}\"}}", "a".repeat(length - start.len() - 2))
@@ -100,7 +100,7 @@ fn an_answer_is_read_up_to_64_kib() {
 }
 
 #[test]
-fn anything_else_is_malformed() {
+fn any_other_response_is_malformed() {
     let deep = "[".repeat(10_000);
     let long = format!(r#"{{"access_token":"{}","expires_in":60}}"#, "a".repeat(16_385));
     let large = format!(r#"{{"access_token":"a","expires_in":60,"x":"{}"}}"#, "a".repeat(64 * 1024));
@@ -143,7 +143,7 @@ fn an_error_status_never_yields_a_token() {
 }
 
 #[test]
-fn the_wait_after_429_is_the_portal_s_within_a_minute_and_an_hour() {
+fn the_wait_after_429_is_retry_after_limited_to_a_minute_through_an_hour() {
     let wait = |header: Option<&str>, body: &str| {
         classify(429, header, body.as_bytes(), Timestamp::UNIX_EPOCH).err().and_then(|error| error.retry_after)
     };
@@ -155,5 +155,5 @@ fn the_wait_after_429_is_the_portal_s_within_a_minute_and_an_hour() {
     assert_eq!(wait(None, "retry after a while; Retry after 90 sec"), Some(90));
     assert_eq!(wait(None, "retry after 90 minutes"), Some(60));
     assert_eq!(wait(None, "retry after seconds"), Some(60));
-    assert_eq!(wait(None, "no word"), Some(60));
+    assert_eq!(wait(None, "no hint"), Some(60));
 }

@@ -24,12 +24,12 @@ const MAX_BODY: usize = 4 * 1024 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     pub method: String,
-    /// With its query.
+    /// The path with its query.
     pub path: String,
 }
 
 impl Call {
-    /// Whether the call has this method, and a path that ends like this without its query.
+    /// Whether the call has this method and a path (without its query) that ends with `end`.
     #[must_use]
     pub fn is(&self, method: &str, end: &str) -> bool {
         self.method == method && self.path.split('?').next().is_some_and(|path| path.ends_with(end))
@@ -47,11 +47,11 @@ impl Call {
 pub enum InjectedFault {
     /// It is neither forwarded nor answered.
     LostBefore,
-    /// It is forwarded; the answer is lost.
+    /// It is forwarded, and the response is lost.
     LostAfter,
-    /// It is forwarded; the connection is closed instead of an answer.
+    /// It is forwarded, and the connection is closed instead of a response.
     ClosedAfter,
-    /// It is forwarded after [`ApiProxy::heal`].
+    /// It is forwarded only after [`ApiProxy::clear_faults`].
     Held,
     /// It is answered with this status and not forwarded.
     Status(u16),
@@ -67,8 +67,8 @@ struct Shared {
     upstream: String,
     client: reqwest::Client,
     rules: Mutex<Vec<Rule>>,
-    caught: watch::Sender<usize>,
-    healed: watch::Sender<()>,
+    injected: watch::Sender<usize>,
+    cleared: watch::Sender<()>,
 }
 
 /// A running proxy; dropping it stops it.
@@ -99,36 +99,36 @@ impl ApiProxy {
             upstream,
             client: client.map_err(doing("making a client"))?,
             rules: Mutex::default(),
-            caught: watch::channel(0).0,
-            healed: watch::channel(()).0,
+            injected: watch::channel(0).0,
+            cleared: watch::channel(()).0,
         });
-        let router = Router::new().fallback(pass).with_state(shared.clone());
+        let router = Router::new().fallback(handle).with_state(shared.clone());
         Ok(Self { port, ca, shared, server: tokio::spawn(serve(listener, tls, router)) })
     }
 
-    /// Writes a kubeconfig that leads through the proxy.
+    /// Writes a kubeconfig that connects through the proxy.
     pub fn kubeconfig(&self, plane: &ControlPlane, name: &str, token: &str) -> Result<PathBuf, Error> {
         let ca = plane.dir().join(format!("{name}.pem"));
         std::fs::write(&ca, &self.ca).map_err(doing("writing the proxy's CA"))?;
         plane.write_kubeconfig(name, &format!("https://127.0.0.1:{}", self.port), &ca, token)
     }
 
-    /// Fails the next `count` calls that match.
-    pub fn fail(&self, count: usize, fault: InjectedFault, matches: impl Fn(&Call) -> bool + Send + Sync + 'static) {
+    /// Injects a fault into the next `count` calls that match.
+    pub fn inject(&self, count: usize, fault: InjectedFault, matches: impl Fn(&Call) -> bool + Send + Sync + 'static) {
         self.rules().push(Rule { matches: Box::new(matches), fault, left: count });
     }
 
-    /// Injects no more faults, and forwards the calls that are held.
-    pub fn heal(&self) {
+    /// Removes all faults, and forwards the calls that are held.
+    pub fn clear_faults(&self) {
         self.rules().clear();
-        self.shared.healed.send_replace(());
+        self.shared.cleared.send_replace(());
     }
 
-    /// Waits until this many calls were failed since the start.
-    pub async fn wait_until_caught(&self, count: usize, limit: Duration) -> Result<(), Error> {
-        let mut caught = self.shared.caught.subscribe();
-        let enough = tokio::time::timeout(limit, caught.wait_for(|caught| *caught >= count)).await;
-        enough.map_err(|_| Error(format!("fewer than {count} calls were caught"))).map(drop)
+    /// Waits until faults were injected into this many calls since the start.
+    pub async fn wait_for_faults(&self, count: usize, limit: Duration) -> Result<(), Error> {
+        let mut injected = self.shared.injected.subscribe();
+        let enough = tokio::time::timeout(limit, injected.wait_for(|injected| *injected >= count)).await;
+        enough.map_err(|_| Error(format!("fewer than {count} faults were injected"))).map(drop)
     }
 
     fn rules(&self) -> std::sync::MutexGuard<'_, Vec<Rule>> {
@@ -145,25 +145,25 @@ impl Shared {
     }
 }
 
-async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let path = request.uri().path_and_query().map_or_else(String::new, |path| path.as_str().to_owned());
     let call = Call { method: request.method().to_string(), path };
     let fault = shared.fault(&call);
-    let caught = || shared.caught.send_modify(|caught| *caught += 1);
+    let injected = || shared.injected.send_modify(|injected| *injected += 1);
     match fault {
         Some(InjectedFault::LostBefore) => {
-            caught();
+            injected();
             std::future::pending().await
         }
         Some(InjectedFault::Held) => {
-            let mut healed = shared.healed.subscribe();
-            caught();
-            // The sender lives as long as the api_proxy.
-            let _ = healed.changed().await;
+            let mut cleared = shared.cleared.subscribe();
+            injected();
+            // The sender exists as long as the proxy.
+            let _ = cleared.changed().await;
             forward(&shared, &call.path, request).await
         }
         Some(InjectedFault::Status(code)) => {
-            caught();
+            injected();
             let status =
                 json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code});
             (StatusCode::from_u16(code).unwrap_or_default(), axum::Json(status)).into_response()
@@ -171,9 +171,9 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
         None => forward(&shared, &call.path, request).await,
         Some(InjectedFault::LostAfter | InjectedFault::ClosedAfter) => {
             let answer = forward(&shared, &call.path, request).await;
-            // Read to its end, so that what was asked has been done.
+            // The whole response is read, so that the API server has completed the call.
             let _ = axum::body::to_bytes(answer.into_body(), MAX_BODY).await;
-            caught();
+            injected();
             if fault == Some(InjectedFault::ClosedAfter) { closed() } else { std::future::pending().await }
         }
     }

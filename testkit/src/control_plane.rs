@@ -1,4 +1,4 @@
-//! A real kube-apiserver with etcd and controllers, on loopback, stopped by their own pids.
+//! A real kube-apiserver with etcd and controllers on loopback. They are stopped by their process IDs.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::{Error, doing};
 
-/// The folder of a running control plane, for whoever is started inside one.
+/// The environment variable that holds the folder of a running control plane.
 pub const ENV: &str = "TESTKIT_CONTROL_PLANE";
 const START: Duration = Duration::from_secs(90);
 /// The operator's service account, in the namespace of the same name.
@@ -25,13 +25,13 @@ const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStage
 pub struct ControlPlane {
     dir: PathBuf,
     bin: PathBuf,
-    // In the order in which they are to be stopped.
+    // In the order in which they are stopped.
     children: Vec<(&'static str, Child)>,
     _own: Option<TempDir>,
 }
 
 impl ControlPlane {
-    /// Starts one from the binaries in `bin`.
+    /// Starts a control plane from the binaries in `bin`.
     pub async fn start(bin: &Path, dir: Option<PathBuf>, guard_owners: bool) -> Result<Self, Error> {
         crate::init_crypto();
         let own = if dir.is_none() { Some(TempDir::new().map_err(doing("making a folder"))?) } else { None };
@@ -119,8 +119,8 @@ impl ControlPlane {
         )
     }
 
-    /// The running one that this process was started inside of.
-    pub fn surrounding() -> Result<Self, Error> {
+    /// Returns the running control plane that this process was started in.
+    pub fn from_env() -> Result<Self, Error> {
         crate::init_crypto();
         let dir = std::env::var_os(ENV).map(PathBuf::from).ok_or_else(|| {
             Error(format!("{ENV} is not set: run `cargo run -p testkit --bin control-plane -- COMMAND`"))
@@ -129,37 +129,38 @@ impl ControlPlane {
         Ok(Self { dir, bin: bin.into(), children: Vec::new(), _own: None })
     }
 
-    /// Its folder.
+    /// Returns its folder.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The administrator's kubeconfig.
+    /// Returns the administrator's kubeconfig.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
         self.dir.join("kubeconfig")
     }
 
-    /// The audit log: one JSON event a line.
+    /// Returns the path of the audit log, which has one JSON event per line.
     #[must_use]
     pub fn audit_log(&self) -> PathBuf {
         self.dir.join("audit.log")
     }
 
-    /// The folder of its binaries.
+    /// Returns the folder of its binaries.
     #[must_use]
     pub fn bin(&self) -> PathBuf {
         self.bin.clone()
     }
 
-    /// A command among its binaries, such as kubectl.
+    /// Returns the path of a command among its binaries, such as kubectl.
     #[must_use]
     pub fn tool(&self, name: &str) -> PathBuf {
         self.bin.join(name)
     }
 
-    /// Applies a kustomization that holds the CRD and the operator's rights; returns a token of its service account.
+    /// Applies a kustomization that contains the CRD and the operator's permissions; returns a token of its service
+    /// account.
     pub async fn install(&self, kustomization: &Path) -> Result<String, Error> {
         self.kubectl(&["apply", "--server-side", "-k", &kustomization.display().to_string()]).await?;
         self.kubectl(&["wait", "--for=condition=Established", "crd/arcgisappcredentials.credentials.arcgis.dev"])
@@ -178,13 +179,13 @@ impl ControlPlane {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// A kubeconfig with this bearer token.
+    /// Writes a kubeconfig with this bearer token.
     pub fn kubeconfig_for(&self, name: &str, token: &str) -> Result<PathBuf, Error> {
         let server = std::fs::read_to_string(self.dir.join("server")).map_err(doing("finding the API server"))?;
         self.write_kubeconfig(name, &server, &self.dir.join(CA), token)
     }
 
-    /// The API server's URL, and its CA in PEM.
+    /// Returns the API server's URL, and its CA in PEM.
     pub(crate) fn server(&self) -> Result<(String, String), Error> {
         let read = |name| std::fs::read_to_string(self.dir.join(name)).map_err(doing("finding the API server"));
         Ok((read("server")?, read(CA)?))
@@ -231,7 +232,7 @@ impl ControlPlane {
             .stdout(log)
             .stderr(errors)
             .kill_on_drop(true)
-            // Ctrl-C is for whoever uses it, who may want it to the end.
+            // Ctrl-C must reach only the user of the control plane, who may need it until the end.
             .process_group(0)
             .spawn()
             .map_err(doing(format!("starting {name}")))?;
@@ -250,19 +251,19 @@ impl ControlPlane {
                     return Err(Error(format!("{name} ended with {status}: {}", tail.join(" | "))));
                 }
             }
-            if ask_ready(&kubeconfig).await.is_ok() {
+            if check_ready(&kubeconfig).await.is_ok() {
                 return Ok(());
             }
             if Instant::now() > until {
                 return Err(Error(format!("the API server was not ready within {} s", START.as_secs())));
             }
-            // The API server offers nothing to await before it listens.
+            // Nothing can be awaited before the API server listens.
             sleep(Duration::from_millis(100)).await;
         }
     }
 }
 
-/// A client by kubeconfig.
+/// Returns a client for a kubeconfig.
 pub async fn client(kubeconfig: &Path) -> Result<kube::Client, Error> {
     let config = kube::config::Kubeconfig::read_from(kubeconfig).map_err(doing("reading the kubeconfig"))?;
     let options = kube::config::KubeConfigOptions::default();
@@ -271,7 +272,7 @@ pub async fn client(kubeconfig: &Path) -> Result<kube::Client, Error> {
     kube::Client::try_from(config).map_err(doing("making a client"))
 }
 
-async fn ask_ready(kubeconfig: &Path) -> Result<(), Error> {
-    let request = http::Request::get("/readyz").body(Vec::new()).map_err(doing("asking"))?;
-    client(kubeconfig).await?.request_text(request).await.map(drop).map_err(doing("asking"))
+async fn check_ready(kubeconfig: &Path) -> Result<(), Error> {
+    let request = http::Request::get("/readyz").body(Vec::new()).map_err(doing("checking readiness"))?;
+    client(kubeconfig).await?.request_text(request).await.map(drop).map_err(doing("checking readiness"))
 }

@@ -1,4 +1,4 @@
-//! A server that answers a request with any bytes at all, as fast or as slowly as it likes.
+//! A server that answers each request with arbitrary bytes, at any speed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,32 +13,32 @@ use tokio_rustls::server::TlsStream;
 use crate::https::{Certificate, Protocol, accept, identity};
 use crate::{Error, doing};
 
-/// What is sent after a request, over and over if it is to be endless.
+/// The bytes that are sent after a request.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     pub bytes: Vec<u8>,
-    /// Between two bytes.
+    /// The pause between two bytes.
     pub pause: Option<Duration>,
-    /// Sent again and again behind `bytes`, until the client hangs up.
+    /// Sent repeatedly after `bytes`, until the client disconnects.
     pub endless: Vec<u8>,
 }
 
-/// A running one; dropping it stops it.
-pub struct Hostile {
+/// A running server; dropping it stops it.
+pub struct HostileServer {
     address: SocketAddr,
     ca: String,
     sent: Arc<AtomicUsize>,
     server: JoinHandle<()>,
 }
 
-impl Drop for Hostile {
+impl Drop for HostileServer {
     fn drop(&mut self) {
         self.server.abort();
     }
 }
 
-impl Hostile {
-    /// Starts one on a free port of loopback.
+impl HostileServer {
+    /// Starts it on a free port of loopback.
     pub async fn start(answer: Answer) -> Result<Self, Error> {
         crate::init_crypto();
         let (ca, tls) = identity(Certificate::Good, Protocol::Any)?;
@@ -49,26 +49,26 @@ impl Hostile {
         let server = tokio::spawn(accept(listener, tls, move |stream| {
             let (answer, sent) = (answer.clone(), counted.clone());
             async move {
-                // The client may hang up whenever it has had enough.
+                // The client may disconnect at any time.
                 let _ = serve(stream, &answer, &sent).await;
             }
         }));
         Ok(Self { address, ca, sent, server })
     }
 
-    /// Its base URL.
+    /// Returns its base URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("https://localhost:{}", self.address.port())
     }
 
-    /// The CA that signed its certificate, in PEM.
+    /// Returns the CA that signed its certificate, in PEM.
     #[must_use]
     pub fn ca(&self) -> &str {
         &self.ca
     }
 
-    /// How many bytes of answers were sent.
+    /// Returns how many bytes of responses were sent.
     #[must_use]
     pub fn sent(&self) -> usize {
         self.sent.load(Ordering::Relaxed)

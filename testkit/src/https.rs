@@ -1,4 +1,4 @@
-//! HTTPS on loopback with a throw-away CA, for the test portal and the fault-injecting proxy.
+//! HTTPS on loopback with a temporary CA, for the test portal and the fault-injecting proxy.
 
 use axum::Router;
 use axum::body::Body;
@@ -16,7 +16,7 @@ use tower::ServiceExt;
 
 use crate::{Error, doing};
 
-/// Which certificate is shown.
+/// The certificate that is presented.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Certificate {
     #[default]
@@ -26,7 +26,7 @@ pub enum Certificate {
     SelfSigned,
 }
 
-/// Which version of TLS is spoken.
+/// The TLS versions that are supported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
     #[default]
@@ -45,18 +45,18 @@ impl Protocol {
     }
 }
 
-/// Marks an answer that is not to be given: the connection is closed instead.
+/// Marks a response that is not sent: the connection is closed instead.
 #[derive(Clone)]
 struct Closed;
 
-/// The answer that closes the connection.
+/// Returns a response that closes the connection.
 pub(crate) fn closed() -> Response {
     let mut response = StatusCode::OK.into_response();
     response.extensions_mut().insert(Closed);
     response
 }
 
-/// Serves until dropped, and its connections with it.
+/// Serves until dropped, together with its connections.
 pub(crate) async fn serve(listener: TcpListener, tls: ServerConfig, router: Router) {
     accept(listener, tls, move |stream| {
         let router = router.clone();
@@ -71,14 +71,14 @@ pub(crate) async fn serve(listener: TcpListener, tls: ServerConfig, router: Rout
                     }
                 }
             });
-            // A connection that ends in an error is what was asked for, or the client's affair.
+            // An error is intended by the test, or caused by the client.
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         }
     })
     .await;
 }
 
-/// Has each connection handled until dropped.
+/// Handles each connection until dropped.
 pub(crate) async fn accept<F: Future<Output = ()> + Send + 'static>(
     listener: TcpListener,
     tls: ServerConfig,
@@ -101,13 +101,13 @@ pub(crate) async fn accept<F: Future<Output = ()> + Send + 'static>(
     }
 }
 
-/// A CA in PEM, and a server that its certificate vouches for, or is made not to.
+/// Returns a CA in PEM, and a server configuration with a certificate that this CA signed, or with a defective one.
 pub(crate) fn identity(certificate: Certificate, protocol: Protocol) -> Result<(String, ServerConfig), Error> {
     let failed = || doing::<rcgen::Error>("making a certificate");
     let ca_key = KeyPair::generate().map_err(failed())?;
     let mut ca = CertificateParams::new(Vec::new()).map_err(failed())?;
-    // Issuer and subject of the leaf must differ, or OpenSSL takes it for self-signed.
-    ca.distinguished_name.push(rcgen::DnType::CommonName, "stand-in portal CA");
+    // Issuer and subject of the leaf must differ, or OpenSSL treats it as self-signed.
+    ca.distinguished_name.push(rcgen::DnType::CommonName, "test portal CA");
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca_cert = ca.self_signed(&ca_key).map_err(failed())?;
     let key = KeyPair::generate().map_err(failed())?;

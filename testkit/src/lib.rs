@@ -1,4 +1,5 @@
-//! What tests, demo and benchmarks use: a real control plane, a test portal, and a fault-injecting proxy before the API server.
+//! Tools for tests, demo and benchmarks: a real control plane, a test portal, and a fault-injecting proxy before the
+//! API server.
 
 pub mod api_proxy;
 pub mod control_plane;
@@ -9,18 +10,18 @@ pub mod portal;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The kernel gives out ports from 32768 on.
+/// The kernel assigns ports from 32768 on.
 const FIRST_PORT: u32 = 10_000;
 const PORTS: u32 = 22_000;
 
 /// Installs the process-wide TLS provider; later calls change nothing.
 pub fn init_crypto() {
-    // Fails only where one is installed already.
+    // This fails only if a provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// An address of loopback for a server that is started later. Its port is none that the kernel gives to whoever asks
-/// for any: between now and then somebody would get it.
+/// Returns a loopback address for a server that is started later. Its port is outside the range from which the kernel
+/// assigns ports, because another process could get it in the meantime.
 pub fn free_address() -> Result<SocketAddr, Error> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let first = std::process::id().wrapping_mul(37) % PORTS;
@@ -31,10 +32,10 @@ pub fn free_address() -> Result<SocketAddr, Error> {
             return Ok(address);
         }
     }
-    Err(Error("no port of loopback is free".to_owned()))
+    Err(Error("no loopback port is free".to_owned()))
 }
 
-/// What went wrong while setting up, in one line.
+/// A setup failure, described in one line.
 #[derive(Debug)]
 pub struct Error(pub String);
 
@@ -46,7 +47,7 @@ impl std::fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Adds what was being done to an error.
+/// Adds to an error what was being done.
 pub fn doing<E: std::fmt::Display>(what: impl Into<String>) -> impl FnOnce(E) -> Error {
     let what = what.into();
     move |error| Error(format!("{what}: {error}"))

@@ -1,4 +1,4 @@
-//! A stand-in for an ArcGIS portal: real HTTPS, a throw-away CA, apps that can be told how to behave, a journal.
+//! A test portal for ArcGIS: real HTTPS, a temporary CA, apps with configurable behavior, and a journal of requests.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,35 +21,35 @@ pub use crate::https::{Certificate, Protocol};
 use crate::https::{closed, identity, serve};
 use crate::{Error, doing};
 
-/// Every token begins with this.
-pub const TOKEN_CANARY: &str = "stand-in-";
-/// Stands in the body of every failure that the portal makes up itself.
+/// The prefix of every token.
+pub const TOKEN_CANARY: &str = "test-token-";
+/// A part of the body of every error that the portal generates.
 pub const BODY_CANARY: &str = "canary-body-text";
 const DEFAULT_LIFETIME: u64 = 7200;
 const MAX_FORM: usize = 64 * 1024;
 
-/// How an app's token requests are answered, as long as it is set.
+/// How the token requests of an app are answered.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct App {
     pub secret: String,
-    /// Seconds granted, whatever is asked.
+    /// The seconds granted, regardless of the requested lifetime.
     pub lifetime: Option<u64>,
-    /// Instead of a token: status, headers, body.
+    /// Sent instead of a token: status, headers, body.
     pub answer: Option<Answer>,
-    /// The answer comes only after so many milliseconds.
+    /// The response is delayed by this many milliseconds.
     pub delay: u64,
-    /// No answer at all.
+    /// No response is sent.
     pub hang: bool,
-    /// The connection is closed without an answer.
+    /// The connection is closed without a response.
     pub close: bool,
-    /// `portals/self` says this app id instead of the client's.
+    /// `portals/self` returns this app ID instead of the client's.
     pub identity: Option<String>,
     /// `portals/self` closes the connection.
-    pub mute: bool,
+    pub close_on_verify: bool,
 }
 
-/// A scripted answer.
+/// A configured response.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Answer {
@@ -58,7 +58,7 @@ pub struct Answer {
     pub body: String,
 }
 
-/// One request that was received; of the secret only whether it was right.
+/// One received request; of the client secret, it records only whether it was correct.
 #[derive(Clone, Debug, Serialize)]
 pub struct Entry {
     pub at: jiff::Timestamp,
@@ -75,7 +75,7 @@ pub struct Entry {
 }
 
 #[derive(Default)]
-struct World {
+struct PortalState {
     apps: BTreeMap<String, App>,
     tokens: BTreeMap<String, String>,
     journal: Vec<Entry>,
@@ -83,8 +83,8 @@ struct World {
 }
 
 struct Shared {
-    world: Mutex<World>,
-    heard: tokio::sync::watch::Sender<usize>,
+    state: Mutex<PortalState>,
+    received: tokio::sync::watch::Sender<usize>,
     counter: AtomicU64,
     salt: String,
 }
@@ -104,21 +104,25 @@ impl Drop for Portal {
 }
 
 impl Portal {
-    /// Starts one on a loopback address.
+    /// Starts a portal on a loopback address.
     pub async fn start(address: SocketAddr, certificate: Certificate) -> Result<Self, Error> {
-        Self::speaking(address, certificate, Protocol::Any).await
+        Self::with_protocol(address, certificate, Protocol::Any).await
     }
 
-    /// Starts one that speaks only this version of TLS.
-    pub async fn speaking(address: SocketAddr, certificate: Certificate, protocol: Protocol) -> Result<Self, Error> {
+    /// Starts a portal that supports only this version of TLS.
+    pub async fn with_protocol(
+        address: SocketAddr,
+        certificate: Certificate,
+        protocol: Protocol,
+    ) -> Result<Self, Error> {
         crate::init_crypto();
         let (ca, tls) = identity(certificate, protocol)?;
         let listener = TcpListener::bind(address).await.map_err(doing(format!("listening on {address}")))?;
         let address = listener.local_addr().map_err(doing("listening"))?;
         let salt = KeyPair::generate().map_err(doing("making a salt"))?.serialize_der();
         let shared = Arc::new(Shared {
-            world: Mutex::default(),
-            heard: tokio::sync::watch::channel(0).0,
+            state: Mutex::default(),
+            received: tokio::sync::watch::channel(0).0,
             counter: AtomicU64::new(1),
             salt: salt[salt.len() - 40..].iter().map(|byte| char::from(b'a' + byte % 26)).collect(),
         });
@@ -127,68 +131,68 @@ impl Portal {
         Ok(Self { address, ca, shared, server })
     }
 
-    fn world(&self) -> MutexGuard<'_, World> {
-        self.shared.world()
+    fn state(&self) -> MutexGuard<'_, PortalState> {
+        self.shared.state()
     }
 
-    /// Its base URL; any path may be put behind it.
+    /// Returns its base URL; any path may be appended.
     #[must_use]
     pub fn url(&self) -> String {
         format!("https://localhost:{}", self.address.port())
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The CA that signed its certificate, in PEM.
+    /// Returns the CA that signed its certificate, in PEM.
     #[must_use]
     pub fn ca(&self) -> &str {
         &self.ca
     }
 
-    /// Registers an app, or changes how it behaves.
+    /// Registers an app, or changes its behavior.
     pub fn app(&self, client_id: &str, app: App) {
-        self.world().apps.insert(client_id.to_owned(), app);
+        self.state().apps.insert(client_id.to_owned(), app);
     }
 
-    /// True: every connection is closed without an answer.
+    /// While `on`, every connection is closed without a response.
     pub fn outage(&self, on: bool) {
-        self.world().outage = on;
+        self.state().outage = on;
     }
 
-    /// What was received so far.
+    /// Returns the requests received so far.
     #[must_use]
     pub fn journal(&self) -> Vec<Entry> {
-        self.world().journal.clone()
+        self.state().journal.clone()
     }
 
-    /// How many token requests an app has sent.
+    /// Returns how many token requests an app has sent.
     #[must_use]
     pub fn requests(&self, client_id: &str) -> usize {
-        let asks = |entry: &&Entry| entry.client_id == client_id && entry.path.contains("oauth2/token");
-        self.world().journal.iter().filter(asks).count()
+        let is_token_request = |entry: &&Entry| entry.client_id == client_id && entry.path.contains("oauth2/token");
+        self.state().journal.iter().filter(is_token_request).count()
     }
 
-    /// Every token that was issued.
+    /// Returns every token that was issued and has not expired.
     #[must_use]
     pub fn tokens(&self) -> Vec<String> {
-        self.world().tokens.keys().cloned().collect()
+        self.state().tokens.keys().cloned().collect()
     }
 
-    /// Ends a token's life: whoever shows it is told 498.
+    /// Expires a token: requests with it are answered with 498.
     pub fn expire(&self, token: &str) {
-        self.world().tokens.remove(token);
+        self.state().tokens.remove(token);
     }
 
-    /// Waits until an app has sent so many token requests.
+    /// Waits until an app has sent `count` token requests.
     pub async fn wait_for_requests(&self, client_id: &str, count: usize, limit: Duration) -> Result<(), Error> {
-        let mut heard = self.shared.heard.subscribe();
+        let mut received = self.shared.received.subscribe();
         let enough = async {
             while self.requests(client_id) < count {
-                if heard.changed().await.is_err() {
+                if received.changed().await.is_err() {
                     return;
                 }
             }
@@ -200,12 +204,12 @@ impl Portal {
 }
 
 impl Shared {
-    fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, PortalState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// ArcGIS labels its JSON as plain text.
+/// Returns JSON as a response; ArcGIS labels it as plain text.
 fn plain(body: &Value) -> Response {
     ([("content-type", "text/plain;charset=utf-8")], body.to_string()).into_response()
 }
@@ -224,13 +228,13 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     }
     match path.as_str() {
         "/_control/outage" => {
-            shared.world().outage = &*body == b"on";
+            shared.state().outage = &*body == b"on";
             return plain(&json!({"ok": true}));
         }
-        "/_control/journal" => return plain(&json!(shared.world().journal)),
+        "/_control/journal" => return plain(&json!(shared.state().journal)),
         _ => {}
     }
-    if shared.world().outage {
+    if shared.state().outage {
         return closed();
     }
     if path.ends_with("/sharing/rest/oauth2/token") {
@@ -239,12 +243,12 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let bearer = ["x-esri-authorization", "authorization"]
         .iter()
         .find_map(|name| head.headers.get(*name)?.to_str().ok()?.strip_prefix("Bearer ").map(str::to_owned));
-    let owner = bearer.as_ref().and_then(|bearer| shared.world().tokens.get(bearer).cloned());
-    let app = owner.as_ref().and_then(|owner| shared.world().apps.get(owner).cloned());
+    let owner = bearer.as_ref().and_then(|bearer| shared.state().tokens.get(bearer).cloned());
+    let app = owner.as_ref().and_then(|owner| shared.state().apps.get(owner).cloned());
     if path.ends_with("/sharing/rest/portals/self") {
-        note(&shared, &head.method, &head.uri, &head.headers, Vec::new(), owner.clone().unwrap_or_default(), false);
+        record(&shared, &head.method, &head.uri, &head.headers, Vec::new(), owner.clone().unwrap_or_default(), false);
         return match owner {
-            Some(_) if app.as_ref().is_some_and(|app| app.mute) => closed(),
+            Some(_) if app.as_ref().is_some_and(|app| app.close_on_verify) => closed(),
             Some(owner) => {
                 let id = app.and_then(|app| app.identity).unwrap_or(owner);
                 plain(&json!({"appInfo": {"appId": id, "itemId": "item", "appOwner": "owner", "orgId": "org",
@@ -273,14 +277,14 @@ fn features() -> Value {
 fn control(shared: &Shared, id: &str, body: &[u8]) -> Response {
     match serde_json::from_slice::<App>(body) {
         Ok(app) => {
-            shared.world().apps.insert(id.to_owned(), app);
+            shared.state().apps.insert(id.to_owned(), app);
             plain(&json!({"ok": true}))
         }
         Err(error) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     }
 }
 
-fn note(
+fn record(
     shared: &Shared,
     method: &Method,
     uri: &axum::http::Uri,
@@ -290,8 +294,8 @@ fn note(
     secret_matched: bool,
 ) {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let mut world = shared.world();
-    world.journal.push(Entry {
+    let mut state = shared.state();
+    state.journal.push(Entry {
         at: jiff::Timestamp::now(),
         method: method.to_string(),
         path: uri.path().to_owned(),
@@ -303,22 +307,22 @@ fn note(
         client_id,
         secret_matched,
     });
-    shared.heard.send_replace(world.journal.len());
+    shared.received.send_replace(state.journal.len());
 }
 
 async fn token(shared: &Shared, method: &Method, uri: &axum::http::Uri, headers: &HeaderMap, body: &[u8]) -> Response {
     let mut fields: Vec<(String, String)> = form_urlencoded::parse(body).into_owned().collect();
     let field = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()).unwrap_or_default();
     let (id, secret) = (field("client_id"), field("client_secret"));
-    let app = shared.world().apps.get(&id).cloned();
+    let app = shared.state().apps.get(&id).cloned();
     let matched = app.as_ref().is_some_and(|app| app.secret == secret);
-    let asked = field("expiration").parse::<u64>().ok().map(|minutes| minutes * 60);
+    let requested = field("expiration").parse::<u64>().ok().map(|minutes| minutes * 60);
     for (name, value) in &mut fields {
         if name == "client_secret" {
             "***".clone_into(value);
         }
     }
-    note(shared, method, uri, headers, fields, id.clone(), matched);
+    record(shared, method, uri, headers, fields, id.clone(), matched);
     let Some(app) = app else { return failure(400, "invalid_client_id", "Invalid client_id") };
     tokio::time::sleep(Duration::from_millis(app.delay)).await;
     if app.hang {
@@ -339,6 +343,6 @@ async fn token(shared: &Shared, method: &Method, uri: &axum::http::Uri, headers:
     }
     let serial = shared.counter.fetch_add(1, Ordering::Relaxed);
     let token = format!("{TOKEN_CANARY}{serial:06}-{}..", shared.salt);
-    shared.world().tokens.insert(token.clone(), id);
-    plain(&json!({"access_token": token, "expires_in": app.lifetime.or(asked).unwrap_or(DEFAULT_LIFETIME)}))
+    shared.state().tokens.insert(token.clone(), id);
+    plain(&json!({"access_token": token, "expires_in": app.lifetime.or(requested).unwrap_or(DEFAULT_LIFETIME)}))
 }

@@ -1,13 +1,13 @@
-//! What admission refuses, each row with its message, and what it takes: by the real API server.
+//! What admission rejects, with its messages, and what it accepts, on the real API server.
 
 use crate::support::TestEnv;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-/// A path into the manifest, the value put there, and what the refusal says; `None`: it is accepted.
+/// A path in the manifest, the value set there, and a part of the error; `None` if it is accepted.
 type Case = (&'static str, Value, Option<&'static str>);
 
-/// So many keys with texts of so many bytes.
+/// Returns `count` keys with texts of `bytes` bytes.
 fn texts(count: usize, bytes: usize) -> Value {
     (0..count).map(|n| (format!("key-{n}"), json!("x".repeat(bytes)))).collect::<serde_json::Map<_, _>>().into()
 }
@@ -69,9 +69,9 @@ fn durations() -> Vec<Case> {
         cases.push(("/spec/token/renewBefore", json!(good), None));
     }
     for bad in ["", "1d", "junk", "-1h", "59s", "336h1s", "5", "1h 30m", "PT2H", "99999h", "1e3h", "h", "1.2.3h"] {
-        let says = if bad.is_empty() { Some("should be at least 1 chars long") } else { duration };
-        cases.push(("/spec/token/lifetime", json!(bad), says));
-        cases.push(("/spec/token/renewBefore", json!(bad), says));
+        let error = if bad.is_empty() { Some("should be at least 1 chars long") } else { duration };
+        cases.push(("/spec/token/lifetime", json!(bad), error));
+        cases.push(("/spec/token/renewBefore", json!(bad), error));
     }
     cases.push(("/spec/token/lifetime", json!("9".repeat(60) + "h"), duration));
     cases
@@ -132,15 +132,15 @@ fn names_and_texts() -> Vec<Case> {
 }
 
 fn set(manifest: &mut Value, path: &str, value: Value) {
-    let mut place = manifest;
+    let mut field = manifest;
     for part in path.trim_start_matches('/').split('/') {
-        place = &mut place[part];
+        field = &mut field[part];
     }
-    *place = value;
+    *field = value;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_row_of_the_admission_list_is_refused_with_its_message() {
+async fn each_invalid_value_is_rejected_with_its_message() {
     let env = TestEnv::new().await;
     let strict = PatchParams { dry_run: true, ..PatchParams::apply("user").validation_strict() };
     let mut wrong = Vec::new();
@@ -149,14 +149,14 @@ async fn each_row_of_the_admission_list_is_refused_with_its_message() {
         manifest["spec"]["target"]["name"] = json!("target");
         set(&mut manifest, path, value.clone());
         let answer = env.resources().patch("case", &strict, &Patch::Apply(&manifest)).await;
-        let said = answer.err().map(|error| error.to_string());
-        let as_expected = match (&said, expected) {
+        let message = answer.err().map(|error| error.to_string());
+        let as_expected = match (&message, expected) {
             (None, None) => true,
-            (Some(said), Some(expected)) => said.contains(expected),
+            (Some(message), Some(expected)) => message.contains(expected),
             _ => false,
         };
         if !as_expected {
-            wrong.push(format!("{path} = {value}: expected {expected:?}, got {said:?}"));
+            wrong.push(format!("{path} = {value}: expected {expected:?}, got {message:?}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -164,7 +164,7 @@ async fn each_row_of_the_admission_list_is_refused_with_its_message() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_across_fields_names_the_field_to_change() {
-    let env = TestEnv::idle(&[]).await;
+    let env = TestEnv::without_operator(&[]).await;
     let ca = json!({"kind": "Secret", "name": "target"});
     for (path, value, field) in [
         ("/spec/target/name", json!("creds"), "spec.target.name"),
@@ -188,7 +188,7 @@ async fn a_rule_across_fields_names_the_field_to_change() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn resources_can_be_selected_by_their_secrets() {
-    let env = TestEnv::idle(&[]).await;
+    let env = TestEnv::without_operator(&[]).await;
     for name in ["a", "b"] {
         env.apply(&env.manifest(name, &format!("{name}-oauth"))).await;
     }
@@ -199,7 +199,7 @@ async fn resources_can_be_selected_by_their_secrets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_of_data_cannot_be_that_of_a_chosen_format_and_the_target_s_name_cannot_change() {
+async fn a_data_key_cannot_be_that_of_a_chosen_format_and_the_target_name_is_immutable() {
     let env = TestEnv::new().await;
     for (format, key) in
         [("Headers", "headers"), ("DotEnv", "arcgis.env"), ("Json", "token.json"), ("RestJs", "rest-js.json")]
@@ -208,13 +208,13 @@ async fn a_key_of_data_cannot_be_that_of_a_chosen_format_and_the_target_s_name_c
         manifest["spec"]["target"]["formats"] = json!([format]);
         manifest["spec"]["target"]["data"] = json!({key: "x"});
         let apply = PatchParams::apply("user");
-        let said = env.resources().patch("case", &apply, &Patch::Apply(&manifest)).await.unwrap_err().to_string();
-        assert!(said.contains("is the key of a chosen format"), "{said}");
+        let message = env.resources().patch("case", &apply, &Patch::Apply(&manifest)).await.unwrap_err().to_string();
+        assert!(message.contains("is the key of a chosen format"), "{message}");
     }
     env.apply(&env.manifest("fixed", "creds")).await;
     let rename = json!({"spec": {"target": {"name": "other"}}});
-    let said = env.resources().patch("fixed", &PatchParams::default(), &Patch::Merge(&rename)).await.unwrap_err();
-    assert!(said.to_string().contains("spec.target.name is immutable"), "{said}");
+    let message = env.resources().patch("fixed", &PatchParams::default(), &Patch::Merge(&rename)).await.unwrap_err();
+    assert!(message.to_string().contains("spec.target.name is immutable"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,7 +240,7 @@ async fn every_example_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_up_to_date_before_anybody_has_looked() {
+async fn a_new_resource_has_observed_generation_minus_1_before_its_first_reconciliation() {
     let mut env = TestEnv::new().await;
     env.kill().await;
     env.apply(&env.manifest("fresh", "creds")).await;

@@ -1,70 +1,71 @@
-//! What the Kubernetes API does wrong, and what becomes of it.
+//! Faults of the Kubernetes API and how the operator recovers from them.
 
 use std::time::Duration;
 
-use crate::support::{SECRET, TestEnv, condition, is, problem};
+use crate::support::{SECRET, TestEnv, condition, failure_reason, is};
 use testkit::api_proxy::InjectedFault;
 use testkit::portal::App;
 
-const CAUGHT: Duration = Duration::from_secs(30);
+const FAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failing_kubernetes_api_is_nobody_s_move_and_heals_by_itself() {
+async fn a_kubernetes_api_error_is_reported_as_reconciling_and_recovers() {
     let env = TestEnv::with_api_proxy().await;
     env.credentials("oauth", "app", SECRET).await;
-    env.api_proxy().fail(1, InjectedFault::Status(500), |call| call.is("GET", "/oauth"));
+    env.api_proxy().inject(1, InjectedFault::Status(500), |call| call.is("GET", "/oauth"));
     env.apply(&env.manifest("shaky", "oauth")).await;
     let resource = env.wait("shaky", |r| is(r, "Ready", "False", "ClusterError")).await;
-    assert_eq!(problem(&resource), Some("ClusterError"));
+    assert_eq!(failure_reason(&resource), Some("ClusterError"));
     assert!(is(&resource, "Reconciling", "True", "ClusterError") && condition(&resource, "Stalled").is_none());
-    env.wait("shaky", |r| is(r, "Ready", "True", "TokenValid") && problem(r).is_none()).await;
+    env.wait("shaky", |r| is(r, "Ready", "True", "TokenValid") && failure_reason(r).is_none()).await;
     assert_eq!(env.portal.requests("app"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_could_not_be_written_is_held_and_not_bought_again() {
+async fn a_token_that_could_not_be_written_is_kept_and_not_requested_again() {
     let env = TestEnv::with_api_proxy().await;
     let before = env.ready("held").await;
-    env.api_proxy().fail(2, InjectedFault::Status(500), |call| call.is("PATCH", "/held-token"));
-    env.ask_anew("held", "now").await;
-    env.api_proxy().wait_until_caught(2, CAUGHT).await.unwrap();
-    assert_eq!(env.target("held").await, before, "the old one stays meanwhile");
-    env.wait("held", |r| problem(r).is_none() && r.status.as_ref().unwrap().last_handled_request.is_some()).await;
+    env.api_proxy().inject(2, InjectedFault::Status(500), |call| call.is("PATCH", "/held-token"));
+    env.request_token("held", "now").await;
+    env.api_proxy().wait_for_faults(2, FAULT_TIMEOUT).await.unwrap();
+    assert_eq!(env.target("held").await, before, "the old token stays until then");
+    env.wait("held", |r| failure_reason(r).is_none() && r.status.as_ref().unwrap().last_handled_request.is_some())
+        .await;
     assert_ne!(env.target("held").await["access_token"], before["access_token"]);
-    assert_eq!(env.portal.requests("held"), 2, "the first and the one asked for");
+    assert_eq!(env.portal.requests("held"), 2, "the first token and the requested one");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_is_lost_after_the_write_is_found_and_not_bought_again() {
+async fn a_write_with_a_lost_response_is_found_and_the_token_is_not_requested_again() {
     let env = TestEnv::with_api_proxy().await;
     env.portal.app("lost", App { secret: SECRET.to_owned(), ..App::default() });
     env.credentials("lost-oauth", "lost", SECRET).await;
-    env.api_proxy().fail(1, InjectedFault::ClosedAfter, |call| call.is("POST", "/secrets") && !call.dry());
+    env.api_proxy().inject(1, InjectedFault::ClosedAfter, |call| call.is("POST", "/secrets") && !call.dry());
     env.apply(&env.manifest("lost", "lost-oauth")).await;
-    env.api_proxy().wait_until_caught(1, CAUGHT).await.unwrap();
-    env.wait("lost", |r| is(r, "Ready", "True", "TokenValid") && problem(r).is_none()).await;
+    env.api_proxy().wait_for_faults(1, FAULT_TIMEOUT).await.unwrap();
+    env.wait("lost", |r| is(r, "Ready", "True", "TokenValid") && failure_reason(r).is_none()).await;
     assert_eq!(env.portal.requests("lost"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_is_never_answered_is_given_up_and_made_again() {
+async fn a_call_without_a_response_times_out_and_is_retried() {
     let env = TestEnv::with_api_proxy().await;
     env.credentials("oauth", "app", SECRET).await;
-    env.api_proxy().fail(1, InjectedFault::LostBefore, |call| call.is("GET", "/oauth"));
+    env.api_proxy().inject(1, InjectedFault::LostBefore, |call| call.is("GET", "/oauth"));
     env.apply(&env.manifest("hung", "oauth")).await;
-    env.api_proxy().wait_until_caught(1, CAUGHT).await.unwrap();
-    // The others are not held up by it.
+    env.api_proxy().wait_for_faults(1, FAULT_TIMEOUT).await.unwrap();
+    // It does not block other resources.
     env.ready("next").await;
     env.wait_for("hung", Duration::from_secs(40), |r| is(r, "Ready", "True", "TokenValid")).await;
     assert_eq!(env.portal.requests("app"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_the_api_server_refuses_is_told_and_the_old_token_stays() {
+async fn a_forbidden_write_is_reported_and_the_old_token_stays() {
     let env = TestEnv::with_api_proxy().await;
     let before = env.ready("kept").await;
-    env.api_proxy().fail(1, InjectedFault::Status(403), |call| call.is("PATCH", "/kept-token"));
-    env.ask_anew("kept", "now").await;
+    env.api_proxy().inject(1, InjectedFault::Status(403), |call| call.is("PATCH", "/kept-token"));
+    env.request_token("kept", "now").await;
     let resource = env.wait("kept", |r| is(r, "Stalled", "True", "TargetRefused")).await;
     assert!(is(&resource, "Ready", "True", "TokenValid"));
     assert_eq!(env.target("kept").await, before);
@@ -73,14 +74,14 @@ async fn a_write_that_the_api_server_refuses_is_told_and_the_old_token_stays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_status_that_could_not_be_written_is_written_later() {
     let env = TestEnv::with_api_proxy().await;
-    env.api_proxy().fail(2, InjectedFault::Status(500), |call| call.is("PATCH", "/status"));
+    env.api_proxy().inject(2, InjectedFault::Status(500), |call| call.is("PATCH", "/status"));
     env.ready("late").await;
-    env.api_proxy().wait_until_caught(2, CAUGHT).await.unwrap();
+    env.api_proxy().wait_for_faults(2, FAULT_TIMEOUT).await.unwrap();
     assert_eq!(env.portal.requests("late"), 1);
-    // Nor is a wish handled twice.
-    env.api_proxy().fail(2, InjectedFault::Status(500), |call| call.is("PATCH", "/status"));
-    env.ask_anew("late", "now").await;
-    env.api_proxy().wait_until_caught(4, CAUGHT).await.unwrap();
+    // A requested renewal is handled only once.
+    env.api_proxy().inject(2, InjectedFault::Status(500), |call| call.is("PATCH", "/status"));
+    env.request_token("late", "now").await;
+    env.api_proxy().wait_for_faults(4, FAULT_TIMEOUT).await.unwrap();
     env.wait("late", |r| r.status.as_ref().is_some_and(|s| s.last_handled_request.is_some())).await;
     assert_eq!(env.portal.requests("late"), 2);
 }

@@ -1,8 +1,8 @@
-//! Whoever writes a resource, owns a Secret or answers for a portal tries what they can.
+//! Attacks by users who write resources or own Secrets, and by servers that answer as portals.
 
 use std::time::{Duration, Instant};
 
-use crate::support::{SECRET, TestEnv, is, problem};
+use crate::support::{SECRET, TestEnv, failure_reason, is};
 use arcgis_credential_operator::api::{CredentialsRef, Reason};
 use arcgis_credential_operator::arcgis::{CaBundle, ExchangeError, Portals, ServiceRanges, TokenRequest, exchange};
 use arcgis_credential_operator::core::{Credentials, OriginMatch};
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use testkit::hostile::{Answer as Bytes, Hostile};
+use testkit::hostile::{Answer as Bytes, HostileServer};
 use testkit::portal::{Answer, App, Certificate, Portal};
 
 async fn portal() -> Portal {
@@ -19,8 +19,8 @@ async fn portal() -> Portal {
     portal
 }
 
-/// Asks a server for a token as the operator does.
-async fn ask(url: &str, ca: &str, origin_match: OriginMatch) -> Result<(), ExchangeError> {
+/// Requests a token from a server as the operator does.
+async fn request_token(url: &str, ca: &str, origin_match: OriginMatch) -> Result<(), ExchangeError> {
     let keys =
         CredentialsRef { name: String::new(), client_id_key: "id".to_owned(), client_secret_key: "s".to_owned() };
     let value = |text: &str| ByteString(text.as_bytes().to_vec());
@@ -32,14 +32,9 @@ async fn ask(url: &str, ca: &str, origin_match: OriginMatch) -> Result<(), Excha
     exchange(&portals.client(None, origin_match).unwrap(), &request, Timestamp::now).await.map(drop)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_trick_with_a_url_reaches_a_server_that_is_not_on_the_list() {
-    let env = TestEnv::new().await;
-    let victim = portal().await;
-    let (good, port) = (env.portal.url().replace("https://", ""), victim.address().port());
-    let bad = format!("localhost:{port}");
-    env.credentials("oauth", "app", SECRET).await;
-    let urls = [
+/// Returns URLs that try to reach the server `bad` on `port` where only `good` is allowed.
+fn crafted_urls(good: &str, bad: &str, port: u16) -> Vec<String> {
+    vec![
         format!("https://{bad}"),
         format!("https://{good}@{bad}"),
         format!("https://user:{good}@{bad}"),
@@ -82,25 +77,36 @@ async fn no_trick_with_a_url_reaches_a_server_that_is_not_on_the_list() {
         "https://169.254.169.254/latest".to_owned(),
         "https://kubernetes.default.svc".to_owned(),
         "https://*.localhost".to_owned(),
-    ];
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_crafted_url_reaches_a_server_that_is_not_allowed() {
+    let env = TestEnv::new().await;
+    let victim = portal().await;
+    let (good, port) = (env.portal.url().replace("https://", ""), victim.address().port());
+    let bad = format!("localhost:{port}");
+    env.credentials("oauth", "app", SECRET).await;
+    let urls = crafted_urls(&good, &bad, port);
     for (n, url) in urls.iter().enumerate() {
         let name = format!("trick-{n}");
         let mut manifest = env.manifest(&name, "oauth");
         manifest["spec"]["portal"]["url"] = json!(url);
         let apply = PatchParams::apply("attacker");
         if env.resources().patch(&name, &apply, &Patch::Apply(&manifest)).await.is_ok() {
-            let refused =
-                |reason| move |r: &arcgis_credential_operator::api::ArcGisAppCredential| problem(r) == Some(reason);
-            let refusal = |r: &_| refused("PortalNotAllowed")(r) || refused("SpecInvalid")(r);
-            env.wait(&name, refusal).await;
+            let failed_with = |reason| {
+                move |r: &arcgis_credential_operator::api::ArcGisAppCredential| failure_reason(r) == Some(reason)
+            };
+            let rejected = |r: &_| failed_with("PortalNotAllowed")(r) || failed_with("SpecInvalid")(r);
+            env.wait(&name, rejected).await;
         }
     }
     assert_eq!(victim.journal().len(), 0, "the victim received nothing");
-    assert_eq!(env.portal.journal().len(), 0, "nor did anybody else");
+    assert_eq!(env.portal.journal().len(), 0, "the allowed portal received nothing either");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_path_stays_on_its_host_whatever_is_in_it() {
+async fn a_crafted_path_stays_on_its_host() {
     let env = TestEnv::new().await;
     let victim = portal().await;
     env.credentials("oauth", "app", SECRET).await;
@@ -125,30 +131,33 @@ async fn a_path_stays_on_its_host_whatever_is_in_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redirect_to_another_host_is_not_followed_and_nothing_is_sent_there() {
+async fn a_redirect_to_another_host_is_not_followed() {
     let (from, to) = (portal().await, portal().await);
     for status in [300, 301, 302, 303, 307, 308] {
         let location = format!("{}/sharing/rest/oauth2/token", to.url());
         let answer = Answer { status, headers: [("Location".to_owned(), location)].into(), body: String::new() };
         from.app("app", App { secret: SECRET.to_owned(), answer: Some(answer), ..App::default() });
-        let error = ask(&from.url(), from.ca(), OriginMatch::Exact).await.unwrap_err();
+        let error = request_token(&from.url(), from.ca(), OriginMatch::Exact).await.unwrap_err();
         assert_eq!(error.reason, Reason::MalformedResponse, "{status}");
     }
     assert_eq!((from.journal().len(), to.journal().len()), (6, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_only_a_wildcard_allows_does_not_reach_loopback() {
+async fn an_origin_allowed_by_a_wildcard_does_not_reach_loopback() {
     let portal = portal().await;
-    let error = ask(&portal.url(), portal.ca(), OriginMatch::Wildcard).await.unwrap_err();
+    let error = request_token(&portal.url(), portal.ca(), OriginMatch::Wildcard).await.unwrap_err();
     assert_eq!(error.reason, Reason::PortalUnreachable);
     assert_eq!(portal.journal().len(), 0);
-    assert!(ask(&portal.url(), portal.ca(), OriginMatch::Exact).await.is_ok(), "an origin listed exactly may");
+    assert!(
+        request_token(&portal.url(), portal.ca(), OriginMatch::Exact).await.is_ok(),
+        "an exact origin may use loopback"
+    );
     assert_eq!(portal.journal().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_of_any_bytes_is_a_reason_within_its_limits() {
+async fn an_invalid_response_becomes_a_reason_within_time_and_size_limits() {
     let json = |body: &str| {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
         (head + body).into_bytes()
@@ -193,30 +202,31 @@ async fn an_answer_of_any_bytes_is_a_reason_within_its_limits() {
         ),
     ];
     for (what, answer, expected) in cases {
-        let server = Hostile::start(answer).await.unwrap();
+        let server = HostileServer::start(answer).await.unwrap();
         let started = Instant::now();
-        let error = ask(&server.url(), server.ca(), OriginMatch::Exact).await.unwrap_err();
+        let error = request_token(&server.url(), server.ca(), OriginMatch::Exact).await.unwrap_err();
         assert_eq!(error.reason, expected, "{what}");
         assert!(started.elapsed() < Duration::from_secs(5), "{what}: {:?}", started.elapsed());
-        assert!(server.sent() < 8 * 1024 * 1024, "{what}: {} bytes were taken", server.sent());
+        assert!(server.sent() < 8 * 1024 * 1024, "{what}: {} bytes were read", server.sent());
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_drip_is_given_up_after_15_s() {
+async fn a_slow_response_times_out_after_15_s() {
     let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
     let drip = [head, vec![b' '; 1000]].concat();
-    let server = Hostile::start(Bytes { bytes: drip, pause: Some(Duration::from_millis(200)), endless: Vec::new() })
-        .await
-        .unwrap();
+    let server =
+        HostileServer::start(Bytes { bytes: drip, pause: Some(Duration::from_millis(200)), endless: Vec::new() })
+            .await
+            .unwrap();
     let started = Instant::now();
-    let error = ask(&server.url(), server.ca(), OriginMatch::Exact).await.unwrap_err();
+    let error = request_token(&server.url(), server.ca(), OriginMatch::Exact).await.unwrap_err();
     assert_eq!(error.reason, Reason::PortalUnreachable);
     assert!((14..=16).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
 }
 
 #[test]
-fn a_hostile_bundle_is_no_certificate_and_costs_no_time() {
+fn a_hostile_ca_bundle_is_rejected_quickly() {
     let certificate = |body: &str| format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
     let bundles = [
         String::new(),
@@ -238,7 +248,7 @@ fn a_hostile_bundle_is_no_certificate_and_costs_no_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_secrets_hurt_their_own_resource_only() {
+async fn hostile_secrets_affect_only_their_own_resource() {
     let env = TestEnv::new().await;
     let huge = "x".repeat(900 * 1024);
     let cases = [
@@ -257,7 +267,7 @@ async fn hostile_secrets_hurt_their_own_resource_only() {
     for name in ["huge", "binary", "lines", "wide"] {
         env.wait(&format!("{name}-r"), |r| is(r, "Stalled", "True", "CredentialsIncomplete")).await;
     }
-    // What looks like more form fields is one field's value.
+    // A value that looks like additional form fields stays one value.
     env.wait("form-r", |r| is(r, "Stalled", "True", "ClientIdRejected")).await;
     let entry = env.portal.journal().pop().unwrap();
     let names: Vec<&str> = entry.fields.iter().map(|(name, _)| name.as_str()).collect();

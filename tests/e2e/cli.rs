@@ -1,4 +1,4 @@
-//! Bad input gets a clear line, and the exit code of the contract.
+//! Exit codes and error messages of the command line.
 
 use std::process::{Command, Output};
 
@@ -17,8 +17,8 @@ fn first_line(output: &Output) -> String {
 }
 
 #[test]
-fn a_flag_that_does_not_parse_is_exit_2_and_its_first_line_says_what_is_wrong() {
-    for (args, says) in [
+fn an_invalid_flag_exits_with_2_and_a_clear_first_line() {
+    for (args, expected) in [
         (vec!["run", "--allowed-portal", "http://host"], "write an origin such as"),
         (vec!["run", "--allowed-portal", "https://host/portal"], "without a path"),
         (vec!["run", "--concurrency", "0"], "write a number from 1 to 1024"),
@@ -34,15 +34,15 @@ fn a_flag_that_does_not_parse_is_exit_2_and_its_first_line_says_what_is_wrong() 
     ] {
         let output = operator(&args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
-        assert!(first_line(&output).contains(says), "{args:?}: {}", first_line(&output));
+        assert!(first_line(&output).contains(expected), "{args:?}: {}", first_line(&output));
     }
 }
 
 #[test]
-fn an_unreadable_ca_file_a_taken_address_and_no_cluster_are_exit_1_and_one_line() {
+fn a_failed_start_exits_with_1_and_one_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    for (args, says) in [
+    for (args, expected) in [
         (vec!["run", "--ca-file", "/nonexistent/ca.pem"], "cannot read /nonexistent/ca.pem"),
         (vec!["run", "--ca-file", "Cargo.toml"], "--ca-file Cargo.toml: no certificate in PEM"),
         (vec!["run", "--admin-address", &address], "cannot listen there"),
@@ -50,13 +50,13 @@ fn an_unreadable_ca_file_a_taken_address_and_no_cluster_are_exit_1_and_one_line(
     ] {
         let output = operator(&args);
         assert_eq!(output.status.code(), Some(1), "{args:?}");
-        assert!(first_line(&output).contains(says), "{args:?}: {}", first_line(&output));
+        assert!(first_line(&output).contains(expected), "{args:?}: {}", first_line(&output));
         assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1, "{args:?}");
     }
 }
 
 #[test]
-fn leader_election_is_turned_off_with_and_without_an_equals_sign() {
+fn leader_election_is_disabled_with_and_without_an_equals_sign() {
     for args in [vec!["--leader-elect=false"], vec!["--leader-elect", "false"], vec!["--leader-elect=true"]] {
         let args = [vec!["run", "--admin-address", "127.0.0.1:0"], args].concat();
         let output = operator(&args);
@@ -66,7 +66,7 @@ fn leader_election_is_turned_off_with_and_without_an_equals_sign() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn probe_says_the_granted_lifetime_and_never_the_token() {
+async fn probe_prints_the_granted_lifetime_and_never_the_token() {
     let portal = Portal::start("127.0.0.1:0".parse().unwrap(), Certificate::Good).await.unwrap();
     portal.app("app", App { secret: "canary".to_owned(), lifetime: Some(5400), ..App::default() });
     let dir = tempfile::tempdir().unwrap();
@@ -79,14 +79,14 @@ async fn probe_says_the_granted_lifetime_and_never_the_token() {
         .current_dir(&dir)
         .output()
         .unwrap();
-    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    assert!(said.starts_with("Issued: a token for 1h30m, by localhost:"), "{said}");
-    assert!(!said.contains("canary") && !said.contains(TOKEN_CANARY));
+    let printed = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{printed}");
+    assert!(printed.starts_with("Issued: a token for 1h30m, by localhost:"), "{printed}");
+    assert!(!printed.contains("canary") && !printed.contains(TOKEN_CANARY));
 }
 
 #[test]
-fn probe_says_a_reason_and_never_a_secret() {
+fn probe_prints_a_reason_and_never_a_secret() {
     let dir = std::env::temp_dir().join(format!("probe-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let file = |name: &str, text: &str| {
@@ -99,13 +99,13 @@ fn probe_says_a_reason_and_never_a_secret() {
     let probe = |portal: &str, secret: &str| {
         operator(&["probe", "--portal", portal, "--client-id-file", &id, "--client-secret-file", secret])
     };
-    for (output, says) in [
+    for (output, expected) in [
         (probe(&portal, &secret), "PortalUnreachable"),
         (probe(&portal, &empty), "is missing, empty or not visible text"),
         (probe("http://x", &secret), "--portal: write https://host"),
     ] {
         assert_eq!(output.status.code(), Some(1));
-        assert!(first_line(&output).contains(says), "{}", first_line(&output));
+        assert!(first_line(&output).contains(expected), "{}", first_line(&output));
         assert!(!first_line(&output).contains("canary"));
     }
     std::fs::remove_dir_all(&dir).unwrap();

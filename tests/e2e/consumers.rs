@@ -1,4 +1,4 @@
-//! The consumers of examples/consumers go over to a new token without a restart, with the Secret mounted as files.
+//! The consumers in examples/consumers switch to a new token without a restart, with the Secret mounted as files.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -16,13 +16,13 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/consumers");
-/// Stands in each answer of the layer.
+/// A part of each successful response of the layer.
 const FEATURE: &str = "Redlands";
-/// One of these stands in what each says of a token that is not taken. GDAL does not tell that from other failures.
-const REFUSALS: [&str; 3] = ["nvalid token", "Unable to open datasource", "Failed to read ESRIJSON"];
-const SOON: Duration = Duration::from_secs(30);
+/// Each consumer prints one of these when its token is rejected. GDAL does not distinguish that from other failures.
+const REJECTIONS: [&str; 3] = ["nvalid token", "Unable to open datasource", "Failed to read ESRIJSON"];
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Writes a Secret's keys as the kubelet does: a folder with a name of its own, and a symbolic link that is swapped.
+/// Writes a Secret's keys as the kubelet does: a new folder, and a symbolic link that is replaced.
 fn publish(mount: &Path, data: &BTreeMap<String, String>) {
     static SERIAL: AtomicUsize = AtomicUsize::new(0);
     let folder = format!("..{}", SERIAL.fetch_add(1, Ordering::Relaxed));
@@ -41,12 +41,12 @@ fn publish(mount: &Path, data: &BTreeMap<String, String>) {
     }
 }
 
-/// Says what libtest does not capture: that something was not checked.
-fn say(text: &str) {
+/// Prints past the capture of libtest, to show that something was not checked.
+fn print(text: &str) {
     std::io::stderr().write_all(format!("consumers: {text}\n").as_bytes()).unwrap();
 }
 
-/// Whether a command can be run, and succeeds.
+/// Whether a command can be run and succeeds.
 async fn works(command: &mut Command) -> bool {
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().await;
     status.is_ok_and(|status| status.success())
@@ -56,11 +56,11 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0)
 }
 
-/// GDAL's tools and a Python with its bindings, of Debian's gdal-bin.
+/// Returns a Python with GDAL's bindings, if the tools of Debian's gdal-bin are installed or can be installed.
 async fn gdal() -> Option<&'static str> {
     let installed = async || works(Command::new("ogrinfo").arg("--version")).await;
     if !installed().await && is_root() {
-        say("installing gdal-bin");
+        print("installing gdal-bin");
         works(Command::new("apt-get").args(["install", "--yes", "--no-install-recommends", "gdal-bin"])).await;
     }
     if !installed().await {
@@ -74,13 +74,13 @@ async fn gdal() -> Option<&'static str> {
     None
 }
 
-/// A copy of rest-js.mjs with what it needs beside it, from the lock file.
+/// Returns a copy of rest-js.mjs with its dependencies from the lock file, if they can be installed.
 async fn rest_js() -> Option<String> {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("rest-js");
     std::fs::create_dir_all(&folder).unwrap();
     let lock = "package-lock.json";
-    let wanted = std::fs::read(Path::new(EXAMPLES).join(lock)).unwrap();
-    let fresh = std::fs::read(folder.join("installed.json")).is_ok_and(|installed| installed == wanted);
+    let expected = std::fs::read(Path::new(EXAMPLES).join(lock)).unwrap();
+    let fresh = std::fs::read(folder.join("installed.json")).is_ok_and(|installed| installed == expected);
     for file in ["package.json", lock, "rest-js.mjs"] {
         std::fs::copy(Path::new(EXAMPLES).join(file), folder.join(file)).unwrap();
     }
@@ -88,11 +88,11 @@ async fn rest_js() -> Option<String> {
     if !fresh && !works(Command::new("npm").args(install).current_dir(&folder)).await {
         return None;
     }
-    std::fs::write(folder.join("installed.json"), wanted).unwrap();
+    std::fs::write(folder.join("installed.json"), expected).unwrap();
     works(Command::new("node").arg("--version")).await.then(|| folder.join("rest-js.mjs").display().to_string())
 }
 
-/// A consumer that runs all the time; dropping it ends it.
+/// A consumer that runs continuously; dropping it stops it.
 struct Consumer {
     name: &'static str,
     child: Child,
@@ -103,7 +103,7 @@ struct Consumer {
 #[derive(Debug, Default)]
 struct Seen {
     features: usize,
-    refusals: usize,
+    rejections: usize,
     last: String,
 }
 
@@ -111,7 +111,7 @@ impl Consumer {
     fn start(name: &'static str, command: &[&str], mount: &Path, env: &TestEnv) -> Self {
         let ca = env.plane.dir().join(format!("{}-ca.pem", env.namespace));
         let layer = format!("{}/server/rest/services/Places/FeatureServer/0", env.portal.url());
-        // In the order in which they are said.
+        // Standard output and standard error in one stream keep their order.
         let mut child = Command::new("sh")
             .args(["-c", "exec \"$@\" 2>&1", "sh"])
             .args(command)
@@ -127,12 +127,12 @@ impl Consumer {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (tell, seen) = tokio::sync::watch::channel(Seen::default());
+        let (sender, seen) = tokio::sync::watch::channel(Seen::default());
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                tell.send_modify(|seen| {
+                sender.send_modify(|seen| {
                     seen.features += usize::from(line.contains(FEATURE));
-                    seen.refusals += usize::from(REFUSALS.iter().any(|refusal| line.contains(refusal)));
+                    seen.rejections += usize::from(REJECTIONS.iter().any(|refusal| line.contains(refusal)));
                     seen.last = line;
                 });
             }
@@ -140,15 +140,15 @@ impl Consumer {
         Self { name, child, seen }
     }
 
-    async fn comes(&mut self, condition: impl FnMut(&Seen) -> bool) -> bool {
-        tokio::time::timeout(SOON, self.seen.wait_for(condition)).await.is_ok_and(|seen| seen.is_ok())
+    async fn wait_for(&mut self, condition: impl FnMut(&Seen) -> bool) -> bool {
+        tokio::time::timeout(TIMEOUT, self.seen.wait_for(condition)).await.is_ok_and(|seen| seen.is_ok())
     }
 
-    /// Waits for this many features more.
-    async fn reads(&mut self, more: usize) {
+    /// Waits until it has read this many more features.
+    async fn wait_for_reads(&mut self, more: usize) {
         let until = self.seen.borrow().features + more;
         assert!(
-            self.comes(|seen| seen.features >= until).await,
+            self.wait_for(|seen| seen.features >= until).await,
             "{} reads nothing: {:?}",
             self.name,
             *self.seen.borrow()
@@ -156,9 +156,14 @@ impl Consumer {
         assert!(self.child.try_wait().unwrap().is_none(), "{} has ended", self.name);
     }
 
-    /// Waits until it has been told that its token is not taken.
-    async fn is_refused(&mut self) {
-        assert!(self.comes(|seen| seen.refusals > 0).await, "{} is not refused: {:?}", self.name, *self.seen.borrow());
+    /// Waits until a request with its token was rejected.
+    async fn wait_for_rejection(&mut self) {
+        assert!(
+            self.wait_for(|seen| seen.rejections > 0).await,
+            "{} is not rejected: {:?}",
+            self.name,
+            *self.seen.borrow()
+        );
     }
 }
 
@@ -173,18 +178,22 @@ async fn consumers(mount: &Path, env: &TestEnv) -> Vec<Consumer> {
         consumers.push(start("gdal", &["./gdal.sh"]));
         consumers.push(start("gdal in one process", &[python, "gdal_reader.py"]));
     } else {
-        say("NOT RUN: gdal.sh and gdal_reader.py, for there is no GDAL: install Debian's gdal-bin and python3-gdal");
+        print(
+            "NOT RUN: gdal.sh and gdal_reader.py, because GDAL is missing: install Debian's gdal-bin and python3-gdal",
+        );
     }
     if let Some(script) = rest_js().await {
         consumers.push(start("rest-js", &["node", &script]));
     } else {
-        say("NOT RUN: rest-js.mjs, for npm ci or node did not work: install Node 18 or newer, and see to the registry");
+        print(
+            "NOT RUN: rest-js.mjs, because npm ci or node failed: install Node 18 or newer, and check the access to the registry",
+        );
     }
     consumers
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_consumer_goes_over_to_the_new_token_without_a_restart() {
+async fn every_consumer_switches_to_the_new_token_without_a_restart() {
     let env = TestEnv::new().await;
     env.portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
     env.credentials("app-oauth", "app", SECRET).await;
@@ -198,24 +207,24 @@ async fn every_consumer_goes_over_to_the_new_token_without_a_restart() {
     let mut consumers = consumers(mount.path(), &env).await;
     assert!(consumers.len() >= 3);
     for consumer in &mut consumers {
-        consumer.reads(1).await;
+        consumer.wait_for_reads(1).await;
     }
 
-    env.ask_anew("app", "now").await;
+    env.request_token("app", "now").await;
     env.wait("app", |r| handled(r, "now")).await;
     let second = text(&env.wait_target("app", |_| true).await);
     assert_ne!(first["access_token"], second["access_token"]);
     for consumer in &mut consumers {
-        // Nothing has changed for them: the former token lives on.
-        consumer.reads(1).await;
+        // Nothing has changed for them: the previous token is still valid.
+        consumer.wait_for_reads(1).await;
     }
-    // Its end comes before the files follow: each is refused, and goes on trying.
+    // It expires before the files are updated: each consumer is rejected, and keeps retrying.
     env.portal.expire(&first["access_token"]);
     for consumer in &mut consumers {
-        consumer.is_refused().await;
+        consumer.wait_for_rejection().await;
     }
     publish(mount.path(), &second);
     for consumer in &mut consumers {
-        consumer.reads(2).await;
+        consumer.wait_for_reads(2).await;
     }
 }

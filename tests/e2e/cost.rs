@@ -1,14 +1,14 @@
-//! What resources cost the API server, counted from its audit log.
+//! How many calls resources cause, counted from the API server's audit log.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::support::{SECRET, TestEnv, is, problem};
+use crate::support::{SECRET, TestEnv, failure_reason, is};
 use arcgis_credential_operator::api::ArcGisAppCredential;
 use serde_json::{Value, json};
 use testkit::portal::App;
 
-/// Calls about single objects by kind: reads, Secret writes, status writes, events.
+/// Counts the calls about single objects by kind: reads, Secret writes, status writes, events.
 fn count(calls: &[(String, String, String, bool)]) -> BTreeMap<&'static str, usize> {
     let mut counts = BTreeMap::from([("reads", 0), ("writes", 0), ("dry", 0), ("status", 0), ("events", 0)]);
     for (verb, resource, subresource, dry) in calls {
@@ -26,7 +26,7 @@ fn count(calls: &[(String, String, String, bool)]) -> BTreeMap<&'static str, usi
     counts
 }
 
-/// So many resources of one kind, and the calls that they have caused.
+/// Several resources of one kind, and the calls that they have caused.
 struct Fleet {
     env: TestEnv,
     size: usize,
@@ -52,16 +52,16 @@ impl Fleet {
         }
     }
 
-    /// Asks for a new token of each, and waits until the condition is handled.
-    async fn ask_anew(&self, mark: &str) {
+    /// Requests a new token for each, and waits until the request is handled.
+    async fn request_tokens(&self, mark: &str) {
         for n in 0..self.size {
-            self.env.ask_anew(&format!("r{n}"), mark).await;
+            self.env.request_token(&format!("r{n}"), mark).await;
         }
         self.all(|r| r.status.as_ref().is_some_and(|s| s.last_handled_request.as_deref() == Some(mark))).await;
     }
 
-    /// The calls since the last time, once there have been none for three seconds: an echo that causes one does so
-    /// by then.
+    /// Returns the calls since the last time, after three seconds without any: by then, a watch event of an own write
+    /// has had its effect.
     async fn calls(&mut self) -> BTreeMap<&'static str, usize> {
         let mut calls = self.env.calls();
         let mut quiet = Instant::now();
@@ -100,7 +100,7 @@ fn app() -> App {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn creation_restart_idleness_renewal_labels_and_an_outage_cost_what_the_table_says() {
+async fn creation_restart_renewal_and_outage_make_the_documented_calls() {
     let mut fleet = Fleet::new(200, app(), |_| {}).await;
     fleet.all(valid).await;
     assert_eq!(fleet.calls().await, fleet.times(2, 1, 1, 1, 1), "created and filled");
@@ -111,48 +111,52 @@ async fn creation_restart_idleness_renewal_labels_and_an_outage_cost_what_the_ta
     assert_eq!(fleet.calls().await, fleet.times(0, 0, 0, 0, 0), "a restart, and idle for a minute");
     assert_eq!(fleet.env.portal.requests("app"), fleet.size);
 
-    fleet.ask_anew("one").await;
+    fleet.request_tokens("one").await;
     assert_eq!(fleet.calls().await, fleet.times(1, 1, 0, 1, 0), "renewed");
 
     for n in 0..fleet.size {
-        fleet.env.meddle(&format!("r{n}-oauth"), json!({"metadata": {"labels": {"touched": "yes"}}})).await;
+        fleet.env.edit_secret(&format!("r{n}-oauth"), json!({"metadata": {"labels": {"touched": "yes"}}})).await;
     }
     assert_eq!(fleet.calls().await, fleet.times(1, 0, 0, 1, 0), "labels of the credentials Secret changed");
     assert_eq!(fleet.env.portal.requests("app"), 2 * fleet.size);
 
     fleet.env.portal.outage(true);
-    fleet.ask_anew("two").await;
-    fleet.all(|r| problem(r) == Some("PortalUnreachable")).await;
+    fleet.request_tokens("two").await;
+    fleet.all(|r| failure_reason(r) == Some("PortalUnreachable")).await;
     let failing = |calls: Vec<(String, String, String, bool)>| count(&calls);
-    let told = failing(fleet.env.calls()[fleet.seen..].to_vec());
-    assert_eq!((told["writes"], told["dry"], told["status"], told["events"]), (0, 0, fleet.size, 0), "told once");
+    let first = failing(fleet.env.calls()[fleet.seen..].to_vec());
+    assert_eq!(
+        (first["writes"], first["dry"], first["status"], first["events"]),
+        (0, 0, fleet.size, 0),
+        "reported once"
+    );
     fleet.seen = fleet.env.calls().len();
     tokio::time::sleep(Duration::from_secs(10)).await;
     let failing = failing(fleet.env.calls()[fleet.seen..].to_vec());
-    assert!(failing["reads"] > 0, "attempts go on");
+    assert!(failing["reads"] > 0, "attempts continue");
     assert_eq!((failing["writes"], failing["dry"], failing["status"], failing["events"]), (0, 0, 0, 0), "an outage");
     fleet.all(valid).await;
     assert_eq!(fleet.env.terminate().await, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_failed_attempt_for_the_user_to_mend_costs_a_read_and_a_status() {
+async fn a_repeated_failure_that_requires_action_costs_a_read_and_a_status_write() {
     let mut fleet = Fleet::new(20, App { secret: crate::support::WRONG_SECRET.to_owned(), ..app() }, |_| {}).await;
     let count = |r: &ArcGisAppCredential| r.status.as_ref()?.failure.as_ref()?.count;
     fleet.all(|r| count(r) == Some(1)).await;
-    assert_eq!(fleet.calls().await, fleet.times(2, 0, 1, 1, 1), "the first, with the write tried before");
+    assert_eq!(fleet.calls().await, fleet.times(2, 0, 1, 1, 1), "the first attempt, with its dry run");
     fleet.all(|r| count(r) == Some(2)).await;
-    assert_eq!(fleet.calls().await, fleet.times(1, 0, 0, 1, 0), "the second, a minute later");
+    assert_eq!(fleet.calls().await, fleet.times(1, 0, 0, 1, 0), "the second attempt, a minute later");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_failed_attempt_that_is_nobody_s_move_costs_a_read() {
+async fn a_repeated_transient_failure_costs_a_read() {
     let mut fleet = Fleet::new(20, App { close: true, ..app() }, |_| {}).await;
-    fleet.all(|r| problem(r) == Some("PortalUnreachable")).await;
+    fleet.all(|r| failure_reason(r) == Some("PortalUnreachable")).await;
     fleet.env.portal.wait_for_requests("app", 4 * fleet.size, Duration::from_mins(1)).await.unwrap();
     let calls = count(&fleet.env.calls());
     let (reads, requests) = (calls["reads"], fleet.env.portal.requests("app"));
-    // What is under way has read and not yet asked, or asked and not yet been noted.
+    // An attempt in progress has read and not yet sent its request, or its request is not yet in the journal.
     assert!(reads.abs_diff(requests) <= fleet.size, "{reads} reads for {requests} attempts");
     assert_eq!(
         (calls["writes"], calls["dry"], calls["status"], calls["events"]),
@@ -164,17 +168,17 @@ async fn another_failed_attempt_that_is_nobody_s_move_costs_a_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_answer_to_whose_token_it_is_costs_one_status_write() {
+async fn verification_costs_one_status_write() {
     let verify = |manifest: &mut Value| manifest["spec"]["token"] = json!({"verify": true});
     let mut fleet = Fleet::new(20, app(), verify).await;
     fleet.all(|r| is(r, "Verified", "True", "AppKnown")).await;
     assert_eq!(fleet.calls().await, fleet.times(2, 1, 1, 2, 1), "created, filled and verified");
-    fleet.ask_anew("one").await;
-    assert_eq!(fleet.calls().await, fleet.times(1, 1, 0, 1, 0), "renewed: the same answer again is no news");
+    fleet.request_tokens("one").await;
+    assert_eq!(fleet.calls().await, fleet.times(1, 1, 0, 1, 0), "renewed: the same result is not written again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conflict_costs_one_more_read_and_write_and_then_rests() {
+async fn a_target_conflict_costs_a_read_a_status_write_and_an_event() {
     let mut fleet = Fleet::new(2, app(), |_| {}).await;
     fleet.all(valid).await;
     fleet.calls().await;
@@ -187,7 +191,7 @@ async fn a_conflict_costs_one_more_read_and_write_and_then_rests() {
     assert_eq!(
         (calls["reads"], calls["writes"], calls["status"], calls["events"]),
         (1, 0, 1, 1),
-        "two with one target"
+        "two resources with one target"
     );
     fleet.env.kill().await;
     fleet.env.start().await;

@@ -1,6 +1,6 @@
-//! The operator on a real control plane, with the test portal and with faults injected at both edges.
+//! Tests of the operator on a real control plane, with the test portal and with faults injected at both.
 //!
-//! `secrets_in_output` searches what the other tests left behind, so `make test` runs it after them.
+//! `secrets_in_output` searches the output of the other tests, so `make test` runs it after them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 

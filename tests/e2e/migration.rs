@@ -1,4 +1,4 @@
-//! docs/migration.md: a Secret changes hands and back, and whoever reads it never misses its key.
+//! The commands of docs/migration.md: a Secret is handed over and back, and its key is never missing for readers.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,15 +15,15 @@ use testkit::portal::App;
 
 const OLD: &str = "a-token-that-the-job-has-written";
 
-/// The document's commands, in this env's namespace and for its portal.
-fn commands(env: &TestEnv, part: &str, patience: &str) -> Command {
+/// Returns the document's commands for this environment's namespace and portal.
+fn commands(env: &TestEnv, part: &str, timeout: &str) -> Command {
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/migration.md");
     let files = env.plane.dir().join(format!("{}-app", env.namespace));
     std::fs::create_dir_all(&files).unwrap();
     std::fs::write(files.join("id"), "app").unwrap();
     std::fs::write(files.join("secret"), SECRET).unwrap();
     let text = script(&document, part)
-        .replace("--timeout=30s", &format!("--timeout={patience}"))
+        .replace("--timeout=30s", &format!("--timeout={timeout}"))
         .replace("-n maps ", &format!("-n {} ", env.namespace))
         .replace("\nspec:\n", &format!("\nspec:\n  portal: {{url: \"{}\"}}\n", env.portal.url()));
     let path = format!("{}:{}", env.plane.bin().display(), std::env::var("PATH").unwrap());
@@ -33,7 +33,7 @@ fn commands(env: &TestEnv, part: &str, patience: &str) -> Command {
     command
 }
 
-/// Somebody else's Secret, and the job that writes it.
+/// Creates a Secret of another owner, and the job that writes it.
 async fn legacy(env: &TestEnv, owners: serde_json::Value) {
     let secret = json!({"metadata": {"name": "basemaps", "ownerReferences": owners},
                         "stringData": {"token": OLD, "other": "stays"}});
@@ -54,7 +54,7 @@ fn kubectl(env: &TestEnv, arguments: &[&str]) -> Command {
     command
 }
 
-/// What a reader sees under the key `token`, version by version; `None`: no Secret, or no key.
+/// Records what a reader sees under the key `token` in each version; `None` if there is no Secret or no key.
 fn reader(env: &TestEnv) -> Arc<Mutex<Vec<Option<String>>>> {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (secrets, sink) = (env.secrets(), seen.clone());
@@ -79,34 +79,34 @@ async fn token(env: &TestEnv) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cron_job_hands_its_secret_over_and_takes_it_back_and_no_reader_misses_the_key() {
+async fn a_secret_of_a_cron_job_is_handed_over_and_back_and_its_key_is_never_missing() {
     let env = TestEnv::new().await;
     legacy(&env, json!([])).await;
     let seen = reader(&env);
 
     succeed(&mut commands(&env, "cronjob", "30s"), "");
     let first = token(&env).await;
-    assert!(env.portal.tokens().contains(&first), "the key holds the job's token still");
+    assert!(env.portal.tokens().contains(&first), "the key still holds the job's token");
     assert_eq!(text(&env.secrets().get("basemaps").await.unwrap())["other"], "stays");
     assert_eq!(env.portal.requests("app"), 1);
 
-    env.ask_anew("basemaps", "now").await;
+    env.request_token("basemaps", "now").await;
     env.wait("basemaps", |r| crate::support::fleet::handled(r, "now")).await;
     let second = token(&env).await;
-    assert!(second != first && env.portal.tokens().contains(&second), "the key is not kept fresh");
+    assert!(second != first && env.portal.tokens().contains(&second), "the key was not updated");
 
     succeed(&mut commands(&env, "rollback", "30s"), "");
-    assert_eq!(token(&env).await, second, "the Secret went with the resource, or lost its token");
-    env.meddle("basemaps", json!({"stringData": {"token": "the job's again"}})).await;
-    // A repair would come at once.
+    assert_eq!(token(&env).await, second, "the Secret was deleted with the resource, or lost its token");
+    env.edit_secret("basemaps", json!({"stringData": {"token": "a-later-token-of-the-job"}})).await;
+    // A repair would be immediate.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    assert_eq!(token(&env).await, "the job's again");
+    assert_eq!(token(&env).await, "a-later-token-of-the-job");
 
     let seen = seen.lock().unwrap();
     assert!(seen.iter().all(Option::is_some), "{} of {} versions lack the key", missing(&seen), seen.len());
     let mut order: Vec<&str> = seen.iter().flatten().map(String::as_str).collect();
     order.dedup();
-    assert_eq!(order, [OLD, &first, &second, "the job's again"]);
+    assert_eq!(order, [OLD, &first, &second, "a-later-token-of-the-job"]);
 }
 
 fn missing(seen: &[Option<String>]) -> usize {
@@ -114,7 +114,7 @@ fn missing(seen: &[Option<String>]) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_a_controller_owns_is_handed_over_once_its_owner_has_gone_without_it() {
+async fn a_secret_of_a_controller_is_handed_over_after_its_owner_was_deleted_with_orphaning() {
     let env = TestEnv::new().await;
     let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owner"}});
     succeed(&mut kubectl(&env, &["create", "-f", "-"]), &owner.to_string());

@@ -1,9 +1,9 @@
-//! Proxies, private CAs and versions of TLS; and who is shown which credentials.
+//! Proxies, private CAs and TLS versions, and which credentials a portal receives.
 
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::support::{SECRET, TestEnv, is, problem};
+use crate::support::{SECRET, TestEnv, failure_reason, is};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -12,7 +12,7 @@ use testkit::portal::{App, Certificate, Portal, Protocol};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-/// A running forward proxy, which resolves every name to loopback.
+/// A running forward proxy that resolves every name to loopback.
 struct Proxy {
     _child: Child,
     url: String,
@@ -40,20 +40,20 @@ async fn bundle(env: &TestEnv, name: &str, pem: &str) {
 }
 
 async fn portal(address: &str, protocol: Protocol) -> Portal {
-    let portal = Portal::speaking(address.parse().unwrap(), Certificate::Good, protocol).await.unwrap();
+    let portal = Portal::with_protocol(address.parse().unwrap(), Certificate::Good, protocol).await.unwrap();
     portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
     portal
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proxy_and_a_private_ca_work_together_and_no_proxy_goes_round_it() {
+async fn a_proxy_works_with_a_private_ca_and_no_proxy_bypasses_it() {
     let mut proxy = Proxy::start().await;
     let (portal, near) = (portal("127.0.0.1:0", Protocol::Any).await, portal("127.0.0.1:0", Protocol::Any).await);
     let port = portal.address().port();
     let near_url = format!("https://127.0.0.1:{}", near.address().port());
-    let mut env = TestEnv::idle(&["--allowed-portal", &portal.url(), "--allowed-portal", &near_url]).await;
-    env.environment("HTTPS_PROXY", &proxy.url);
-    env.environment("NO_PROXY", "127.0.0.1");
+    let mut env = TestEnv::without_operator(&["--allowed-portal", &portal.url(), "--allowed-portal", &near_url]).await;
+    env.set_variable("HTTPS_PROXY", &proxy.url);
+    env.set_variable("NO_PROXY", "127.0.0.1");
     env.start().await;
     env.credentials("oauth", "app", SECRET).await;
     for (name, url, pem) in [("far", portal.url(), portal.ca()), ("near", near_url, near.ca())] {
@@ -68,10 +68,10 @@ async fn a_proxy_and_a_private_ca_work_together_and_no_proxy_goes_round_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tls_1_2_and_1_3_are_spoken() {
+async fn tls_1_2_and_1_3_are_supported() {
     for protocol in [Protocol::Tls12, Protocol::Tls13] {
         let portal = portal("127.0.0.1:0", protocol).await;
-        let env = TestEnv::with(&["--allowed-portal", &portal.url()]).await;
+        let env = TestEnv::with_flags(&["--allowed-portal", &portal.url()]).await;
         env.credentials("oauth", "app", SECRET).await;
         bundle(&env, "ca", portal.ca()).await;
         let mut manifest = env.manifest("spoken", "oauth");
@@ -84,7 +84,7 @@ async fn tls_1_2_and_1_3_are_spoken() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ca_that_is_replaced_in_its_config_map_is_picked_up_without_a_restart() {
     let first = portal("127.0.0.1:0", Protocol::Any).await;
-    let env = TestEnv::with(&["--allowed-portal", &first.url()]).await;
+    let env = TestEnv::with_flags(&["--allowed-portal", &first.url()]).await;
     env.credentials("oauth", "app", SECRET).await;
     bundle(&env, "ca", first.ca()).await;
     let mut manifest = env.manifest("rotated", "oauth");
@@ -95,7 +95,7 @@ async fn a_ca_that_is_replaced_in_its_config_map_is_picked_up_without_a_restart(
     drop(first);
     let second = tokio::time::timeout(Duration::from_secs(10), async {
         loop {
-            // The port is free once the first has let go of it.
+            // The port is free after the first portal has closed it.
             if let Ok(portal) = Portal::start(address, Certificate::Good).await {
                 return portal;
             }
@@ -105,32 +105,32 @@ async fn a_ca_that_is_replaced_in_its_config_map_is_picked_up_without_a_restart(
     .await
     .unwrap();
     second.app("app", App { secret: SECRET.to_owned(), ..App::default() });
-    env.ask_anew("rotated", "now").await;
-    let untrusted = env.wait("rotated", |r| problem(r) == Some("PortalUntrusted")).await;
+    env.request_token("rotated", "now").await;
+    let untrusted = env.wait("rotated", |r| failure_reason(r) == Some("PortalUntrusted")).await;
     assert!(is(&untrusted, "Ready", "True", "TokenValid") && is(&untrusted, "Stalled", "True", "PortalUntrusted"));
     assert_eq!(second.journal().len(), 0, "nothing is sent to a portal that is not trusted");
     bundle(&env, "ca", second.ca()).await;
-    env.wait_for("rotated", Duration::from_secs(8), |r| problem(r).is_none()).await;
+    env.wait_for("rotated", Duration::from_secs(8), |r| failure_reason(r).is_none()).await;
     assert_eq!(second.requests("app"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ca_bundle_that_comes_while_nobody_runs_is_found_at_the_start() {
+async fn a_ca_bundle_created_while_the_operator_is_down_is_found_at_start() {
     let portal = portal("127.0.0.1:0", Protocol::Any).await;
-    let mut env = TestEnv::with(&["--allowed-portal", &portal.url()]).await;
+    let mut env = TestEnv::with_flags(&["--allowed-portal", &portal.url()]).await;
     env.credentials("oauth", "app", SECRET).await;
     let mut manifest = env.manifest("late", "oauth");
     manifest["spec"]["portal"] = json!({"url": portal.url(), "caBundleRef": {"name": "ca"}});
     env.apply(&manifest).await;
-    env.wait("late", |r| problem(r) == Some("CaBundleNotFound")).await;
+    env.wait("late", |r| failure_reason(r) == Some("CaBundleNotFound")).await;
     env.kill().await;
     bundle(&env, "ca", portal.ca()).await;
     env.start().await;
-    env.wait("late", |r| is(r, "Ready", "True", "TokenValid") && problem(r).is_none()).await;
+    env.wait("late", |r| is(r, "Ready", "True", "TokenValid") && failure_reason(r).is_none()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_portal_is_shown_the_app_s_credentials_and_nothing_of_the_cluster_s() {
+async fn a_portal_receives_the_app_s_credentials_and_none_of_the_cluster() {
     let env = TestEnv::new().await;
     let mut manifest = env.manifest("shown", "shown-oauth");
     manifest["spec"]["token"] = json!({"verify": true});
@@ -151,9 +151,9 @@ async fn a_portal_is_shown_the_app_s_credentials_and_nothing_of_the_cluster_s() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_process_leaves_no_core_dump_and_is_closed_to_others_of_its_user() {
+async fn the_process_is_not_dumpable() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    // As another user than root, whom the kernel would give the files anyway.
+    // The process does not run as root, because root may read these files in any case.
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let program = dir.path().join("operator");
@@ -176,5 +176,5 @@ async fn the_process_leaves_no_core_dump_and_is_closed_to_others_of_its_user() {
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
     let environ = std::fs::metadata(format!("/proc/{pid}/environ")).unwrap();
-    assert_eq!(environ.uid(), 0, "the kernel gives what is not dumpable to root");
+    assert_eq!(environ.uid(), 0, "the kernel makes root the owner of a process that is not dumpable");
 }

@@ -1,6 +1,6 @@
-//! Each reason of the failure table, reached on the real parts, with the conditions that the status table asks for.
+//! Each reason of the failure table, with the conditions of the status table.
 
-use crate::support::{SECRET, TestEnv, condition, is, problem};
+use crate::support::{SECRET, TestEnv, condition, failure_reason, is};
 use arcgis_credential_operator::api::{Reason, Recovery};
 use serde_json::{Value, json};
 use testkit::portal::{Answer, App, Certificate, Portal};
@@ -13,10 +13,10 @@ fn answer(status: u16, body: &str) -> App {
     }
 }
 
-/// The conditions of a resource without a token, by whose move it is.
+/// Waits for the conditions of a resource without a token, depending on whether action is required.
 async fn shows(env: &TestEnv, name: &str, reason: Reason) {
     let resource = env.wait(name, |r| is(r, "Ready", "False", reason.as_str())).await;
-    assert_eq!(problem(&resource), Some(reason.as_str()));
+    assert_eq!(failure_reason(&resource), Some(reason.as_str()));
     let (stalled, reconciling) = (condition(&resource, "Stalled"), condition(&resource, "Reconciling"));
     match reason.recovery() {
         Recovery::ActionRequired => {
@@ -29,7 +29,7 @@ async fn shows(env: &TestEnv, name: &str, reason: Reason) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_portal_s_answers_become_reasons_whatever_their_status() {
+async fn portal_responses_become_reasons_regardless_of_their_status() {
     let env = TestEnv::new().await;
     let invalid_id = r#"{"error":{"code":400,"error":"invalid_client_id","error_description":"Invalid client_id"}}"#;
     let cases = [
@@ -57,7 +57,7 @@ async fn the_portal_s_answers_become_reasons_whatever_their_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_429_holds_every_resource_of_that_host() {
+async fn a_429_pauses_every_resource_of_that_host() {
     let env = TestEnv::new().await;
     let limited = r#"{"error":{"code":429,"message":"Too many requests.","details":["Retry after 90 sec."]}}"#;
     env.portal.app("limited", answer(200, limited));
@@ -74,7 +74,7 @@ async fn a_429_holds_every_resource_of_that_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_found_wrong_before_a_request_requests_nothing() {
+async fn a_failed_check_prevents_the_request() {
     let env = TestEnv::new().await;
     env.credentials("oauth", "app", SECRET).await;
     env.credentials("blank", "app", " ").await;
@@ -107,14 +107,14 @@ async fn what_is_found_wrong_before_a_request_requests_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quota_shows_before_a_token_is_bought() {
+async fn an_exceeded_quota_is_reported_before_a_token_is_requested() {
     let env = TestEnv::new().await;
     env.credentials("oauth", "app", SECRET).await;
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"},
                        "spec": {"hard": {"count/secrets": "1"}}});
     let quotas = kube::Api::<k8s_openapi::api::core::v1::ResourceQuota>::namespaced(env.client.clone(), &env.namespace);
     quotas.create(&kube::api::PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
-    // What the quota controller would write; it does not run here.
+    // The status that the quota controller would write; it does not run here.
     let status = json!({"status": {"hard": {"count/secrets": "1"}, "used": {"count/secrets": "1"}}});
     quotas.patch_status("none", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(&status)).await.unwrap();
     env.apply(&env.manifest("full", "oauth")).await;
@@ -127,7 +127,7 @@ async fn certificates_that_do_not_verify_are_untrusted() {
     for certificate in [Certificate::Expired, Certificate::WrongHost, Certificate::SelfSigned] {
         let portal = Portal::start("127.0.0.1:0".parse().unwrap(), certificate).await.unwrap();
         portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
-        let env = TestEnv::with(&["--allowed-portal", &portal.url()]).await;
+        let env = TestEnv::with_flags(&["--allowed-portal", &portal.url()]).await;
         env.credentials("oauth", "app", SECRET).await;
         let bundle = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"},
                             "data": {"ca.crt": portal.ca()}});

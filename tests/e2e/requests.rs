@@ -1,31 +1,32 @@
-//! When a token is asked for, and when it is not.
+//! When a token is requested, and when it is not.
 
 use std::time::Duration;
 
-use crate::support::{SECRET, TestEnv, is, problem, text};
+use crate::support::{SECRET, TestEnv, failure_reason, is, text};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::DeleteParams;
 use serde_json::json;
 use testkit::portal::App;
 
-/// When the app's token requests came in.
+/// Returns when the app's token requests were received.
 fn requests(env: &TestEnv, app: &str) -> Vec<Timestamp> {
-    let asks = |entry: &testkit::portal::Entry| entry.client_id == app && entry.path.contains("oauth2/token");
-    env.portal.journal().into_iter().filter(asks).map(|entry| entry.at).collect()
+    let is_token_request =
+        |entry: &testkit::portal::Entry| entry.client_id == app && entry.path.contains("oauth2/token");
+    env.portal.journal().into_iter().filter(is_token_request).map(|entry| entry.at).collect()
 }
 
-/// The time between two requests is this long, and not much longer.
+/// Asserts that two requests are this far apart, and not much farther.
 fn spaced(requests: &[Timestamp], seconds: i64, slack: i64) {
     for two in requests.windows(2) {
         let gap = two[1].duration_since(two[0]);
-        // Sent and received differ by a moment.
+        // The times of sending and receiving differ slightly.
         assert!(gap >= SignedDuration::from_millis(seconds * 1000 - 50), "{gap:?} is less than {seconds} s");
         assert!(gap <= SignedDuration::from_secs(seconds + slack), "{gap:?} is much more than {seconds} s");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_of_a_second_is_followed_by_the_next_no_sooner_than_30_s_later() {
+async fn a_token_of_one_second_is_renewed_no_earlier_than_after_30_s() {
     let env = TestEnv::new().await;
     env.portal.app("short", App { secret: SECRET.to_owned(), lifetime: Some(1), ..App::default() });
     env.credentials("oauth", "short", SECRET).await;
@@ -33,17 +34,17 @@ async fn a_token_of_a_second_is_followed_by_the_next_no_sooner_than_30_s_later()
     let expired = env.wait("short", |r| is(r, "Ready", "False", "TokenExpired")).await;
     assert!(is(&expired, "Reconciling", "True", "Pending"));
     let token = expired.status.unwrap().token.unwrap();
-    assert_eq!(token.renewal_time.as_second() - token.issue_time.as_second(), 30, "renewalTime shows the floored time");
+    assert_eq!(token.renewal_time.as_second() - token.issue_time.as_second(), 30, "renewalTime respects the floor");
     env.portal.wait_for_requests("short", 3, Duration::from_secs(80)).await.unwrap();
     spaced(&requests(&env, "short"), 30, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_s_changes_ask_again_no_sooner_than_5_s_after_the_last() {
+async fn a_user_s_changes_request_tokens_at_least_5_s_apart() {
     let env = TestEnv::new().await;
     env.ready("eager").await;
     for mark in ["one", "two"] {
-        env.ask_anew("eager", mark).await;
+        env.request_token("eager", mark).await;
         env.wait("eager", |r| r.status.as_ref().unwrap().last_handled_request.as_deref() == Some(mark)).await;
     }
     assert_eq!(requests(&env, "eager").len(), 3);
@@ -51,27 +52,27 @@ async fn a_person_s_changes_ask_again_no_sooner_than_5_s_after_the_last() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_token_is_replaced_no_sooner_than_5_s_after_the_last() {
+async fn a_damaged_token_is_replaced_at_least_5_s_after_the_last_request() {
     let env = TestEnv::new().await;
-    env.ready("hurt").await;
-    env.meddle("hurt-token", json!({"stringData": {"access_token": "tampered"}})).await;
-    env.portal.wait_for_requests("hurt", 2, Duration::from_secs(10)).await.unwrap();
-    spaced(&requests(&env, "hurt"), 5, 2);
+    env.ready("damaged").await;
+    env.edit_secret("damaged-token", json!({"stringData": {"access_token": "tampered"}})).await;
+    env.portal.wait_for_requests("damaged", 2, Duration::from_secs(10)).await.unwrap();
+    spaced(&requests(&env, "damaged"), 5, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requested_at_counts_with_its_first_64_characters_and_its_removal_requests_nothing() {
+async fn requested_at_is_compared_by_its_first_64_characters_and_its_removal_requests_nothing() {
     let env = TestEnv::new().await;
     env.ready("mark").await;
     let long = format!("{}x", "ü".repeat(64));
-    env.ask_anew("mark", &long).await;
+    env.request_token("mark", &long).await;
     let handled = |r: &arcgis_credential_operator::api::ArcGisAppCredential| {
         r.status.as_ref().unwrap().last_handled_request.clone()
     };
     env.wait("mark", |r| handled(r) == Some("ü".repeat(64))).await;
-    env.ask_anew("mark", &format!("{}y", "ü".repeat(64))).await;
+    env.request_token("mark", &format!("{}y", "ü".repeat(64))).await;
     env.change("mark", json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": null}}})).await;
-    // A change that is looked at after those: by then they have had their effect.
+    // This later change shows when the earlier ones have been processed.
     env.change("mark", json!({"spec": {"target": {"labels": {"seen": "yes"}}}})).await;
     env.wait_target("mark", |s| s.metadata.labels.as_ref().unwrap().contains_key("seen")).await;
     assert_eq!(env.portal.requests("mark"), 2);
@@ -91,15 +92,15 @@ async fn requested_at_present_at_creation_is_handled_by_the_first_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_suspended_nothing_is_requested_written_or_repaired_and_on_resume_the_wish_is_handled() {
+async fn a_suspended_resource_changes_nothing_and_handles_the_requested_renewal_on_resume() {
     let env = TestEnv::new().await;
     let before = env.ready("paused").await;
     env.change("paused", json!({"spec": {"suspend": true}})).await;
     env.wait("paused", |r| r.status.as_ref().unwrap().observed_generation == 2).await;
-    env.ask_anew("paused", "later").await;
+    env.request_token("paused", "later").await;
     env.credentials("paused-oauth", "paused", crate::support::WRONG_SECRET).await;
-    let drifted = env.meddle("paused-token", json!({"data": {"expires_at": null}})).await;
-    // What would be repaired is repaired at once, what would be requested after 5 s.
+    let drifted = env.edit_secret("paused-token", json!({"data": {"expires_at": null}})).await;
+    // A repair would be immediate, and a request would be sent after 5 s.
     tokio::time::sleep(Duration::from_secs(7)).await;
     let after = env.secrets().get("paused-token").await.unwrap();
     assert_eq!(after.metadata.resource_version, drifted.metadata.resource_version);
@@ -117,11 +118,11 @@ async fn while_suspended_nothing_is_requested_written_or_repaired_and_on_resume_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_lifetime_portal_path_or_key_name_asks_anew_and_another_label_does_not() {
+async fn a_changed_lifetime_portal_path_or_key_name_requests_a_token_and_a_changed_label_does_not() {
     let env = TestEnv::new().await;
     env.ready("spec").await;
     let url = env.portal.url();
-    env.meddle("spec-oauth", json!({"stringData": {"other": "spec"}})).await;
+    env.edit_secret("spec-oauth", json!({"stringData": {"other": "spec"}})).await;
     let changes = [
         (json!({"spec": {"target": {"labels": {"a": "b"}}}}), 1),
         (json!({"spec": {"token": {"lifetime": "90m"}}}), 2),
@@ -142,42 +143,43 @@ async fn another_lifetime_portal_path_or_key_name_asks_anew_and_another_label_do
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_credentials_secret_made_anew_asks_anew_even_with_the_same_values() {
+async fn a_recreated_credentials_secret_requests_a_token_even_with_the_same_values() {
     let env = TestEnv::new().await;
     let before = env.ready("made").await;
     env.secrets().delete("made-oauth", &DeleteParams::default()).await.unwrap();
-    let resource = env.wait("made", |r| problem(r) == Some("CredentialsNotFound")).await;
+    let resource = env.wait("made", |r| failure_reason(r) == Some("CredentialsNotFound")).await;
     assert!(is(&resource, "Ready", "True", "TokenValid"), "the token stays");
     env.credentials("made-oauth", "made", SECRET).await;
-    env.wait("made", |r| problem(r).is_none()).await;
+    env.wait("made", |r| failure_reason(r).is_none()).await;
     env.wait_target("made", |s| text(s)["access_token"] != before["access_token"]).await;
     assert_eq!(env.portal.requests("made"), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_that_changed_while_the_operator_was_down_are_taken_for_changed_and_others_are_not() {
+async fn credentials_changed_while_the_operator_was_down_request_a_token_and_unchanged_ones_do_not() {
     let mut env = TestEnv::new().await;
     env.ready("same").await;
     let before = env.ready("other").await;
     env.kill().await;
-    env.meddle("other-oauth", json!({"metadata": {"labels": {"touched": "yes"}}})).await;
+    env.edit_secret("other-oauth", json!({"metadata": {"labels": {"touched": "yes"}}})).await;
     env.start().await;
     env.wait_target("other", |s| text(s)["access_token"] != before["access_token"]).await;
     assert_eq!((env.portal.requests("same"), env.portal.requests("other")), (1, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn drift_is_repaired_at_once_three_times_and_then_every_30_s() {
+async fn drift_is_repaired_at_once_three_times_and_then_after_30_s() {
     let env = TestEnv::new().await;
-    env.ready("fought").await;
+    env.ready("contested").await;
     let mut repaired = Vec::new();
     for _ in 0..4 {
-        let drifted = env.meddle("fought-token", json!({"stringData": {"portal_url": "https://elsewhere"}})).await;
+        let drifted =
+            env.edit_secret("contested-token", json!({"stringData": {"portal_url": "https://elsewhere"}})).await;
         let from = Timestamp::now();
         let version = drifted.metadata.resource_version;
-        env.wait_target_for("fought", Duration::from_secs(40), |s| s.metadata.resource_version != version).await;
+        env.wait_target_for("contested", Duration::from_secs(40), |s| s.metadata.resource_version != version).await;
         repaired.push(Timestamp::now().duration_since(from).as_secs());
     }
     assert!(repaired[..3].iter().all(|seconds| *seconds < 5) && (25..35).contains(&repaired[3]), "{repaired:?}");
-    assert_eq!(env.portal.requests("fought"), 1, "the stored token was written again");
+    assert_eq!(env.portal.requests("contested"), 1, "the stored token was written again");
 }

@@ -1,4 +1,4 @@
-//! Killed outright at each call it makes, the operator ends after a restart where it would have ended without.
+//! When the operator is killed at any of its calls, it reaches the same state after a restart as without the kill.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use crate::support::{SECRET, TestEnv, is, text};
 use testkit::api_proxy::{Call, InjectedFault};
 use testkit::portal::App;
 
-const CAUGHT: Duration = Duration::from_secs(20);
+const FAULT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Where the operator is killed: before the API server hears the call, or after it has done what was asked.
+/// Where the operator is killed: before the API server receives the call, or after it has completed it.
 struct Point {
     name: &'static str,
     fault: InjectedFault,
@@ -43,72 +43,72 @@ const RENEWAL: [Point; 6] = [
 
 async fn restart(env: &mut TestEnv) {
     env.kill().await;
-    env.api_proxy().heal();
+    env.api_proxy().clear_faults();
     env.start().await;
 }
 
-/// The end that every history comes to; returns how many tokens were asked for.
+/// Waits for the final state, which is the same in every case; returns how many tokens were requested.
 async fn settled(env: &TestEnv, name: &str) -> usize {
     let settled = |r: &arcgis_credential_operator::api::ArcGisAppCredential| {
-        let asked = r.metadata.annotations.as_ref().and_then(|all| all.get("credentials.arcgis.dev/requested-at"));
+        let requested = r.metadata.annotations.as_ref().and_then(|all| all.get("credentials.arcgis.dev/requested-at"));
         let status = r.status.as_ref();
         is(r, "Ready", "True", "TokenValid")
             && status.is_some_and(|s| s.failure.is_none() && s.conditions.len() == 1)
-            && status.and_then(|s| s.last_handled_request.as_ref()) == asked
+            && status.and_then(|s| s.last_handled_request.as_ref()) == requested
     };
     let status = env.wait(name, settled).await.status.unwrap();
     let secret = env.secrets().get(&format!("{name}-token")).await.unwrap();
     assert_eq!(status.target_version, secret.metadata.resource_version, "{name}: the status is about this Secret");
-    assert!(env.portal.tokens().contains(&text(&secret)["access_token"]), "{name}: a token of the portal's");
+    assert!(env.portal.tokens().contains(&text(&secret)["access_token"]), "{name}: the portal issued the token");
     env.portal.requests(name)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kill_at_any_call_of_the_creation_costs_at_most_one_more_request() {
+async fn a_crash_at_any_call_of_a_creation_costs_at_most_one_more_request() {
     let mut env = TestEnv::with_api_proxy().await;
     for (nth, Point { name, fault, call }) in CREATION.into_iter().enumerate() {
         env.portal.app(name, App { secret: SECRET.to_owned(), ..App::default() });
         env.credentials(&format!("{name}-oauth"), name, SECRET).await;
-        env.api_proxy().fail(1, fault, call);
+        env.api_proxy().inject(1, fault, call);
         env.apply(&env.manifest(name, &format!("{name}-oauth"))).await;
-        env.api_proxy().wait_until_caught(nth + 1, CAUGHT).await.expect(name);
+        env.api_proxy().wait_for_faults(nth + 1, FAULT_TIMEOUT).await.expect(name);
         restart(&mut env).await;
         let requests = settled(&env, name).await;
         let lost = name == "create-before";
         assert_eq!(
             requests,
             if lost { 2 } else { 1 },
-            "{name}: only a token that was never written is asked for again"
+            "{name}: only a token that was never written is requested again"
         );
     }
     for Point { name, .. } in CREATION {
         let requests = env.portal.requests(name);
-        assert!(requests <= 2, "{name}: later restarts asked for more: {requests}");
+        assert!(requests <= 2, "{name}: later restarts requested more: {requests}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kill_while_the_portal_answers_costs_one_more_request() {
+async fn a_crash_while_the_portal_responds_costs_one_more_request() {
     let mut env = TestEnv::with_api_proxy().await;
     env.portal.app("app", App { secret: SECRET.to_owned(), hang: true, ..App::default() });
     env.credentials("oauth", "app", SECRET).await;
     env.apply(&env.manifest("app", "oauth")).await;
-    env.portal.wait_for_requests("app", 1, CAUGHT).await.unwrap();
+    env.portal.wait_for_requests("app", 1, FAULT_TIMEOUT).await.unwrap();
     env.portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
     restart(&mut env).await;
     assert_eq!(settled(&env, "app").await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kill_at_any_call_of_a_renewal_keeps_the_token_and_costs_at_most_one_more_request() {
+async fn a_crash_at_any_call_of_a_renewal_keeps_the_token_and_costs_at_most_one_more_request() {
     let mut env = TestEnv::with_api_proxy().await;
     for (nth, Point { name, fault, call }) in RENEWAL.into_iter().enumerate() {
         let before = env.ready(name).await;
-        env.api_proxy().fail(1, fault, call);
-        env.ask_anew(name, "now").await;
-        env.api_proxy().wait_until_caught(nth + 1, CAUGHT).await.expect(name);
+        env.api_proxy().inject(1, fault, call);
+        env.request_token(name, "now").await;
+        env.api_proxy().wait_for_faults(nth + 1, FAULT_TIMEOUT).await.expect(name);
         let meanwhile = env.target(name).await;
-        assert!(env.portal.tokens().contains(&meanwhile["access_token"]), "{name}: never half a Secret");
+        assert!(env.portal.tokens().contains(&meanwhile["access_token"]), "{name}: the Secret is always complete");
         restart(&mut env).await;
         let requests = settled(&env, name).await;
         assert_ne!(env.target(name).await["access_token"], before["access_token"], "{name}");

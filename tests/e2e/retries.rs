@@ -1,8 +1,8 @@
-//! After a failure: whose move it is, when it is tried again, and what a restart remembers.
+//! After a failure: whether action is required, when it is retried, and what survives a restart.
 
 use std::time::Duration;
 
-use crate::support::{SECRET, TestEnv, condition, is, problem};
+use crate::support::{SECRET, TestEnv, condition, failure_reason, is};
 use arcgis_credential_operator::api::{ArcGisAppCredential, Failure};
 use jiff::Timestamp;
 use serde_json::json;
@@ -24,14 +24,14 @@ async fn wrong_secret(env: &TestEnv, name: &str) -> ArcGisAppCredential {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_s_move_is_kept_in_the_status_and_waited_for_across_a_restart() {
+async fn a_failure_that_requires_action_and_its_wait_survive_a_restart() {
     let mut env = TestEnv::new().await;
     let before = failure(&wrong_secret(&env, "app").await);
     assert_eq!(before.count, Some(1));
     assert!((60..=76).contains(&wait(&before)) && before.inputs.is_some());
     env.kill().await;
     env.start().await;
-    // Another that becomes ready shows that the restarted operator looks at resources.
+    // Another resource that becomes ready shows that the restarted operator reconciles.
     env.ready("next").await;
     let after = env.resources().get("app").await.unwrap();
     assert_eq!(failure(&after), before);
@@ -39,34 +39,34 @@ async fn a_user_s_move_is_kept_in_the_status_and_waited_for_across_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_s_change_beats_the_wait_also_when_it_was_made_while_the_operator_was_down() {
+async fn a_user_s_change_overrides_the_wait_even_if_made_while_the_operator_was_down() {
     let mut env = TestEnv::new().await;
     wrong_secret(&env, "app").await;
     env.kill().await;
     env.credentials("app-oauth", "app", SECRET).await;
     env.start().await;
-    env.wait("app", |r| is(r, "Ready", "True", "TokenValid") && problem(r).is_none()).await;
+    env.wait("app", |r| is(r, "Ready", "True", "TokenValid") && failure_reason(r).is_none()).await;
     assert_eq!(env.portal.requests("app"), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_person_s_change_starts_the_count_anew() {
+async fn each_change_by_a_user_resets_the_failure_count() {
     let env = TestEnv::new().await;
     wrong_secret(&env, "app").await;
     for (requests, wrong) in [(2, "canary-client-secret-wrong-2"), (3, "canary-client-secret-wrong-3")] {
         env.credentials("app-oauth", "app", wrong).await;
         env.portal.wait_for_requests("app", requests, Duration::from_secs(10)).await.unwrap();
     }
-    env.ask_anew("app", "please").await;
+    env.request_token("app", "please").await;
     let handled =
         |r: &ArcGisAppCredential| r.status.as_ref().unwrap().last_handled_request.as_deref() == Some("please");
     let resource = env.wait("app", handled).await;
     assert_eq!(failure(&resource).count, Some(1));
-    assert_eq!(env.portal.requests("app"), 4, "recorded as handled with the attempt that failed");
+    assert_eq!(env.portal.requests("app"), 4, "the failed attempt handles the requested renewal");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_only_a_change_can_cure_has_no_next_attempt_and_is_seen_within_5_s_of_it() {
+async fn a_failure_that_only_a_change_resolves_has_no_next_attempt_and_is_resolved_within_5_s() {
     let env = TestEnv::new().await;
     env.credentials("oauth", "app", "").await;
     env.apply(&env.manifest("empty", "oauth")).await;
@@ -82,19 +82,19 @@ async fn what_only_a_change_can_cure_has_no_next_attempt_and_is_seen_within_5_s_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_of_inputs_that_brought_a_token_before_is_tried_within_15_minutes() {
+async fn a_rejection_of_inputs_that_worked_before_is_retried_within_15_minutes() {
     let env = TestEnv::new().await;
     env.ready("worked").await;
-    let refusal = Answer { status: 403, body: "<html>maintenance</html>".to_owned(), ..Answer::default() };
-    env.portal.app("worked", App { secret: SECRET.to_owned(), answer: Some(refusal), ..App::default() });
-    env.ask_anew("worked", "now").await;
+    let rejection = Answer { status: 403, body: "<html>maintenance</html>".to_owned(), ..Answer::default() };
+    env.portal.app("worked", App { secret: SECRET.to_owned(), answer: Some(rejection), ..App::default() });
+    env.request_token("worked", "now").await;
     let resource = env.wait("worked", |r| is(r, "Stalled", "True", "RequestRejected")).await;
     assert!(is(&resource, "Ready", "True", "TokenValid"));
     assert!((60..=76).contains(&wait(&failure(&resource))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pause_that_a_portal_asked_for_survives_a_restart_and_no_change_beats_it() {
+async fn retry_after_survives_a_restart_and_no_change_overrides_it() {
     let mut env = TestEnv::new().await;
     let limited = Answer {
         status: 429,
@@ -111,7 +111,7 @@ async fn a_pause_that_a_portal_asked_for_survives_a_restart_and_no_change_beats_
     env.portal.app("next", App { secret: SECRET.to_owned(), ..App::default() });
     env.kill().await;
     env.start().await;
-    env.ask_anew("limited", "now").await;
+    env.request_token("limited", "now").await;
     env.credentials("next-oauth", "next", SECRET).await;
     env.apply(&env.manifest("next", "next-oauth")).await;
     env.wait("next", |r| is(r, "Ready", "False", "RateLimited")).await;
@@ -119,12 +119,12 @@ async fn a_pause_that_a_portal_asked_for_survives_a_restart_and_no_change_beats_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transient_failure_is_told_once_and_its_count_stays_out_of_the_status() {
+async fn a_transient_failure_is_reported_once_and_its_count_is_not_in_the_status() {
     let env = TestEnv::new().await;
     env.ready("outage").await;
     env.portal.outage(true);
-    env.ask_anew("outage", "now").await;
-    let first = env.wait("outage", |r| problem(r) == Some("PortalUnreachable")).await;
+    env.request_token("outage", "now").await;
+    let first = env.wait("outage", |r| failure_reason(r) == Some("PortalUnreachable")).await;
     env.portal.wait_for_requests("outage", 1, Duration::from_secs(1)).await.unwrap();
     // Long enough for several more attempts: 2, 4 and 8 s apart.
     tokio::time::sleep(Duration::from_secs(10)).await;
@@ -136,7 +136,7 @@ async fn a_transient_failure_is_told_once_and_its_count_stays_out_of_the_status(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_missing_is_nobody_s_move_and_the_wrong_is_the_user_s() {
+async fn a_missing_secret_is_reported_as_reconciling_and_a_wrong_spec_as_stalled() {
     let env = TestEnv::new().await;
     env.apply(&env.manifest("missing", "later")).await;
     let missing = env.wait("missing", |r| is(r, "Ready", "False", "CredentialsNotFound")).await;

@@ -1,10 +1,10 @@
-//! The last of the tests: nothing secret stands in what all of them have left behind.
+//! Searches the output of all other tests for secrets, so it runs last.
 //!
-//! Each operator of a run logs at trace level into one folder, and what it wrote to the cluster is still there.
+//! Each operator of a run logs at trace level into one folder, and what it wrote to the cluster still exists.
 
 use std::collections::BTreeSet;
 
-use crate::support::{SECRET, SECRET_CANARY, TestEnv, WRONG_SECRET, is, problem};
+use crate::support::{SECRET, SECRET_CANARY, TestEnv, WRONG_SECRET, failure_reason, is};
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
@@ -13,22 +13,23 @@ use kube::api::{ListParams, PostParams};
 use serde_json::{Value, json};
 use testkit::portal::{Answer, App, BODY_CANARY, TOKEN_CANARY};
 
+/// Asserts that a text contains no secret.
 fn clean(what: &str, text: &str) {
     for canary in [SECRET_CANARY, TOKEN_CANARY, BODY_CANARY] {
-        // Not even encoded as it stands in a Secret.
+        // The base64 form, as in a Secret, must not appear either.
         let encoded = encode(canary);
-        assert!(!text.contains(canary) && !text.contains(&encoded), "{canary} stands in {what}");
+        assert!(!text.contains(canary) && !text.contains(&encoded), "{canary} appears in {what}");
     }
 }
 
-/// The part of a text's base64 form that does not depend on what follows it.
+/// Returns the part of a text's base64 form that does not depend on what follows it.
 fn encode(text: &str) -> String {
     let secret = k8s_openapi::ByteString(text.as_bytes()[..text.len() / 3 * 3].to_vec());
     serde_json::to_value(secret).unwrap().as_str().unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_secret_no_token_and_no_answer_stands_in_a_log_a_status_an_event_or_a_metric() {
+async fn no_secret_token_or_response_body_appears_in_logs_statuses_events_or_metrics() {
     let env = TestEnv::new().await;
     env.ready("good").await;
     env.portal.app("wrong", App { secret: SECRET.to_owned(), ..App::default() });
@@ -39,9 +40,9 @@ async fn no_secret_no_token_and_no_answer_stands_in_a_log_a_status_an_event_or_a
     {
         env.credentials(&format!("{name}-oauth"), name, secret).await;
         env.apply(&env.manifest(name, &format!("{name}-oauth"))).await;
-        env.wait(name, |r| is(r, "Stalled", "True", reason) && problem(r) == Some(reason)).await;
+        env.wait(name, |r| is(r, "Stalled", "True", reason) && failure_reason(r) == Some(reason)).await;
     }
-    let metrics = env.ask("/metrics").await.unwrap();
+    let metrics = env.http_get("/metrics").await.unwrap();
     assert!(metrics.contains("arcgis_credential_problem{") && metrics.contains("outcome=\"Issued\""), "{metrics}");
     clean("/metrics", &metrics);
     let pid = env.operator.as_ref().unwrap().id().unwrap();
@@ -52,7 +53,7 @@ async fn no_secret_no_token_and_no_answer_stands_in_a_log_a_status_an_event_or_a
     for file in std::fs::read_dir(env.plane.dir().join("logs")).unwrap() {
         let path = file.unwrap().path();
         let log = std::fs::read_to_string(&path).unwrap();
-        assert!(log.contains("starting") || log.is_empty(), "{}: it is an operator's log", path.display());
+        assert!(log.contains("starting") || log.is_empty(), "{}: it is not an operator's log", path.display());
         clean(&path.display().to_string(), &log);
         logs += 1;
         bytes += log.len();
@@ -67,10 +68,10 @@ async fn no_secret_no_token_and_no_answer_stands_in_a_log_a_status_an_event_or_a
     clean("an event", &serde_json::to_string(&events).unwrap());
     let maps = Api::<ConfigMap>::all(env.client.clone()).list(&all).await.unwrap();
     clean("a ConfigMap", &serde_json::to_string(&maps).unwrap());
-    assert!(logs > 0 && bytes > 0, "there is something to search");
+    assert!(logs > 0 && bytes > 0, "no logs were found");
 }
 
-/// Group, resource with its subresource, and verb.
+/// API group, resource with its subresource, and verb.
 type Right = [String; 3];
 
 fn rights(rules: Vec<PolicyRule>) -> Vec<Right> {
@@ -85,7 +86,7 @@ fn rights(rules: Vec<PolicyRule>) -> Vec<Right> {
     found
 }
 
-/// What the operators of this run have used, by the audit log.
+/// Returns the permissions that the operators of this run have used, according to the audit log.
 fn used(env: &TestEnv) -> BTreeSet<Right> {
     let log = std::fs::read_to_string(env.plane.audit_log()).unwrap();
     let account = "system:serviceaccount:arcgis-credential-operator:arcgis-credential-operator";
@@ -104,9 +105,9 @@ fn used(env: &TestEnv) -> BTreeSet<Right> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_granted_right_goes_unused_and_none_is_dangerous() {
+async fn every_granted_permission_is_used_and_none_is_dangerous() {
     let name = "arcgis-credential-operator";
-    let env = TestEnv::idle(&[]).await;
+    let env = TestEnv::without_operator(&[]).await;
     let map = json!({"metadata": {"name": "ca"}, "data": {"ca.crt": env.portal.ca()}});
     let maps = Api::<ConfigMap>::namespaced(env.client.clone(), &env.namespace);
     maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
@@ -116,7 +117,7 @@ async fn no_granted_right_goes_unused_and_none_is_dangerous() {
     manifest["spec"]["portal"]["caBundleRef"] = json!({"name": "ca"});
     env.apply(&manifest).await;
     env.wait_for("used", std::time::Duration::from_mins(1), |r| is(r, "Ready", "True", "TokenValid")).await;
-    env.ask_anew("used", "now").await;
+    env.request_token("used", "now").await;
     env.wait("used", |r| r.status.as_ref().is_some_and(|s| s.last_handled_request.is_some())).await;
     drop(replica);
     let everywhere = Api::<ClusterRole>::all(env.client.clone()).get(name).await.unwrap().rules;

@@ -1,4 +1,5 @@
-//! A cluster that is not prepared: readiness names what is missing, and the operator goes on trying.
+//! Start in a cluster that is not ready for the operator: readiness reports what is missing, and the operator keeps
+//! trying.
 
 use std::time::Duration;
 
@@ -7,20 +8,20 @@ use testkit::api_proxy::InjectedFault;
 use testkit::control_plane::ControlPlane;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn missing_rights_are_named_and_waited_for() {
-    let plane = ControlPlane::surrounding().unwrap();
-    let nobody = plane.kubeconfig_for("nobody", "unknown-token").unwrap();
+async fn missing_permissions_are_reported_and_checked_again() {
+    let plane = ControlPlane::from_env().unwrap();
+    let unknown = plane.kubeconfig_for("unknown", "unknown-token").unwrap();
     let mut env = TestEnv::new().await;
     env.kill().await;
-    env.start_as(&nobody);
+    env.start_with_kubeconfig(&unknown);
     let answer = tokio::time::timeout(Duration::from_secs(20), async {
         loop {
-            if let Some(answer) = env.ask("/readyz").await
+            if let Some(answer) = env.http_get("/readyz").await
                 && answer.contains("not accepted")
             {
                 return answer;
             }
-            // There is nothing to await before the first list has failed.
+            // Nothing can be awaited before the first list has failed.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })
@@ -28,16 +29,16 @@ async fn missing_rights_are_named_and_waited_for() {
     .unwrap();
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert!(answer.contains("arcgisappcredentials.credentials.arcgis.dev"), "{answer}");
-    assert!(env.ask("/livez").await.unwrap().starts_with("HTTP/1.1 200"));
+    assert!(env.http_get("/livez").await.unwrap().starts_with("HTTP/1.1 200"));
     assert_eq!(env.terminate().await, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_could_not_be_asked_at_the_start_is_asked_again() {
-    let mut env = TestEnv::idle_with_api_proxy().await;
-    // Both the rights, of which there are six, and the service addresses twice.
-    env.api_proxy().fail(12, InjectedFault::Status(503), |call| call.is("POST", "/selfsubjectaccessreviews"));
-    env.api_proxy().fail(2, InjectedFault::Status(503), |call| call.is("GET", "/servicecidrs"));
+async fn preflight_checks_that_failed_are_repeated() {
+    let mut env = TestEnv::without_operator_with_api_proxy().await;
+    // Two rounds of the six permission checks, and two reads of the service address ranges.
+    env.api_proxy().inject(12, InjectedFault::Status(503), |call| call.is("POST", "/selfsubjectaccessreviews"));
+    env.api_proxy().inject(2, InjectedFault::Status(503), |call| call.is("GET", "/servicecidrs"));
     env.start().await;
-    env.api_proxy().wait_until_caught(14, Duration::from_secs(40)).await.unwrap();
+    env.api_proxy().wait_for_faults(14, Duration::from_secs(40)).await.unwrap();
 }

@@ -1,8 +1,8 @@
-//! The target Secret: whose it is, how it is written, and what becomes of it.
+//! The target Secret: its ownership, its writes and its deletion.
 
 use std::time::Duration;
 
-use crate::support::{SECRET, TestEnv, condition, is, problem, text};
+use crate::support::{SECRET, TestEnv, condition, failure_reason, is, text};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Api;
@@ -12,20 +12,20 @@ use testkit::api_proxy::InjectedFault;
 use testkit::control_plane::ControlPlane;
 use testkit::portal::App;
 
-const CAUGHT: Duration = Duration::from_secs(20);
+const FAULT_TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn create(env: &TestEnv, secret: Value) -> Secret {
     env.secrets().create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap()
 }
 
-/// The marks by which an owner hands a Secret over.
+/// Returns the label and the annotation by which an owner hands a Secret over.
 fn handed_over(name: &str) -> Value {
     json!({"labels": {"app.kubernetes.io/managed-by": "arcgis-credential-operator"},
            "annotations": {"credentials.arcgis.dev/credential": name}})
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_is_immutable_or_of_another_type_is_refused_even_when_handed_over() {
+async fn an_immutable_secret_or_one_of_another_type_is_rejected_even_when_handed_over() {
     let env = TestEnv::new().await;
     env.credentials("oauth", "app", SECRET).await;
     for (name, extra) in [("fixed", json!({"immutable": true})), ("typed", json!({"type": "example.com/other"}))] {
@@ -42,76 +42,79 @@ async fn a_secret_that_is_immutable_or_of_another_type_is_refused_even_when_hand
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_an_existing_secret_belongs_to_keeps_it_even_from_an_older_resource() {
+async fn an_existing_secret_stays_with_its_owner_even_if_another_resource_is_older() {
     let env = TestEnv::new().await;
     env.credentials("oauth", "app", SECRET).await;
-    let mut other = env.manifest("elder", "oauth");
+    let mut other = env.manifest("older", "oauth");
     other["spec"]["suspend"] = json!(true);
     env.apply(&other).await;
-    env.wait("elder", |r| is(r, "Ready", "False", "Suspended")).await;
+    env.wait("older", |r| is(r, "Ready", "False", "Suspended")).await;
     let mut secret = json!({"metadata": handed_over("younger")});
-    secret["metadata"]["name"] = json!("elder-token");
+    secret["metadata"]["name"] = json!("older-token");
     create(&env, secret).await;
     let mut younger = env.manifest("younger", "oauth");
-    younger["spec"]["target"]["name"] = json!("elder-token");
+    younger["spec"]["target"]["name"] = json!("older-token");
     env.apply(&younger).await;
     env.wait("younger", |r| is(r, "Ready", "True", "TokenValid")).await;
-    env.change("elder", json!({"spec": {"suspend": false}})).await;
-    let refused = env.wait("elder", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
-    assert!(condition(&refused, "Stalled").unwrap().message.contains("younger"), "it names the other");
+    env.change("older", json!({"spec": {"suspend": false}})).await;
+    let rejected = env.wait("older", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
+    assert!(
+        condition(&rejected, "Stalled").unwrap().message.contains("younger"),
+        "the message names the other resource"
+    );
     assert_eq!(env.portal.requests("app"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_appears_between_the_look_and_the_write_is_never_touched() {
+async fn a_secret_that_appears_before_the_write_is_not_changed() {
     let env = TestEnv::with_api_proxy().await;
     env.portal.app("late", App { secret: SECRET.to_owned(), ..App::default() });
     env.credentials("late-oauth", "late", SECRET).await;
-    env.api_proxy().fail(1, InjectedFault::Held, |call| call.is("POST", "/secrets") && !call.dry());
+    env.api_proxy().inject(1, InjectedFault::Held, |call| call.is("POST", "/secrets") && !call.dry());
     env.apply(&env.manifest("late", "late-oauth")).await;
-    env.api_proxy().wait_until_caught(1, CAUGHT).await.unwrap();
+    env.api_proxy().wait_for_faults(1, FAULT_TIMEOUT).await.unwrap();
     let before = create(&env, json!({"metadata": {"name": "late-token"}, "stringData": {"mine": "yes"}})).await;
-    env.api_proxy().heal();
+    env.api_proxy().clear_faults();
     env.wait("late", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
     let after = env.secrets().get("late-token").await.unwrap();
     assert_eq!(after.metadata.resource_version, before.metadata.resource_version);
-    // What was paid for is not bought again.
+    // The issued token is not requested again.
     env.secrets().delete("late-token", &DeleteParams::default()).await.unwrap();
     env.wait("late", |r| is(r, "Ready", "True", "TokenValid")).await;
     assert_eq!(env.portal.requests("late"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_that_came_between_the_look_and_the_write_is_judged_again_and_kept() {
+async fn a_change_made_before_the_write_is_read_and_kept() {
     let env = TestEnv::with_api_proxy().await;
     let before = env.ready("raced").await;
-    env.api_proxy().fail(1, InjectedFault::Held, |call| call.is("PATCH", "/raced-token"));
-    env.ask_anew("raced", "now").await;
-    env.api_proxy().wait_until_caught(1, CAUGHT).await.unwrap();
-    env.meddle("raced-token", json!({"metadata": {"labels": {"theirs": "stays"}}})).await;
-    env.api_proxy().heal();
+    env.api_proxy().inject(1, InjectedFault::Held, |call| call.is("PATCH", "/raced-token"));
+    env.request_token("raced", "now").await;
+    env.api_proxy().wait_for_faults(1, FAULT_TIMEOUT).await.unwrap();
+    env.edit_secret("raced-token", json!({"metadata": {"labels": {"theirs": "stays"}}})).await;
+    env.api_proxy().clear_faults();
     let secret = env.wait_target("raced", |s| text(s)["access_token"] != before["access_token"]).await;
     assert_eq!(secret.metadata.labels.unwrap()["theirs"], "stays");
     assert_eq!(env.portal.requests("raced"), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_took_the_place_of_the_one_that_was_judged_is_never_touched() {
+async fn a_secret_that_was_replaced_before_the_write_is_not_changed() {
     let env = TestEnv::with_api_proxy().await;
     env.ready("swapped").await;
-    env.api_proxy().fail(1, InjectedFault::Held, |call| call.is("PATCH", "/swapped-token"));
-    env.ask_anew("swapped", "now").await;
-    env.api_proxy().wait_until_caught(1, CAUGHT).await.unwrap();
+    env.api_proxy().inject(1, InjectedFault::Held, |call| call.is("PATCH", "/swapped-token"));
+    env.request_token("swapped", "now").await;
+    env.api_proxy().wait_for_faults(1, FAULT_TIMEOUT).await.unwrap();
     env.secrets().delete("swapped-token", &DeleteParams::default()).await.unwrap();
     let before = create(&env, json!({"metadata": {"name": "swapped-token"}, "stringData": {"mine": "yes"}})).await;
-    env.api_proxy().heal();
+    env.api_proxy().clear_faults();
     env.wait("swapped", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
     let after = env.secrets().get("swapped-token").await.unwrap();
     assert_eq!(after.metadata.resource_version, before.metadata.resource_version);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_ever_sees_a_half_filled_secret() {
+async fn every_version_of_a_target_holds_one_token_in_all_keys() {
     let env = TestEnv::new().await;
     let params = WatchParams::default().fields("metadata.name=whole-token").disable_bookmarks().timeout(60);
     let mut seen = env.secrets().watch(&params, "0").await.unwrap().boxed();
@@ -121,11 +124,11 @@ async fn nobody_ever_sees_a_half_filled_secret() {
     env.credentials("whole-oauth", "whole", SECRET).await;
     env.apply(&manifest).await;
     env.wait("whole", |r| is(r, "Ready", "True", "TokenValid")).await;
-    env.ask_anew("whole", "now").await;
+    env.request_token("whole", "now").await;
     env.wait("whole", |r| r.status.as_ref().is_some_and(|s| s.last_handled_request.is_some())).await;
     let mut tokens = Vec::new();
     while tokens.len() < 2 {
-        let event = tokio::time::timeout(CAUGHT, seen.next()).await.unwrap().unwrap().unwrap();
+        let event = tokio::time::timeout(FAULT_TIMEOUT, seen.next()).await.unwrap().unwrap().unwrap();
         let (WatchEvent::Added(secret) | WatchEvent::Modified(secret)) = event else { panic!("{event:?}") };
         let (data, annotations) = (text(&secret), secret.metadata.annotations.unwrap());
         let token = data["access_token"].clone();
@@ -139,13 +142,13 @@ async fn nobody_ever_sees_a_half_filled_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_right_to_create_shows_before_a_token_is_bought() {
+async fn a_missing_create_permission_is_reported_before_a_token_is_requested() {
     let env = TestEnv::with_api_proxy().await;
-    env.api_proxy().fail(1, InjectedFault::Status(403), |call| call.is("POST", "/secrets") && call.dry());
+    env.api_proxy().inject(1, InjectedFault::Status(403), |call| call.is("POST", "/secrets") && call.dry());
     env.credentials("oauth", "app", SECRET).await;
     env.apply(&env.manifest("barred", "oauth")).await;
     let resource = env.wait("barred", |r| is(r, "Stalled", "True", "TargetRefused")).await;
-    assert_eq!(problem(&resource), Some("TargetRefused"));
+    assert_eq!(failure_reason(&resource), Some("TargetRefused"));
     let failure = resource.status.unwrap().failure.unwrap();
     let wait = failure.next_attempt_time.unwrap().as_second() - failure.last_attempt_time.unwrap().as_second();
     assert!((60..=76).contains(&wait), "a minute with jitter: {wait}");
@@ -153,9 +156,9 @@ async fn a_missing_right_to_create_shows_before_a_token_is_bought() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_bought_for_a_namespace_that_is_being_deleted() {
+async fn no_token_is_requested_in_a_namespace_that_is_being_deleted() {
     let env = TestEnv::new().await;
-    // Something that keeps the namespace from going.
+    // This object blocks the deletion of the namespace.
     let held = json!({"metadata": {"name": "holds", "finalizers": ["example.com/hold"]}});
     create(&env, held).await;
     let before = env.ready("old").await;
@@ -164,14 +167,14 @@ async fn nothing_is_bought_for_a_namespace_that_is_being_deleted() {
     env.apply(&waiting).await;
     env.wait("new", |r| is(r, "Ready", "False", "CredentialsNotFound")).await;
     Api::<Namespace>::all(env.client.clone()).delete(&env.namespace, &DeleteParams::default()).await.unwrap();
-    // Both resources go with the namespace: what is being deleted is left alone.
+    // The namespace deletes both resources; the operator does not change a resource that is being deleted.
     let gone = |r: Option<&arcgis_credential_operator::api::ArcGisAppCredential>| r.is_none();
     let deleted = kube::runtime::wait::await_condition(env.resources(), "old", gone);
     tokio::time::timeout(Duration::from_secs(30), deleted).await.unwrap().unwrap();
     assert!(env.portal.tokens().contains(&before["access_token"]));
     assert_eq!(env.portal.requests("old"), 1);
     env.change("new", json!({"metadata": {"finalizers": null}})).await;
-    env.meddle("holds", json!({"metadata": {"finalizers": null}})).await;
+    env.edit_secret("holds", json!({"metadata": {"finalizers": null}})).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,9 +192,9 @@ async fn a_resource_that_is_being_deleted_in_the_foreground_gets_no_new_secret()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_owner_reference_that_the_cluster_guards_never_holds_up_a_token() {
-    let surrounding = ControlPlane::surrounding().unwrap();
-    let plane = ControlPlane::start(&surrounding.bin(), None, true).await.unwrap();
+async fn a_forbidden_owner_reference_update_does_not_block_renewals() {
+    let from_env = ControlPlane::from_env().unwrap();
+    let plane = ControlPlane::start(&from_env.bin(), None, true).await.unwrap();
     let env = TestEnv::on(plane, &[]).await;
     let before = env.ready("guarded").await;
     env.change("guarded", json!({"spec": {"target": {"deletionPolicy": "Retain"}}})).await;
@@ -199,15 +202,15 @@ async fn an_owner_reference_that_the_cluster_guards_never_holds_up_a_token() {
     assert!(is(&resource, "Ready", "True", "TokenValid"));
     let message = condition(&resource, "Stalled").unwrap().message;
     assert!(message.contains("owner reference") && message.contains("delete Secrets"), "{message}");
-    env.ask_anew("guarded", "now").await;
+    env.request_token("guarded", "now").await;
     let renewed = env.wait_target("guarded", |s| text(s)["access_token"] != before["access_token"]).await;
-    assert!(renewed.metadata.owner_references.is_some(), "refused all the same");
+    assert!(renewed.metadata.owner_references.is_some(), "the update is still rejected");
     assert_eq!(env.portal.requests("guarded"), 2);
     env.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_resource_made_anew_takes_over_the_secret_that_was_retained() {
+async fn a_recreated_resource_takes_over_the_retained_secret() {
     let env = TestEnv::new().await;
     env.portal.app("again", App { secret: SECRET.to_owned(), ..App::default() });
     env.credentials("again-oauth", "again", SECRET).await;
@@ -226,7 +229,7 @@ async fn a_resource_made_anew_takes_over_the_secret_that_was_retained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_labels_and_annotations_that_are_no_longer_asked_for_go() {
+async fn keys_labels_and_annotations_that_are_no_longer_specified_are_removed() {
     let env = TestEnv::new().await;
     env.portal.app("trim", App { secret: SECRET.to_owned(), ..App::default() });
     env.credentials("trim-oauth", "trim", SECRET).await;
@@ -238,7 +241,7 @@ async fn keys_labels_and_annotations_that_are_no_longer_asked_for_go() {
     target["annotations"] = json!({"example.com/note": "x"});
     env.apply(&manifest).await;
     env.wait("trim", |r| is(r, "Ready", "True", "TokenValid")).await;
-    env.meddle("trim-token", json!({"stringData": {"theirs": "x"}})).await;
+    env.edit_secret("trim-token", json!({"stringData": {"theirs": "x"}})).await;
     let apply = PatchParams::apply("user").force();
     let bare = env.manifest("trim", "trim-oauth");
     env.resources().patch("trim", &apply, &Patch::Apply(&bare)).await.unwrap();

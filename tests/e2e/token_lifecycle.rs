@@ -1,8 +1,8 @@
-//! The life of a token on a real control plane, the operator having only the shipped rights.
+//! The lifecycle of a token on a real control plane, with only the permissions of the manifests.
 
 use std::time::Duration;
 
-use crate::support::{SECRET, TestEnv, condition, is, problem, text};
+use crate::support::{SECRET, TestEnv, condition, failure_reason, is, text};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::runtime::wait::{await_condition, conditions};
 use serde_json::json;
@@ -63,7 +63,7 @@ async fn fills_the_target_with_every_key_label_annotation_and_format() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn renews_from_the_granted_lifetime_and_not_from_the_one_asked_for() {
+async fn renews_by_the_granted_lifetime_and_not_by_the_requested_one() {
     let env = TestEnv::new().await;
     env.portal.app("app", App { secret: SECRET.to_owned(), lifetime: Some(60), ..App::default() });
     env.credentials("oauth", "app", SECRET).await;
@@ -79,7 +79,7 @@ async fn renews_from_the_granted_lifetime_and_not_from_the_one_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_last_good_token_while_the_secret_is_wrong_and_says_so() {
+async fn keeps_the_last_token_and_reports_stalled_when_the_client_secret_is_wrong() {
     let env = TestEnv::new().await;
     let before = env.ready("kept").await;
     env.credentials("kept-oauth", "kept", crate::support::WRONG_SECRET).await;
@@ -87,31 +87,31 @@ async fn keeps_the_last_good_token_while_the_secret_is_wrong_and_says_so() {
     assert!(is(&resource, "Ready", "True", "TokenValid"));
     assert_eq!(env.target("kept").await, before);
     env.credentials("kept-oauth", "kept", SECRET).await;
-    let resource = env.wait("kept", |r| problem(r).is_none()).await;
+    let resource = env.wait("kept", |r| failure_reason(r).is_none()).await;
     assert!(condition(&resource, "Stalled").is_none());
     assert_ne!(env.target("kept").await["access_token"], before["access_token"]);
     assert_eq!(env.portal.requests("kept"), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_last_good_token_while_the_portal_is_down() {
+async fn keeps_the_last_token_when_the_portal_is_down() {
     let env = TestEnv::new().await;
     let before = env.ready("down").await;
     env.portal.outage(true);
-    let asked = json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": "now"}}});
-    env.resources().patch("down", &PatchParams::default(), &Patch::Merge(&asked)).await.unwrap();
-    let resource = env.wait("down", |r| problem(r) == Some("PortalUnreachable")).await;
+    let requested = json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": "now"}}});
+    env.resources().patch("down", &PatchParams::default(), &Patch::Merge(&requested)).await.unwrap();
+    let resource = env.wait("down", |r| failure_reason(r) == Some("PortalUnreachable")).await;
     assert!(is(&resource, "Ready", "True", "TokenValid"));
     assert!(condition(&resource, "Stalled").is_none() && condition(&resource, "Reconciling").is_none());
     assert_eq!(resource.status.unwrap().last_handled_request.unwrap(), "now");
     assert_eq!(env.target("down").await, before);
     env.portal.outage(false);
-    env.wait("down", |r| problem(r).is_none()).await;
+    env.wait("down", |r| failure_reason(r).is_none()).await;
     assert_ne!(env.target("down").await["access_token"], before["access_token"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn restores_a_deleted_target_and_leaves_the_rest_to_garbage_collection() {
+async fn restores_a_deleted_target_and_garbage_collection_deletes_it_with_the_resource() {
     let env = TestEnv::new().await;
     let before = env.ready("gone").await;
     env.secrets().delete("gone-token", &DeleteParams::default()).await.unwrap();
@@ -141,7 +141,7 @@ async fn a_change_of_formats_renders_the_stored_token_and_requests_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_secret_is_refused_untouched_and_nothing_is_requested() {
+async fn a_foreign_secret_is_not_changed_and_nothing_is_requested() {
     let env = TestEnv::new().await;
     let foreign = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "taken-token"},
                          "stringData": {"mine": "yes"}});
@@ -168,18 +168,18 @@ async fn of_two_resources_with_one_target_the_older_creates_it() {
     let mut younger = env.manifest("younger", "oauth");
     younger["spec"]["target"]["name"] = json!("older-token");
     env.credentials("oauth", "app", SECRET).await;
-    // Creation times have seconds.
+    // Creation timestamps have a resolution of one second.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     env.apply(&younger).await;
-    let refused = env.wait("younger", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
-    assert!(condition(&refused, "Stalled").unwrap().message.contains("older"));
+    let rejected = env.wait("younger", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
+    assert!(condition(&rejected, "Stalled").unwrap().message.contains("older"));
     assert_eq!(env.portal.requests("app"), 0);
     env.delete("older").await;
     env.wait("younger", |r| is(r, "Ready", "True", "TokenValid")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn suspended_means_hands_off() {
+async fn a_suspended_resource_requests_no_token() {
     let env = TestEnv::new().await;
     env.credentials("oauth", "app", SECRET).await;
     let mut manifest = env.manifest("still", "oauth");
@@ -193,7 +193,7 @@ async fn suspended_means_hands_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn verification_is_a_report_of_its_own() {
+async fn verification_is_reported_in_its_own_condition() {
     let env = TestEnv::new().await;
     env.credentials("oauth", "app", SECRET).await;
     let mut manifest = env.manifest("known", "oauth");
@@ -206,7 +206,7 @@ async fn verification_is_a_report_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn drift_is_repaired_with_the_stored_token_and_what_others_add_stays() {
+async fn drift_is_repaired_with_the_stored_token_and_additions_by_others_stay() {
     let env = TestEnv::new().await;
     let before = env.ready("drift").await;
     let drift = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null, "theirs": "stays"}},
@@ -237,7 +237,7 @@ async fn a_damaged_token_is_replaced_by_a_new_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_retained_target_has_no_owner_and_stays() {
+async fn a_retained_target_has_no_owner_reference() {
     let env = TestEnv::new().await;
     env.ready("kept").await;
     let mut manifest = env.manifest("kept", "kept-oauth");

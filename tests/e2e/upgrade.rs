@@ -1,4 +1,4 @@
-//! An upgrade and the way back: nothing users built on is gone, nothing is requested, no Secret is written.
+//! An upgrade and a rollback: the API stays compatible, nothing is requested, and no Secret is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -15,37 +15,37 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const CRD: &str = "crds/arcgisappcredentials.yaml";
 const SNAPSHOT: &str = "tests/data/crd-v1alpha1.json";
 
-/// What users build on in one field.
+/// The schema of one field, as far as users depend on it.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct Field {
+struct FieldSchema {
     #[serde(rename = "type")]
     kind: Value,
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     required: BTreeSet<String>,
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     values: BTreeSet<String>,
-    /// Lengths, numbers of items, patterns: what may be wider and never narrower.
+    /// Lengths, item counts and patterns: they may become wider, but not narrower.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     bounds: BTreeMap<String, Value>,
-    /// What is taken when nothing is written.
+    /// The value that applies if none is specified.
     #[serde(skip_serializing_if = "Value::is_null")]
     default: Value,
 }
 
-type Fields = BTreeMap<String, Field>;
+type Schema = BTreeMap<String, FieldSchema>;
 
 const LEAST: [&str; 4] = ["minLength", "minItems", "minProperties", "minimum"];
 const MOST: [&str; 4] = ["maxLength", "maxItems", "maxProperties", "maximum"];
 
-/// The fields of a schema by path, what is inside lists and maps too.
-fn fields(schema: &Value, path: &str, found: &mut Fields) {
+/// Collects the fields of a schema by path, including those inside lists and maps.
+fn fields(schema: &Value, path: &str, found: &mut Schema) {
     let words = |name: &str| {
         let list = schema[name].as_array().into_iter().flatten();
         list.map(|word| word.as_str().map_or_else(|| word.to_string(), str::to_owned)).collect()
     };
     let bounds = LEAST.iter().chain(&MOST).chain(&["pattern"]).filter(|name| !schema[**name].is_null());
-    let field = Field {
+    let field = FieldSchema {
         kind: schema["type"].clone(),
         required: words("required"),
         values: words("enum"),
@@ -63,21 +63,21 @@ fn fields(schema: &Value, path: &str, found: &mut Fields) {
     }
 }
 
-fn fields_of(crd: &str) -> Fields {
+fn fields_of(crd: &str) -> Schema {
     let crd: Value = serde_saphyr::from_str(crd).unwrap();
     let versions = crd["spec"]["versions"].as_array().unwrap();
-    let version = versions.iter().find(|version| version["name"] == "v1alpha1").expect("v1alpha1 has gone");
-    let mut found = Fields::new();
+    let version = versions.iter().find(|version| version["name"] == "v1alpha1").expect("v1alpha1 was removed");
+    let mut found = Schema::new();
     fields(&version["schema"]["openAPIV3Schema"], "", &mut found);
     found
 }
 
-/// What the new schema takes away from those who use the old one. What rules in CEL refuse, `tests/e2e/admission.rs` says.
-fn taken_away(old: &Fields, new: &Fields) -> Vec<String> {
-    let mut lost = Vec::new();
+/// Returns what the new schema breaks for users of the old one. `tests/e2e/admission.rs` covers the CEL rules.
+fn incompatible(old: &Schema, new: &Schema) -> Vec<String> {
+    let mut found = Vec::new();
     for (path, before) in old {
         let Some(after) = new.get(path) else {
-            lost.push(format!("{path} has gone"));
+            found.push(format!("{path} was removed"));
             continue;
         };
         let stricter = |name: &String, after: Option<&Value>, before: Option<&Value>| match (after, before) {
@@ -86,17 +86,17 @@ fn taken_away(old: &Fields, new: &Fields) -> Vec<String> {
             (Some(after), Some(before)) if MOST.contains(&name.as_str()) => after.as_f64() < before.as_f64(),
             (after, before) => after != before,
         };
-        let mut note = |wrong: bool, what: &str| lost.extend(wrong.then(|| format!("{path}: {what}")));
-        note(after.kind != before.kind, "another type");
-        note(!after.required.is_subset(&before.required), "something became required");
-        note(!before.values.is_subset(&after.values), "a value has gone");
-        note(before.values.is_empty() && !after.values.is_empty(), "only some values are left");
-        note(after.default != before.default, "another default");
+        let mut record = |wrong: bool, what: &str| found.extend(wrong.then(|| format!("{path}: {what}")));
+        record(after.kind != before.kind, "type changed");
+        record(!after.required.is_subset(&before.required), "something became required");
+        record(!before.values.is_subset(&after.values), "a value was removed");
+        record(before.values.is_empty() && !after.values.is_empty(), "only some values are allowed");
+        record(after.default != before.default, "default changed");
         for (name, bound) in &after.bounds {
-            note(stricter(name, Some(bound), before.bounds.get(name)), &format!("{name} is narrower"));
+            record(stricter(name, Some(bound), before.bounds.get(name)), &format!("{name} is narrower"));
         }
     }
-    lost
+    found
 }
 
 fn git(arguments: &[&str]) -> Option<String> {
@@ -104,42 +104,42 @@ fn git(arguments: &[&str]) -> Option<String> {
     output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().to_owned())
 }
 
-/// The last release before this commit.
+/// Returns the last release before this commit.
 fn last_tag() -> Option<String> {
     git(&["describe", "--tags", "--abbrev=0", "--match=v*", "HEAD"])
 }
 
 #[test]
-fn the_crd_takes_nothing_away_from_those_who_use_it() {
+fn the_crd_is_compatible_with_earlier_versions() {
     let new = fields_of(&std::fs::read_to_string(Path::new(ROOT).join(CRD)).unwrap());
     let snapshot = Path::new(ROOT).join(SNAPSHOT);
-    let old: Fields = serde_json::from_str(&std::fs::read_to_string(&snapshot).unwrap()).unwrap();
-    assert_eq!(taken_away(&old, &new), [""; 0]);
+    let old: Schema = serde_json::from_str(&std::fs::read_to_string(&snapshot).unwrap()).unwrap();
+    assert_eq!(incompatible(&old, &new), [""; 0]);
     if let Some(tag) = last_tag() {
         let released = git(&["show", &format!("{tag}:{CRD}")]).unwrap();
-        assert_eq!(taken_away(&fields_of(&released), &new), [""; 0], "since {tag}");
+        assert_eq!(incompatible(&fields_of(&released), &new), [""; 0], "since {tag}");
     }
-    let wanted = serde_json::to_string_pretty(&new).unwrap() + "\n";
+    let current = serde_json::to_string_pretty(&new).unwrap() + "\n";
     if std::env::var_os("UPDATE_SNAPSHOT").is_some() {
-        std::fs::write(snapshot, wanted).unwrap();
+        std::fs::write(snapshot, current).unwrap();
     } else {
         assert!(
             old == new,
-            "something was added: UPDATE_SNAPSHOT=1 cargo test --test e2e upgrade::the_crd, and commit it"
+            "the schema has additions: run UPDATE_SNAPSHOT=1 cargo test --test e2e upgrade::the_crd, and commit it"
         );
     }
 }
 
 #[test]
-fn each_way_to_take_something_away_is_seen() {
-    type Change = fn(&mut Fields);
+fn each_kind_of_incompatible_change_is_detected() {
+    type Change = fn(&mut Schema);
     let changes: [(&str, Change); 7] = [
-        ("has gone", |fields| drop(fields.remove(".spec.suspend"))),
-        ("another type", |fields| fields.get_mut(".spec.suspend").unwrap().kind = "string".into()),
+        ("was removed", |fields| drop(fields.remove(".spec.suspend"))),
+        ("type changed", |fields| fields.get_mut(".spec.suspend").unwrap().kind = "string".into()),
         ("became required", |fields| {
             fields.get_mut(".spec").unwrap().required.insert("portal".to_owned());
         }),
-        ("a value has gone", |fields| {
+        ("a value was removed", |fields| {
             fields.get_mut(".spec.target.formats[]").unwrap().values.remove("Json");
         }),
         ("only some values", |fields| {
@@ -148,26 +148,26 @@ fn each_way_to_take_something_away_is_seen() {
         ("narrower", |fields| {
             fields.get_mut(".spec.target.formats").unwrap().bounds.insert("maxItems".to_owned(), 1.into());
         }),
-        ("another default", |fields| fields.get_mut(".spec.suspend").unwrap().default = true.into()),
+        ("default changed", |fields| fields.get_mut(".spec.suspend").unwrap().default = true.into()),
     ];
     let read = || fields_of(&std::fs::read_to_string(Path::new(ROOT).join(CRD)).unwrap());
     for (seen, change) in changes {
         let (old, mut new) = (read(), read());
         change(&mut new);
-        let lost = taken_away(&old, &new);
-        assert!(lost.len() == 1 && lost[0].contains(seen), "{seen}: {lost:?}");
+        let found = incompatible(&old, &new);
+        assert!(found.len() == 1 && found[0].contains(seen), "{seen}: {found:?}");
     }
     let (old, mut new) = (read(), read());
-    new.insert(".spec.more".to_owned(), Field::default());
+    new.insert(".spec.more".to_owned(), FieldSchema::default());
     new.get_mut(".spec.target.formats[]").unwrap().values.insert("More".to_owned());
-    assert!(taken_away(&old, &new).is_empty(), "what is only added breaks nobody");
+    assert!(incompatible(&old, &new).is_empty(), "additions are compatible");
 }
 
-/// The operator of the last release, built once in a work tree of its tag; without a tag the one that is tested.
+/// Returns the operator of the last release, built once in a work tree of its tag; without a tag, the one under test.
 fn previous() -> PathBuf {
     let Some(tag) = last_tag() else {
-        // Not for libtest to capture: something was not checked.
-        std::io::stderr().write_all(b"upgrade: no release is tagged: the same program takes both turns\n").unwrap();
+        // Printed past the capture of libtest, because something was not checked.
+        std::io::stderr().write_all(b"upgrade: no release is tagged: both versions are the same program\n").unwrap();
         return env!("CARGO_BIN_EXE_arcgis-credential-operator").into();
     };
     let folder = Path::new(ROOT).join("target/previous");
@@ -182,17 +182,17 @@ fn previous() -> PathBuf {
     target.join("debug/arcgis-credential-operator")
 }
 
-/// The Secrets' names and versions.
+/// Returns the names and resourceVersions of the Secrets.
 async fn versions(env: &TestEnv) -> Vec<(Option<String>, Option<String>)> {
     let secrets = env.secrets().list(&kube::api::ListParams::default()).await.unwrap();
     secrets.items.into_iter().map(|secret| (secret.metadata.name, secret.metadata.resource_version)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upgrade_and_the_way_back_request_nothing_and_write_no_secret() {
+async fn an_upgrade_and_a_rollback_request_nothing_and_write_no_secret() {
     let new = PathBuf::from(env!("CARGO_BIN_EXE_arcgis-credential-operator"));
     let old = tokio::task::spawn_blocking(previous).await.unwrap();
-    let mut env = TestEnv::idle(&[]).await;
+    let mut env = TestEnv::without_operator(&[]).await;
     env.program.clone_from(&old);
     env.start().await;
     for name in ["a", "b", "c"] {
@@ -203,12 +203,12 @@ async fn an_upgrade_and_the_way_back_request_nothing_and_write_no_secret() {
         assert_eq!(env.terminate().await, Some(0));
         env.program.clone_from(program);
         env.start().await;
-        // What it does wrong it does by then.
+        // An unexpected call would be made by then.
         tokio::time::sleep(Duration::from_secs(4)).await;
     }
     assert_eq!(["a", "b", "c"].map(|name| env.portal.requests(name)), [1, 1, 1]);
     assert_eq!(versions(&env).await, before);
-    // It works, and did not only do nothing.
-    env.ask_anew("a", "now").await;
+    // The operator works: it did not merely do nothing.
+    env.request_token("a", "now").await;
     env.wait("a", |r| crate::support::fleet::handled(r, "now")).await;
 }

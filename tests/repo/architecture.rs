@@ -1,9 +1,10 @@
-//! The direction of dependencies: what each module may use, and no circle between files.
+//! The direction of dependencies: the modules that each module may use, without cycles between files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Which modules a module may use, besides itself. A group of the core stands for itself; other modules are whole.
+/// The modules that a module may use, besides itself. The groups of the core are listed separately; other modules are
+/// listed as a whole.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("api", &[]),
     ("core::object", &["api"]),
@@ -48,7 +49,7 @@ fn sources() -> Sources {
     found
 }
 
-/// The paths of a use tree: `a::{b, c::{d, e}}` holds `a::b`, `a::c::d` and `a::c::e`.
+/// Returns the paths of a use tree: `a::{b, c::{d, e}}` contains `a::b`, `a::c::d` and `a::c::e`.
 fn leaves(tree: &str) -> Vec<String> {
     let Some((head, rest)) = tree.split_once('{') else { return vec![tree.to_owned()] };
     let mut depth = 0;
@@ -59,7 +60,7 @@ fn leaves(tree: &str) -> Vec<String> {
     inner.filter(|tree| !tree.is_empty()).flat_map(leaves).map(|leaf| format!("{head}{leaf}")).collect()
 }
 
-/// The paths that a module imports, as absolute paths without `crate::`.
+/// Returns the paths that a module imports, as absolute paths without `crate::`.
 fn imports(module: &str, text: &str) -> Vec<String> {
     let parent = module.rsplit_once("::").map_or("", |(parent, _)| parent);
     let used = text.split(';').filter_map(|statement| statement.rsplit_once("use ").map(|(_, tree)| tree));
@@ -70,7 +71,7 @@ fn imports(module: &str, text: &str) -> Vec<String> {
         } else if let Some(path) = leaf.strip_prefix("super::") {
             Some(format!("{parent}::{path}").trim_start_matches(':').to_owned())
         } else {
-            // What a folder re-exports.
+            // A folder may re-export its children.
             let child = leaf.split("::").next().unwrap();
             text.contains(&format!("mod {child};")).then(|| format!("{module}::{leaf}"))
         }
@@ -78,7 +79,7 @@ fn imports(module: &str, text: &str) -> Vec<String> {
     .collect()
 }
 
-/// The module that an imported path belongs to: the longest prefix that is one.
+/// Returns the module that an imported path belongs to: its longest prefix that is a module.
 fn module_of(path: &str, sources: &Sources) -> Option<String> {
     let mut path = path;
     loop {
@@ -98,13 +99,13 @@ fn graph(sources: &Sources) -> BTreeMap<String, BTreeSet<String>> {
     sources.iter().map(edges).collect()
 }
 
-/// The entry of [`MAY_USE`] that a module belongs to; `core` itself only re-exports its groups.
+/// Returns the entry of [`MAY_USE`] that a module belongs to; `core` itself only re-exports its groups.
 fn group(module: &str) -> Option<&'static str> {
     let within = |name: &str| module == name || module.starts_with(&format!("{name}::"));
     MAY_USE.iter().map(|(name, _)| *name).find(|name| within(name))
 }
 
-fn arrows_up(sources: &Sources) -> Vec<String> {
+fn forbidden_imports(sources: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     for (module, used) in graph(sources) {
         let Some(from) = group(&module) else { continue };
@@ -120,9 +121,9 @@ fn arrows_up(sources: &Sources) -> Vec<String> {
     found
 }
 
-fn circle(sources: &Sources) -> Option<String> {
+fn cycle(sources: &Sources) -> Option<String> {
     let mut graph = graph(sources);
-    // Takes away what uses nothing and what nothing uses, until only circles and what is between them are left.
+    // Removes modules that use nothing or that nothing uses, until only cycles and the modules between them are left.
     loop {
         let used: BTreeSet<String> = graph.values().flatten().cloned().collect();
         let free = |(module, uses): &(&String, &BTreeSet<String>)| uses.is_empty() || !used.contains(*module);
@@ -132,24 +133,24 @@ fn circle(sources: &Sources) -> Option<String> {
             uses.remove(&free);
         }
     }
-    let circles: Vec<String> = graph.into_iter().map(|(module, used)| format!("{module} -> {used:?}")).collect();
-    (!circles.is_empty()).then(|| circles.join("\n"))
+    let cycles: Vec<String> = graph.into_iter().map(|(module, used)| format!("{module} -> {used:?}")).collect();
+    (!cycles.is_empty()).then(|| cycles.join("\n"))
 }
 
 #[test]
-fn no_dependency_points_up() {
+fn no_module_imports_a_forbidden_module() {
     let sources = sources();
     assert!(sources.len() > 40, "{}", sources.len());
-    assert_eq!(arrows_up(&sources), [""; 0]);
+    assert_eq!(forbidden_imports(&sources), [""; 0]);
 }
 
 #[test]
-fn there_is_no_circle_between_files() {
-    assert_eq!(circle(&sources()), None);
+fn there_is_no_cycle_between_files() {
+    assert_eq!(cycle(&sources()), None);
 }
 
 #[test]
-fn an_arrow_up_and_a_circle_are_found() {
+fn a_forbidden_import_and_a_cycle_are_found() {
     for (module, line, found) in [
         ("core::spec::plan", "use crate::arcgis::CaBundle;\n", "core::spec::plan may not use arcgis"),
         ("ops::series", "use crate::{index::Key, controller::run};\n", "ops::series may not use controller"),
@@ -161,9 +162,9 @@ fn an_arrow_up_and_a_circle_are_found() {
     ] {
         let mut sources = sources();
         sources.get_mut(module).unwrap().insert_str(0, line);
-        assert_eq!(arrows_up(&sources), [found], "{line}");
+        assert_eq!(forbidden_imports(&sources), [found], "{line}");
     }
     let mut sources = sources();
     sources.get_mut("arcgis::answer").unwrap().insert_str(0, "use super::exchange::exchange;\n");
-    assert!(circle(&sources).unwrap().contains("arcgis::exchange -> {\"arcgis::answer\"}"));
+    assert!(cycle(&sources).unwrap().contains("arcgis::exchange -> {\"arcgis::answer\"}"));
 }

@@ -1,4 +1,4 @@
-//! The CRD: generated from the types, described like a Kubernetes API, and bounded.
+//! The CRD is generated from the types, documented like a Kubernetes API, and bounded.
 
 use arcgis_credential_operator::api::{ArcGisAppCredentialStatus, Reason, crd, crd_yaml};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ fn schema() -> Value {
     serde_json::to_value(crd()).unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"].take()
 }
 
-/// Calls `visit` with the path and the schema of every property, and of what is in lists and maps.
+/// Calls `visit` with the path and the schema of every property, including those inside lists and maps.
 fn walk(schema: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) {
     visit(path, schema);
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
@@ -27,14 +27,14 @@ fn the_committed_crd_is_what_the_program_prints() {
     assert!(std::fs::read_to_string(path).unwrap() == printed, "run make generate");
 }
 
-/// The words of a text that say more than the name of a field.
+/// Counts the words of a description that are not in the name of the field.
 fn new_words(description: &str, name: &str) -> usize {
     let words = description.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() > 2);
     words.filter(|word| !name.to_lowercase().contains(&word.to_lowercase())).count()
 }
 
 #[test]
-fn every_field_has_a_description_that_says_more_than_its_name() {
+fn every_field_has_a_description_that_adds_to_its_name() {
     let mut fields = 0;
     walk(&schema(), "", &mut |path, field| {
         if path.is_empty() || path.ends_with("[]") {
@@ -47,7 +47,7 @@ fn every_field_has_a_description_that_says_more_than_its_name() {
         fields += 1;
     });
     assert!(fields >= 50, "{fields}");
-    assert_eq!(new_words("The client ID key.", "clientIDKey"), 1, "only its name again");
+    assert_eq!(new_words("The client ID key.", "clientIDKey"), 1, "the description only repeats the name");
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn every_optional_field_of_the_spec_states_its_default() {
 }
 
 #[test]
-fn every_string_list_and_map_is_bounded_and_every_list_says_how_it_merges() {
+fn every_string_list_and_map_is_bounded_and_every_list_has_a_list_type() {
     walk(&schema(), "", &mut |path, field| match field["type"].as_str() {
         Some("string") => {
             let bounded = !field["maxLength"].is_null() || !field["enum"].is_null() || field["format"] == "date-time";
@@ -90,7 +90,7 @@ fn no_field_is_nullable() {
     walk(&schema(), "", &mut |path, field| assert!(field["nullable"].is_null(), "{path}"));
 }
 
-/// Facts of `metav1.Condition`, without its descriptions.
+/// Compares with `metav1.Condition`, without its descriptions.
 #[test]
 fn the_conditions_have_the_schema_of_metav1() {
     let conditions = &schema()["properties"]["status"]["properties"]["conditions"];
@@ -117,7 +117,7 @@ fn the_conditions_have_the_schema_of_metav1() {
 }
 
 #[test]
-fn a_status_of_a_newer_version_is_read_as_far_as_it_is_known() {
+fn the_known_fields_of_a_status_of_a_newer_version_are_read() {
     let time = "2026-01-01T00:00:00Z";
     let token =
         json!({"issueTime": time, "expirationTime": time, "renewalTime": time, "lifetime": "2h", "kind": "new"});

@@ -1,4 +1,4 @@
-//! The image that `make image` assembles: the one that IMAGE names, else one made here around this build's binary.
+//! The image that `make image` assembles: the one that IMAGE names, or one assembled from the binary of this build.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -51,11 +51,11 @@ impl Image {
     }
 }
 
-/// The image under test, and whether it is the one to be shipped.
+/// Returns the image under test, and whether it is the one to be released.
 fn image() -> (PathBuf, bool) {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
-    if let Some(shipped) = std::env::var_os("IMAGE") {
-        return (shipped.into(), true);
+    if let Some(for_release) = std::env::var_os("IMAGE") {
+        return (for_release.into(), true);
     }
     let made = MADE.get_or_init(|| {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("image.tar");
@@ -66,7 +66,7 @@ fn image() -> (PathBuf, bool) {
 }
 
 #[test]
-fn it_runs_the_operator_as_nobody_in_particular() {
+fn the_image_runs_the_operator_as_a_non_root_user() {
     let image = Image::open(&image().0);
     let config = &image.config["config"];
     assert_eq!(config["User"], "65532:65532");
@@ -85,8 +85,8 @@ fn it_runs_the_operator_as_nobody_in_particular() {
 }
 
 #[test]
-fn it_holds_the_binary_the_roots_and_the_user_and_nothing_else() {
-    let (archive, shipped) = image();
+fn the_image_contains_only_the_binary_the_root_certificates_and_the_user() {
+    let (archive, for_release) = image();
     let image = Image::open(&archive);
     let layers = image.layers();
     let listed: String = layers.iter().map(|layer| tar(&["-t", "-z"], layer)).collect();
@@ -103,11 +103,11 @@ fn it_holds_the_binary_the_roots_and_the_user_and_nothing_else() {
     assert!(read("etc/passwd").contains("nonroot:x:65532:65532:"));
     assert!(read("etc/group").contains("nonroot:x:65532:"));
     assert!(read(roots).matches("BEGIN CERTIFICATE").count() > 50);
-    if shipped {
+    if for_release {
         let size = std::fs::metadata(&archive).unwrap().len();
         assert!(size <= 20 * 1024 * 1024, "{size} bytes");
         let binary = std::fs::read(root.path().join("arcgis-credential-operator")).unwrap();
-        // A program that needs a loader names it.
+        // A dynamically linked program contains the name of its loader.
         assert!(!binary.windows(8).any(|bytes| bytes == b"/ld-musl" || bytes == b"/ld-linu"), "not static");
     } else {
         let version = succeed(Command::new(root.path().join("arcgis-credential-operator")).arg("--version"), "");
@@ -120,7 +120,7 @@ fn the_same_inputs_give_the_same_bytes() {
     let folder = TempDir::new().unwrap();
     let made = ["one.tar", "two.tar"].map(|name| folder.path().join(name));
     for path in &made {
-        // Any file will do.
+        // Any file can replace the binary.
         assemble(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock"), path);
     }
     assert!(std::fs::read(&made[0]).unwrap() == std::fs::read(&made[1]).unwrap());
@@ -131,16 +131,16 @@ fn the_dockerfile_describes_the_same_image() {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Dockerfile")).unwrap();
     let image = Image::open(&image().0);
     let config = &image.config["config"];
-    // What the last stage says.
+    // The instructions of the last stage.
     let last = text.rsplit("\nFROM ").next().unwrap();
-    let said = |word: &str| {
+    let instruction = |word: &str| {
         last.lines().find_map(|line| line.strip_prefix(word)).unwrap_or_else(|| panic!("no {word}")).trim().to_owned()
     };
-    assert_eq!(config["User"], said("USER"));
-    assert_eq!(config["Entrypoint"], serde_json::from_str::<Value>(&said("ENTRYPOINT")).unwrap());
-    assert_eq!(config["Cmd"], serde_json::from_str::<Value>(&said("CMD")).unwrap());
-    assert!(config["ExposedPorts"][format!("{}/tcp", said("EXPOSE"))].is_object());
-    assert_eq!(said("ARG VERSION="), env!("CARGO_PKG_VERSION"));
+    assert_eq!(config["User"], instruction("USER"));
+    assert_eq!(config["Entrypoint"], serde_json::from_str::<Value>(&instruction("ENTRYPOINT")).unwrap());
+    assert_eq!(config["Cmd"], serde_json::from_str::<Value>(&instruction("CMD")).unwrap());
+    assert!(config["ExposedPorts"][format!("{}/tcp", instruction("EXPOSE"))].is_object());
+    assert_eq!(instruction("ARG VERSION="), env!("CARGO_PKG_VERSION"));
     let labels: Vec<&str> = last.split_whitespace().filter(|word| word.starts_with("org.opencontainers.")).collect();
     assert!(labels.len() >= 5, "{labels:?}");
     for label in labels {

@@ -1,4 +1,4 @@
-//! What the repository ships beside the program: CRD, chart, image, monitoring, workflows and documents.
+//! Tests of what the repository contains beside the program: CRD, chart, image, monitoring, workflows and documents.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 

@@ -1,4 +1,4 @@
-//! What is shipped for monitoring: alerts, runbooks, dashboard; and the metrics themselves.
+//! The monitoring files — alerts, runbooks, dashboard — and the metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,8 +14,8 @@ use testkit::portal::App;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/monitoring");
-/// A rate needs two scrapes, the rules one evaluation more.
-const SOON: Duration = Duration::from_secs(30);
+/// A rate needs two scrapes, and the rules one more evaluation.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn yaml(path: &Path) -> Value {
     serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
@@ -30,7 +30,7 @@ fn rules() -> Vec<Value> {
     array(&groups, "groups").iter().flat_map(|group| array(group, "rules").to_vec()).collect()
 }
 
-/// The alerting rules by name.
+/// Returns the alerting rules by name.
 fn alerts() -> BTreeMap<String, Value> {
     let named = rules().into_iter().filter_map(|rule| Some((rule["alert"].as_str()?.to_owned(), rule.clone())));
     named.collect()
@@ -44,13 +44,13 @@ fn unit_tests() -> Vec<PathBuf> {
 }
 
 #[test]
-fn the_rules_are_valid_and_do_what_their_tests_say() {
+fn the_rules_are_valid_and_pass_their_unit_tests() {
     succeed(Command::new(tool("promtool")).args(["check", "rules", &format!("{FOLDER}/alerts.yaml")]), "");
     succeed(Command::new(tool("promtool")).args(["test", "rules"]).args(unit_tests()), "");
 }
 
 #[test]
-fn each_alert_has_a_test_that_fires_one_that_does_not_and_a_runbook() {
+fn each_alert_has_a_firing_test_a_silent_test_and_a_runbook() {
     let (mut firing, mut silent) = (BTreeSet::new(), BTreeSet::new());
     for path in unit_tests() {
         for test in array(&yaml(&path), "tests") {
@@ -82,7 +82,7 @@ fn each_alert_has_a_test_that_fires_one_that_does_not_and_a_runbook() {
 }
 
 #[test]
-fn the_reasons_that_wait_for_a_person_are_those_of_the_program() {
+fn the_reasons_that_require_action_are_those_of_the_program() {
     let theirs: Vec<&str> =
         Reason::ALL.iter().filter(|r| r.recovery() == Recovery::ActionRequired).map(|r| r.as_str()).collect();
     let pattern = format!("reason=~\"{}\"", theirs.join("|"));
@@ -95,7 +95,7 @@ fn the_reasons_that_wait_for_a_person_are_those_of_the_program() {
     assert!(named.into_iter().all(|reason| Reason::parse(reason).is_some()), "{portals}");
 }
 
-/// Every query of the dashboard.
+/// Returns every query of the dashboard.
 fn queries() -> Vec<String> {
     let text = std::fs::read_to_string(format!("{FOLDER}/dashboard.json")).unwrap();
     let dashboard: Value = serde_json::from_str(&text).unwrap();
@@ -105,7 +105,7 @@ fn queries() -> Vec<String> {
     queries
 }
 
-/// A Prometheus that scrapes an operator every second, with the shipped rules; it ends with the test.
+/// A Prometheus that scrapes an operator every second with the rules of this repository; dropping it stops it.
 struct Prometheus {
     child: std::process::Child,
     url: String,
@@ -142,10 +142,10 @@ impl Prometheus {
         Self { child, url: format!("http://127.0.0.1:{port}"), _dir: dir }
     }
 
-    /// The answer's series; an error while it starts, and for a query that is not valid.
-    fn ask(&self, query: &str) -> Result<Vec<Value>, String> {
-        let ask = ["query", "instant", "--format=json", &self.url, query];
-        let printed = run(Command::new(tool("promtool")).args(ask), "");
+    /// Returns the series of a query; an error while Prometheus starts, and for an invalid query.
+    fn query(&self, query: &str) -> Result<Vec<Value>, String> {
+        let arguments = ["query", "instant", "--format=json", &self.url, query];
+        let printed = run(Command::new(tool("promtool")).args(arguments), "");
         if !printed.success {
             return Err(printed.err);
         }
@@ -153,19 +153,19 @@ impl Prometheus {
     }
 
     fn wait(&self, query: &str) -> Vec<Value> {
-        let until = Instant::now() + SOON;
+        let until = Instant::now() + TIMEOUT;
         loop {
-            match self.ask(query) {
+            match self.query(query) {
                 Ok(series) if !series.is_empty() => return series,
                 answer => assert!(Instant::now() < until, "{query}: {answer:?}"),
             }
-            // The next scrape is not announced.
+            // Nothing can be awaited for the next scrape.
             std::thread::sleep(Duration::from_millis(200));
         }
     }
 }
 
-/// A env with resources that are well and one that is not.
+/// Returns an environment with two ready resources and one that is stalled.
 async fn env() -> TestEnv {
     let env = TestEnv::new().await;
     env.ready("one").await;
@@ -178,7 +178,7 @@ async fn env() -> TestEnv {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_query_of_the_dashboard_has_an_answer() {
+async fn every_query_of_the_dashboard_returns_data() {
     let env = env().await;
     let prometheus = Prometheus::start(&env.admin.to_string());
     let ready = prometheus.wait("arcgis_credential_ready == 1");
@@ -193,9 +193,9 @@ async fn every_query_of_the_dashboard_has_an_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_metrics_are_named_as_the_field_does() {
+async fn the_metrics_pass_the_check_of_promtool() {
     let env = env().await;
-    let answer = env.ask("/metrics").await.unwrap();
+    let answer = env.http_get("/metrics").await.unwrap();
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
     let printed = run(Command::new(tool("promtool")).args(["check", "metrics"]), body);
     assert!(printed.success && printed.out.is_empty() && printed.err.is_empty(), "{}{}", printed.out, printed.err);

@@ -1,4 +1,4 @@
-//! What GitHub runs: sound, pinned, and with few rights.
+//! The GitHub workflows are valid, pinned, and have minimal permissions.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,16 +28,16 @@ fn steps(workflow: &Value) -> impl Iterator<Item = &Value> {
 }
 
 #[test]
-fn actionlint_finds_nothing() {
+fn actionlint_reports_nothing() {
     let linter = crate::support::tools::go_build("hack/actionlint", "github.com/rhysd/actionlint/cmd/actionlint");
     let mut lint = Command::new(linter);
-    // What else it would call differs from machine to machine.
+    // These optional programs differ between machines.
     lint.args(["-shellcheck=", "-pyflakes="]).args(workflows().into_iter().map(|(file, _)| file));
     succeed(&mut lint, "");
 }
 
 #[test]
-fn every_action_is_pinned_by_its_commit_and_tells_its_version() {
+fn every_action_is_pinned_to_a_commit_with_a_version_comment() {
     let mut pinned = 0;
     for (file, workflow) in workflows() {
         let text = std::fs::read_to_string(&file).unwrap();
@@ -56,7 +56,7 @@ fn every_action_is_pinned_by_its_commit_and_tells_its_version() {
 }
 
 #[test]
-fn a_workflow_may_read_and_a_job_says_what_else_it_needs() {
+fn a_workflow_has_read_permission_and_each_job_declares_the_rest() {
     for (file, workflow) in workflows() {
         assert_eq!(workflow["permissions"], serde_json::json!({"contents": "read"}), "{}", file.display());
         for job in jobs(&workflow) {
@@ -67,22 +67,22 @@ fn a_workflow_may_read_and_a_job_says_what_else_it_needs() {
         }
         for step in steps(&workflow).filter(|step| step["uses"].as_str().is_some_and(|uses| uses.contains("checkout")))
         {
-            assert_eq!(step["with"]["persist-credentials"], false, "the checkout keeps no token");
+            assert_eq!(step["with"]["persist-credentials"], false, "the checkout persists no token");
         }
     }
 }
 
 #[test]
-fn no_script_has_something_from_outside_written_into_it() {
+fn no_script_contains_an_expression() {
     for (file, workflow) in workflows() {
         for script in steps(&workflow).filter_map(|step| step["run"].as_str()) {
-            assert!(!script.contains("${{"), "by way of the environment instead: {}: {script}", file.display());
+            assert!(!script.contains("${{"), "pass it in an environment variable: {}: {script}", file.display());
         }
     }
 }
 
 #[test]
-fn the_workflows_run_what_people_run() {
+fn the_workflows_run_targets_of_the_makefile() {
     let text = std::fs::read_to_string(root().join("Makefile")).unwrap();
     let mut run = Vec::new();
     for (_, workflow) in workflows() {

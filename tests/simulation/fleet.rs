@@ -1,4 +1,4 @@
-//! Who is simulated: portals, and resources with a role each.
+//! The simulated portals, and the resources with their roles.
 
 use arcgis_credential_operator::api::{ArcGisAppCredentialSpec, ArcGisAppCredentialStatus, Reason};
 use arcgis_credential_operator::core::{Identity, Memory, Plan, SpecError};
@@ -6,79 +6,81 @@ use fastrand::Rng;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 
-use crate::ledger::Ledger;
+use crate::history::History;
 use crate::portal::Portal;
-use crate::reconciler::Reconciler;
-use crate::secrets::Source;
+use crate::reconciliation::Reconciliation;
+use crate::secrets::CredentialsSecret;
 use crate::time::log_uniform;
 
-/// Which resource, by its place in the fleet.
+/// The index of a resource in the fleet.
 pub type Id = u32;
 
-/// The value of a client secret that no portal takes.
-pub const WRONG: u64 = 0;
+/// The value of a client secret that every portal rejects.
+pub const WRONG_VALUE: u64 = 0;
 
 /// What happens to a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Plain,
-    /// A person changes something every other day.
+    /// A user changes something every other day.
     Edited,
-    /// Somebody damages the target, or only drifts it, every few seconds for a while.
-    Fought {
+    /// Another writer damages the target, or changes its labels, every few seconds for a while.
+    Contested {
         damage: bool,
     },
-    /// Its credentials, or its app, are refused from the start.
-    Broken,
-    /// Its app is refused after a while, for a while.
-    Breaks,
+    /// The portal rejects its credentials or its app from the start.
+    Rejected,
+    /// The portal rejects its app later, for a while.
+    BecomesRejected,
 }
 
-/// What lifetimes its portal grants it.
+/// The lifetimes that the portal grants to a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grants {
-    AsAsked,
-    Always(i64),
-    /// Anything from a second to 14 days, shrinking and growing; the last one.
-    Odd(i64),
+pub enum GrantedLifetimes {
+    AsRequested,
+    Fixed(i64),
+    /// From a second to 14 days, shrinking and growing; holds the last one.
+    Varying(i64),
 }
 
-/// One resource with all that belongs to it.
+/// A resource with everything that belongs to it.
 pub struct Resource {
     pub me: Identity,
     pub spec: ArcGisAppCredentialSpec,
-    /// `None`: to be made from the spec.
+    /// `None`: it has to be computed from the spec.
     pub plan: Option<Result<Plan, SpecError>>,
     pub generation: i64,
     pub requested_at: Option<String>,
     pub portal: usize,
     pub role: Role,
-    pub grants: Grants,
+    pub granted_lifetimes: GrantedLifetimes,
     pub status: ArcGisAppCredentialStatus,
     pub memory: Memory,
     pub target: Option<Secret>,
-    pub source: Option<Source>,
-    /// What the portal says to its app whatever the credentials.
-    pub refused: Option<Reason>,
-    /// The look that waits for the portal.
-    pub reconciler: Option<Box<Reconciler>>,
-    pub ledger: Ledger,
+    pub credentials: Option<CredentialsSecret>,
+    /// What the portal returns to its app regardless of the credentials.
+    pub rejected: Option<Reason>,
+    /// The reconciliation that waits for the portal.
+    pub reconciliation: Option<Box<Reconciliation>>,
+    pub history: History,
 }
 
 impl Resource {
-    /// What the portal refuses it with.
-    pub fn refusal(&self) -> Option<Reason> {
-        let wrong = self.source.as_ref().is_some_and(|source| source.value == WRONG);
-        self.refused.or(wrong.then_some(Reason::ClientSecretRejected))
+    /// Returns the reason with which the portal rejects its requests, if it does.
+    pub fn rejection(&self) -> Option<Reason> {
+        let wrong = self.credentials.as_ref().is_some_and(|credentials| credentials.value == WRONG_VALUE);
+        self.rejected.or(wrong.then_some(Reason::ClientSecretRejected))
     }
 
-    /// The lifetime of the next token, seconds.
-    pub fn grant(&mut self, asked: Option<u64>, rng: &mut Rng) -> i64 {
+    /// Returns the lifetime of the next token in seconds.
+    pub fn grant(&mut self, from_env: Option<u64>, rng: &mut Rng) -> i64 {
         const MOST: i64 = 14 * 86_400;
-        match &mut self.grants {
-            Grants::AsAsked => i64::try_from(asked.map_or(7200, |seconds| seconds.div_ceil(60) * 60)).unwrap_or(MOST),
-            Grants::Always(seconds) => *seconds,
-            Grants::Odd(last) => {
+        match &mut self.granted_lifetimes {
+            GrantedLifetimes::AsRequested => {
+                i64::try_from(from_env.map_or(7200, |seconds| seconds.div_ceil(60) * 60)).unwrap_or(MOST)
+            }
+            GrantedLifetimes::Fixed(seconds) => *seconds,
+            GrantedLifetimes::Varying(last) => {
                 *last = match rng.u8(0..3) {
                     0 => log_uniform(rng, 1, MOST),
                     1 => *last / rng.i64(2..20),
@@ -91,27 +93,29 @@ impl Resource {
     }
 }
 
-/// A fleet of every role on a dozen hosts, half of it on the first.
+/// Returns a fleet with every role on a dozen hosts, half of it on the first.
 pub fn mixed(count: u32, rng: &mut Rng) -> (Vec<Portal>, Vec<Resource>) {
     let mut portals: Vec<Portal> = (0..12)
         .map(|at| {
             let most = if at % 4 == 3 { 3600 * rng.i64(1..48) } else { 14 * 86_400 };
-            Portal { name: format!("portal-{at}.example.com"), most, ..Portal::default() }
+            Portal { name: format!("portal-{at}.example.com"), max_lifetime: most, ..Portal::default() }
         })
         .collect();
     let mut resources = Vec::new();
     for id in 0..count {
         let portal = if rng.bool() { 0 } else { rng.usize(0..portals.len()) };
         portals[portal].users += 1;
-        let (mut role, mut grants, mut before) = (Role::Plain, Grants::AsAsked, None);
+        let (mut role, mut granted_lifetimes, mut before) = (Role::Plain, GrantedLifetimes::AsRequested, None);
         match id % 100 {
-            0 | 1 => role = Role::Broken,
-            2 => role = Role::Breaks,
-            3 => role = Role::Fought { damage: rng.bool() },
+            0 | 1 => role = Role::Rejected,
+            2 => role = Role::BecomesRejected,
+            3 => role = Role::Contested { damage: rng.bool() },
             4..=13 => role = Role::Edited,
             14..=18 => before = Some(["1m", "7m", "29m"][rng.usize(0..3)]),
-            19..=27 => grants = Grants::Odd(7200),
-            28 if id < 1000 => grants = Grants::Always([1, 10, 29, 45, 60, 75, 299, 600][rng.usize(0..8)]),
+            19..=27 => granted_lifetimes = GrantedLifetimes::Varying(7200),
+            28 if id < 1000 => {
+                granted_lifetimes = GrantedLifetimes::Fixed([1, 10, 29, 45, 60, 75, 299, 600][rng.usize(0..8)]);
+            }
             _ => {}
         }
         let lifetime = match rng.u8(0..100) {
@@ -125,12 +129,12 @@ pub fn mixed(count: u32, rng: &mut Rng) -> (Vec<Portal>, Vec<Resource>) {
         let name = &portals[portal].name;
         let mut resource = resource(id, portal, name, lifetime, before, rng);
         resource.role = role;
-        resource.grants = grants;
-        if role == Role::Broken {
+        resource.granted_lifetimes = granted_lifetimes;
+        if role == Role::Rejected {
             match rng.u8(0..4) {
-                0 | 1 => resource.source.iter_mut().for_each(|source| source.value = WRONG),
-                2 => resource.refused = Some(Reason::RequestRejected),
-                _ => resource.refused = Some(Reason::ClientIdRejected),
+                0 | 1 => resource.credentials.iter_mut().for_each(|credentials| credentials.value = WRONG_VALUE),
+                2 => resource.rejected = Some(Reason::RequestRejected),
+                _ => resource.rejected = Some(Reason::ClientIdRejected),
             }
         }
         resources.push(resource);
@@ -138,10 +142,10 @@ pub fn mixed(count: u32, rng: &mut Rng) -> (Vec<Portal>, Vec<Resource>) {
     (portals, resources)
 }
 
-/// A fleet whose tokens all live the default two hours, on one host.
+/// Returns a fleet on one host whose tokens all have the default lifetime of two hours.
 pub fn uniform(count: u32, rng: &mut Rng) -> (Vec<Portal>, Vec<Resource>) {
     let name = "portal.example.com";
-    let portal = Portal { name: name.to_owned(), most: 14 * 86_400, users: count.into(), ..Portal::default() };
+    let portal = Portal { name: name.to_owned(), max_lifetime: 14 * 86_400, users: count.into(), ..Portal::default() };
     (vec![portal], (0..count).map(|id| resource(id, 0, name, None, None, rng)).collect())
 }
 
@@ -176,13 +180,18 @@ fn resource(
         requested_at: None,
         portal,
         role: Role::Plain,
-        grants: Grants::AsAsked,
+        granted_lifetimes: GrantedLifetimes::AsRequested,
         status: ArcGisAppCredentialStatus { observed_generation: -1, ..ArcGisAppCredentialStatus::default() },
         memory: Memory::default(),
         target: None,
-        source: Some(Source { uid: u64::from(id), version: u64::from(id) + 1, value: 1, incomplete: false }),
-        refused: None,
-        reconciler: None,
-        ledger: Ledger { own_margin: renew_before.is_some(), ..Ledger::default() },
+        credentials: Some(CredentialsSecret {
+            uid: u64::from(id),
+            version: u64::from(id) + 1,
+            value: 1,
+            incomplete: false,
+        }),
+        rejected: None,
+        reconciliation: None,
+        history: History { custom_renew_before: renew_before.is_some(), ..History::default() },
     }
 }

@@ -1,23 +1,23 @@
-//! A fleet over weeks of virtual time: the operator's own decisions, schedules, gates and order of work against
-//! simulated portals, a simulated cluster and a clock that is set now and then.
+//! Simulates a fleet over weeks of virtual time: the operator's own decisions, schedules, host limiters and work queue
+//! run against simulated portals, a simulated cluster and a clock that is set from time to time.
 //!
 //! `make simulate` runs it at full size; `SIMULATE=full SEED=7` replays one seed of it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test may")]
 
 mod checks;
-mod figures;
+mod fairness;
 mod fleet;
-mod ledger;
-mod lives;
-mod people;
+mod history;
+mod lifetimes;
 mod portal;
-mod reconciler;
+mod reconciliation;
 mod requests;
 mod secrets;
 mod simulation;
+mod statistics;
 mod time;
-mod turns;
+mod users;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -26,7 +26,7 @@ use std::time::Instant;
 
 use fastrand::Rng;
 
-use portal::{Spell, Weather};
+use portal::{Phase, PortalState};
 use simulation::{Event, Simulation};
 use time::{DAY, HOUR, MINUTE, Ms, SECOND, log_uniform};
 
@@ -38,7 +38,7 @@ struct Size {
 }
 
 impl Size {
-    fn asked() -> Self {
+    fn from_env() -> Self {
         let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
         let full = std::env::var("SIMULATE").is_ok_and(|size| size == "full");
         let (resources, days, seeds) = if full { (10_000, 30, 20) } else { (120, 3, 2) };
@@ -52,13 +52,13 @@ impl Size {
     }
 }
 
-/// A mixed fleet in changing weather.
+/// Returns a simulation of a mixed fleet with portals that fail from time to time.
 fn mixed(seed: u64, size: &Size) -> Simulation {
     let mut rng = Rng::with_seed(seed);
     let end = size.days * DAY;
     let (mut portals, resources) = fleet::mixed(size.resources, &mut rng);
     for portal in &mut portals {
-        portal.spells = portal::forecast(&mut rng, end);
+        portal.phases = portal::random_phases(&mut rng, end);
     }
     let mut simulation = Simulation::new(seed, rng, end, portals, resources);
     simulation.every_reconcile = !size.full;
@@ -66,14 +66,14 @@ fn mixed(seed: u64, size: &Size) -> Simulation {
         let at = simulation.rng.i64(0..MINUTE);
         simulation.at(at, Event::Create(id));
     }
-    simulation.excused_until = MINUTE + simulation.portals.iter().map(portal::Portal::drain).max().unwrap_or(0);
-    simulation.invite();
-    upset(&mut simulation);
+    simulation.exempt_until = MINUTE + simulation.portals.iter().map(portal::Portal::drain_time).max().unwrap_or(0);
+    simulation.schedule_first_actions();
+    schedule_disruptions(&mut simulation);
     simulation
 }
 
-/// Restarts, API outages and a clock that is set: each now and then.
-fn upset(simulation: &mut Simulation) {
+/// Schedules restarts, API server outages and changes of the clock.
+fn schedule_disruptions(simulation: &mut Simulation) {
     let mut at = 3 * HOUR;
     while at < simulation.end {
         at += log_uniform(&mut simulation.rng, HOUR, 40 * HOUR);
@@ -104,18 +104,19 @@ fn upset(simulation: &mut Simulation) {
     }
 }
 
-/// A fleet of like tokens that is created at once, later meets an outage of six hours, and at last three hours of 429.
+/// Returns a simulation of resources with equal lifetimes that are created at once, then an outage of six hours, and
+/// later three hours of 429.
 fn uniform(seed: u64, size: &Size) -> Simulation {
     let mut rng = Rng::with_seed(seed);
     let count = if size.full { 10_000 } else { 400 };
     let (mut portals, resources) = fleet::uniform(count, &mut rng);
-    let (outage, storm) = (Weather::Unreachable { slow: true }, Weather::Limited(Some(90)));
-    portals[0].spells = vec![
-        Spell { from: OUTAGE - 6 * HOUR, until: OUTAGE, weather: outage },
-        Spell { from: STORM, until: STORM + 3 * HOUR, weather: storm },
+    let (outage, rate_limited_requests) = (PortalState::Unreachable { slow: true }, PortalState::Limited(Some(90)));
+    portals[0].phases = vec![
+        Phase { from: OUTAGE - 6 * HOUR, until: OUTAGE, state: outage },
+        Phase { from: STORM, until: STORM + 3 * HOUR, state: rate_limited_requests },
     ];
     let mut simulation = Simulation::new(seed, rng, STORM + 5 * HOUR, portals, resources);
-    simulation.excused_until = simulation.portals[0].drain();
+    simulation.exempt_until = simulation.portals[0].drain_time();
     for id in 0..count {
         simulation.at(0, Event::Create(id));
     }
@@ -125,31 +126,32 @@ fn uniform(seed: u64, size: &Size) -> Simulation {
 const LIFETIME: Ms = 2 * HOUR;
 /// When the outage ends.
 const OUTAGE: Ms = 30 * HOUR;
-/// When 429 begins.
+/// When the phase of 429 begins.
 const STORM: Ms = OUTAGE + 11 * LIFETIME;
 
-/// Once everybody has had a turn, no minute of the two lifetimes after all asked at once has more than four times the
-/// requests of the mean minute of the second, and ten lifetimes later none has more than twice the mean. A small
-/// fleet is counted in longer spans, as its minutes have too few requests to compare.
+/// Checks the peaks after a burst: once every resource had a permit, no minute of the two lifetimes after the burst has
+/// more than four times the requests of the mean minute of the second, and ten lifetimes later none has more than twice
+/// the mean. A small fleet is counted in longer spans, because its minutes have too few requests to compare.
 fn check_spread(simulation: &mut Simulation, full: bool) -> String {
     let bin = if full { MINUTE } else { 5 * MINUTE };
-    let settled = simulation.portals[0].drain() + 8 * MINUTE;
-    let mut told = Vec::new();
+    let settled = simulation.portals[0].drain_time() + 8 * MINUTE;
+    let mut lines = Vec::new();
     for (what, from) in [("creation", 0), ("outage", OUTAGE)] {
-        let (_, mean) = simulation.figures.peak_and_mean(from + LIFETIME, from + 2 * LIFETIME, bin);
-        let (peak, _) = simulation.figures.peak_and_mean(from + settled, from + 2 * LIFETIME, bin);
-        let (late_peak, late_mean) = simulation.figures.peak_and_mean(from + 10 * LIFETIME, from + 11 * LIFETIME, bin);
+        let (_, mean) = simulation.statistics.peak_and_mean(from + LIFETIME, from + 2 * LIFETIME, bin);
+        let (peak, _) = simulation.statistics.peak_and_mean(from + settled, from + 2 * LIFETIME, bin);
+        let (late_peak, late_mean) =
+            simulation.statistics.peak_and_mean(from + 10 * LIFETIME, from + 11 * LIFETIME, bin);
         let (soon, late) = (peak / mean, late_peak / late_mean);
-        told.push(format!("peak to mean after {what} {soon:.2}, ten lifetimes later {late:.2}"));
+        lines.push(format!("peak to mean after {what} {soon:.2}, ten lifetimes later {late:.2}"));
         if soon > 4.0 || late > 2.0 || soon.is_nan() || late.is_nan() {
             let numbers = format!("{soon:.2} of 4 soon after the {what}, {late:.2} of 2 ten lifetimes later");
-            simulation.fail_check("a fleet is spread", 0, &numbers);
+            simulation.fail_check("the requests of a fleet are spread", 0, &numbers);
         }
     }
-    told.join("; ")
+    lines.join("; ")
 }
 
-/// Runs every seed, two side by side; fails with the failures of all and how to see each again.
+/// Runs every seed, two in parallel; fails with all failures and with the commands that repeat them.
 fn run(
     size: &Size,
     test: &str,
@@ -166,8 +168,8 @@ fn run(
                     let mut simulation = simulate(*seed);
                     simulation.run();
                     let more = check(&mut simulation);
-                    let figures = simulation.figures.line(&simulation.resources, simulation.end);
-                    let line = format!("seed {seed:3}: {figures}, {:.1} s  {more}", started.elapsed().as_secs_f64());
+                    let statistics = simulation.statistics.line(&simulation.resources, simulation.end);
+                    let line = format!("seed {seed:3}: {statistics}, {:.1} s  {more}", started.elapsed().as_secs_f64());
                     println!("{line}");
                     lines.lock().unwrap().insert(*seed, line);
                     if !simulation.failures.0.is_empty() {
@@ -175,7 +177,7 @@ fn run(
                         let command = format!("SEED={seed} cargo test --test simulation {test} -- --nocapture");
                         let mut failures = failures.lock().unwrap();
                         failures.append(&mut simulation.failures.0);
-                        failures.push(format!("  again: {size}{command}"));
+                        failures.push(format!("  repeat with: {size}{command}"));
                     }
                 }
             });
@@ -188,13 +190,13 @@ fn run(
 }
 
 #[test]
-fn a_mixed_fleet_lives_through_weeks_of_everything() {
-    let size = Size::asked();
+fn a_mixed_fleet_passes_every_check_over_weeks() {
+    let size = Size::from_env();
     run(&size, "a_mixed_fleet", |seed| mixed(seed, &size), |_| String::new());
 }
 
 #[test]
-fn a_uniform_fleet_spreads_after_all_asked_at_once() {
-    let size = Size::asked();
+fn a_uniform_fleet_spreads_its_requests_after_a_burst() {
+    let size = Size::from_env();
     run(&size, "a_uniform_fleet", |seed| uniform(seed, &size), |simulation| check_spread(simulation, size.full));
 }

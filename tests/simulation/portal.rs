@@ -1,123 +1,125 @@
-//! Simulated portals: each host has its weather, each app its standing.
+//! Simulated portals: each host goes through phases, and accepts or rejects each app.
 
 use arcgis_credential_operator::api::Reason;
 use fastrand::Rng;
 
 use crate::time::{HOUR, MINUTE, Ms, SECOND, log_uniform};
 
-/// How a host answers for a while.
+/// How a host responds during a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weather {
-    Clear,
+pub enum PortalState {
+    Healthy,
     /// Connections are refused at once, or time out.
     Unreachable {
         slow: bool,
     },
     Unavailable,
-    /// 429; seconds of `Retry-After`, if it says so.
+    /// 429, with the seconds of `Retry-After` if the host sends it.
     Limited(Option<u32>),
     Malformed,
-    /// 403 to everybody.
+    /// 403 to every request.
     Maintenance,
 }
 
-/// A stretch of bad weather.
+/// A period in which the portal fails.
 #[derive(Clone, Copy, Debug)]
-pub struct Spell {
+pub struct Phase {
     pub from: Ms,
     pub until: Ms,
-    pub weather: Weather,
+    pub state: PortalState,
 }
 
 /// One host.
 #[derive(Default)]
 pub struct Portal {
     pub name: String,
-    /// In order, not overlapping.
-    pub spells: Vec<Spell>,
-    /// The longest lifetime it grants, seconds.
-    pub most: i64,
-    /// Resources that use it.
+    /// In order, without overlaps.
+    pub phases: Vec<Phase>,
+    /// The longest lifetime that it grants, in seconds.
+    pub max_lifetime: i64,
+    /// How many resources use it.
     pub users: i64,
-    /// When the last spell of 429 began, and when it was asked since.
-    pub storm_began: Ms,
-    pub storm: Vec<Ms>,
-    /// The last answer that says so was a 429 and not a token.
+    /// When the last phase of 429 began.
+    pub rate_limited_since: Ms,
+    /// The requests since then.
+    pub rate_limited_requests: Vec<Ms>,
+    /// Whether the last response that was a 429 or a token was a 429.
     pub paused: bool,
 }
 
-/// What a request comes back with.
-pub struct Answer {
+/// The result of a request.
+pub struct Response {
     pub after: Ms,
-    /// Granted seconds, or what went wrong and how many seconds to wait.
+    /// The granted seconds, or the reason and the seconds to wait.
     pub result: Result<i64, (Reason, Option<u32>)>,
 }
 
 impl Portal {
-    /// The spell at a time, if any.
-    pub fn spell(&self, now: Ms) -> Option<&Spell> {
-        let next = self.spells.partition_point(|spell| spell.until <= now);
-        self.spells.get(next).filter(|spell| spell.from <= now)
+    /// Returns the phase at a time, if any.
+    pub fn phase(&self, now: Ms) -> Option<&Phase> {
+        let next = self.phases.partition_point(|phase| phase.until <= now);
+        self.phases.get(next).filter(|phase| phase.from <= now)
     }
 
-    /// When the last spell that began by now is over and everybody who waited has had a turn.
-    pub fn recovered_at(&self, now: Ms) -> Ms {
-        let begun = self.spells.partition_point(|spell| spell.from <= now);
-        let Some(last) = begun.checked_sub(1).map(|at| self.spells[at]) else { return 0 };
-        // A pause that others asked for is at most five minutes, and one probe long.
-        let pause = if matches!(last.weather, Weather::Limited(_)) { 5 * MINUTE + 2 * SECOND } else { 0 };
-        last.until + pause + self.drain()
+    /// Returns when the last phase that began by now is over and every waiting resource has had a permit.
+    pub fn settled_at(&self, now: Ms) -> Ms {
+        let started_at = self.phases.partition_point(|phase| phase.from <= now);
+        let Some(last) = started_at.checked_sub(1).map(|at| self.phases[at]) else { return 0 };
+        // A pause asked for in responses to others lasts at most five minutes, plus one probe.
+        let pause = if matches!(last.state, PortalState::Limited(_)) { 5 * MINUTE + 2 * SECOND } else { 0 };
+        last.until + pause + self.drain_time()
     }
 
-    /// How long a whole fleet takes, eight at a time, with what hangs from before.
-    pub fn drain(&self) -> Ms {
+    /// Returns how long the requests of all its resources take, eight at a time, including timeouts that are still
+    /// pending.
+    pub fn drain_time(&self) -> Ms {
         20 * SECOND + self.users * LATENCY.1 / 8
     }
 
-    /// Asks for a token.
-    pub fn answer(&self, now: Ms, rng: &mut Rng, granted: i64, refusal: Option<Reason>) -> Answer {
+    /// Returns the response to a token request.
+    pub fn response(&self, now: Ms, rng: &mut Rng, granted: i64, rejection: Option<Reason>) -> Response {
         let quick = rng.i64(LATENCY.0..LATENCY.1);
-        let weather = self.spell(now).map_or(Weather::Clear, |spell| spell.weather);
-        let fail = |after, reason| Answer { after, result: Err((reason, None)) };
-        match weather {
-            Weather::Clear => match refusal {
+        let state = self.phase(now).map_or(PortalState::Healthy, |phase| phase.state);
+        let fail = |after, reason| Response { after, result: Err((reason, None)) };
+        match state {
+            PortalState::Healthy => match rejection {
                 Some(reason) => fail(quick, reason),
-                None => Answer { after: quick, result: Ok(granted.min(self.most)) },
+                None => Response { after: quick, result: Ok(granted.min(self.max_lifetime)) },
             },
-            Weather::Unreachable { slow: true } => fail(5 * SECOND, Reason::PortalUnreachable),
-            Weather::Unreachable { slow: false } => fail(20, Reason::PortalUnreachable),
-            Weather::Unavailable => fail(quick, Reason::PortalUnavailable),
-            Weather::Malformed => fail(quick, Reason::MalformedResponse),
-            Weather::Maintenance => fail(quick, Reason::RequestRejected),
-            Weather::Limited(seconds) => {
+            PortalState::Unreachable { slow: true } => fail(5 * SECOND, Reason::PortalUnreachable),
+            PortalState::Unreachable { slow: false } => fail(20, Reason::PortalUnreachable),
+            PortalState::Unavailable => fail(quick, Reason::PortalUnavailable),
+            PortalState::Malformed => fail(quick, Reason::MalformedResponse),
+            PortalState::Maintenance => fail(quick, Reason::RequestRejected),
+            PortalState::Limited(seconds) => {
                 let seconds = seconds.unwrap_or(60).clamp(60, 3600);
-                Answer { after: quick, result: Err((Reason::RateLimited, Some(seconds))) }
+                Response { after: quick, result: Err((Reason::RateLimited, Some(seconds))) }
             }
         }
     }
 }
 
-/// Milliseconds that an answer takes, from and to.
+/// The shortest and the longest time of a response in milliseconds.
 pub const LATENCY: (Ms, Ms) = (120, 600);
 
-/// Bad weather from minutes to six hours, every other day or so.
-pub fn forecast(rng: &mut Rng, end: Ms) -> Vec<Spell> {
-    let mut spells = Vec::new();
+/// Returns phases of minutes to six hours, about every other day.
+pub fn random_phases(rng: &mut Rng, end: Ms) -> Vec<Phase> {
+    let mut phases = Vec::new();
     let mut from = rng.i64(6 * HOUR..40 * HOUR);
     while from < end {
         let until = from + log_uniform(rng, 2 * MINUTE, 6 * HOUR);
-        let weather = match rng.u8(0..10) {
-            0 => Weather::Unreachable { slow: true },
-            1 | 2 => Weather::Unreachable { slow: false },
-            3 | 4 => Weather::Unavailable,
-            5 => Weather::Limited(None),
-            6 => Weather::Limited(Some(rng.u32(1..120))),
-            7 => Weather::Limited(Some(rng.u32(120..7200))),
-            8 => Weather::Malformed,
-            _ => Weather::Maintenance,
+        let state = match rng.u8(0..10) {
+            0 => PortalState::Unreachable { slow: true },
+            1 | 2 => PortalState::Unreachable { slow: false },
+            3 | 4 => PortalState::Unavailable,
+            5 => PortalState::Limited(None),
+            6 => PortalState::Limited(Some(rng.u32(1..120))),
+            7 => PortalState::Limited(Some(rng.u32(120..7200))),
+            8 => PortalState::Malformed,
+            _ => PortalState::Maintenance,
         };
-        spells.push(Spell { from, until, weather });
+        phases.push(Phase { from, until, state });
         from = until + rng.i64(8 * HOUR..64 * HOUR);
     }
-    spells
+    phases
 }

@@ -1,4 +1,4 @@
-//! Simulated Secrets: whole objects for targets, versions and standing for credentials.
+//! Simulated Secrets: complete objects for targets; for credentials, only versions and whether they are usable.
 
 use std::collections::BTreeMap;
 
@@ -7,29 +7,29 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
 
-/// The credentials Secret as far as it matters: its version, and which value it holds.
+/// A credentials Secret, reduced to its version and the value that it holds.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct CredentialsSecret {
     pub uid: u64,
     pub version: u64,
     pub value: u64,
-    /// A key is missing.
+    /// Whether a key is missing.
     pub incomplete: bool,
 }
 
-/// Uid and resourceVersion of an object.
+/// Returns the UID and the resourceVersion of an object.
 pub fn version(secret: &Secret) -> Version {
     let meta = &secret.metadata;
     Version { uid: meta.uid.clone().unwrap_or_default(), resource: meta.resource_version.clone().unwrap_or_default() }
 }
 
-/// The token that stands in a Secret, and what is said of its end.
+/// Returns the token in a Secret and its expiry.
 pub fn token(secret: &Secret) -> Option<(Vec<u8>, Vec<u8>)> {
     let data = secret.data.as_ref()?;
     Some((data.get("access_token")?.0.clone(), data.get("expires_at")?.0.clone()))
 }
 
-/// Creates what a manifest says.
+/// Creates the Secret of a manifest.
 pub fn create(manifest: Value, uid: u64, number: u64) -> Secret {
     let mut secret: Secret = serde_json::from_value(manifest).expect("a manifest is a Secret");
     secret.metadata.uid = Some(uid.to_string());
@@ -37,7 +37,7 @@ pub fn create(manifest: Value, uid: u64, number: u64) -> Secret {
     secret
 }
 
-/// Applies a merge patch as the API server would; false: it was made for another state.
+/// Applies a merge patch as the API server would; returns `false` when it was made for another version.
 pub fn patch(secret: &mut Secret, patch: &Value, number: u64) -> bool {
     let meta = &patch["metadata"];
     let judged = version(secret);

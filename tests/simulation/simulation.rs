@@ -1,4 +1,4 @@
-//! The cluster, the portals, the clock and the operator's process, and the order in which things happen to them.
+//! The cluster, the portals, the clock and the operator's process, and the queue of events.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
@@ -8,28 +8,28 @@ use fastrand::Rng;
 use jiff::Timestamp;
 
 use crate::checks::Failures;
-use crate::figures::Figures;
 use crate::fleet::{Id, Resource};
-use crate::people::Act;
 use crate::portal::Portal;
+use crate::statistics::Statistics;
 use crate::time::{Clock, Ms, SECOND};
+use crate::users::Action;
 
-/// Looks at once, as the program has it by default.
+/// Concurrent reconciliations, as in the program's default.
 const CONCURRENCY: u32 = 16;
 
-/// Something that happens at a time.
+/// Something that happens at a given time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Event {
-    /// A resource appears.
+    /// A resource is created.
     Create(Id),
-    /// The portal answers, if the process that asked still runs.
-    Answer(Id, u64),
-    /// One that looked has finished its calls.
-    Free(u64),
-    /// A token should have a successor.
+    /// The portal responds, if the process that sent the request still runs.
+    Response(Id, u64),
+    /// A worker has finished its calls.
+    WorkerFree(u64),
+    /// The deadline for the successor of a token.
     Deadline(Id, u64),
-    Act(Id, Act),
-    /// The operator's clock is set by so much.
+    Action(Id, Action),
+    /// The operator's clock is set forward or back.
     SetClock(Ms),
     Stop,
     Start,
@@ -46,7 +46,7 @@ pub struct Operator {
     pub busy: u32,
 }
 
-/// All of it.
+/// The whole simulation.
 pub struct Simulation {
     pub seed: u64,
     pub rng: Rng,
@@ -58,17 +58,17 @@ pub struct Simulation {
     pub resources: Vec<Resource>,
     pub operator: Operator,
     pub api_up: bool,
-    /// The API server's last version.
+    /// The last resourceVersion of the API server.
     pub version: u64,
-    /// The last token's number.
+    /// The number of the last token.
     pub serial: u64,
-    pub figures: Figures,
+    pub statistics: Statistics,
     pub failures: Failures,
-    /// Who waits at each host and wants a token, as the checks see it.
+    /// The resources that wait at each host and need a token, as recorded by the checks.
     pub waiting: Vec<BTreeSet<(Priority, Id)>>,
-    /// No token is judged before.
-    pub excused_until: Ms,
-    /// Whether every look is followed by one that must find nothing to do, or only some.
+    /// No renewal is checked before this time.
+    pub exempt_until: Ms,
+    /// Whether every reconciliation, or only a sample, is checked for remaining work.
     pub every_reconcile: bool,
 }
 
@@ -84,7 +84,7 @@ impl Simulation {
             events: BinaryHeap::new(),
             scheduled: 0,
             waiting: portals.iter().map(|_| BTreeSet::new()).collect(),
-            figures: Figures::new(end),
+            statistics: Statistics::new(end),
             portals,
             resources,
             operator: Operator { up: true, started: 1, queue: WorkQueue::default(), hosts, busy: 0 },
@@ -92,18 +92,18 @@ impl Simulation {
             version: 1_000_000,
             serial: 0,
             failures: Failures::default(),
-            excused_until: 0,
+            exempt_until: 0,
             every_reconcile: false,
         }
     }
 
-    /// Has something happen at a time.
+    /// Schedules an event at a time.
     pub fn at(&mut self, at: Ms, event: Event) {
         self.scheduled += 1;
         self.events.push(Reverse((at, self.scheduled, event)));
     }
 
-    /// Has something happen after a while.
+    /// Schedules an event after a duration.
     pub fn after(&mut self, wait: Ms, event: Event) {
         self.at(self.clock.now + wait, event);
     }
@@ -113,13 +113,13 @@ impl Simulation {
         loop {
             let event = self.events.peek().map_or(Ms::MAX, |Reverse((at, ..))| *at);
             let due = self.operator.queue.next_due().filter(|_| self.operator.up && self.operator.busy < CONCURRENCY);
-            let due = due.map_or(Ms::MAX, |shown| self.clock.when(shown).max(self.clock.now));
-            if event.min(due) > self.end || self.failures.enough() {
+            let due = due.map_or(Ms::MAX, |format_time| self.clock.time_of(format_time).max(self.clock.now));
+            if event.min(due) > self.end || self.failures.is_full() {
                 return;
             }
             self.clock.now = event.min(due);
             while let Some(Reverse((_, _, event))) = self.due_event() {
-                self.happen(event);
+                self.handle(event);
             }
             self.start_due();
         }
@@ -135,7 +135,7 @@ impl Simulation {
             return;
         }
         let resources = &self.resources;
-        self.operator.queue.promote_due(self.clock.shows(), |id| {
+        self.operator.queue.promote_due(self.clock.timestamp(), |id| {
             resources[*id as usize].status.token.as_ref().map(|token| token.expiration_time)
         });
         while self.operator.busy < CONCURRENCY {
@@ -144,76 +144,76 @@ impl Simulation {
         }
     }
 
-    fn happen(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         match event {
             Event::Create(id) => {
-                let ledger = &mut self.resources[id as usize].ledger;
-                ledger.created = true;
-                ledger.change(self.clock.now);
+                let history = &mut self.resources[id as usize].history;
+                history.created = true;
+                history.change(self.clock.now);
                 self.wake(id);
             }
-            Event::Answer(id, started) if started == self.operator.started => self.answered(id),
-            Event::Free(started) if started == self.operator.started => self.operator.busy -= 1,
-            Event::Answer(..) | Event::Free(_) => {}
-            Event::Deadline(id, serial) => self.deadline(id, serial),
-            Event::Act(id, act) => self.act(id, act),
+            Event::Response(id, started) if started == self.operator.started => self.on_response(id),
+            Event::WorkerFree(started) if started == self.operator.started => self.operator.busy -= 1,
+            Event::Response(..) | Event::WorkerFree(_) => {}
+            Event::Deadline(id, serial) => self.check_deadline(id, serial),
+            Event::Action(id, action) => self.perform(id, action),
             Event::SetClock(by) => self.set_clock(by),
             Event::Stop => self.stop(),
             Event::Start => self.start(),
             Event::Api(up) => {
                 self.api_up = up;
-                self.excused_until = self.clock.now + 20 * SECOND;
+                self.exempt_until = self.clock.now + 20 * SECOND;
             }
         }
     }
 
-    /// A watch has told of a resource, or of something that it names.
+    /// Adds a resource to the work queue, as a watch event about it or about an object that it names does.
     pub fn wake(&mut self, id: Id) {
         if self.operator.up {
             self.operator.queue.add_at(id, Timestamp::MIN);
         }
     }
 
-    /// Waits at a busy host.
+    /// Queues a resource at its busy host.
     pub fn queue(&mut self, id: Id, priority: Priority) {
-        let now = self.clock.shows();
+        let now = self.clock.timestamp();
         let portal = self.resources[id as usize].portal;
         match self.operator.hosts[portal].enqueue(priority, id, now) {
             Some(id) => self.wake(id),
-            None => self.note_waiting(id, priority),
+            None => self.record_queued(id, priority),
         }
     }
 
-    /// A request has ended.
-    pub fn leave(&mut self, id: Id, outcome: Outcome) {
-        let now = self.clock.shows();
+    /// Releases the permit of a request.
+    pub fn release_permit(&mut self, id: Id, outcome: Outcome) {
+        let now = self.clock.timestamp();
         let portal = self.resources[id as usize].portal;
         for woken in self.operator.hosts[portal].release(outcome, now) {
-            self.tell(woken);
+            self.notify(woken);
         }
     }
 
-    /// A look has ended.
-    pub fn decline(&mut self, id: Id) {
-        let now = self.clock.shows();
+    /// Passes on an unused permit at the end of a reconciliation.
+    pub fn forgo_permit(&mut self, id: Id) {
+        let now = self.clock.timestamp();
         let portal = self.resources[id as usize].portal;
         if let Some(woken) = self.operator.hosts[portal].forgo(&id, now) {
-            self.tell(woken);
+            self.notify(woken);
         }
     }
 
-    /// One that waits at its host may go on.
-    fn tell(&mut self, id: Id) {
-        let ledger = &mut self.resources[id as usize].ledger;
-        ledger.told_at = self.clock.now;
-        if let Some(place) = ledger.place.take() {
+    /// Wakes a resource that waits at its host.
+    fn notify(&mut self, id: Id) {
+        let history = &mut self.resources[id as usize].history;
+        history.notified_at = self.clock.now;
+        if let Some(queue_priority) = history.queue_priority.take() {
             let portal = self.resources[id as usize].portal;
-            self.waiting[portal].remove(&(place, id));
+            self.waiting[portal].remove(&(queue_priority, id));
         }
         self.wake(id);
     }
 
-    /// The process ends: all it remembers is gone.
+    /// Ends the process, which loses its memory.
     fn stop(&mut self) {
         self.operator.up = false;
         self.operator.started += 1;
@@ -222,14 +222,14 @@ impl Simulation {
         self.operator.hosts = self.portals.iter().map(|_| HostQueue::default()).collect();
         for resource in &mut self.resources {
             resource.memory = arcgis_credential_operator::core::Memory::default();
-            if let Some(reconciler) = resource.reconciler.take() {
-                resource.status = reconciler.s.status;
-                // The next look makes its plan anew.
+            if let Some(reconciliation) = resource.reconciliation.take() {
+                resource.status = reconciliation.s.status;
+                // The next reconciliation computes the plan again.
                 resource.plan = None;
             }
-            resource.ledger.place = None;
-            if std::mem::take(&mut resource.ledger.unpublished) {
-                resource.ledger.last_success = None;
+            resource.history.queue_priority = None;
+            if std::mem::take(&mut resource.history.unpublished) {
+                resource.history.last_success = None;
             }
         }
         self.waiting.iter_mut().for_each(BTreeSet::clear);
@@ -240,49 +240,49 @@ impl Simulation {
             return self.after(SECOND, Event::Start);
         }
         self.operator.up = true;
-        let now = self.clock.shows();
-        let mut told: Vec<Vec<RetryAfterRecord>> = self.portals.iter().map(|_| Vec::new()).collect();
+        let now = self.clock.timestamp();
+        let mut pauses: Vec<Vec<RetryAfterRecord>> = self.portals.iter().map(|_| Vec::new()).collect();
         for id in 0..u32::try_from(self.resources.len()).expect("a fleet") {
             let resource = &mut self.resources[id as usize];
-            if !resource.ledger.created {
+            if !resource.history.created {
                 continue;
             }
-            resource.ledger.at_rest = resource.is_at_rest(now);
-            told[resource.portal].extend(RetryAfterRecord::of(&resource.status));
+            resource.history.was_at_rest = resource.is_at_rest(now);
+            pauses[resource.portal].extend(RetryAfterRecord::of(&resource.status));
             self.wake(id);
         }
-        for (host, told) in self.operator.hosts.iter_mut().zip(told) {
-            host.limiter.restore(&told, now);
+        for (host, pauses) in self.operator.hosts.iter_mut().zip(pauses) {
+            host.limiter.restore(&pauses, now);
         }
-        self.excused_until = self.clock.now + self.longest_drain();
+        self.exempt_until = self.clock.now + self.longest_drain();
     }
 
     fn longest_drain(&self) -> Ms {
-        self.portals.iter().map(Portal::drain).max().unwrap_or(0)
+        self.portals.iter().map(Portal::drain_time).max().unwrap_or(0)
     }
 
-    /// Sets the operator's clock. What waits for a time waits longer by as much as it went back, and when it goes
-    /// forward a whole fleet may be due at once: the contract schedules by the clock and has no other.
+    /// Sets the operator's clock. When it goes back, scheduled work waits longer by the same amount; when it goes
+    /// forward, a whole fleet may be due at once, because the operator schedules by this clock and has no other.
     fn set_clock(&mut self, by: Ms) {
         self.clock.offset += by;
         let now = self.clock.now;
         let back = (-by).max(0);
         for resource in &mut self.resources {
-            if resource.ledger.excused_until > now {
-                resource.ledger.excused_until += back;
+            if resource.history.exempt_until > now {
+                resource.history.exempt_until += back;
             }
-            // What is expired by the clock may have changed, and a retry may come sooner.
-            resource.ledger.cause = true;
-            resource.ledger.refused.clear();
+            // By the new time a token may have expired, and a retry may come sooner.
+            resource.history.status_write_expected = true;
+            resource.history.rejected.clear();
         }
-        let recovered = self.portals.iter().map(|portal| portal.recovered_at(now)).max().unwrap_or(0);
-        let excused = self.excused_until.max(recovered);
-        if excused > now {
-            self.excused_until = excused + back;
+        let recovered = self.portals.iter().map(|portal| portal.settled_at(now)).max().unwrap_or(0);
+        let exempt = self.exempt_until.max(recovered);
+        if exempt > now {
+            self.exempt_until = exempt + back;
         }
         if by > SECOND {
-            self.excused_until = self.excused_until.max(now + self.longest_drain());
+            self.exempt_until = self.exempt_until.max(now + self.longest_drain());
         }
-        self.forget_storms();
+        self.reset_rate_limit_checks();
     }
 }

@@ -1,8 +1,8 @@
-//! The fenced blocks of the documents.
+//! Fenced code blocks of documents.
 
 use std::path::Path;
 
-/// A block: the words behind its opening fence, and its text.
+/// A fenced code block: the words after its opening fence, its text and its line.
 pub struct Fence {
     pub words: Vec<String>,
     pub text: String,
@@ -10,14 +10,14 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// Its language and the word behind that.
+    /// Whether it has this language and this second word.
     pub fn is(&self, language: &str, word: &str) -> bool {
         self.words.first().is_some_and(|first| first == language)
             && self.words.get(1).map_or("", String::as_str) == word
     }
 }
 
-/// The blocks of a document, in order.
+/// Returns the code blocks of a document, in order.
 pub fn fences(document: &Path) -> Vec<Fence> {
     let text = std::fs::read_to_string(document).unwrap_or_else(|error| panic!("{}: {error}", document.display()));
     let mut found = Vec::new();
@@ -40,7 +40,7 @@ pub fn fences(document: &Path) -> Vec<Fence> {
     found
 }
 
-/// The shell commands of a document that are to be run in one cluster, in order.
+/// Returns the shell commands of a document for one cluster, in order.
 pub fn script(document: &Path, cluster: &str) -> String {
     let blocks = fences(document).into_iter().filter(|fence| fence.is("sh", cluster));
     let script: String = blocks.map(|fence| fence.text).collect();

@@ -1,9 +1,11 @@
-//! The environment of one test: a namespace, a portal, and the operator as a user with only the shipped rights.
+//! The environment of one test: a namespace, a test portal, and the operator with only the permissions of its
+//! manifests.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
-#![allow(dead_code, reason = "each test binary uses its part of it")]
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod fences;
+mod kstatus;
 pub mod tools;
 
 use std::collections::BTreeMap;
@@ -30,16 +32,15 @@ pub mod fleet;
 
 use fleet::Replica;
 
-/// Every client secret in these tests, right or wrong, holds this.
+/// A part of every client secret in these tests, correct or wrong.
 pub const SECRET_CANARY: &str = "canary-client-secret";
 pub const SECRET: &str = "canary-client-secret-0123456789";
 pub const WRONG_SECRET: &str = "canary-client-secret-that-is-wrong";
-const SOON: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 static SERIAL: AtomicU32 = AtomicU32::new(0);
-static KSTATUS: OnceCell<PathBuf> = OnceCell::const_new();
 static RESTRICTED: OnceCell<Restricted> = OnceCell::const_new();
 
-/// The user with only the shipped rights.
+/// The operator's service account, which has only the permissions of the manifests.
 #[derive(Clone)]
 struct Restricted {
     token: String,
@@ -52,37 +53,37 @@ pub struct TestEnv {
     pub client: Client,
     pub namespace: String,
     pub operator: Option<Child>,
-    /// What is started as the operator.
+    /// The program that is started as the operator.
     pub program: PathBuf,
     pub admin: SocketAddr,
     flags: Vec<String>,
-    environment: Vec<(String, String)>,
+    variables: Vec<(String, String)>,
     restricted: Restricted,
     api_proxy: Option<(ApiProxy, PathBuf)>,
 }
 
 impl TestEnv {
     pub async fn new() -> Self {
-        Self::with(&[]).await
+        Self::with_flags(&[]).await
     }
 
-    /// With more flags for the operator.
-    pub async fn with(flags: &[&str]) -> Self {
-        let mut env = Self::idle(flags).await;
+    /// Starts the operator with additional flags.
+    pub async fn with_flags(flags: &[&str]) -> Self {
+        let mut env = Self::without_operator(flags).await;
         env.start().await;
         env
     }
 
-    /// With a fault-injecting proxy before the API server.
+    /// Starts the operator behind a fault-injecting API proxy.
     pub async fn with_api_proxy() -> Self {
-        let mut env = Self::idle_with_api_proxy().await;
+        let mut env = Self::without_operator_with_api_proxy().await;
         env.start().await;
         env
     }
 
-    /// The same, without a running operator.
-    pub async fn idle_with_api_proxy() -> Self {
-        let mut env = Self::idle(&[]).await;
+    /// Creates the same environment without starting the operator.
+    pub async fn without_operator_with_api_proxy() -> Self {
+        let mut env = Self::without_operator(&[]).await;
         let api_proxy = ApiProxy::start(&env.plane).await.unwrap();
         let name = format!("{}-api-proxy", env.namespace);
         let path = api_proxy.kubeconfig(&env.plane, &name, &env.restricted.token).unwrap();
@@ -95,14 +96,14 @@ impl TestEnv {
         &self.api_proxy.as_ref().unwrap().0
     }
 
-    /// Without a running operator.
-    pub async fn idle(flags: &[&str]) -> Self {
-        let plane = ControlPlane::surrounding().unwrap();
+    /// Creates an environment without starting the operator.
+    pub async fn without_operator(flags: &[&str]) -> Self {
+        let plane = ControlPlane::from_env().unwrap();
         let restricted = RESTRICTED.get_or_init(|| install(&plane)).await.clone();
         Self::prepare(plane, restricted, flags).await
     }
 
-    /// On a control plane of its own.
+    /// Creates an environment on a separate control plane.
     pub async fn on(plane: ControlPlane, flags: &[&str]) -> Self {
         let restricted = install(&plane).await;
         let mut env = Self::prepare(plane, restricted, flags).await;
@@ -110,7 +111,7 @@ impl TestEnv {
         env
     }
 
-    /// Stops the operator, and a control plane of its own.
+    /// Stops the operator and the separate control plane.
     pub async fn end(mut self) {
         self.kill().await;
         self.plane.stop().await;
@@ -134,26 +135,26 @@ impl TestEnv {
             program: env!("CARGO_BIN_EXE_arcgis-credential-operator").into(),
             admin,
             flags,
-            environment: Vec::new(),
+            variables: Vec::new(),
             restricted,
             api_proxy: None,
         }
     }
 
-    /// Sets a variable of the operator's environment, from the next start on.
-    pub fn environment(&mut self, name: &str, value: &str) {
-        self.environment.push((name.to_owned(), value.to_owned()));
+    /// Sets an environment variable of the operator, from its next start on.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
     }
 
     /// Starts the operator and waits until it is ready.
     pub async fn start(&mut self) {
         let kubeconfig = self.api_proxy.as_ref().map_or(&self.restricted.kubeconfig, |(_, path)| path).clone();
-        self.start_as(&kubeconfig);
-        timeout(SOON, async {
-            while self.ask("/readyz").await.is_none_or(|answer| !answer.starts_with("HTTP/1.1 200")) {
+        self.start_with_kubeconfig(&kubeconfig);
+        timeout(TIMEOUT, async {
+            while self.http_get("/readyz").await.is_none_or(|answer| !answer.starts_with("HTTP/1.1 200")) {
                 let ended = self.operator.as_mut().unwrap().try_wait().unwrap();
                 assert!(ended.is_none(), "the operator ended: {ended:?}; see logs/{}.log", self.namespace);
-                // There is nothing to await before the address is bound.
+                // Nothing can be awaited before the address is bound.
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         })
@@ -161,19 +162,19 @@ impl TestEnv {
         .expect("the operator did not become ready");
     }
 
-    /// The service account's kubeconfig.
+    /// Returns the service account's kubeconfig.
     pub fn restricted() -> PathBuf {
         RESTRICTED.get().unwrap().kubeconfig.clone()
     }
 
-    /// Starts the operator, alone, with this kubeconfig.
-    pub fn start_as(&mut self, kubeconfig: &std::path::Path) {
+    /// Starts the operator without leader election, with this kubeconfig.
+    pub fn start_with_kubeconfig(&mut self, kubeconfig: &std::path::Path) {
         let mut flags = vec!["--leader-elect=false".to_owned()];
         flags.extend(self.flags.clone());
         self.operator = Some(self.spawn(kubeconfig, self.admin, &flags));
     }
 
-    /// Starts one more operator, with these flags.
+    /// Starts another operator, with these flags.
     pub fn replica(&self, kubeconfig: &std::path::Path, flags: &[String]) -> Replica {
         let admin = free_address();
         Replica { child: self.spawn(kubeconfig, admin, flags), admin }
@@ -182,7 +183,7 @@ impl TestEnv {
     fn spawn(&self, kubeconfig: &std::path::Path, admin: SocketAddr, flags: &[String]) -> Child {
         let ca = self.plane.dir().join(format!("{}-ca.pem", self.namespace));
         std::fs::write(&ca, self.portal.ca()).unwrap();
-        // One folder of logs for the whole run: a test searches them.
+        // All tests share one folder of logs, because a test searches all of them.
         let logs = self.plane.dir().join("logs");
         std::fs::create_dir_all(&logs).unwrap();
         let log = std::fs::File::options()
@@ -197,7 +198,7 @@ impl TestEnv {
             .args(["--admin-address", &admin.to_string()])
             .args(flags)
             .env("KUBECONFIG", kubeconfig)
-            .envs(self.environment.clone())
+            .envs(self.variables.clone())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .stdin(Stdio::null())
@@ -206,37 +207,17 @@ impl TestEnv {
             .unwrap()
     }
 
-    /// An environment in which kstatus is asked: its program is built before anything is timed.
-    pub async fn with_kstatus() -> Self {
-        KSTATUS.get_or_init(async || crate::support::tools::go_build("hack/kstatus", ".")).await;
-        Self::new().await
+    /// Returns a response of the admin address with its headers.
+    pub async fn http_get(&self, path: &str) -> Option<String> {
+        http_get(self.admin, path).await
     }
 
-    /// What tools that follow kstatus make of a resource, by the library that Flux uses.
-    pub async fn kstatus(&self, name: &str) -> String {
-        let tool = KSTATUS.get_or_init(async || crate::support::tools::go_build("hack/kstatus", ".")).await;
-        let gvk = kube::core::GroupVersionKind::gvk("credentials.arcgis.dev", "v1alpha1", "ArcGisAppCredential");
-        let kind = kube::core::ApiResource::from_gvk_with_plural(&gvk, "arcgisappcredentials");
-        let api = Api::<kube::core::DynamicObject>::namespaced_with(self.client.clone(), &self.namespace, &kind);
-        let object = serde_json::to_vec(&api.get(name).await.unwrap()).unwrap();
-        let mut child = Command::new(tool).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        tokio::io::AsyncWriteExt::write_all(&mut child.stdin.take().unwrap(), &object).await.unwrap();
-        let output = child.wait_with_output().await.unwrap();
-        assert!(output.status.success());
-        String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
-    }
-
-    /// An answer of the admin address, headers and all.
-    pub async fn ask(&self, path: &str) -> Option<String> {
-        ask(self.admin, path).await
-    }
-
-    /// Kills the operator outright.
+    /// Kills the operator with SIGKILL.
     pub async fn kill(&mut self) {
         self.operator.take().unwrap().kill().await.unwrap();
     }
 
-    /// Asks the operator to stop, and returns its exit code.
+    /// Sends SIGTERM to the operator, and returns its exit code.
     pub async fn terminate(&mut self) -> Option<i32> {
         let mut child = self.operator.take().unwrap();
         let pid = child.id().unwrap().to_string();
@@ -259,7 +240,7 @@ impl TestEnv {
         self.secrets().patch(name, &PatchParams::apply("user").force(), &Patch::Apply(body)).await.unwrap();
     }
 
-    /// The manifest of a resource for this portal, with `target.name` `<name>-token`.
+    /// Returns the manifest of a resource for this portal whose `target.name` is `<name>-token`.
     pub fn manifest(&self, name: &str, credentials: &str) -> Value {
         json!({
             "apiVersion": "credentials.arcgis.dev/v1alpha1", "kind": "ArcGisAppCredential",
@@ -274,13 +255,13 @@ impl TestEnv {
         self.resources().patch(name, &PatchParams::default(), &Patch::Merge(&change)).await.unwrap();
     }
 
-    /// Asks for a new token, as a person does.
-    pub async fn ask_anew(&self, name: &str, mark: &str) {
+    /// Requests a new token, as a user does.
+    pub async fn request_token(&self, name: &str, mark: &str) {
         self.change(name, json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": mark}}})).await;
     }
 
-    /// Changes a Secret, as anybody may who has the right.
-    pub async fn meddle(&self, name: &str, change: Value) -> Secret {
+    /// Changes a Secret, as any other client with the permission may.
+    pub async fn edit_secret(&self, name: &str, change: Value) -> Secret {
         self.secrets().patch(name, &PatchParams::default(), &Patch::Merge(&change)).await.unwrap()
     }
 
@@ -289,7 +270,7 @@ impl TestEnv {
         self.resources().patch(name, &PatchParams::apply("user").force(), &Patch::Apply(manifest)).await.unwrap();
     }
 
-    /// Creates credentials, an app of the resource's name and the resource, and waits for its token.
+    /// Creates credentials, an app with the resource's name and the resource, and waits for its token.
     pub async fn ready(&self, name: &str) -> BTreeMap<String, String> {
         self.portal.app(name, App { secret: SECRET.to_owned(), ..App::default() });
         self.credentials(&format!("{name}-oauth"), name, SECRET).await;
@@ -298,9 +279,9 @@ impl TestEnv {
         self.target(name).await
     }
 
-    /// Waits until the resource is as reached.
+    /// Waits until the resource meets a condition.
     pub async fn wait(&self, name: &str, condition: impl Fn(&ArcGisAppCredential) -> bool) -> ArcGisAppCredential {
-        self.wait_for(name, SOON, condition).await
+        self.wait_for(name, TIMEOUT, condition).await
     }
 
     pub async fn wait_for(
@@ -313,33 +294,33 @@ impl TestEnv {
             await_condition(self.resources(), name, |r: Option<&ArcGisAppCredential>| r.is_some_and(&condition));
         let Ok(found) = timeout(limit, reached).await else {
             let now = self.resources().get(name).await.unwrap();
-            panic!("{name} did not come to be as reached: {:#?}", now.status);
+            panic!("{name} did not meet the condition: {:#?}", now.status);
         };
         found.unwrap().unwrap()
     }
 
-    /// The target's data as text.
+    /// Returns the target's data as text.
     pub async fn target(&self, name: &str) -> BTreeMap<String, String> {
         let secret = self.secrets().get(&format!("{name}-token")).await.unwrap();
         text(&secret)
     }
 
-    /// Waits until the target exists and is as reached.
+    /// Waits until the target exists and meets a condition.
     pub async fn wait_target(&self, name: &str, condition: impl Fn(&Secret) -> bool) -> Secret {
-        self.wait_target_for(name, SOON, condition).await
+        self.wait_target_for(name, TIMEOUT, condition).await
     }
 
     pub async fn wait_target_for(&self, name: &str, limit: Duration, condition: impl Fn(&Secret) -> bool) -> Secret {
         let name = format!("{name}-token");
         let reached = await_condition(self.secrets(), &name, |s: Option<&Secret>| s.is_some_and(&condition));
-        timeout(limit, reached).await.expect("the target did not come to be as reached").unwrap().unwrap()
+        timeout(limit, reached).await.expect("the target did not meet the condition").unwrap().unwrap()
     }
 
     pub async fn delete(&self, name: &str) {
         self.resources().delete(name, &DeleteParams::background()).await.unwrap();
     }
 
-    /// The audit log's events about this namespace that the operator caused, as (verb, resource, subresource, dry).
+    /// Returns the operator's events about this namespace in the audit log, as (verb, resource, subresource, dry run).
     pub fn calls(&self) -> Vec<(String, String, String, bool)> {
         let text = std::fs::read_to_string(self.plane.audit_log()).unwrap();
         text.lines()
@@ -362,7 +343,7 @@ pub fn free_address() -> SocketAddr {
     testkit::free_address().unwrap()
 }
 
-async fn ask(admin: SocketAddr, path: &str) -> Option<String> {
+async fn http_get(admin: SocketAddr, path: &str) -> Option<String> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(admin).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -372,7 +353,7 @@ async fn ask(admin: SocketAddr, path: &str) -> Option<String> {
     Some(answer)
 }
 
-/// Installs the CRD and the shipped rights, and makes a kubeconfig of the service account.
+/// Installs the CRD and the permissions of the manifests, and writes a kubeconfig of the service account.
 async fn install(plane: &ControlPlane) -> Restricted {
     let base = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kustomize/base");
     let token = plane.install(base.as_ref()).await.unwrap();
@@ -380,7 +361,7 @@ async fn install(plane: &ControlPlane) -> Restricted {
     Restricted { token, kubeconfig }
 }
 
-/// A Secret's data as text.
+/// Returns a Secret's data as text.
 pub fn text(secret: &Secret) -> BTreeMap<String, String> {
     let data = secret.data.clone().unwrap_or_default();
     data.into_iter().map(|(key, bytes)| (key, String::from_utf8(bytes.0).unwrap())).collect()
@@ -395,7 +376,7 @@ pub fn is(resource: &ArcGisAppCredential, kind: &str, status: &str, reason: &str
     condition(resource, kind).is_some_and(|condition| condition.status == status && condition.reason == reason)
 }
 
-/// The reason that the status gives for the last failure.
-pub fn problem(resource: &ArcGisAppCredential) -> Option<&'static str> {
+/// Returns the reason of the last failure in the status.
+pub fn failure_reason(resource: &ArcGisAppCredential) -> Option<&'static str> {
     Some(resource.status.as_ref()?.failure.as_ref()?.reason.as_str())
 }

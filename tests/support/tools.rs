@@ -1,23 +1,23 @@
-//! Programs that the checks of packaging and monitoring need.
+//! Programs that the tests of the chart, the docs and monitoring need.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The folder that `make tools` builds into.
+/// Returns the folder that `make tools` builds into.
 pub fn folder() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
     let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"));
     cache.join("arcgis-credential-operator/bin")
 }
 
-/// The program of PATH, else the one that `make tools` has built.
+/// Returns the program in PATH, or the one that `make tools` has built.
 pub fn tool(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).chain([folder()]).map(|dir| dir.join(name)).find(|file| file.is_file());
     found.unwrap_or_else(|| panic!("no {name}: run make tools"))
 }
 
-/// Builds a package of one of our Go modules; returns the program.
+/// Builds a package of one of the Go modules in this repository; returns the program.
 pub fn go_build(module: &str, package: &str) -> PathBuf {
     let name = Path::new(if package == "." { module } else { package }).file_name().unwrap();
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -27,7 +27,7 @@ pub fn go_build(module: &str, package: &str) -> PathBuf {
     program
 }
 
-/// Whether it succeeded, and what it printed: standard output and standard error.
+/// Whether a command succeeded, and its standard output and standard error.
 pub struct Printed {
     pub success: bool,
     pub out: String,
@@ -41,9 +41,9 @@ pub fn run(command: &mut Command, input: &str) -> Printed {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cannot start");
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
-    // A thread, for the command may print before it has read all.
+    // A thread writes the input, because the command may print before it has read all of it.
     let writer = std::thread::spawn(move || {
-        // Who does not read its input is not to be blamed.
+        // A command that does not read its input is no error.
         let _ = stdin.write_all(input.as_bytes());
     });
     let output = child.wait_with_output().unwrap();
@@ -52,7 +52,7 @@ pub fn run(command: &mut Command, input: &str) -> Printed {
     Printed { success: output.status.success(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-/// Runs a command that has to succeed; returns its output.
+/// Runs a command that must succeed; returns its output.
 pub fn succeed(command: &mut Command, input: &str) -> String {
     let printed = run(command, input);
     assert!(printed.success, "{command:?}: {}{}", printed.err, printed.out);

@@ -99,7 +99,7 @@ func run() error {
 	descriptor.Platform = &v1.Platform{OS: "linux", Architecture: *arch}
 	descriptor.Annotations = map[string]string{
 		"org.opencontainers.image.ref.name": *version,
-		// What containerd calls it on import.
+		// The name that containerd gives it on import.
 		"io.containerd.image.name": "docker.io/library/" + name + ":" + *version,
 	}
 	if err := path.AppendDescriptor(*descriptor); err != nil {

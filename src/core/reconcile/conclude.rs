@@ -2,14 +2,14 @@
 
 use jiff::Timestamp;
 
+use super::conditions::Conditions;
 use super::decide::{Problem, Verdict, wait};
-use super::message::message;
 use super::retry::{AttemptKind, RetryState};
-use super::situation::{Memory, Situation, TargetState, TokenDetails};
-use crate::api::{ArcGisAppCredentialStatus, Condition, Reason, Recovery, TokenStatus, Verification};
+use super::situation::{Memory, Situation, TargetDetails, TargetState, TokenDetails};
+use crate::api::{ArcGisAppCredentialStatus, Condition, Reason, TokenStatus, Verification};
 use crate::core::object::Observed;
 use crate::core::scheduling::schedule::after;
-use crate::core::spec::{Plan, format_seconds};
+use crate::core::spec::format_seconds;
 
 /// The result of one reconcile.
 pub struct Conclusion {
@@ -117,13 +117,8 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
     let token = details.as_ref().and_then(|details| details.token.as_ref());
     let read = !matches!(s.target_state(), TargetState::Unknown);
     let reported = if read { token.map(|token| report(s, token)) } else { s.status.token.clone() };
-    let current = details.as_ref().zip(token).is_some_and(|(details, token)| {
-        details.rendered && (token.inputs.is_none() || token.inputs == s.inputs() || s.credentials.version().is_none())
-    });
-    let satisfied = match s.satisfied() {
-        _ if current || reported.is_none() => s.generation,
-        last => last.unwrap_or(0),
-    };
+    let current = details.as_ref().zip(token).is_some_and(|(details, token)| is_current(s, details, token));
+    let satisfied = if current || reported.is_none() { s.generation } else { s.satisfied().unwrap_or(0) };
     let verifies = plan.is_none_or(|plan| plan.verify);
     let verification = s.memory.verification.as_ref().filter(|_| verifies);
     let mut conditions = Conditions { s, now, list: Vec::new() };
@@ -131,19 +126,6 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
     if verifies {
         conditions.verified(verification, satisfied);
     }
-    // A change that waits for its request is not recorded yet.
-    let credentials_version = if s.memory.renewal_requested && s.memory.retry_state.is_none() {
-        s.status.credentials_version.clone()
-    } else {
-        match &s.credentials {
-            Observed::Cached(version) if s.memory.credentials.as_ref().is_none_or(|(last, _)| last != version) => {
-                s.status.credentials_version.clone()
-            }
-            // A Secret that is recreated has to be recognized as another.
-            Observed::Absent | Observed::Unknown => s.status.credentials_version.clone(),
-            other => other.version().map(|version| version.resource.clone()),
-        }
-    };
     ArcGisAppCredentialStatus {
         observed_generation: s.generation,
         conditions: conditions.list,
@@ -159,12 +141,32 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
             Observed::Unknown => s.status.target_version.clone(),
             target => target.version().map(|version| version.resource.clone()),
         },
-        credentials_version,
+        credentials_version: credentials_version(s),
         app: match verification {
             Some(Verification::Known(app)) => Some(app.clone()),
             Some(_) => None,
             None => s.status.app.clone().filter(|_| verifies),
         },
+    }
+}
+
+/// Whether the target holds what this generation specifies.
+fn is_current(s: &Situation, details: &TargetDetails, token: &TokenDetails) -> bool {
+    details.rendered && (token.inputs.is_none() || token.inputs == s.inputs() || s.credentials.version().is_none())
+}
+
+fn credentials_version(s: &Situation) -> Option<String> {
+    // A change that waits for its request is not recorded yet.
+    if s.memory.renewal_requested && s.memory.retry_state.is_none() {
+        return s.status.credentials_version.clone();
+    }
+    match &s.credentials {
+        Observed::Cached(version) if s.memory.credentials.as_ref().is_none_or(|(last, _)| last != version) => {
+            s.status.credentials_version.clone()
+        }
+        // A Secret that is recreated has to be recognized as another.
+        Observed::Absent | Observed::Unknown => s.status.credentials_version.clone(),
+        Observed::Cached(version) | Observed::Loaded(version, _) => Some(version.resource.clone()),
     }
 }
 
@@ -174,87 +176,6 @@ fn report(s: &Situation, token: &TokenDetails) -> TokenStatus {
         expiration_time: token.expiration_time,
         renewal_time: s.renewal_time(token),
         lifetime: format_seconds(token.expiration_time.as_second() - token.issue_time.as_second()),
-    }
-}
-
-struct Conditions<'a> {
-    s: &'a Situation,
-    now: Timestamp,
-    list: Vec<Condition>,
-}
-
-impl Conditions<'_> {
-    fn assess(
-        &mut self,
-        problem: Option<&Problem>,
-        plan: Option<&Plan>,
-        token: Option<&TokenStatus>,
-        satisfied: i64,
-        suspended: bool,
-    ) {
-        let generation = self.s.generation;
-        let shown = problem.filter(|_| !suspended);
-        let what = shown.map_or(("Pending", "The token is being requested.".to_owned()), |problem| {
-            (problem.reason.as_str(), self.message(problem, plan))
-        });
-        let valid = token.is_some_and(|token| token.expiration_time > self.now);
-        match token {
-            Some(_) if valid => self.add("Ready", "True", "TokenValid", "The target holds a valid token.", satisfied),
-            Some(_) => self.add("Ready", "False", "TokenExpired", "The token in the target has expired.", satisfied),
-            None if suspended => {
-                self.add("Ready", "False", "Suspended", "There is no token, and spec.suspend is true.", satisfied);
-            }
-            None => self.add("Ready", "False", what.0, &what.1, satisfied),
-        }
-        if suspended {
-            return;
-        }
-        if shown.is_some_and(|problem| problem.reason.recovery() == Recovery::ActionRequired) {
-            self.add("Stalled", "True", what.0, &what.1, generation);
-        } else if !valid || satisfied != generation {
-            self.add("Reconciling", "True", what.0, &what.1, generation);
-        }
-    }
-
-    /// Returns the message of a problem. A recalled check has no detail: its message stays while the generation does.
-    fn message(&self, problem: &Problem, plan: Option<&Plan>) -> String {
-        let (reason, generation) = (problem.reason.as_str(), self.s.generation);
-        let mut before = self.s.status.conditions.iter();
-        match before.find(|c| c.reason == reason && c.observed_generation == generation) {
-            Some(before) if problem.detail.is_none() && problem.check => before.message.clone(),
-            _ => message(problem, plan),
-        }
-    }
-
-    fn verified(&mut self, verification: Option<&Verification>, satisfied: i64) {
-        match verification {
-            Some(Verification::Known(_)) => {
-                self.add("Verified", "True", "AppKnown", "The token belongs to this app.", satisfied);
-            }
-            Some(Verification::Unknown) => {
-                let message = "The token does not belong to this app.";
-                self.add("Verified", "False", "AppUnknown", message, satisfied);
-            }
-            Some(Verification::NotAnswered) => {
-                let message =
-                    "The portal did not answer which app the token belongs to; the next token is checked again.";
-                self.add("Verified", "Unknown", "NotAnswered", message, satisfied);
-            }
-            None => self.list.extend(self.s.condition("Verified").cloned()),
-        }
-    }
-
-    fn add(&mut self, kind: &str, status: &str, reason: &str, message: &str, generation: i64) {
-        let before = self.s.condition(kind).filter(|before| before.status == status);
-        let now = Timestamp::from_second(self.now.as_second()).unwrap_or(self.now);
-        self.list.push(Condition {
-            type_: kind.to_owned(),
-            status: status.to_owned(),
-            reason: reason.to_owned(),
-            message: message.to_owned(),
-            observed_generation: generation,
-            last_transition_time: before.map_or(now, |before| before.last_transition_time),
-        });
     }
 }
 

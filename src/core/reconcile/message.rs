@@ -11,25 +11,20 @@ pub(crate) fn message(problem: &Problem, plan: Option<&Plan>) -> String {
         let field = problem.detail.as_deref().unwrap_or("spec");
         return format!("The specification is invalid: {field}.");
     };
-    let (portal, target, credentials) = (plan.portal.authority(), &plan.target.name, &plan.credentials.name);
+    let detail = problem.detail.as_deref();
+    source_message(problem.reason, detail, plan)
+        .or_else(|| portal_message(problem.reason, plan))
+        .unwrap_or_else(|| target_message(problem.reason, detail, plan))
+}
+
+/// What the objects that the resource names lack.
+fn source_message(reason: Reason, detail: Option<&str>, plan: &Plan) -> Option<String> {
+    let credentials = &plan.credentials.name;
     let ca = plan.ca.as_ref().map_or_else(String::new, |ca| {
         let kind = if ca.kind == CaBundleKind::Secret { "Secret" } else { "ConfigMap" };
         format!("{kind} {}, key {}", ca.name, ca.key)
     });
-    let detail = problem.detail.as_deref();
-    match problem.reason {
-        Reason::SpecInvalid => format!(
-            "The API server rejects Secret {target} as invalid: correct the labels, annotations and keys in spec.target."
-        ),
-        Reason::PortalNotAllowed => {
-            format!(
-                "Portal {portal} is not allowed: an administrator has to add its origin to the operator's --allowed-portal."
-            )
-        }
-        Reason::TargetNotOwned => format!(
-            "Secret {target} is not owned by this resource, {}: set another spec.target.name, or hand the Secret over.",
-            detail.unwrap_or("it belongs to another owner")
-        ),
+    Some(match reason {
         Reason::CredentialsNotFound => format!("Secret {credentials} with the app's credentials does not exist."),
         Reason::CredentialsIncomplete => format!(
             "Secret {credentials}: key {} is missing, empty or not visible text.",
@@ -37,17 +32,26 @@ pub(crate) fn message(problem: &Problem, plan: Option<&Plan>) -> String {
         ),
         Reason::CaBundleNotFound => format!("The CA bundle, {ca}, does not exist."),
         Reason::CaBundleInvalid => format!("The CA bundle, {ca}, holds no certificate in PEM."),
+        _ => return None,
+    })
+}
+
+/// What the portal answered, and what to check.
+fn portal_message(reason: Reason, plan: &Plan) -> Option<String> {
+    let (portal, credentials) = (plan.portal.authority(), &plan.credentials.name);
+    Some(match reason {
+        Reason::PortalNotAllowed => format!(
+            "Portal {portal} is not allowed: an administrator has to add its origin to the operator's --allowed-portal."
+        ),
         Reason::PortalUntrusted => format!(
             "The certificate of portal {portal} does not verify: check its host name, its dates and spec.portal.caBundleRef."
         ),
         Reason::ClientIdRejected => format!(
             "Portal {portal} rejects the client id in Secret {credentials}: check its value and the registration of the app."
         ),
-        Reason::ClientSecretRejected => {
-            format!(
-                "Portal {portal} rejects the client secret in Secret {credentials}: write the current secret of the app."
-            )
-        }
+        Reason::ClientSecretRejected => format!(
+            "Portal {portal} rejects the client secret in Secret {credentials}: write the current secret of the app."
+        ),
         Reason::RequestRejected => format!(
             "Portal {portal} rejects the token request: check spec.portal.url, and the registration and privileges of the app."
         ),
@@ -56,11 +60,24 @@ pub(crate) fn message(problem: &Problem, plan: Option<&Plan>) -> String {
         }
         Reason::PortalUnavailable => format!("Portal {portal} reports that it is unavailable."),
         Reason::RateLimited => format!("Portal {portal} limits the rate of requests."),
-        Reason::MalformedResponse => {
-            format!(
-                "The answer of portal {portal} is neither a token nor an ArcGIS error: check spec.portal.url and the proxy."
-            )
-        }
+        Reason::MalformedResponse => format!(
+            "The answer of portal {portal} is neither a token nor an ArcGIS error: check spec.portal.url and the proxy."
+        ),
+        _ => return None,
+    })
+}
+
+/// What the cluster, or the operator itself, did not do.
+fn target_message(reason: Reason, detail: Option<&str>, plan: &Plan) -> String {
+    let target = &plan.target.name;
+    match reason {
+        Reason::SpecInvalid => format!(
+            "The API server rejects Secret {target} as invalid: correct the labels, annotations and keys in spec.target."
+        ),
+        Reason::TargetNotOwned => format!(
+            "Secret {target} is not owned by this resource, {}: set another spec.target.name, or hand the Secret over.",
+            detail.unwrap_or("it belongs to another owner")
+        ),
         Reason::TargetRefused if detail == Some(OWNER_REFERENCE) => format!(
             "The API server refuses to change the owner reference of Secret {target}: a cluster that protects \
              owner references requires the permission to delete Secrets for it. The token is renewed anyway."
@@ -70,8 +87,6 @@ pub(crate) fn message(problem: &Problem, plan: Option<&Plan>) -> String {
              and whether the namespace is being deleted."
         ),
         Reason::ClusterError => "The Kubernetes API failed.".to_owned(),
-        Reason::Internal => {
-            "The operator has a bug that this resource triggers: report it with the operator's log.".to_owned()
-        }
+        _ => "The operator has a bug that this resource triggers: report it with the operator's log.".to_owned(),
     }
 }

@@ -1,6 +1,7 @@
 //! One reconcile of one resource: what is known, what to do next, and what to report.
 
 mod conclude;
+mod conditions;
 pub(crate) mod decide;
 pub(crate) mod message;
 mod retry;

@@ -1,13 +1,13 @@
-//! What one host may be asked for.
+//! Limits on the requests to one host.
 
 use super::*;
 
-fn told(second: i64, until: i64, count: u32) -> RetryAfterRecord {
+fn pause_record(second: i64, until: i64, count: u32) -> RetryAfterRecord {
     RetryAfterRecord { at: at(second), until: at(until), count }
 }
 
 #[test]
-fn a_host_that_asked_for_a_pause_is_probed_by_one() {
+fn a_paused_host_is_probed_by_one_request() {
     let mut limiter = HostLimiter::default();
     assert_eq!(limiter.try_acquire(at(0)), Admit::Now);
     limiter.release(Outcome::Limited(90), at(1));
@@ -20,7 +20,7 @@ fn a_host_that_asked_for_a_pause_is_probed_by_one() {
 }
 
 #[test]
-fn whoever_got_a_place_no_longer_waits_for_one() {
+fn a_resource_with_a_permit_leaves_the_queue() {
     let mut host = HostQueue::default();
     assert!((0..8).all(|key| host.try_acquire(&key, at(0)) == Admit::Now));
     assert_eq!(host.enqueue(Some(at(10)), 8, at(0)), None);
@@ -32,22 +32,22 @@ fn whoever_got_a_place_no_longer_waits_for_one() {
     assert_eq!(host.release(Outcome::Issued, at(2)), [9]);
     assert!(host.release(Outcome::Issued, at(2)).is_empty());
     (0..6).for_each(|_| assert!(host.release(Outcome::Issued, at(2)).is_empty()));
-    assert!(host.is_idle(), "and nothing of it is kept");
+    assert!(host.is_idle(), "no state is left");
 }
 
 #[test]
-fn a_pause_that_ended_while_nobody_ran_is_followed_by_one_request() {
+fn a_pause_that_ended_before_a_restart_is_followed_by_one_probe() {
     let mut limiter = HostLimiter::default();
-    limiter.restore(&[told(30, 90, 1)], at(400));
+    limiter.restore(&[pause_record(30, 90, 1)], at(400));
     assert_eq!(limiter.try_acquire(at(400)), Admit::Now);
     assert_eq!(limiter.try_acquire(at(400)), Admit::AtCapacity);
     limiter.release(Outcome::Limited(60), at(401));
-    limiter.restore(&[told(402, 9000, 1)], at(402));
+    limiter.restore(&[pause_record(402, 9000, 1)], at(402));
     assert_eq!(limiter.check(at(402)), Admit::PausedUntil(at(702)));
 }
 
 #[test]
-fn a_host_that_goes_on_saying_429_is_asked_at_most_twice_in_five_minutes() {
+fn a_host_that_keeps_returning_429_gets_at_most_two_requests_in_five_minutes() {
     let mut limiter = HostLimiter::default();
     let mut sent = Vec::new();
     for second in 0..7200 {
@@ -60,17 +60,17 @@ fn a_host_that_goes_on_saying_429_is_asked_at_most_twice_in_five_minutes() {
 }
 
 #[test]
-fn as_many_go_on_as_there_are_places() {
+fn as_many_waiters_proceed_as_there_are_permits() {
     let mut host = HostQueue::default();
     assert!((0..8).all(|key| host.try_acquire(&key, at(0)) == Admit::Now));
     (8..20).for_each(|key| assert_eq!(host.enqueue(Some(at(100 - key)), key, at(0)), None));
-    assert_eq!(host.release(Outcome::Issued, at(1)), [19], "the soonest to expire");
-    assert_eq!(host.release(Outcome::Limited(60), at(1)), [18], "who finds the host paused");
+    assert_eq!(host.release(Outcome::Issued, at(1)), [19], "the first to expire");
+    assert_eq!(host.release(Outcome::Limited(60), at(1)), [18], "it is woken and finds the host paused");
     assert_eq!(host.release(Outcome::Issued, at(2)), [17, 16, 15]);
 }
 
 #[test]
-fn those_that_were_under_way_together_are_told_one_pause() {
+fn responses_to_concurrent_requests_count_as_one_pause() {
     let mut limiter = HostLimiter::default();
     assert!((0..3).all(|_| limiter.try_acquire(at(0)) == Admit::Now));
     limiter.release(Outcome::Limited(60), at(1));
@@ -79,29 +79,33 @@ fn those_that_were_under_way_together_are_told_one_pause() {
     assert_eq!(limiter.check(at(4)), Admit::PausedUntil(at(63)));
     assert_eq!(limiter.try_acquire(at(63)), Admit::Now);
     limiter.release(Outcome::Limited(60), at(64));
-    assert_eq!(limiter.check(at(64)), Admit::PausedUntil(at(64 + 120)), "the second in a row");
-    limiter.restore(&[told(64, 64 + 120, 1)], at(65));
+    assert_eq!(limiter.check(at(64)), Admit::PausedUntil(at(64 + 120)), "the second pause in a row");
+    limiter.restore(&[pause_record(64, 64 + 120, 1)], at(65));
     assert_eq!(limiter.try_acquire(at(64 + 120)), Admit::Now);
     limiter.release(Outcome::Limited(60), at(184));
-    assert_eq!(limiter.check(at(184)), Admit::PausedUntil(at(184 + 240)), "a status that tells the same is no news");
+    assert_eq!(
+        limiter.check(at(184)),
+        Admit::PausedUntil(at(184 + 240)),
+        "a status that reports the same pause changes nothing"
+    );
 }
 
 #[test]
-fn a_host_is_forgotten_when_there_is_nothing_to_remember_of_it() {
+fn a_host_is_idle_when_no_state_is_left() {
     let mut host = HostQueue::default();
     assert!(host.is_idle());
     assert_eq!(host.try_acquire(&1, at(0)), Admit::Now);
-    assert!(!host.is_idle(), "a request is under way");
+    assert!(!host.is_idle(), "a request is in flight");
     assert!(host.release(Outcome::Limited(60), at(0)).is_empty());
     assert!(!host.is_idle(), "it asked for a pause");
     assert_eq!(host.try_acquire(&1, at(60)), Admit::Now);
     assert_eq!(host.enqueue(None, 2, at(60)), None);
     host.limiter.release(Outcome::Issued, at(61));
-    assert!(!host.is_idle(), "somebody waits");
+    assert!(!host.is_idle(), "a resource waits");
 }
 
 #[test]
-fn a_status_tells_of_a_pause_for_five_minutes_at_most() {
+fn a_pause_read_from_a_status_lasts_at_most_five_minutes() {
     let by = |reason, last: Option<i64>, next: Option<i64>| {
         let failure = crate::api::Failure {
             reason,
@@ -116,58 +120,86 @@ fn a_status_tells_of_a_pause_for_five_minutes_at_most() {
             ..ArcGisAppCredentialStatus::default()
         })
     };
-    assert_eq!(by(Reason::RateLimited, Some(1000), Some(1090)), Some(told(1000, 1090, 2)));
-    assert_eq!(by(Reason::RateLimited, Some(1000), Some(4600)), Some(told(1000, 1300, 2)));
-    assert_eq!(by(Reason::RateLimited, None, Some(1090)), None, "who only waits tells of nothing of its own");
+    assert_eq!(by(Reason::RateLimited, Some(1000), Some(1090)), Some(pause_record(1000, 1090, 2)));
+    assert_eq!(by(Reason::RateLimited, Some(1000), Some(4600)), Some(pause_record(1000, 1300, 2)));
+    assert_eq!(
+        by(Reason::RateLimited, None, Some(1090)),
+        None,
+        "a resource that only waits reports no pause of its own"
+    );
     assert_eq!(by(Reason::ClientSecretRejected, Some(1000), Some(1090)), None);
     assert_eq!(RetryAfterRecord::of(&ArcGisAppCredentialStatus::default()), None);
 }
 
 #[test]
-fn whoever_wants_a_place_no_longer_leaves_it_to_the_next() {
+fn a_waiter_that_forgoes_its_permit_passes_it_to_the_next() {
     let mut host = HostQueue::default();
     assert!((0..8).all(|key| host.try_acquire(&key, at(0)) == Admit::Now));
     (8..12).for_each(|key| assert_eq!(host.enqueue(Some(at(key)), key, at(0)), None));
-    assert_eq!(host.forgo(&8, at(0)), None, "it was not told to go on");
+    assert_eq!(host.forgo(&8, at(0)), None, "it was not woken");
     assert_eq!(host.release(Outcome::Issued, at(1)), [8]);
     assert_eq!(host.forgo(&8, at(1)), Some(9));
     assert_eq!(host.forgo(&8, at(1)), None, "only once");
     assert_eq!(host.try_acquire(&9, at(1)), Admit::Now);
-    assert_eq!(host.forgo(&9, at(2)), None, "it went on");
+    assert_eq!(host.forgo(&9, at(2)), None, "it used its permit");
     assert_eq!(host.release(Outcome::Issued, at(2)), [10]);
-    assert_eq!(host.try_acquire(&99, at(2)), Admit::Now, "a stranger takes the place");
-    assert_eq!(host.forgo(&10, at(2)), None, "there is none any more");
+    assert_eq!(host.try_acquire(&99, at(2)), Admit::Now, "a resource that was not queued takes the permit");
+    assert_eq!(host.forgo(&10, at(2)), None, "no permit is left");
     assert_eq!(host.release(Outcome::Issued, at(3)), [11]);
     assert_eq!(host.try_acquire(&98, at(3)), Admit::Now);
-    assert_eq!(host.enqueue(Some(at(11)), 11, at(3)), None, "too late: it waits again");
+    assert_eq!(host.enqueue(Some(at(11)), 11, at(3)), None, "it came too late and waits again");
     assert_eq!(host.forgo(&11, at(3)), None);
 }
 
 #[test]
-fn a_restart_goes_on_with_the_pause_as_it_had_grown() {
-    let after_restart = |told: &[RetryAfterRecord]| {
+fn a_restart_continues_the_pause_and_its_growth() {
+    let after_restart = |pause_record: &[RetryAfterRecord]| {
         let mut limiter = HostLimiter::default();
-        limiter.restore(told, at(1000));
+        limiter.restore(pause_record, at(1000));
         match limiter.check(at(1000)) {
             Admit::PausedUntil(until) => until.as_second(),
             _ => 0,
         }
     };
     assert_eq!(after_restart(&[]), 0);
-    assert_eq!(after_restart(&[told(990, 1050, 1)]), 1050);
-    assert_eq!(after_restart(&[told(990, 1050, 1), told(980, 1040, 1), told(960, 1020, 1)]), 1050, "one burst");
-    assert_eq!(after_restart(&[told(990, 1050, 1), told(929, 989, 1)]), 1110, "the second in a row");
-    assert_eq!(after_restart(&[told(990, 1050, 3)]), 1230, "the third");
-    assert_eq!(after_restart(&[told(990, 1050, 1), told(870, 990, 1), told(810, 870, 1)]), 1230, "by three resources");
-    assert_eq!(after_restart(&[told(990, 1050, 1), told(659, 719, 9)]), 1050, "that was another time");
-    assert_eq!(after_restart(&[told(990, 1050, 1), told(660, 720, 9)]), 1290, "and this the same");
-    let hostile = [told(990, 1050, u32::MAX), told(900, 960, u32::MAX)];
+    assert_eq!(after_restart(&[pause_record(990, 1050, 1)]), 1050);
+    assert_eq!(
+        after_restart(&[pause_record(990, 1050, 1), pause_record(980, 1040, 1), pause_record(960, 1020, 1)]),
+        1050,
+        "one burst"
+    );
+    assert_eq!(
+        after_restart(&[pause_record(990, 1050, 1), pause_record(929, 989, 1)]),
+        1110,
+        "the second pause in a row"
+    );
+    assert_eq!(after_restart(&[pause_record(990, 1050, 3)]), 1230, "the third pause in a row");
+    assert_eq!(
+        after_restart(&[pause_record(990, 1050, 1), pause_record(870, 990, 1), pause_record(810, 870, 1)]),
+        1230,
+        "three pauses, each reported by another resource"
+    );
+    assert_eq!(
+        after_restart(&[pause_record(990, 1050, 1), pause_record(659, 719, 9)]),
+        1050,
+        "the earlier pause ended too long ago"
+    );
+    assert_eq!(
+        after_restart(&[pause_record(990, 1050, 1), pause_record(660, 720, 9)]),
+        1290,
+        "the earlier pause counts"
+    );
+    let hostile = [pause_record(990, 1050, u32::MAX), pause_record(900, 960, u32::MAX)];
     assert_eq!(after_restart(&hostile), 1290, "five minutes at most");
-    assert_eq!(after_restart(&[told(990, 1050, 1), told(400, 1200, 1)]), 1200, "who was told to wait longer says so");
+    assert_eq!(
+        after_restart(&[pause_record(990, 1050, 1), pause_record(400, 1200, 1)]),
+        1200,
+        "the longer pause applies"
+    );
 
     let mut limiter = HostLimiter::default();
-    limiter.restore(&[told(990, 1050, 2)], at(1000));
+    limiter.restore(&[pause_record(990, 1050, 2)], at(1000));
     assert_eq!(limiter.try_acquire(at(1110)), Admit::Now);
     limiter.release(Outcome::Limited(60), at(1110));
-    assert_eq!(limiter.check(at(1110)), Admit::PausedUntil(at(1350)), "and it goes on to grow");
+    assert_eq!(limiter.check(at(1110)), Admit::PausedUntil(at(1350)), "the pause continues to grow");
 }

@@ -1,4 +1,4 @@
-//! What a status tells a process that has just started, and in which order resources are looked at.
+//! What a process that has just started reads from a status, and the order of the work queue.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn retry_state(reason: Reason, kind: AttemptKind) -> RetryState {
 }
 
 #[test]
-fn an_attempt_is_the_same_after_it_was_written_and_read() {
+fn an_attempt_round_trips_through_the_status() {
     for kind in [AttemptKind::Check, AttemptKind::Request, AttemptKind::Write, AttemptKind::Ownership] {
         let failed = retry_state(Reason::TargetRefused, kind);
         let recalled = RetryState::recall(&failed.report(), attempt(AttemptKind::Check), at(START));
@@ -23,7 +23,7 @@ fn an_attempt_is_the_same_after_it_was_written_and_read() {
 }
 
 #[test]
-fn what_another_version_wrote_is_taken_for_nothing_known() {
+fn inputs_in_an_unknown_format_are_ignored() {
     let current = Attempt { generation: 9, ..attempt(AttemptKind::Check) };
     let good = "v1 write generation=3 credentials=12 ca=- requested=00ff";
     let recalled = |inputs: &str| {
@@ -44,7 +44,7 @@ fn what_another_version_wrote_is_taken_for_nothing_known() {
 }
 
 #[test]
-fn without_inputs_the_reason_tells_what_failed() {
+fn without_inputs_the_kind_of_attempt_follows_from_the_reason() {
     for (reason, kind, tried_again) in [
         (Reason::ClusterError, AttemptKind::Write, true),
         (Reason::Internal, AttemptKind::Write, true),
@@ -70,7 +70,7 @@ fn without_inputs_the_reason_tells_what_failed() {
 }
 
 #[test]
-fn a_wait_is_reported_rounded_up_and_the_rest_down() {
+fn the_next_attempt_is_rounded_up_and_other_times_are_rounded_down() {
     let sent = Timestamp::from_millisecond(START * 1000 + 300).unwrap();
     let report = RetryState {
         last_attempt: Some(sent),
@@ -86,11 +86,11 @@ fn a_wait_is_reported_rounded_up_and_the_rest_down() {
     let whole = RetryState { next_attempt: Some(at(START)), ..retry_state(Reason::RateLimited, AttemptKind::Request) };
     assert_eq!(whole.report().next_attempt_time, Some(at(START)));
     let none_yet = RetryState { count: 0, ..retry_state(Reason::RateLimited, AttemptKind::Request) };
-    assert_eq!(none_yet.report().count, None, "a pause of the host is no attempt");
+    assert_eq!(none_yet.report().count, None, "a pause of the host is not an attempt");
 }
 
 #[test]
-fn failures_in_a_row_are_counted_until_a_person_changes_something() {
+fn consecutive_failures_are_counted_until_a_user_changes_an_input() {
     let next = |previous: &RetryState, reason, made_with| {
         RetryState::next(Some(previous), "uid", reason, made_with, None, false, at(START + 100))
     };
@@ -105,14 +105,18 @@ fn failures_in_a_row_are_counted_until_a_person_changes_something() {
     assert_eq!(
         next(&found, Reason::PortalUnreachable, attempt(AttemptKind::Request)).count,
         1,
-        "a check is no attempt"
+        "a check is not an attempt"
     );
     let missing = next(&second, Reason::CredentialsNotFound, attempt(AttemptKind::Check));
-    assert_eq!((missing.count, missing.next_attempt), (1, None), "what only a change cures is not counted");
+    assert_eq!(
+        (missing.count, missing.next_attempt),
+        (1, None),
+        "a failure that only a change resolves is not counted"
+    );
 }
 
 #[test]
-fn each_input_that_a_person_may_change_tells_attempts_apart_and_their_kind_does_not() {
+fn attempts_differ_by_each_input_of_the_user_and_not_by_their_kind() {
     let same = |other: Attempt| attempt(AttemptKind::Request).same_inputs(&other);
     assert!(same(attempt(AttemptKind::Write)));
     assert!(!same(Attempt { generation: 4, ..attempt(AttemptKind::Request) }));
@@ -122,7 +126,7 @@ fn each_input_that_a_person_may_change_tells_attempts_apart_and_their_kind_does_
 }
 
 #[test]
-fn a_work_queue_promotes_what_is_due_and_serves_the_first_to_expire() {
+fn a_work_queue_promotes_due_items_and_returns_the_first_to_expire() {
     let mut queue = WorkQueue::default();
     let priority = |key: &char| match key {
         'a' => Some(at(300)),
@@ -153,7 +157,7 @@ fn a_work_queue_keeps_the_earlier_of_two_due_times() {
 }
 
 #[test]
-fn whoever_is_woken_during_a_look_is_looked_at_again_right_after_and_never_twice_at_once() {
+fn an_item_added_while_it_is_processed_is_processed_again_and_never_concurrently() {
     let mut queue = WorkQueue::default();
     queue.add_at('a', at(1));
     queue.promote_due(at(1), |_| None);
@@ -170,11 +174,11 @@ fn whoever_is_woken_during_a_look_is_looked_at_again_right_after_and_never_twice
     queue.promote_due(at(600), |_| None);
     assert_eq!(queue.pop(), Some('a'));
     queue.done('a', None);
-    assert_eq!(queue.next_due(), None, "it is gone");
+    assert_eq!(queue.next_due(), None, "the item is removed");
 }
 
 #[test]
-fn one_that_is_ready_twice_is_looked_at_one_time_after_the_other() {
+fn an_item_promoted_twice_is_processed_sequentially() {
     let mut queue = WorkQueue::default();
     queue.add_at('a', at(1));
     queue.promote_due(at(1), |_| Some(at(9)));

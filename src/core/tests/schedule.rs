@@ -1,9 +1,9 @@
-//! When.
+//! The times of repairs, renewals and retries.
 
 use super::*;
 
 #[test]
-fn repairs_are_free_three_times_and_then_a_fight() {
+fn three_repairs_are_immediate_and_later_ones_back_off() {
     let mut repairs = Repairs::default();
     let mut now = at(1000);
     for _ in 0..3 {
@@ -19,47 +19,51 @@ fn repairs_are_free_three_times_and_then_a_fight() {
         now = next;
     }
     assert_eq!(waits, [29, 30, 60, 120, 240, 300]);
-    let calm = at(now.as_second() + 601);
-    assert_eq!(repairs.allowed_at(calm), calm);
+    let quiet = at(now.as_second() + 601);
+    assert_eq!(repairs.allowed_at(quiet), quiet);
 }
 
 #[test]
-fn repairs_that_are_far_apart_are_no_fight() {
+fn repairs_that_are_far_apart_do_not_back_off() {
     let mut repairs = Repairs::default();
     for second in [1000, 1300, 1590] {
         repairs.record(at(second));
     }
     assert_eq!(repairs.allowed_at(at(1599)), at(1620), "the fourth in ten minutes");
     assert_eq!(repairs.allowed_at(at(1600)), at(1600), "the first was ten minutes ago");
-    let mut fought = Repairs::default();
+    let mut contested = Repairs::default();
     for second in [1000, 1001, 1002, 1032] {
-        fought.record(at(second));
+        contested.record(at(second));
     }
-    assert_eq!(fought.allowed_at(at(1033)), at(1062));
-    assert_eq!(fought.allowed_at(at(1632)), at(1632), "ten minutes of peace");
-    fought.record(at(1632));
-    assert_eq!(fought.allowed_at(at(1633)), at(1633), "and it begins anew");
+    assert_eq!(contested.allowed_at(at(1033)), at(1062));
+    assert_eq!(contested.allowed_at(at(1632)), at(1632), "ten minutes without a repair");
+    contested.record(at(1632));
+    assert_eq!(contested.allowed_at(at(1633)), at(1633), "the count starts again");
     let mut bounded = Repairs::default();
     for second in [1000, 1001, 1002, 1600] {
         bounded.record(at(second));
     }
     assert_eq!(bounded.allowed_at(at(1601)), at(1601), "ten minutes after the first");
-    let mut stubborn = Repairs::default();
+    let mut persistent = Repairs::default();
     for second in [1000, 1001, 1002, 1032, 1300, 1590, 1880] {
-        stubborn.record(at(second));
+        persistent.record(at(second));
     }
-    assert_eq!(stubborn.allowed_at(at(1881)), at(1880 + 240), "a fight goes on at any pace but a calm one");
+    assert_eq!(
+        persistent.allowed_at(at(1881)),
+        at(1880 + 240),
+        "repeated repairs keep backing off until they are ten minutes apart"
+    );
     let mut slow = Repairs::default();
     for second in [1000, 1001, 1601] {
         slow.record(at(second));
     }
     slow.record(at(1602));
-    assert_eq!(slow.allowed_at(at(1603)), at(1603), "three of the last four are no fight");
+    assert_eq!(slow.allowed_at(at(1603)), at(1603), "three of the last four do not back off");
 }
 
 #[test]
-fn renewals_and_waits_are_the_same_in_each_release() {
-    // A fleet keeps its spread over an upgrade. Computed by hand from the formula in the reference.
+fn renewal_and_retry_times_are_stable_across_releases() {
+    // A fleet keeps its spread over an upgrade. The values are computed manually from the formula in the reference.
     let uid = "6f1c2a0e-7b1d-4a53-9c39-2f5a1f0c8e11";
     for (granted, before, expected) in [
         (7200, None, 3812),
@@ -125,19 +129,19 @@ proptest! {
     #[test]
     fn back_off_grows_and_is_capped(uid in "[a-z0-9]{1,8}", reason in 0..Reason::ALL.len(), worked: bool) {
         let reason = Reason::ALL[reason];
-        let waits: Vec<_> = (1..40)
+        let delays: Vec<_> = (1..40)
             .filter_map(|count| next_attempt(&uid, reason, count, None, worked, at(0)))
             .map(|next| next.duration_since(at(0)))
             .collect();
         match reason.retry() {
-            Retry::OnChange => prop_assert!(waits.is_empty()),
+            Retry::OnChange => prop_assert!(delays.is_empty()),
             Retry::Backoff { first, cap } => {
-                prop_assert!(waits[0] >= SignedDuration::from_secs(first.into()));
+                prop_assert!(delays[0] >= SignedDuration::from_secs(first.into()));
                 let most = SignedDuration::from_secs(i64::from(cap) * 5 / 4);
-                prop_assert!(waits.iter().all(|wait| *wait <= most));
-                prop_assert!(waits.windows(2).take(3).all(|two| two[0] < two[1] || two[1] >= SignedDuration::from_secs(i64::from(cap) * 3 / 4)));
+                prop_assert!(delays.iter().all(|wait| *wait <= most));
+                prop_assert!(delays.windows(2).take(3).all(|two| two[0] < two[1] || two[1] >= SignedDuration::from_secs(i64::from(cap) * 3 / 4)));
             }
-            Retry::RetryAfter => prop_assert!(waits.iter().all(|wait| *wait >= SignedDuration::from_mins(1) && *wait <= SignedDuration::from_mins(75))),
+            Retry::RetryAfter => prop_assert!(delays.iter().all(|wait| *wait >= SignedDuration::from_mins(1) && *wait <= SignedDuration::from_mins(75))),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The target Secret: whose it is, what stands in it, and what is changed about it.
+//! The target Secret: its owner, its contents and its updates.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ fn text(secret: &Secret, key: &str) -> String {
 }
 
 #[test]
-fn a_new_target_has_all_keys_labels_and_annotations_that_are_asked_for() {
+fn a_new_target_has_all_specified_keys_labels_and_annotations() {
     let plan = plan(&json!({
         "formats": ["Headers", "DotEnv", "Json", "RestJs"],
         "data": {"conf": "t=$(access_token) e=$(expires_at) p=$(portal_url)"},
@@ -70,8 +70,8 @@ fn a_new_target_has_all_keys_labels_and_annotations_that_are_asked_for() {
 }
 
 #[test]
-fn what_a_released_version_wrote_is_still_known() {
-    // Of what was published once: another value would renew every token of a cluster on an upgrade.
+fn fingerprints_and_digests_are_stable_across_releases() {
+    // These values are in released targets: another value would renew every token of a cluster on an upgrade.
     let plan = plan(&json!({}));
     assert_eq!(fingerprint(&plan, "uid-1"), "v1:f947a56cb55e4d4ea56b30c08ef8c02feb8869b057988f0d64d43daec741a73a");
     let annotations = secret(&plan).metadata.annotations.unwrap();
@@ -79,11 +79,11 @@ fn what_a_released_version_wrote_is_still_known() {
         annotations["credentials.arcgis.dev/token-digest"],
         "79cc260a2129c5c73cc9de5a9ac2bbca3a53c48f5bc86cc5d538e43c07b23560"
     );
-    assert!(!annotations.contains_key("credentials.arcgis.dev/extras"), "there are none");
+    assert!(!annotations.contains_key("credentials.arcgis.dev/extras"), "no extras are recorded");
 }
 
 #[test]
-fn what_a_person_asked_for_is_kept_as_a_short_hash() {
+fn requested_at_is_recorded_as_a_short_hash() {
     let mut s = situation(at(1_000_000));
     assert_eq!(s.attempt(AttemptKind::Request).requested, "-");
     s.requested_at = Some("now".to_owned());
@@ -91,14 +91,14 @@ fn what_a_person_asked_for_is_kept_as_a_short_hash() {
 }
 
 #[test]
-fn values_that_are_no_longer_needed_are_zeroed() {
+fn secret_values_are_zeroed_when_no_longer_needed() {
     let mut data = BTreeMap::from([("a".to_owned(), k8s_openapi::ByteString(b"secret".to_vec()))]);
     zero(&mut data);
     assert!(data["a"].0.is_empty());
 }
 
 #[test]
-fn a_fingerprint_tells_each_input_of_a_request_from_another_and_only_those() {
+fn a_fingerprint_depends_on_each_input_of_a_request_and_on_nothing_else() {
     let base = plan(&json!({}));
     let first = fingerprint(&base, "u");
     let changed = |change: fn(&mut Plan)| {
@@ -116,7 +116,7 @@ fn a_fingerprint_tells_each_input_of_a_request_from_another_and_only_those() {
 }
 
 #[test]
-fn a_stored_token_counts_only_as_it_was_published() {
+fn a_stored_token_is_used_only_if_it_is_unmodified() {
     let plan = plan(&json!({}));
     let stored = |change: &dyn Fn(&mut Secret)| {
         let mut secret = secret(&plan);
@@ -155,7 +155,7 @@ fn a_stored_token_counts_only_as_it_was_published() {
 }
 
 #[test]
-fn a_secret_is_ours_by_its_controller_or_by_both_marks_and_must_be_fit() {
+fn a_secret_is_owned_by_controller_reference_or_by_label_and_annotation_and_must_be_usable() {
     let owner = |change: &dyn Fn(&mut Secret)| {
         let mut secret = secret(&plan(&json!({"deletionPolicy": "Retain"})));
         change(&mut secret);
@@ -190,13 +190,13 @@ fn a_secret_is_ours_by_its_controller_or_by_both_marks_and_must_be_fit() {
 }
 
 #[test]
-fn a_patch_changes_what_is_ours_and_takes_away_what_is_no_longer_asked_for() {
+fn a_patch_changes_managed_fields_and_removes_those_no_longer_specified() {
     let rich = json!({"formats": ["Headers"], "data": {"conf": "$(portal_url)"}, "labels": {"team": "maps"}, "annotations": {"note": "a"}});
     let (before, after) = (plan(&rich), plan(&json!({"labels": {"team": "gis"}})));
     let mut live = secret(&before);
     live.data.as_mut().unwrap().insert("theirs".to_owned(), k8s_openapi::ByteString(b"x".to_vec()));
     let live = LiveSecret::new(live, &me());
-    assert!(live.patch(&render(&before, &me(), &published())).is_none(), "nothing to do");
+    assert!(live.patch(&render(&before, &me(), &published())).is_none(), "no difference");
     let patch = live.patch(&render(&after, &me(), &published())).unwrap();
     let expected = json!({
         "metadata": {
@@ -231,7 +231,7 @@ fn each_single_difference_is_repaired() {
 }
 
 #[test]
-fn the_owner_reference_follows_the_deletion_policy_and_leaves_others_alone() {
+fn the_owner_reference_follows_the_deletion_policy_and_other_references_stay() {
     use DeletionPolicy::{Delete, Retain};
     let other = OwnerReference { uid: "else".to_owned(), name: "else".to_owned(), ..OwnerReference::default() };
     let live = |policy: &str, others: Vec<OwnerReference>| {

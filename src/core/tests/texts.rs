@@ -1,10 +1,10 @@
-//! What people write, and how it is understood: durations, URLs, origins, selectors, templates, credentials.
+//! The parsing of what users write: durations, URLs, origins, selectors, templates, credentials.
 
 use super::super::*;
 use serde_json::json;
 
 #[test]
-fn durations_are_go_s_from_a_minute_to_336_hours() {
+fn durations_are_go_durations_from_a_minute_to_336_hours() {
     let long = [("1m", 60), ("336h", 1_209_600), ("90m", 5400), ("1h30m", 5400), ("1.5h", 5400), (".5h", 1800)];
     let short = [("60s", 60), ("60000ms", 60), ("60000000us", 60), ("60000000µs", 60), ("60000000μs", 60)];
     for (text, seconds) in long.into_iter().chain(short) {
@@ -70,7 +70,7 @@ fn portal_urls_have_one_normal_form() {
 }
 
 #[test]
-fn an_origin_allows_its_host_and_port_and_a_wildcard_what_is_below() {
+fn an_origin_matches_its_host_and_port_and_a_wildcard_matches_subdomains() {
     let allows =
         |origin: &str, url: &str| origin.parse::<AllowedOrigin>().unwrap().matches(&PortalUrl::parse(url).unwrap());
     assert!(allows("https://*.example.com", "https://a.b.example.com/portal"));
@@ -85,7 +85,7 @@ fn an_origin_allows_its_host_and_port_and_a_wildcard_what_is_below() {
 }
 
 #[test]
-fn a_host_that_url_parsers_read_as_an_address_is_one_in_its_usual_form() {
+fn a_host_that_parses_as_an_ip_address_must_be_in_canonical_form() {
     for bad in ["https://2130706433", "https://0x7f.1", "https://127.1", "https://a.0x7f000001", "https://1.2.3.4.5"] {
         assert!(PortalUrl::parse(bad).is_err(), "{bad}");
     }
@@ -96,7 +96,7 @@ fn a_host_that_url_parsers_read_as_an_address_is_one_in_its_usual_form() {
 }
 
 #[test]
-fn an_origin_that_is_listed_exactly_counts_more_than_a_wildcard() {
+fn an_exact_origin_takes_precedence_over_a_wildcard() {
     let allowed = ["https://*.example.com", "https://gis.example.com"].map(|origin| origin.parse().unwrap());
     let how = |url: &str| OriginMatch::of(&PortalUrl::parse(url).unwrap(), &allowed);
     assert_eq!(how("https://gis.example.com/portal"), Some(OriginMatch::Exact));
@@ -105,7 +105,7 @@ fn an_origin_that_is_listed_exactly_counts_more_than_a_wildcard() {
 }
 
 #[test]
-fn selectors_are_kubectl_s() {
+fn selectors_have_the_syntax_of_kubectl() {
     for good in
         ["", "a=b", "a==b", "a!=b", "a", "!a", "x.io/a in (b,c), d notin (e)", "a=", "n>5", "a=b,c=d", "a in (,b)"]
     {
@@ -156,7 +156,7 @@ fn templates_substitute_three_names_and_nothing_else() {
 }
 
 #[test]
-fn credentials_are_trimmed_and_must_be_visible() {
+fn credentials_are_trimmed_and_must_be_visible_text() {
     let keys = crate::api::CredentialsRef {
         name: "s".to_owned(),
         client_id_key: "client_id".to_owned(),
@@ -175,7 +175,7 @@ fn credentials_are_trimmed_and_must_be_visible() {
 }
 
 #[test]
-fn a_digest_tells_credentials_apart_within_one_process_and_nowhere_else() {
+fn a_digest_distinguishes_credentials_within_one_process_only() {
     let keys = crate::api::CredentialsRef {
         name: "s".to_owned(),
         client_id_key: "i".to_owned(),
@@ -195,7 +195,7 @@ fn a_digest_tells_credentials_apart_within_one_process_and_nowhere_else() {
 }
 
 #[test]
-fn a_token_is_of_the_alphabet_of_bearer_tokens_and_not_too_long() {
+fn a_token_has_the_characters_of_a_bearer_token_and_a_maximum_length() {
     let takes = |text: &str| AccessToken::parse(text.to_owned()).is_some_and(|token| token.expose() == text);
     assert!(["a", "AZaz09._~+/-", "a=", "a=="].into_iter().all(takes));
     assert!(!["", "=", "a=b", "a b", "a\n", "a\"", "a$", "\u{e4}"].into_iter().any(takes));
@@ -203,7 +203,7 @@ fn a_token_is_of_the_alphabet_of_bearer_tokens_and_not_too_long() {
 }
 
 #[test]
-fn a_specification_that_admission_let_through_names_its_field() {
+fn an_invalid_spec_reports_the_name_of_its_field() {
     let spec = |change: serde_json::Value| {
         let mut spec = json!({"credentialsRef": {"name": "c"}, "target": {"name": "t"}, "portal": {}});
         json_patch::merge(&mut spec, &change);
@@ -250,11 +250,11 @@ fn a_specification_that_admission_let_through_names_its_field() {
     );
     let plan = plan.unwrap();
     assert_eq!((plan.suspend, plan.verify, plan.lifetime, plan.renew_before), (true, true, Some(7200), Some(600)));
-    assert_eq!(plan.target.formats.len(), 2, "named twice, written once");
+    assert_eq!(plan.target.formats.len(), 2, "duplicates are removed");
 }
 
 #[test]
-fn names_of_objects_are_dns_subdomains() {
+fn object_names_are_dns_subdomains() {
     assert!(["a", "a-b.c", "0", &"a".repeat(253)].into_iter().all(is_subdomain));
     assert!(!["", "-a", "a-", "a..b", "A", "a_b", ".a", &"a".repeat(254)].into_iter().any(is_subdomain));
 }

@@ -1,4 +1,4 @@
-//! What each thing done changes in what is known.
+//! How the known state changes after each step.
 
 use super::*;
 
@@ -6,50 +6,53 @@ fn version(uid: &str, resource: &str) -> Version {
     Version { uid: uid.to_owned(), resource: resource.to_owned() }
 }
 
-/// A resource whose target was filled a minute ago.
-fn filled() -> Situation {
-    super::filled(at(START - 60))
+/// Returns a resource whose target was created a minute ago.
+fn with_target() -> Situation {
+    super::with_target(at(START - 60))
 }
 
-fn kind(s: &Situation) -> Option<AttemptKind> {
+fn attempt_kind(s: &Situation) -> Option<AttemptKind> {
     s.memory.retry_state.as_ref().map(|retry_state| retry_state.made_with.kind)
 }
 
 #[test]
-fn credentials_are_changed_by_value_or_by_another_secret_and_not_by_a_version() {
+fn credentials_count_as_changed_by_value_or_uid_and_not_by_resource_version() {
     let read = |version: Version, digest| {
-        let mut s = filled();
+        let mut s = with_target();
         s.issued(token("unpublished"), 7200, at(START));
         s.credentials_read(Some((version, Ok(digest))));
         (s.memory.renewal_requested, s.memory.unpublished.is_some())
     };
     assert_eq!(read(version("u", "2"), 7), (false, true));
-    assert_eq!(read(version("u", "2"), 8), (true, false), "what was asked for with others is not published");
+    assert_eq!(read(version("u", "2"), 8), (true, false), "a token issued for other credentials is not published");
     assert_eq!(read(version("v", "2"), 7), (true, false));
     let after_restart = |known: Option<&str>| {
-        let mut s = filled();
+        let mut s = with_target();
         s.memory = Memory::default();
         s.status.credentials_version = known.map(str::to_owned);
         s.credentials_read(Some((version("u", "2"), Ok(7))));
         s.memory.renewal_requested
     };
     assert_eq!([Some("1"), Some("2"), None].map(after_restart), [true, false, false]);
-    let mut gone = filled();
+    let mut gone = with_target();
     gone.credentials_read(None);
     assert!(matches!(gone.credentials, Observed::Absent));
-    let mut whole = filled();
+    let mut whole = with_target();
     let incomplete = CredentialsError { key: "client_id".to_owned() };
     whole.credentials_read(Some((version("u", "2"), Err(incomplete))));
     assert!(whole.memory.incomplete_credentials.is_some());
     whole.credentials_read(Some((version("u", "3"), Ok(7))));
-    assert!(whole.memory.incomplete_credentials.is_none() && !whole.memory.renewal_requested, "put back as it was");
+    assert!(
+        whole.memory.incomplete_credentials.is_none() && !whole.memory.renewal_requested,
+        "the previous values are restored"
+    );
 }
 
 #[test]
-fn another_version_of_the_values_that_failed_is_no_change_that_a_person_made() {
+fn a_new_version_with_the_values_that_failed_is_not_a_user_s_change() {
     let now = at(START);
     let failed = |made_with: &str, digest| {
-        let mut s = situation_known(now);
+        let mut s = situation_with_credentials(now);
         s.failed(AttemptKind::Request, Reason::ClientSecretRejected, None, now);
         s.memory.retry_state.as_mut().unwrap().made_with.credentials = made_with.to_owned();
         s.credentials_read(Some((version("u", "2"), Ok(digest))));
@@ -57,13 +60,13 @@ fn another_version_of_the_values_that_failed_is_no_change_that_a_person_made() {
     };
     assert_eq!(failed("1", 7), "2");
     assert_eq!(failed("1", 8), "1");
-    assert_eq!(failed("0", 7), "0", "it failed with others");
+    assert_eq!(failed("0", 7), "0", "it failed with other values");
 }
 
 #[test]
-fn a_token_that_was_issued_answers_what_asked_for_it() {
+fn an_issued_token_handles_the_requested_renewal() {
     let sent = Timestamp::from_millisecond(START * 1000 + 700).unwrap();
-    let mut s = filled();
+    let mut s = with_target();
     s.requested_at = Some("now".to_owned());
     s.memory.renewal_requested = true;
     s.memory.verification = Some(crate::api::Verification::Unknown);
@@ -79,21 +82,21 @@ fn a_token_that_was_issued_answers_what_asked_for_it() {
         (unpublished.inputs.clone(), unpublished.portal_url.as_str()),
         (s.inputs().unwrap(), "https://www.arcgis.com")
     );
-    assert_eq!((s.memory.last_issued, s.memory.renewal_requested, kind(&s)), (Some(sent), false, None));
+    assert_eq!((s.memory.last_issued, s.memory.renewal_requested, attempt_kind(&s)), (Some(sent), false, None));
     assert_eq!((s.memory.verification.is_none(), s.memory.last_handled_request.as_deref()), (true, Some("now")));
     s.requested_at = None;
     s.issued(token("t"), 100, sent);
-    assert_eq!(s.memory.last_handled_request.as_deref(), Some("now"), "taking it away is no wish");
-    let mut refused = filled();
+    assert_eq!(s.memory.last_handled_request.as_deref(), Some("now"), "removing the annotation requests nothing");
+    let mut refused = with_target();
     refused.failed(AttemptKind::Ownership, Reason::TargetRefused, None, at(START));
     refused.issued(token("t"), 100, sent);
-    assert_eq!(kind(&refused), Some(AttemptKind::Ownership), "another failure stands");
+    assert_eq!(attempt_kind(&refused), Some(AttemptKind::Ownership), "another failure stays");
 }
 
 #[test]
-fn a_token_that_takes_the_place_of_one_that_was_taken_is_a_repair() {
+fn a_token_that_replaces_a_deleted_or_damaged_one_is_a_repair() {
     let repairs = |change: &dyn Fn(&mut Situation)| {
-        let mut s = filled();
+        let mut s = with_target();
         change(&mut s);
         s.issued(token("t"), 7200, at(START));
         s.memory.repairs != Repairs::default()
@@ -102,15 +105,15 @@ fn a_token_that_takes_the_place_of_one_that_was_taken_is_a_repair() {
     assert!(repairs(&|s| s.target = Observed::Absent));
     assert!(repairs(&|s| s.memory.target.as_mut().unwrap().token = None));
     assert!(!repairs(&|s| s.target = Observed::Unknown));
-    let mut new = situation_known(at(START));
+    let mut new = situation_with_credentials(at(START));
     new.issued(token("t"), 7200, at(START));
     assert_eq!(new.memory.repairs, Repairs::default(), "the first");
 }
 
 #[test]
-fn a_write_puts_the_held_token_in_place_or_renders_the_old_one_again() {
+fn a_write_publishes_the_new_token_or_renders_the_stored_one_again() {
     let now = at(START);
-    let mut s = filled();
+    let mut s = with_target();
     s.memory.target.as_mut().unwrap().owned = false;
     s.issued(token("next"), 100, now);
     s.failed(AttemptKind::Write, Reason::TargetRefused, None, now);
@@ -121,35 +124,38 @@ fn a_write_puts_the_held_token_in_place_or_renders_the_old_one_again() {
         (version("target", "12"), Owner::Ours, true, false)
     );
     assert_eq!(
-        (details.token.unwrap().expiration_time, kind(&s), s.memory.unpublished.is_some()),
+        (details.token.unwrap().expiration_time, attempt_kind(&s), s.memory.unpublished.is_some()),
         (at(START + 100), None, false)
     );
-    assert_eq!(s.memory.repairs, Repairs::default(), "a renewal is no repair");
+    assert_eq!(s.memory.repairs, Repairs::default(), "a renewal is not a repair");
 
     let rendered = |generation| {
-        let mut s = filled();
+        let mut s = with_target();
         s.generation = generation;
         let before = s.memory.target.as_ref().unwrap().token.clone();
         s.failed(AttemptKind::Ownership, Reason::TargetRefused, None, now);
         s.written(version("target", "12"), now);
-        assert_eq!((s.memory.target.as_ref().unwrap().token.clone(), kind(&s)), (before, Some(AttemptKind::Ownership)));
+        assert_eq!(
+            (s.memory.target.as_ref().unwrap().token.clone(), attempt_kind(&s)),
+            (before, Some(AttemptKind::Ownership))
+        );
         s.memory.repairs != Repairs::default()
     };
-    assert!(rendered(1), "it had been as wanted: somebody changed it");
-    assert!(!rendered(2), "a person asked for something else");
+    assert!(rendered(1), "another writer changed a target that was up to date");
+    assert!(!rendered(2), "a user changed the spec");
 }
 
 #[test]
-fn what_was_tried_or_created_is_known_for_its_generation() {
+fn a_dry_run_or_creation_is_recorded_with_its_generation() {
     let now = at(START);
-    let mut s = situation_known(now);
+    let mut s = situation_with_credentials(now);
     s.generation = 4;
     s.failed(AttemptKind::Write, Reason::TargetRefused, None, now);
     s.create_tried();
-    assert_eq!((s.memory.dry_run_generation, kind(&s)), (Some(4), None));
+    assert_eq!((s.memory.dry_run_generation, attempt_kind(&s)), (Some(4), None));
     s.failed(AttemptKind::Request, Reason::PortalUnreachable, None, now);
     s.create_tried();
-    assert_eq!(kind(&s), Some(AttemptKind::Request));
+    assert_eq!(attempt_kind(&s), Some(AttemptKind::Request));
     s.issued(token("t"), 100, now);
     s.created(version("target", "9"), now);
     let details = s.memory.target.as_ref().unwrap();
@@ -159,43 +165,47 @@ fn what_was_tried_or_created_is_known_for_its_generation() {
     s.failed(AttemptKind::Ownership, Reason::TargetRefused, None, now);
     s.owned(version("target", "10"));
     let details = s.memory.target.as_ref().unwrap();
-    assert_eq!((details.owned, details.version.resource.as_str(), kind(&s)), (true, "10", None));
+    assert_eq!((details.owned, details.version.resource.as_str(), attempt_kind(&s)), (true, "10", None));
     s.failed(AttemptKind::Write, Reason::TargetRefused, None, now);
     s.owned(version("target", "11"));
-    assert_eq!(kind(&s), Some(AttemptKind::Write));
+    assert_eq!(attempt_kind(&s), Some(AttemptKind::Write));
     s.conflicted();
     assert!(matches!(s.target, Observed::Unknown));
 }
 
 #[test]
-fn a_failed_request_is_still_wanted_and_tried_sooner_where_the_inputs_have_worked() {
+fn a_failed_request_stays_requested_and_is_retried_sooner_if_its_inputs_worked_before() {
     let now = at(START);
-    let failed = |mut s: Situation, kind| {
+    let failed = |mut s: Situation, attempt_kind| {
         s.requested_at = Some("now".to_owned());
         for _ in 0..8 {
-            s.failed(kind, Reason::RequestRejected, None, now);
+            s.failed(attempt_kind, Reason::RequestRejected, None, now);
         }
         let wait = s.memory.retry_state.as_ref().unwrap().next_attempt.unwrap().as_second() - START;
         (s.memory.renewal_requested, s.memory.last_handled_request.as_deref() == Some("now"), wait <= 15 * 60 * 5 / 4)
     };
-    assert_eq!(failed(filled(), AttemptKind::Request), (true, true, true));
-    assert_eq!(failed(filled(), AttemptKind::Write), (false, false, true));
-    assert_eq!(failed(situation_known(now), AttemptKind::Request), (true, true, false));
-    let mut other = filled();
+    assert_eq!(failed(with_target(), AttemptKind::Request), (true, true, true));
+    assert_eq!(failed(with_target(), AttemptKind::Write), (false, false, true));
+    assert_eq!(failed(situation_with_credentials(now), AttemptKind::Request), (true, true, false));
+    let mut other = with_target();
     other.plan.as_mut().unwrap().lifetime = Some(3600);
-    assert_eq!(failed(other, AttemptKind::Request), (true, true, false), "these have not");
-    let mut damaged = filled();
+    assert_eq!(failed(other, AttemptKind::Request), (true, true, false), "these inputs have not worked before");
+    let mut damaged = with_target();
     damaged.memory.target.as_mut().unwrap().token = None;
     assert_eq!(failed(damaged, AttemptKind::Request), (true, true, false));
-    let mut restarted = filled();
+    let mut restarted = with_target();
     restarted.memory.target = None;
-    assert_eq!(failed(restarted, AttemptKind::Request), (true, true, true), "as the status tells");
+    assert_eq!(
+        failed(restarted, AttemptKind::Request),
+        (true, true, true),
+        "the status reports that the inputs worked"
+    );
 }
 
 #[test]
-fn a_target_that_was_read_is_judged_in_full() {
+fn a_target_that_was_read_is_evaluated_completely() {
     let read = |change: &dyn Fn(&mut Situation)| {
-        let mut s = filled();
+        let mut s = with_target();
         let live = stored(&s, at(START), 7200);
         change(&mut s);
         s.target_read(Some(live));
@@ -203,25 +213,25 @@ fn a_target_that_was_read_is_judged_in_full() {
         (details.owner, details.token.is_some(), details.rendered, details.owned)
     };
     assert_eq!(read(&|_| {}), (Owner::Ours, true, true, true));
-    let labelled = read(&|s| drop(s.plan.as_mut().unwrap().target.labels.insert("a".to_owned(), "b".to_owned())));
-    assert_eq!(labelled, (Owner::Ours, true, false, true));
+    let labeled = read(&|s| drop(s.plan.as_mut().unwrap().target.labels.insert("a".to_owned(), "b".to_owned())));
+    assert_eq!(labeled, (Owner::Ours, true, false, true));
     let retained = read(&|s| s.plan.as_mut().unwrap().target.policy = crate::api::DeletionPolicy::Retain);
     assert_eq!(retained, (Owner::Ours, true, true, false));
-    let mut foreign = filled();
+    let mut foreign = with_target();
     let mut theirs = stored(&foreign, at(START), 7200);
     theirs.owner = Owner::Other(None);
     foreign.target_read(Some(theirs));
     let details = foreign.memory.target.unwrap();
-    assert_eq!((details.token, details.rendered, details.owned), (None, false, true), "nothing in it matters");
-    let mut s = filled();
+    assert_eq!((details.token, details.rendered, details.owned), (None, false, true), "its contents are not evaluated");
+    let mut s = with_target();
     s.target_read(None);
     assert!(matches!(s.target, Observed::Absent));
 }
 
 #[test]
-fn the_portal_s_url_stays_with_the_token_until_another_portal_s_takes_its_place() {
+fn the_portal_url_stays_with_its_token_until_a_token_of_another_portal_replaces_it() {
     let url = |stored_url: &str, moved: bool| {
-        let mut s = filled();
+        let mut s = with_target();
         let token = IssuedToken { portal_url: stored_url.to_owned(), ..published(&s, at(START), 7200) };
         let live = live(&s, &token);
         if moved {
@@ -230,14 +240,14 @@ fn the_portal_s_url_stays_with_the_token_until_another_portal_s_takes_its_place(
         s.stored(&live).unwrap().portal_url
     };
     assert_eq!(url("https://www.arcgis.com", true), "https://www.arcgis.com");
-    assert_eq!(url("https://elsewhere.example.com", false), "https://www.arcgis.com", "somebody changed it");
+    assert_eq!(url("https://elsewhere.example.com", false), "https://www.arcgis.com", "another writer changed it");
     assert_eq!(url("", true), "https://gis.example.com");
 }
 
 #[test]
-fn after_a_restart_a_secret_that_is_as_it_was_is_judged_by_the_status() {
+fn after_a_restart_an_unchanged_secret_is_not_read_again() {
     let restarted = |change: &dyn Fn(&mut Situation)| {
-        let mut s = filled();
+        let mut s = with_target();
         s.memory = Memory::default();
         change(&mut s);
         s.recall(at(START));
@@ -252,35 +262,35 @@ fn after_a_restart_a_secret_that_is_as_it_was_is_judged_by_the_status() {
     assert_eq!(restarted(&|s| s.generation = 2), "read");
     assert_eq!(restarted(&|s| s.status.token = None), "read");
     assert_eq!(restarted(&|s| s.status.target_version = None), "read");
-    let mut owning = filled();
+    let mut owning = with_target();
     owning.memory.target.as_mut().unwrap().owned = false;
     owning.failed(AttemptKind::Ownership, Reason::TargetRefused, None, at(START));
     let verdict = decide(&owning, at(START));
     let failure = conclude(owning, verdict, at(START)).status.failure;
     let later = |seconds: i64| {
-        let mut s = filled();
+        let mut s = with_target();
         s.memory = Memory::default();
         s.status.failure.clone_from(&failure);
         s.recall(at(START));
         matches!(decide(&s, at(START + seconds)).step, Step::ReadTarget)
     };
-    assert!(!later(10) && later(100), "the owner reference is still to be set right");
+    assert!(!later(10) && later(100), "the owner reference still has to be corrected");
 
-    let mut foreign = filled();
+    let mut foreign = with_target();
     foreign.memory.target.as_mut().unwrap().owner = Owner::Other(None);
     let verdict = decide(&foreign, at(START));
     let refused = conclude(foreign, verdict, at(START));
-    let mut s = filled();
+    let mut s = with_target();
     (s.memory, s.status) = (Memory::default(), refused.status);
     s.recall(at(START));
     assert_eq!(decide(&s, at(START)).problem.map(|p| p.reason), Some(Reason::TargetNotOwned));
     s.generation = 2;
-    assert!(matches!(decide(&s, at(START)).step, Step::ReadTarget), "another name may be meant");
+    assert!(matches!(decide(&s, at(START)).step, Step::ReadTarget), "the spec may name another target");
 }
 
 #[test]
-fn the_last_request_is_known_exactly_in_memory_and_to_the_next_second_from_a_status() {
-    let mut s = filled();
+fn the_last_issue_time_is_exact_in_memory_and_rounded_up_from_a_status() {
+    let mut s = with_target();
     assert_eq!(s.last_issued(), Some(at(START - 60)));
     s.memory.last_issued = None;
     assert_eq!(s.last_issued(), Some(at(START - 59)), "sent within that second");
@@ -295,8 +305,8 @@ fn the_last_request_is_known_exactly_in_memory_and_to_the_next_second_from_a_sta
 #[test]
 fn a_status_is_recalled_once() {
     let now = at(START);
-    let refused = run(situation(now), now, Err(Reason::ClientSecretRejected), &mut 0);
-    let mut s = again(situation(now), Conclusion { memory: Memory::default(), ..refused }, 0, now);
+    let refused = reconcile(situation(now), now, Err(Reason::ClientSecretRejected), &mut 0);
+    let mut s = next_situation(situation(now), Conclusion { memory: Memory::default(), ..refused }, 0, now);
     assert!(s.memory.retry_state.is_some() && s.memory.renewal_requested);
     (s.memory.retry_state, s.memory.renewal_requested) = (None, false);
     s.recall(now);
@@ -310,6 +320,6 @@ fn a_status_is_recalled_once() {
     checked.recall(now);
     assert!(
         checked.memory.retry_state.is_some() && !checked.memory.renewal_requested,
-        "only a request is wanted again"
+        "only a failed request is requested again"
     );
 }

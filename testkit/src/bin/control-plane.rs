@@ -1,4 +1,4 @@
-//! A control plane for a person or a command: `control-plane [--dir D] [-- COMMAND…]`.
+//! Starts a control plane, for manual use or for a command: `control-plane [--dir D] [-- COMMAND…]`.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -12,16 +12,16 @@ use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
 struct Args {
-    /// Keep its files here
+    /// Keep its files in this folder
     #[arg(long)]
     dir: Option<PathBuf>,
     /// Enable the admission plugin `OwnerReferencesPermissionEnforcement`
     #[arg(long)]
     guard_owners: bool,
-    /// The script that says where the binaries are, building what is missing
+    /// The script that prints the folder of the binaries, after building those that are missing
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../hack/controlplane/build"))]
     build: PathBuf,
-    /// Run this command inside, and end with it
+    /// Run this command inside the control plane, and stop when it ends
     #[arg(last = true)]
     command: Vec<String>,
 }
@@ -65,7 +65,7 @@ async fn run(args: Args) -> Result<u8, Error> {
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| Error(format!("{program}: {error}")))?;
-    // Ctrl-C reaches the command too, which ends in its own way.
+    // Ctrl-C reaches the command too, which handles it itself.
     let status = tokio::select! {
         status = command.wait() => status,
         _ = terminate.recv() => command.kill().await.and(command.wait().await),

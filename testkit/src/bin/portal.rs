@@ -1,4 +1,4 @@
-//! A stand-in portal for a person: `portal --app ID:SECRET --ca-out ca.pem`.
+//! A test portal for manual use: `portal --app ID:SECRET --ca-out ca.pem`.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -13,10 +13,10 @@ use testkit::portal::{App, Certificate, Portal};
 struct Args {
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Where the CA of its certificate is written
+    /// The file that the CA of its certificate is written to
     #[arg(long)]
     ca_out: PathBuf,
-    /// An app, as ID:SECRET; may be given several times
+    /// An app, as ID:SECRET; may be repeated
     #[arg(long = "app")]
     apps: Vec<String>,
 }

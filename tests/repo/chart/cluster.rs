@@ -1,4 +1,4 @@
-//! What is shipped, against a real API server.
+//! The chart and the overlays on a real API server.
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,11 +15,11 @@ use tokio::time::timeout;
 use super::render::{CHART, MATRIX, NAME, ROOT, arguments, helm, objects, of_kind, render, try_render};
 use super::schemas;
 use crate::support::tools::{Printed, folder, run, succeed, tool};
-use crate::support::{SECRET, TestEnv, WRONG_SECRET, is, problem, text};
+use crate::support::{SECRET, TestEnv, WRONG_SECRET, failure_reason, is, text};
 
-const SOON: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A namespace of this test's own that enforces the Pod Security Standard `restricted`.
+/// Creates a namespace that enforces the Pod Security Standard `restricted`.
 fn restricted(plane: &ControlPlane) -> String {
     static SERIAL: AtomicU32 = AtomicU32::new(0);
     let name = format!("packaging-{}-{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed));
@@ -36,7 +36,7 @@ pub fn kubectl(plane: &ControlPlane, arguments: &[&str]) -> Command {
     command
 }
 
-/// Helm against a control plane.
+/// Runs Helm against a control plane.
 fn helm_on(plane: &ControlPlane, arguments: &[&str], values: &str) -> Printed {
     let kubeconfig = format!("--kubeconfig={}", plane.kubeconfig().display());
     helm(plane.dir(), &[&[kubeconfig.as_str()], arguments].concat(), values)
@@ -48,19 +48,19 @@ fn succeed_helm(plane: &ControlPlane, arguments: &[&str], values: &str) -> Strin
     printed.out
 }
 
-/// Every rendering, in the namespaces that they name.
+/// Returns every rendering, in the namespaces that its objects name.
 fn renderings() -> Vec<String> {
     MATRIX.iter().map(|values| try_render(CHART, values).unwrap()).collect()
 }
 
 #[test]
-fn every_rendering_is_valid_to_kubeconform_and_to_the_api_server() {
-    let plane = ControlPlane::surrounding().unwrap();
+fn every_rendering_is_accepted_by_kubeconform_and_the_api_server() {
+    let plane = ControlPlane::from_env().unwrap();
     let kinds = folder().join("prometheus-operator.yaml");
     succeed(&mut kubectl(&plane, &["apply", "--server-side", "-f", kinds.to_str().unwrap()]), "");
     succeed(&mut kubectl(&plane, &["wait", "--for=condition=Established", "crd", "--all"]), "");
     for namespace in ["maps", "gis", NAME] {
-        // Another test may have made it.
+        // Another test may have created it.
         run(&mut kubectl(&plane, &["create", "namespace", namespace]), "");
     }
     let restricted = ["enforce", "warn"].map(|mode| format!("pod-security.kubernetes.io/{mode}=restricted"));
@@ -72,7 +72,7 @@ fn every_rendering_is_valid_to_kubeconform_and_to_the_api_server() {
         if openapi.contains("PrometheusRule") && openapi.contains("PodMonitor") {
             break openapi;
         }
-        // A kind is published some time after it is established, and there is no event for it.
+        // A kind appears in the `OpenAPI` document some time after it is established, without an event.
         std::thread::sleep(Duration::from_millis(100));
     };
     schemas::write(&serde_json::from_str(&openapi).unwrap(), folder.path());
@@ -88,18 +88,19 @@ fn every_rendering_is_valid_to_kubeconform_and_to_the_api_server() {
         let printed = run(&mut kubectl(&plane, &apply), &text);
         assert!(printed.success && printed.err.is_empty(), "{}{}", printed.out, printed.err);
     }
-    let misspelt = try_render(CHART, "{}").unwrap().replace("terminationGracePeriodSeconds", "terminationGraceSeconds");
-    assert!(!kubeconform(&misspelt).success, "a misspelt field is not seen");
+    let misspelled =
+        try_render(CHART, "{}").unwrap().replace("terminationGracePeriodSeconds", "terminationGraceSeconds");
+    assert!(!kubeconform(&misspelled).success, "a misspelled field is not detected");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn its_pods_are_admitted_where_the_restricted_standard_is_enforced() {
-    let plane = ControlPlane::surrounding().unwrap();
+async fn pods_are_admitted_under_the_restricted_pod_security_standard() {
+    let plane = ControlPlane::from_env().unwrap();
     let client = client(&plane.kubeconfig()).await.unwrap();
     let namespace = restricted(&plane);
     let accounts = Api::<ServiceAccount>::namespaced(client.clone(), &namespace);
     let there = await_condition(accounts, "default", |account: Option<&ServiceAccount>| account.is_some());
-    timeout(SOON, there).await.unwrap().unwrap();
+    timeout(TIMEOUT, there).await.unwrap().unwrap();
     let pods = Api::<Pod>::namespaced(client, &namespace);
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     for values in MATRIX {
@@ -114,26 +115,26 @@ async fn its_pods_are_admitted_where_the_restricted_standard_is_enforced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_is_installed_upgraded_rolled_back_and_removed_and_leaves_the_resources() {
-    let bin = ControlPlane::surrounding().unwrap().tool("kubectl");
-    // One of its own: the CRD is to belong to the release.
+async fn a_release_is_installed_upgraded_rolled_back_and_uninstalled_and_the_resources_stay() {
+    let bin = ControlPlane::from_env().unwrap().tool("kubectl");
+    // A separate control plane, because the release must own the CRD.
     let plane = ControlPlane::start(bin.parent().unwrap(), None, false).await.unwrap();
     let there = |what: &str, name: &str| run(&mut kubectl(&plane, &["-n", NAME, "get", what, name]), "").success;
     let in_namespace = ["--namespace", NAME, "--values=-"];
 
     succeed(&mut kubectl(&plane, &["apply", "--server-side", "-k", &format!("{ROOT}/crds")]), "");
     let install = [&["install", NAME, CHART, "--create-namespace"], &in_namespace[..]].concat();
-    assert!(!helm_on(&plane, &install, "{}").success, "somebody else's CRD was taken without asking");
-    let said = succeed_helm(&plane, &[&install[..], &["--take-ownership"]].concat(), "{}");
-    assert!(said.contains("in ALL namespaces"), "{said}");
+    assert!(!helm_on(&plane, &install, "{}").success, "a CRD of another owner was taken over without --take-ownership");
+    let printed = succeed_helm(&plane, &[&install[..], &["--take-ownership"]].concat(), "{}");
+    assert!(printed.contains("in ALL namespaces"), "{printed}");
     assert!(there("deployment", NAME) && !there("poddisruptionbudget", NAME));
 
-    let said = succeed_helm(
+    let printed = succeed_helm(
         &plane,
         &[&["upgrade", NAME, CHART], &in_namespace[..]].concat(),
         &format!("{{replicas: 2, namespaces: [{NAME}]}}"),
     );
-    assert!(said.contains("and in no other"), "{said}");
+    assert!(printed.contains("in the namespaces arcgis-credential-operator only"), "{printed}");
     assert!(there("poddisruptionbudget", NAME) && !there("clusterrole", NAME));
 
     succeed_helm(&plane, &["rollback", NAME, "1", "--namespace", NAME], "");
@@ -145,29 +146,30 @@ async fn a_release_is_installed_upgraded_rolled_back_and_removed_and_leaves_the_
     assert!(!there("deployment", NAME) && !there("serviceaccount", NAME) && !there("clusterrole", NAME));
     let crd =
         ["get", "crd", "arcgisappcredentials.credentials.arcgis.dev", "-o", "jsonpath={.metadata.deletionTimestamp}"];
-    assert_eq!(succeed(&mut kubectl(&plane, &crd), ""), "", "the CRD goes with the release");
-    assert!(there("arcgisappcredential", "basemaps"), "the resource went with the release");
+    assert_eq!(succeed(&mut kubectl(&plane, &crd), ""), "", "the CRD is deleted with the release");
+    assert!(there("arcgisappcredential", "basemaps"), "the resource was deleted with the release");
 
-    // What was left is taken up again.
+    // A new release takes over what was left.
     succeed_helm(&plane, &install, "{}");
     assert!(there("deployment", NAME));
     plane.stop().await;
 }
 
-/// Renewal, formats, a wrong secret, drift, ownership, a deleted target, the end: of a resource that is ready.
+/// Renews, changes formats, rotates to a wrong secret and back, repairs drift, changes the ownership, restores and
+/// deletes the target of a ready resource.
 async fn whole_life(env: &TestEnv, name: &str) {
     let (target, oauth) = (format!("{name}-token"), format!("{name}-oauth"));
     let owned = |secret: &Secret| secret.metadata.owner_references.as_ref().is_some_and(|owners| !owners.is_empty());
     let before = env.target(name).await;
-    env.ask_anew(name, "now").await;
+    env.request_token(name, "now").await;
     env.wait_target(name, |s| text(s)["access_token"] != before["access_token"]).await;
     env.change(name, json!({"spec": {"target": {"formats": ["Headers"]}}})).await;
     env.wait_target(name, |s| text(s).contains_key("headers")).await;
     env.credentials(&oauth, name, WRONG_SECRET).await;
     env.wait(name, |r| is(r, "Stalled", "True", "ClientSecretRejected")).await;
     env.credentials(&oauth, name, SECRET).await;
-    env.wait(name, |r| is(r, "Ready", "True", "TokenValid") && problem(r).is_none()).await;
-    env.meddle(&target, json!({"data": {"expires_at": null}})).await;
+    env.wait(name, |r| is(r, "Ready", "True", "TokenValid") && failure_reason(r).is_none()).await;
+    env.edit_secret(&target, json!({"data": {"expires_at": null}})).await;
     env.wait_target(name, |s| text(s).contains_key("expires_at")).await;
     env.change(name, json!({"spec": {"target": {"deletionPolicy": "Retain"}}})).await;
     env.wait_target(name, |s| !owned(s)).await;
@@ -181,15 +183,15 @@ async fn whole_life(env: &TestEnv, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_the_rights_of_one_namespace_the_operator_works_there_and_nowhere_else() {
+async fn with_permissions_in_one_namespace_the_operator_works_only_there() {
     let mut env = TestEnv::new().await;
     env.kill().await;
-    let mut elsewhere = TestEnv::new().await;
-    elsewhere.kill().await;
+    let mut other_env = TestEnv::new().await;
+    other_env.kill().await;
     let home = restricted(&env.plane);
     let values = json!({
         "fullnameOverride": NAME, "namespaces": [env.namespace], "allowedPortals": [env.portal.url()],
-        // Both are there already, and belong to the base.
+        // The kustomize base has already created both.
         "crds": {"install": false}, "rbac": {"userRoles": {"create": false}},
     });
     let install = ["install", &home, CHART, "--namespace", &home, "--values=-"];
@@ -205,7 +207,7 @@ async fn with_the_rights_of_one_namespace_the_operator_works_there_and_nowhere_e
         .args(["--admin-address", &env.admin.to_string(), "--ca-file"])
         .arg(ca)
         .env("KUBECONFIG", &kubeconfig)
-        // In a pod it is told by the pod.
+        // In a pod, the operator reads it from the files of the service account.
         .env("ARCGIS_OPERATOR_LEASE_NAMESPACE", &home)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -214,14 +216,14 @@ async fn with_the_rights_of_one_namespace_the_operator_works_there_and_nowhere_e
         .unwrap();
     env.operator = Some(child);
 
-    elsewhere.credentials("app-oauth", "app", "secret").await;
-    elsewhere.apply(&elsewhere.manifest("app", "app-oauth")).await;
+    other_env.credentials("app-oauth", "app", "secret").await;
+    other_env.apply(&other_env.manifest("app", "app-oauth")).await;
     let target = env.ready("app").await;
     assert!(target.contains_key("access_token"));
     env.wait("app", |r| is(r, "Ready", "True", "TokenValid")).await;
-    assert!(env.ask("/readyz").await.unwrap().starts_with("HTTP/1.1 200"));
-    let other = elsewhere.resources().get("app").await.unwrap();
-    assert!(other.status.is_none_or(|status| status.conditions.is_empty()), "it was looked at");
+    assert!(env.http_get("/readyz").await.unwrap().starts_with("HTTP/1.1 200"));
+    let other = other_env.resources().get("app").await.unwrap();
+    assert!(other.status.is_none_or(|status| status.conditions.is_empty()), "it was reconciled");
     whole_life(&env, "app").await;
 
     let may = |verb: &str, what: &str, namespace: &str| {
@@ -230,7 +232,7 @@ async fn with_the_rights_of_one_namespace_the_operator_works_there_and_nowhere_e
         run(&mut command, "").out.trim() == "yes"
     };
     assert!(may("patch", "secrets", &env.namespace) && !may("delete", "secrets", &env.namespace));
-    assert!(!may("get", "secrets", &elsewhere.namespace) && !may("list", "secrets", &home));
+    assert!(!may("get", "secrets", &other_env.namespace) && !may("list", "secrets", &home));
     assert!(may("update", &format!("leases/{NAME}"), &home) && !may("update", "leases/other", &home));
     assert_eq!(env.terminate().await, Some(0));
 }

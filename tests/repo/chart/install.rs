@@ -17,13 +17,13 @@ use tokio::time::timeout;
 use super::cluster::kubectl;
 use super::render::{NAME, ROOT, arguments, objects};
 use crate::support::fences::script;
-use crate::support::fleet::{Replica, until};
+use crate::support::fleet::{Replica, poll_until};
 use crate::support::tools::{folder, succeed};
 use crate::support::{SECRET, free_address, is};
 
-const SOON: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// An empty cluster, and what is done to it by hand.
+/// An empty cluster, in which a test runs commands as a user would.
 struct Cluster {
     plane: ControlPlane,
     portal: Portal,
@@ -32,14 +32,14 @@ struct Cluster {
 
 impl Cluster {
     async fn empty() -> Self {
-        let plane = ControlPlane::start(&ControlPlane::surrounding().unwrap().bin(), None, false).await.unwrap();
+        let plane = ControlPlane::start(&ControlPlane::from_env().unwrap().bin(), None, false).await.unwrap();
         let portal = Portal::start("127.0.0.1:0".parse().unwrap(), Certificate::Good).await.unwrap();
         portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
         let client = client(&plane.kubeconfig()).await.unwrap();
         Self { plane, portal, client }
     }
 
-    /// Runs commands as a person would from the source tree.
+    /// Runs commands as a user would in the source tree.
     fn shell(&self, text: &str) -> String {
         let path = std::env::var_os("PATH").unwrap();
         let path = [self.plane.bin()].into_iter().chain(std::env::split_paths(&path)).chain([folder()]);
@@ -51,7 +51,8 @@ impl Cluster {
         succeed(bash.env("KUBECONFIG", self.plane.kubeconfig()), "")
     }
 
-    /// Starts the operator with the arguments of the Deployment and as its service account, for the stand-in portal too.
+    /// Starts the operator with the arguments of the Deployment and as its service account, with the test portal
+    /// allowed too.
     async fn operator(&self) -> Replica {
         let deployment = succeed(&mut kubectl(&self.plane, &["-n", NAME, "get", "deployment", NAME, "-o", "yaml"]), "");
         let deployment = objects(&deployment);
@@ -65,7 +66,7 @@ impl Cluster {
             .args(["--allowed-portal", &self.portal.url(), "--admin-address", &admin.to_string(), "--ca-file"])
             .arg(ca)
             .env("KUBECONFIG", self.plane.kubeconfig_for("operator", token.trim()).unwrap())
-            // In a pod it is told by the pod.
+            // In a pod, the operator reads it from the files of the service account.
             .env("ARCGIS_OPERATOR_LEASE_NAMESPACE", NAME)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -73,7 +74,7 @@ impl Cluster {
             .spawn()
             .unwrap();
         let operator = Replica { child, admin };
-        until("it is ready", SOON, async || operator.is_ready().await.then_some(())).await;
+        poll_until("it is ready", TIMEOUT, async || operator.is_ready().await.then_some(())).await;
         operator
     }
 
@@ -81,7 +82,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), "maps")
     }
 
-    /// Two resources that differ in what becomes of their Secrets.
+    /// Creates two resources with different deletion policies.
     async fn fill(&self) {
         self.shell(&format!(
             "kubectl create namespace maps && kubectl -n maps create secret generic app \
@@ -98,7 +99,7 @@ impl Cluster {
             succeed(&mut kubectl(&self.plane, &["apply", "-f", "-"]), &resource.to_string());
             let resources = Api::<ArcGisAppCredential>::namespaced(self.client.clone(), "maps");
             let ready = |r: Option<&ArcGisAppCredential>| r.is_some_and(|r| is(r, "Ready", "True", "TokenValid"));
-            timeout(SOON, await_condition(resources, &name, ready)).await.unwrap().unwrap();
+            timeout(TIMEOUT, await_condition(resources, &name, ready)).await.unwrap().unwrap();
         }
     }
 
@@ -112,7 +113,8 @@ fn page(name: &str) -> PathBuf {
     Path::new(ROOT).join(name)
 }
 
-/// Installs by the README, lets the operator work, stops it, and returns the cluster with both tokens.
+/// Installs as the README describes, lets the operator fill two targets, stops it, and returns the cluster with both
+/// tokens.
 async fn worked(installer: &str) -> (Cluster, [Option<String>; 2]) {
     let cluster = Cluster::empty().await;
     cluster.shell(&script(&page("README.md"), installer));
@@ -125,22 +127,22 @@ async fn worked(installer: &str) -> (Cluster, [Option<String>; 2]) {
     (cluster, tokens)
 }
 
-/// Runs the operations page's commands for this.
+/// Runs the commands of a section of the operations page.
 fn operate(cluster: &Cluster, part: &str) {
     cluster.shell(&script(&page("docs/operations.md"), part));
 }
 
-/// Deletes all resources, and sees that of their Secrets only the retained one is left, as it was.
+/// Deletes all resources, and checks that only the retained Secret stays, unchanged.
 async fn remove_resources(cluster: &Cluster, retained: Option<&String>) {
     let uid = cluster.secrets().get("delete-token").await.unwrap().uid().unwrap();
     operate(cluster, "remove-resources");
     let gone = await_condition(cluster.secrets(), "delete-token", is_deleted(&uid));
-    // In a new cluster the garbage collector learns of a kind within half a minute.
-    timeout(Duration::from_mins(1), gone).await.expect("a Secret outlived its owner").unwrap();
+    // In a new cluster, the garbage collector discovers a kind within half a minute.
+    timeout(Duration::from_mins(1), gone).await.expect("a Secret was not deleted with its owner").unwrap();
     assert_eq!(cluster.token("retain").await.as_ref(), retained);
 }
 
-/// Sees that nothing is left but the retained Secret.
+/// Checks that nothing but the retained Secret is left.
 async fn all_is_removed(cluster: Cluster, retained: Option<&String>) {
     assert_eq!(cluster.shell("kubectl get crd,clusterroles -o name | grep arcgis || true"), "");
     assert_eq!(cluster.shell(&format!("kubectl get deployments,leases --namespace {NAME} -o name")), "");
@@ -149,19 +151,23 @@ async fn all_is_removed(cluster: Cluster, retained: Option<&String>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_readme_installs_with_helm_and_what_is_removed_leaves_what_is_retained() {
+async fn the_readme_installs_with_helm_and_uninstalling_keeps_retained_secrets() {
     let (cluster, tokens) = worked("helm").await;
     operate(&cluster, "uninstall-helm");
-    assert_eq!([cluster.token("delete").await, cluster.token("retain").await], tokens, "tokens went with the release");
+    assert_eq!(
+        [cluster.token("delete").await, cluster.token("retain").await],
+        tokens,
+        "tokens were deleted with the release"
+    );
     let resources = cluster.shell("kubectl -n maps get agc -o name");
-    assert_eq!(resources.lines().count(), 2, "resources went with the release");
+    assert_eq!(resources.lines().count(), 2, "resources were deleted with the release");
     remove_resources(&cluster, tokens[1].as_ref()).await;
     operate(&cluster, "remove-crd");
     all_is_removed(cluster, tokens[1].as_ref()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_readme_installs_with_kubectl_and_what_is_removed_leaves_what_is_retained() {
+async fn the_readme_installs_with_kubectl_and_uninstalling_keeps_retained_secrets() {
     let (cluster, tokens) = worked("kustomize").await;
     remove_resources(&cluster, tokens[1].as_ref()).await;
     operate(&cluster, "uninstall-kustomize");

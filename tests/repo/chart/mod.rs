@@ -1,4 +1,4 @@
-//! What is shipped: the chart, the overlays, and what is made from other files.
+//! The chart, the overlays, and the files generated from others.
 
 mod cluster;
 mod install;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::tools::succeed;
 use render::{
-    CHART, MATRIX, NAME, ROOT, arguments, comparable, helm, holds, of_kind, overlay, render, rules, try_render,
+    CHART, MATRIX, NAME, ROOT, arguments, comparable, contains, helm, of_kind, overlay, render, rules, try_render,
 };
 
 #[test]
@@ -29,7 +29,7 @@ fn the_chart_lints_and_can_be_packaged() {
 }
 
 #[test]
-fn chart_and_overlays_are_of_the_programs_version() {
+fn chart_and_overlays_have_the_version_of_the_program() {
     let chart: Value =
         serde_saphyr::from_str(&std::fs::read_to_string(format!("{CHART}/Chart.yaml")).unwrap()).unwrap();
     assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
@@ -41,7 +41,7 @@ fn chart_and_overlays_are_of_the_programs_version() {
 }
 
 #[test]
-fn what_is_copied_into_the_chart_is_what_it_was_copied_from() {
+fn files_copied_into_the_chart_match_their_sources() {
     let read = |path: &str| std::fs::read_to_string(format!("{ROOT}/{path}")).unwrap();
     for (copy, original) in [
         ("crd.yaml", "crds/arcgisappcredentials.yaml"),
@@ -58,7 +58,7 @@ fn what_is_copied_into_the_chart_is_what_it_was_copied_from() {
 }
 
 #[test]
-fn a_misspelt_value_is_refused_by_name() {
+fn a_misspelled_value_is_rejected_by_name() {
     for (values, named) in [
         ("replica: 2", "replica"),
         ("rbac: {userRoles: {aggregate: true}}", "aggregate"),
@@ -77,18 +77,18 @@ fn a_misspelt_value_is_refused_by_name() {
         let error = try_render(CHART, values).expect_err(values);
         assert!(error.contains("schema") && error.contains(named), "{values}: {error}");
     }
-    for (values, said) in [
+    for (values, expected) in [
         ("{replicas: 2, leaderElection: {enabled: false}}", "more than one needs leaderElection.enabled"),
         ("ca: {configMapName: a, secretName: b}", "not both"),
         ("serviceAccount: {create: false}", "serviceAccount.name"),
     ] {
         let error = try_render(CHART, values).expect_err(values);
-        assert!(error.contains(said), "{values}: {error}");
+        assert!(error.contains(expected), "{values}: {error}");
     }
 }
 
 #[test]
-fn the_schema_is_closed_wherever_the_keys_are_ours() {
+fn the_values_schema_rejects_unknown_keys() {
     fn walk(path: &str, schema: &Value) {
         if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
             assert_eq!(schema["additionalProperties"], json!(false), "{path}");
@@ -105,7 +105,7 @@ fn the_schema_is_closed_wherever_the_keys_are_ours() {
 }
 
 #[test]
-fn chart_and_overlays_give_the_same_objects() {
+fn chart_and_overlays_render_the_same_objects() {
     for (values, path) in
         [("{}", "base"), ("{}", "overlays/cluster-wide"), ("namespaces: [maps]", "overlays/namespaced")]
     {
@@ -126,20 +126,20 @@ fn no_rendering_grants_more_than_the_operator_uses() {
         secrets.extend(guarded.then(|| json!(["delete"])));
         for (role, rule) in rules(&objects) {
             for list in ["apiGroups", "resources", "verbs", "resourceNames"] {
-                assert!(!holds(&rule, list, "*"), "{role}: {rule}");
+                assert!(!contains(&rule, list, "*"), "{role}: {rule}");
             }
             for verb in ["escalate", "bind", "impersonate", "deletecollection"] {
-                assert!(!holds(&rule, "verbs", verb), "{role}: {rule}");
+                assert!(!contains(&rule, "verbs", verb), "{role}: {rule}");
             }
-            assert!(!holds(&rule, "resources", "serviceaccounts/token"), "{role}: {rule}");
-            let on_secrets = holds(&rule, "resources", "secrets");
+            assert!(!contains(&rule, "resources", "serviceaccounts/token"), "{role}: {rule}");
+            let on_secrets = contains(&rule, "resources", "secrets");
             assert!(!on_secrets || secrets.contains(&rule["verbs"]), "{role}: {rule}");
         }
     }
 }
 
 #[test]
-fn only_the_editors_role_can_become_a_part_of_others_and_only_when_asked() {
+fn only_the_editor_role_is_aggregated_and_only_when_enabled() {
     let aggregated = |values: &str| {
         let objects = render(values);
         let roles = of_kind(&objects, "ClusterRole").into_iter();
@@ -152,11 +152,11 @@ fn only_the_editors_role_can_become_a_part_of_others_and_only_when_asked() {
 }
 
 #[test]
-fn with_namespaces_no_right_on_secrets_reaches_beyond_them() {
+fn with_namespaces_the_permissions_on_secrets_are_limited_to_them() {
     for objects in [render("namespaces: [maps, gis]"), overlay("overlays/namespaced")] {
         let on_secrets: Vec<String> = rules(&objects)
             .into_iter()
-            .filter(|(_, rule)| holds(rule, "resources", "secrets"))
+            .filter(|(_, rule)| contains(rule, "resources", "secrets"))
             .map(|(role, _)| role)
             .collect();
         assert!(on_secrets.contains(&"Role maps/arcgis-credential-operator-namespace".to_owned()), "{on_secrets:?}");
@@ -167,7 +167,7 @@ fn with_namespaces_no_right_on_secrets_reaches_beyond_them() {
 }
 
 #[test]
-fn replicas_bring_a_disruption_budget_and_spread() {
+fn several_replicas_get_a_disruption_budget_and_a_topology_spread() {
     let one = render("{}");
     assert!(of_kind(&one, "PodDisruptionBudget").is_empty());
     let two = render("replicas: 2");
@@ -179,7 +179,7 @@ fn replicas_bring_a_disruption_budget_and_spread() {
 }
 
 #[test]
-fn the_ports_out_are_those_of_the_portals_and_the_proxy() {
+fn the_egress_ports_are_those_of_the_portals_and_the_proxy() {
     let ports = |values: &str| {
         let objects = render(values);
         let policy = of_kind(&objects, "NetworkPolicy")[0]["spec"].clone();

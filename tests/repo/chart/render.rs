@@ -36,7 +36,7 @@ pub const MATRIX: &[&str] = &[
       networkPolicy: {metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}], extraEgressPorts: [8443]}}",
 ];
 
-/// Helm with a home of its own.
+/// Runs Helm with a separate home folder.
 pub fn helm(home: &Path, arguments: &[&str], values: &str) -> Printed {
     let mut command = Command::new(tool("helm"));
     for (variable, folder) in [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
@@ -46,7 +46,7 @@ pub fn helm(home: &Path, arguments: &[&str], values: &str) -> Printed {
     run(command.args(arguments), values)
 }
 
-/// What the chart renders in the namespace `arcgis-credential-operator`, or what Helm says against it.
+/// Returns what the chart renders in the namespace `arcgis-credential-operator`, or Helm's error.
 pub fn try_render(chart: &str, values: &str) -> Result<String, String> {
     let printed = helm(&std::env::temp_dir(), &["template", NAME, chart, "--namespace", NAME, "--values=-"], values);
     if printed.success { Ok(printed.out) } else { Err(printed.err) }
@@ -56,7 +56,7 @@ pub fn render(values: &str) -> Vec<Value> {
     objects(&try_render(CHART, values).unwrap_or_else(|error| panic!("{values}: {error}")))
 }
 
-/// What an overlay renders.
+/// Returns the objects of an overlay.
 pub fn overlay(name: &str) -> Vec<Value> {
     let path = format!("{ROOT}/deploy/kustomize/{name}");
     objects(&succeed(Command::new(tool("kubectl")).args(["kustomize", &path]), ""))
@@ -66,18 +66,19 @@ pub fn objects(yaml: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(yaml).unwrap()
 }
 
-/// An object's kind, namespace and name.
+/// Returns an object's kind, namespace and name.
 pub fn id(object: &Value) -> String {
     let of = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     format!("{} {}/{}", of("/kind"), of("/metadata/namespace"), of("/metadata/name"))
 }
 
-/// The objects of a kind.
+/// Returns the objects of a kind.
 pub fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
     objects.iter().filter(|object| object["kind"] == kind).collect()
 }
 
-/// The objects by id, without what only Helm sets, and without the Namespace, which Helm does not make.
+/// Returns the objects by ID, without the fields that only Helm sets, and without the Namespace, which Helm does not
+/// create.
 pub fn comparable(objects: Vec<Value>) -> BTreeMap<String, Value> {
     let ours = objects.into_iter().filter(|object| object["kind"] != "Namespace");
     ours.map(|mut object| {
@@ -109,18 +110,18 @@ fn whole_numbers(value: &mut Value) {
     }
 }
 
-/// The rules of all `Roles` and `ClusterRoles`, each with the id of its role.
+/// Returns the rules of all `Roles` and `ClusterRoles`, each with the ID of its role.
 pub fn rules(objects: &[Value]) -> Vec<(String, Value)> {
     let roles = objects.iter().filter(|object| object["kind"] == "Role" || object["kind"] == "ClusterRole");
     roles.flat_map(|role| role["rules"].as_array().unwrap().iter().map(|rule| (id(role), rule.clone()))).collect()
 }
 
-/// Whether a list in a rule holds a word.
-pub fn holds(rule: &Value, list: &str, word: &str) -> bool {
+/// Whether a list in a rule contains a word.
+pub fn contains(rule: &Value, list: &str, word: &str) -> bool {
     rule[list].as_array().is_some_and(|words| words.iter().any(|found| found == word))
 }
 
-/// The operator's arguments.
+/// Returns the operator's arguments.
 pub fn arguments(objects: &[Value]) -> Vec<String> {
     let containers = &of_kind(objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"];
     serde_json::from_value(containers[0]["args"].clone()).unwrap()

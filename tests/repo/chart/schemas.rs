@@ -1,4 +1,4 @@
-//! JSON schemas for kubeconform, from what the API server says about its kinds.
+//! JSON schemas for kubeconform, generated from the API server's `OpenAPI` document.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub fn write(openapi: &Value, folder: &Path) {
     }
 }
 
-/// The schema, without room for fields that it does not name.
+/// Returns the schema without support for unknown fields.
 fn close(schema: &Value) -> Value {
     let Value::Object(fields) = schema else {
         return match schema {
@@ -49,12 +49,12 @@ fn is_quantity(fields: &Map<String, Value>) -> bool {
     fields.get("description").and_then(Value::as_str).is_some_and(|text| text.starts_with("Quantity is"))
 }
 
-/// One definition with those it refers to.
+/// Returns one definition with those that it references.
 fn with_references(name: &str, definitions: &Map<String, Value>) -> Value {
-    let (mut wanted, mut found) = (vec![name.to_owned()], BTreeSet::new());
-    while let Some(name) = wanted.pop() {
+    let (mut pending, mut found) = (vec![name.to_owned()], BTreeSet::new());
+    while let Some(name) = pending.pop() {
         if found.insert(name.clone()) {
-            references(&definitions[&name], &mut wanted);
+            references(&definitions[&name], &mut pending);
         }
     }
     let used: Map<String, Value> = found.into_iter().map(|name| (name.clone(), definitions[&name].clone())).collect();

@@ -2,9 +2,9 @@
 
 use super::*;
 
-mod disorder;
+mod interleavings;
 
-/// The time that all share; each process has clocks of its own.
+/// The clocks of one process; all processes share the true time.
 #[derive(Clone, Copy)]
 struct Clock {
     start: Instant,
@@ -22,13 +22,13 @@ impl Clock {
         Moment { instant: self.start + Duration::from_millis(self.instant_ms), wall }
     }
 
-    fn pass(&mut self, ms: u64, asleep: bool) {
+    fn advance(&mut self, ms: u64, suspended: bool) {
         self.wall_ms += i64::try_from(ms).unwrap();
-        self.instant_ms += if asleep { 0 } else { ms };
+        self.instant_ms += if suspended { 0 } else { ms };
     }
 }
 
-/// One Lease as the API server keeps it.
+/// One Lease, as the API server stores it.
 #[derive(Default)]
 struct Store {
     lease: Option<Lease>,
@@ -36,31 +36,31 @@ struct Store {
 }
 
 impl Store {
-    fn keep(&mut self, mut lease: Lease) -> Lease {
+    fn put(&mut self, mut lease: Lease) -> Lease {
         self.versions += 1;
         lease.metadata.resource_version = Some(self.versions.to_string());
         self.lease.insert(lease).clone()
     }
 
-    /// `Err`: a conflict.
+    /// Creates the Lease; `Err` is a conflict.
     fn create(&mut self, lease: &Lease) -> Result<Lease, ()> {
-        assert_eq!(lease.metadata.resource_version, None, "what is created has no version");
-        if self.lease.is_some() { Err(()) } else { Ok(self.keep(lease.clone())) }
+        assert_eq!(lease.metadata.resource_version, None, "a new Lease has no resourceVersion");
+        if self.lease.is_some() { Err(()) } else { Ok(self.put(lease.clone())) }
     }
 
-    /// `Ok(None)`: it is not there.
+    /// Replaces the Lease; `Ok(None)` if it does not exist, `Err` is a conflict.
     fn replace(&mut self, lease: &Lease) -> Result<Option<Lease>, ()> {
         match &self.lease {
             None => Ok(None),
             Some(stored) if stored.metadata.resource_version != lease.metadata.resource_version => Err(()),
-            Some(_) => Ok(Some(self.keep(lease.clone()))),
+            Some(_) => Ok(Some(self.put(lease.clone()))),
         }
     }
 
     fn edit(&mut self, holder: &str) {
         if let Some(mut lease) = self.lease.clone() {
             lease.spec.as_mut().unwrap().holder_identity = Some(holder.to_owned());
-            self.keep(lease);
+            self.put(lease);
         }
     }
 
@@ -69,7 +69,7 @@ impl Store {
     }
 }
 
-/// A call on its way.
+/// A call in progress.
 enum Call {
     Read,
     ReadAnswered(Option<Lease>),
@@ -92,7 +92,7 @@ impl Process {
         self.candidate.claim().is_some_and(|claim| claim.valid(self.clock.now()))
     }
 
-    fn go(&mut self, next: Next) {
+    fn start_call(&mut self, next: Next) {
         self.call = match next {
             Next::Wait(_) => None,
             Next::Read => Some(Call::Read),
@@ -100,47 +100,47 @@ impl Process {
         };
     }
 
-    /// One step of a round: a call is made, served or answered.
+    /// Makes one step of an attempt to acquire or renew: a call is started, served or completed.
     fn step(&mut self, store: &mut Store) {
         let now = self.clock.now();
         match self.call.take() {
             None => {
                 let next = self.candidate.begin(now);
-                self.go(next);
+                self.start_call(next);
             }
             Some(Call::Read) => self.call = Some(Call::ReadAnswered(store.lease.clone())),
             Some(Call::ReadAnswered(lease)) => {
                 let next = self.candidate.read(lease, now);
-                self.go(next);
+                self.start_call(next);
             }
             Some(Call::Write { next, sent }) => self.call = Some(Call::Written { answer: serve(store, &next), sent }),
             Some(Call::Written { answer: Ok(Some(lease)), sent }) => self.candidate.written(lease, sent, now),
             Some(Call::Written { answer: Ok(None), .. }) => {
                 let next = self.candidate.read(None, now);
-                self.go(next);
+                self.start_call(next);
             }
             Some(Call::Written { answer: Err(()), .. }) => self.call = Some(Call::Read),
         }
     }
 
-    /// A whole round, undisturbed.
-    fn round(&mut self, store: &mut Store) {
+    /// Makes a complete attempt to acquire or renew, without interruption.
+    fn try_acquire_or_renew(&mut self, store: &mut Store) {
         self.step(store);
         while self.call.is_some() {
             self.step(store);
         }
     }
 
-    /// No answer comes; what was sent may still arrive.
-    fn give_up(&mut self, late: &mut Vec<Next>) {
+    /// Ends the call without a response; a write that was sent may still arrive.
+    fn time_out(&mut self, late: &mut Vec<Next>) {
         if let Some(Call::Write { next, .. }) = self.call.take() {
             late.push(next);
         }
         self.candidate.unanswered(self.clock.now());
     }
 
-    fn pass(&mut self, seconds: u64) {
-        self.clock.pass(seconds * 1000, false);
+    fn advance(&mut self, seconds: u64) {
+        self.clock.advance(seconds * 1000, false);
     }
 }
 
@@ -152,24 +152,24 @@ fn serve(store: &mut Store, next: &Next) -> Result<Option<Lease>, ()> {
     }
 }
 
-fn two() -> (Store, Process, Process) {
+fn leader_and_standby() -> (Store, Process, Process) {
     let (mut store, mut a, mut b) = (Store::default(), Process::new("a", 0), Process::new("b", 3_600_000));
-    a.round(&mut store);
-    b.round(&mut store);
+    a.try_acquire_or_renew(&mut store);
+    b.try_acquire_or_renew(&mut store);
     assert!(a.leads() && !b.leads());
     (store, a, b)
 }
 
 #[test]
-fn the_first_creates_the_lease_and_renews_it_for_one_term() {
-    let (mut store, mut a, mut b) = two();
+fn the_first_candidate_creates_the_lease_and_renews_it_in_one_term() {
+    let (mut store, mut a, mut b) = leader_and_standby();
     let term = a.candidate.claim().unwrap().term;
     let acquired = store.lease.clone().unwrap().spec.unwrap().acquire_time;
     for _ in 0..30 {
-        a.pass(2);
-        b.pass(2);
-        a.round(&mut store);
-        b.round(&mut store);
+        a.advance(2);
+        b.advance(2);
+        a.try_acquire_or_renew(&mut store);
+        b.try_acquire_or_renew(&mut store);
         assert!(a.leads() && !b.leads());
     }
     let spec = store.lease.unwrap().spec.unwrap();
@@ -178,25 +178,25 @@ fn the_first_creates_the_lease_and_renews_it_for_one_term() {
 }
 
 #[test]
-fn a_released_lease_is_taken_at_once() {
-    let (mut store, a, mut b) = two();
+fn a_released_lease_is_acquired_at_once() {
+    let (mut store, a, mut b) = leader_and_standby();
     store.replace(&a.candidate.release(a.clock.now()).unwrap()).unwrap().unwrap();
     let spec = store.lease.clone().unwrap().spec.unwrap();
     assert_eq!((spec.holder_identity.as_deref(), spec.lease_duration_seconds), (Some(""), Some(1)));
-    b.round(&mut store);
+    b.try_acquire_or_renew(&mut store);
     assert!(b.leads());
     let spec = store.lease.unwrap().spec.unwrap();
     assert_eq!((spec.lease_transitions, spec.lease_duration_seconds), (Some(1), Some(10)));
 }
 
 #[test]
-fn a_renewal_says_when_it_was_made_and_for_how_long() {
-    let (mut store, mut a, _) = two();
+fn a_renewal_records_its_time_and_its_duration() {
+    let (mut store, mut a, _) = leader_and_standby();
     let mut edited = store.lease.clone().unwrap();
     edited.spec.as_mut().unwrap().lease_duration_seconds = Some(99);
-    store.keep(edited);
-    a.pass(2);
-    a.round(&mut store);
+    store.put(edited);
+    a.advance(2);
+    a.try_acquire_or_renew(&mut store);
     let spec = store.lease.unwrap().spec.unwrap();
     assert_eq!((spec.lease_duration_seconds, spec.renew_time), (Some(10), Some(MicroTime(a.clock.now().wall))));
     let nanos = Timestamp::from_nanosecond(1_000_000_123_456_789).unwrap();
@@ -204,130 +204,130 @@ fn a_renewal_says_when_it_was_made_and_for_how_long() {
 }
 
 #[test]
-fn a_lease_that_nobody_ever_held_is_taken_at_once() {
+fn a_lease_without_a_holder_is_acquired_at_once() {
     let mut store = Store::default();
-    store.keep(Lease::default());
+    store.put(Lease::default());
     let mut a = Process::new("a", 0);
-    a.round(&mut store);
+    a.try_acquire_or_renew(&mut store);
     assert!(a.leads());
 }
 
 #[test]
-fn a_dead_holder_is_followed_ten_seconds_after_its_last_renewal_was_seen() {
-    let (mut store, _, mut b) = two();
-    b.pass(9);
-    b.round(&mut store);
+fn a_lease_expires_ten_seconds_after_its_last_renewal_was_observed() {
+    let (mut store, _, mut b) = leader_and_standby();
+    b.advance(9);
+    b.try_acquire_or_renew(&mut store);
     assert!(!b.leads());
-    b.pass(1);
-    b.round(&mut store);
+    b.advance(1);
+    b.try_acquire_or_renew(&mut store);
     assert!(b.leads());
-    // A time in the Lease says nothing: it is respected as long after it was first seen.
+    // Timestamps in the Lease do not count: it is respected for its duration after it was first observed.
     let mut c = Process::new("c", -86_400_000);
-    c.round(&mut store);
-    c.pass(9);
-    c.round(&mut store);
+    c.try_acquire_or_renew(&mut store);
+    c.advance(9);
+    c.try_acquire_or_renew(&mut store);
     assert!(!c.leads());
 }
 
 #[test]
-fn a_holder_that_was_replaced_steps_down_with_its_next_renewal() {
-    for holder in ["stranger", "b", ""] {
-        let (mut store, mut a, mut b) = two();
+fn a_replaced_holder_steps_down_at_its_next_renewal() {
+    for holder in ["unknown", "b", ""] {
+        let (mut store, mut a, mut b) = leader_and_standby();
         store.edit(holder);
-        b.round(&mut store);
-        a.round(&mut store);
-        assert!(!a.leads() && !b.leads(), "{holder}: nobody takes what was not seen to end");
+        b.try_acquire_or_renew(&mut store);
+        a.try_acquire_or_renew(&mut store);
+        assert!(!a.leads() && !b.leads(), "{holder}: a Lease is not acquired before its expiry was observed");
         assert_eq!(a.candidate.claim(), None);
-        b.pass(10);
-        b.round(&mut store);
+        b.advance(10);
+        b.try_acquire_or_renew(&mut store);
         assert!(b.leads(), "{holder}");
     }
 }
 
 #[test]
-fn a_deleted_lease_stays_with_its_holder_and_is_not_taken_before_that_must_know() {
-    let (mut store, mut a, mut b) = two();
+fn a_deleted_lease_stays_with_its_holder_and_others_acquire_it_only_after_expiry() {
+    let (mut store, mut a, mut b) = leader_and_standby();
     let term = a.candidate.claim().unwrap().term;
     store.lease = None;
-    b.round(&mut store);
+    b.try_acquire_or_renew(&mut store);
     assert!(!b.leads());
-    a.round(&mut store);
+    a.try_acquire_or_renew(&mut store);
     assert!(a.leads() && a.candidate.claim().unwrap().term == term);
     store.lease = None;
-    b.round(&mut store);
-    // Gone for good: it is put back for nobody, and watched.
-    for (pass, leads) in [(5, false), (9, false), (1, true)] {
-        b.pass(pass);
-        b.round(&mut store);
+    b.try_acquire_or_renew(&mut store);
+    // This time the holder does not recreate it: another acquires it only after it must have expired.
+    for (advance, leads) in [(5, false), (9, false), (1, true)] {
+        b.advance(advance);
+        b.try_acquire_or_renew(&mut store);
         assert_eq!(b.leads(), leads);
     }
 }
 
 #[test]
-fn a_renewal_whose_answer_got_lost_is_known_again() {
-    let (mut store, mut a, _) = two();
+fn a_renewal_with_a_lost_response_keeps_the_term() {
+    let (mut store, mut a, _) = leader_and_standby();
     let term = a.candidate.claim().unwrap().term;
     a.step(&mut store);
     a.step(&mut store);
-    a.give_up(&mut Vec::new());
-    a.pass(2);
-    a.round(&mut store);
+    a.time_out(&mut Vec::new());
+    a.advance(2);
+    a.try_acquire_or_renew(&mut store);
     assert!(a.leads() && a.candidate.claim().unwrap().term == term);
 }
 
 #[test]
-fn after_an_outage_the_holder_comes_first_and_goes_on_with_its_term() {
-    let (mut store, mut a, mut b) = two();
+fn after_an_outage_the_holder_renews_first_and_keeps_its_term() {
+    let (mut store, mut a, mut b) = leader_and_standby();
     let term = a.candidate.claim().unwrap().term;
-    a.pass(60);
-    b.pass(60);
-    b.give_up(&mut Vec::new());
-    b.round(&mut store);
+    a.advance(60);
+    b.advance(60);
+    b.time_out(&mut Vec::new());
+    b.try_acquire_or_renew(&mut store);
     assert!(!a.leads() && !b.leads());
-    a.round(&mut store);
+    a.try_acquire_or_renew(&mut store);
     assert!(a.leads() && a.candidate.claim().unwrap().term == term);
 }
 
 #[test]
-fn a_claim_ends_by_either_clock() {
-    let (_, mut a, _) = two();
-    let (mut asleep, mut set_back) = (a.clock, a.clock);
-    asleep.pass(8000, true);
-    set_back.pass(8000, false);
+fn a_claim_expires_by_the_monotonic_clock_or_the_wall_clock() {
+    let (_, mut a, _) = leader_and_standby();
+    let (mut suspended, mut set_back) = (a.clock, a.clock);
+    suspended.advance(8000, true);
+    set_back.advance(8000, false);
     set_back.wall_ms -= 3_600_000;
     let claim = a.candidate.claim().unwrap();
-    a.clock.pass(7999, false);
-    assert!(claim.valid(a.clock.now()) && !claim.valid(asleep.now()) && !claim.valid(set_back.now()));
-    assert!(Claim::ALWAYS.valid(asleep.now()));
+    a.clock.advance(7999, false);
+    assert!(claim.valid(a.clock.now()) && !claim.valid(suspended.now()) && !claim.valid(set_back.now()));
+    assert!(Claim::ALWAYS.valid(suspended.now()));
 }
 
 #[test]
-fn how_long_a_claim_lasts_is_counted_from_before_its_write_was_sent() {
-    let (_, mut a, _) = two();
+fn the_validity_of_a_claim_starts_before_its_write_is_sent() {
+    let (_, mut a, _) = leader_and_standby();
     let claim = a.candidate.claim().unwrap();
     let left = |process: &Process| claim.left(process.clock.now().instant);
     assert_eq!(left(&a), Some(Duration::from_secs(8)));
-    a.pass(3);
+    a.advance(3);
     assert_eq!(left(&a), Some(Duration::from_secs(5)));
-    a.pass(60);
+    a.advance(60);
     assert_eq!(left(&a), Some(Duration::ZERO));
     assert_eq!(Claim::ALWAYS.left(a.clock.now().instant), None);
 }
 
 #[test]
-fn a_candidate_knows_whether_the_lease_may_be_its_own_and_whether_it_ever_saw_it() {
-    let (mut store, mut a, b) = two();
+fn a_candidate_reports_whether_it_may_hold_the_lease_and_whether_it_has_read_it() {
+    let (mut store, mut a, b) = leader_and_standby();
     assert!(a.candidate.involved() && !b.candidate.involved());
     assert!(!a.candidate.unread() && !b.candidate.unread());
     let mut c = Process::new("c", 0);
     assert!(c.candidate.unread() && !c.candidate.involved());
-    // From when it reaches for the Lease: its answer may get lost.
+    // From its first write on it may hold the Lease, because the response may be lost.
     store.lease = None;
     c.step(&mut store);
     c.step(&mut store);
     c.step(&mut store);
     assert!(c.candidate.involved() && !c.leads());
     c.step(&mut store);
-    a.round(&mut store);
+    a.try_acquire_or_renew(&mut store);
     assert!(!a.candidate.involved());
 }

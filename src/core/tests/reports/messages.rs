@@ -1,79 +1,85 @@
-//! What people read.
+//! The messages that users read.
 
 use super::*;
 
 #[test]
-fn a_message_names_what_the_specification_names_now() {
+fn a_message_names_the_objects_of_the_current_spec() {
     let now = at(START);
     let url = |s: &mut Situation, url: &str| s.plan.as_mut().unwrap().portal = PortalUrl::parse(url).unwrap();
     let mut s = situation(now);
     s.allowed = false;
     url(&mut s, "https://one.example.com");
-    let first = look(s, now);
+    let first = conclude_at_rest(s, now);
     assert!(message_of(&first, "Ready").contains("ortal one.example.com"));
-    let mut s = again(situation(now), first, 0, now);
+    let mut s = next_situation(situation(now), first, 0, now);
     (s.allowed, s.generation) = (false, 2);
     url(&mut s, "https://two.example.com");
-    let second = look(s, now);
+    let second = conclude_at_rest(s, now);
     assert!(message_of(&second, "Stalled").contains("ortal two.example.com"), "{}", message_of(&second, "Stalled"));
     assert!(message_of(&second, "Ready").contains("ortal two.example.com"));
 }
 
 #[test]
-fn a_restart_keeps_the_name_of_the_key_that_is_missing() {
+fn a_restart_keeps_the_name_of_the_missing_key() {
     let now = at(START);
     let mut s = situation(now);
     let version = s.credentials.version().unwrap().clone();
     let incomplete = CredentialsError { key: "client_secret".to_owned() };
     s.credentials_read(Some((version, Err(incomplete))));
-    let first = look(s, now);
+    let first = conclude_at_rest(s, now);
     assert!(message_of(&first, "Stalled").contains("key client_secret"));
-    let restarted = again(situation(now), Conclusion { memory: Memory::default(), ..first }, 0, now);
-    assert!(!look(restarted, now).changed);
+    let restarted = next_situation(situation(now), Conclusion { memory: Memory::default(), ..first }, 0, now);
+    assert!(!conclude_at_rest(restarted, now).changed);
 }
 
 #[test]
-fn a_message_about_the_owner_reference_says_so() {
+fn a_message_mentions_the_owner_reference_when_its_update_failed() {
     let now = at(START);
-    let told = |kind| {
-        let mut s = filled(now);
+    let conclusion = |kind| {
+        let mut s = with_target(now);
         s.memory.target.as_mut().unwrap().owned = kind != AttemptKind::Ownership;
         s.memory.target.as_mut().unwrap().rendered = kind != AttemptKind::Write;
         s.failed(kind, Reason::TargetRefused, None, now);
-        look(s, now)
+        conclude_at_rest(s, now)
     };
-    assert!(message_of(&told(AttemptKind::Ownership), "Stalled").contains("owner reference"));
-    assert!(message_of(&told(AttemptKind::Write), "Stalled").contains("refuses to write"));
+    assert!(message_of(&conclusion(AttemptKind::Ownership), "Stalled").contains("owner reference"));
+    assert!(message_of(&conclusion(AttemptKind::Write), "Stalled").contains("refuses to write"));
 }
 
 #[test]
-fn an_event_tells_what_says_most_and_only_when_it_changes() {
+fn an_event_reports_the_most_specific_reason_and_only_when_it_changes() {
     let now = at(START);
-    let (first, mut requests) = (fill(now), 1);
-    let event = |told: &Conclusion| told.change.as_ref().map(|n| (n.warning, n.reason.clone()));
+    let (first, mut requests) = (reconcile_new(now), 1);
+    let event = |conclusion: &Conclusion| conclusion.change.as_ref().map(|n| (n.warning, n.reason.clone()));
     assert_eq!(event(&first), Some((false, "TokenValid".to_owned())));
     let due = first.status.token.as_ref().unwrap().renewal_time;
-    let refused = run(again(situation(due), first, 1, due), due, Err(Reason::ClientSecretRejected), &mut requests);
+    let refused =
+        reconcile(next_situation(situation(due), first, 1, due), due, Err(Reason::ClientSecretRejected), &mut requests);
     assert_eq!(event(&refused), Some((true, "ClientSecretRejected".to_owned())));
     let next = failure(&refused).next_attempt_time.unwrap();
-    let more = run(again(situation(next), refused, 1, next), next, Err(Reason::ClientSecretRejected), &mut requests);
+    let more = reconcile(
+        next_situation(situation(next), refused, 1, next),
+        next,
+        Err(Reason::ClientSecretRejected),
+        &mut requests,
+    );
     assert_eq!((more.changed, event(&more)), (true, None));
     let next = failure(&more).next_attempt_time.unwrap();
-    let cured = run(again(situation(next), more, 1, next), next, Ok(7200), &mut requests);
-    assert_eq!(event(&cured), Some((false, "TokenValid".to_owned())));
+    let recovered = reconcile(next_situation(situation(next), more, 1, next), next, Ok(7200), &mut requests);
+    assert_eq!(event(&recovered), Some((false, "TokenValid".to_owned())));
 
-    let down = run(situation(now), now, Err(Reason::PortalUnreachable), &mut requests);
+    let down = reconcile(situation(now), now, Err(Reason::PortalUnreachable), &mut requests);
     assert_eq!(event(&down), Some((true, "PortalUnreachable".to_owned())));
 }
 
 #[test]
-fn each_reason_has_a_sentence_with_the_names_that_the_user_wrote() {
+fn each_reason_has_a_message_with_the_names_in_the_spec() {
     let spec = json!({
         "credentialsRef": {"name": "creds"}, "target": {"name": "target"},
         "portal": {"url": "https://gis.example.com:7443/portal", "caBundleRef": {"kind": "ConfigMap", "name": "roots", "key": "ca.crt"}},
     });
     let plan = Plan::new(&serde_json::from_value(spec).unwrap()).unwrap();
-    let told = |reason, detail: Option<&str>| {
+    let conclusion = |reason, detail: Option<&str>| {
         let detail = detail.map(str::to_owned);
         crate::core::reconcile::message::message(&Problem { reason, detail, until: None, check: true }, Some(&plan))
     };
@@ -86,31 +92,31 @@ fn each_reason_has_a_sentence_with_the_names_that_the_user_wrote() {
             Reason::ClusterError | Reason::Internal => &[],
             _ => &["ortal gis.example.com:7443"],
         };
-        let message = told(*reason, None);
+        let message = conclusion(*reason, None);
         assert!(message.ends_with('.') && names.iter().all(|name| message.contains(name)), "{message}");
     }
-    let all: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|reason| told(*reason, None)).collect();
-    assert_eq!(all.len(), Reason::ALL.len(), "no two reasons sound alike");
-    assert!(told(Reason::CredentialsIncomplete, Some("my-key")).contains("key my-key"));
-    assert!(told(Reason::TargetNotOwned, Some("it belongs to resource x")).contains("it belongs to resource x"));
+    let all: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|reason| conclusion(*reason, None)).collect();
+    assert_eq!(all.len(), Reason::ALL.len(), "each reason has its own message");
+    assert!(conclusion(Reason::CredentialsIncomplete, Some("my-key")).contains("key my-key"));
+    assert!(conclusion(Reason::TargetNotOwned, Some("it belongs to resource x")).contains("it belongs to resource x"));
     let owner = crate::core::reconcile::decide::OWNER_REFERENCE;
-    assert!(told(Reason::TargetRefused, Some(owner)).contains("owner reference of Secret target"));
-    assert!(told(Reason::CredentialsIncomplete, Some(owner)).contains(owner));
+    assert!(conclusion(Reason::TargetRefused, Some(owner)).contains("owner reference of Secret target"));
+    assert!(conclusion(Reason::CredentialsIncomplete, Some(owner)).contains(owner));
     let invalid =
         Problem { reason: Reason::SpecInvalid, detail: Some("spec.x: y".to_owned()), until: None, check: true };
     assert_eq!(crate::core::reconcile::message::message(&invalid, None), "The specification is invalid: spec.x: y.");
 }
 
 #[test]
-fn a_message_follows_what_is_found_though_the_reason_stays() {
+fn a_message_is_updated_while_the_reason_stays_the_same() {
     let now = at(START);
     let missing = |mut s: Situation, key: &str, resource: &str| {
         let version = Version { uid: "u".to_owned(), resource: resource.to_owned() };
         s.credentials_read(Some((version, Err(CredentialsError { key: key.to_owned() }))));
-        look(s, now)
+        conclude_at_rest(s, now)
     };
     let first = missing(situation(now), "client_id", "1");
     assert!(message_of(&first, "Stalled").contains("key client_id"));
-    let second = missing(again(situation(now), first, 0, now), "client_secret", "2");
+    let second = missing(next_situation(situation(now), first, 0, now), "client_secret", "2");
     assert!(message_of(&second, "Stalled").contains("key client_secret"), "{}", message_of(&second, "Stalled"));
 }

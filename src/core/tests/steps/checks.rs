@@ -1,35 +1,35 @@
-//! What is found wrong before anything is tried.
+//! The checks that precede every step.
 
 use super::*;
 use crate::api::CaBundleKind;
 
 #[test]
-fn the_first_check_that_fails_is_shown() {
-    let seen = |change: &dyn Fn(&mut Situation)| {
-        let mut s = situation_known(at(START));
+fn the_first_failed_check_is_reported() {
+    let check = |change: &dyn Fn(&mut Situation)| {
+        let mut s = situation_with_credentials(at(START));
         change(&mut s);
-        (found(&s), step(&s))
+        (reason(&s), step(&s))
     };
     let rests = |reason| (Some(reason), "Rest".to_owned());
     let problem = SpecError { field: "spec.target.name", advice: "no".to_owned() };
-    assert_eq!(seen(&|s| s.plan = Err(problem.clone())), rests(Reason::SpecInvalid));
-    assert_eq!(seen(&|s| s.allowed = false), rests(Reason::PortalNotAllowed));
-    assert_eq!(seen(&|s| s.rival = Some("elder".to_owned())), rests(Reason::TargetNotOwned));
-    assert_eq!(seen(&|s| s.credentials = Observed::Absent), rests(Reason::CredentialsNotFound));
-    assert_eq!(seen(&|s| s.credentials = Observed::Unknown), (None, "ReadCredentials".to_owned()));
-    assert_eq!(seen(&|s| s.target = Observed::Unknown), (None, "ReadTarget".to_owned()));
+    assert_eq!(check(&|s| s.plan = Err(problem.clone())), rests(Reason::SpecInvalid));
+    assert_eq!(check(&|s| s.allowed = false), rests(Reason::PortalNotAllowed));
+    assert_eq!(check(&|s| s.rival = Some("older".to_owned())), rests(Reason::TargetNotOwned));
+    assert_eq!(check(&|s| s.credentials = Observed::Absent), rests(Reason::CredentialsNotFound));
+    assert_eq!(check(&|s| s.credentials = Observed::Unknown), (None, "ReadCredentials".to_owned()));
+    assert_eq!(check(&|s| s.target = Observed::Unknown), (None, "ReadTarget".to_owned()));
     let all = |s: &mut Situation| {
         s.allowed = false;
-        s.rival = Some("elder".to_owned());
+        s.rival = Some("older".to_owned());
         s.credentials = Observed::Absent;
     };
-    assert_eq!(seen(&all), rests(Reason::PortalNotAllowed));
-    let two = |s: &mut Situation| (s.rival, s.credentials) = (Some("elder".to_owned()), Observed::Absent);
-    assert_eq!(seen(&two), rests(Reason::TargetNotOwned));
+    assert_eq!(check(&all), rests(Reason::PortalNotAllowed));
+    let two = |s: &mut Situation| (s.rival, s.credentials) = (Some("older".to_owned()), Observed::Absent);
+    assert_eq!(check(&two), rests(Reason::TargetNotOwned));
     let ca = |change: &dyn Fn(&mut Situation)| {
-        let mut s = with_ca(situation_known(at(START)));
+        let mut s = with_ca(situation_with_credentials(at(START)));
         change(&mut s);
-        (found(&s), step(&s))
+        (reason(&s), step(&s))
     };
     assert_eq!(ca(&|s| s.ca = Observed::Absent), rests(Reason::CaBundleNotFound));
     assert_eq!(ca(&|s| s.ca = Observed::Unknown), (None, "ReadCa".to_owned()));
@@ -39,53 +39,53 @@ fn the_first_check_that_fails_is_shown() {
 }
 
 #[test]
-fn whose_the_target_is_is_told_by_name_where_it_says_one() {
+fn the_owner_of_a_foreign_target_is_named_if_it_is_known() {
     let with = |owner: Owner| {
-        let mut s = filled();
+        let mut s = with_target();
         s.memory.target.as_mut().unwrap().owner = owner;
-        (found(&s), detail(&s))
+        (reason(&s), detail(&s))
     };
-    let told = |detail: &str| (Some(Reason::TargetNotOwned), Some(detail.to_owned()));
+    let not_owned = |detail: &str| (Some(Reason::TargetNotOwned), Some(detail.to_owned()));
     assert_eq!(with(Owner::Ours), (None, None));
-    assert_eq!(with(Owner::Other(Some("x".to_owned()))), told("it belongs to resource x"));
+    assert_eq!(with(Owner::Other(Some("x".to_owned()))), not_owned("it belongs to resource x"));
     assert_eq!(with(Owner::Other(None)), (Some(Reason::TargetNotOwned), None));
-    assert_eq!(with(Owner::Unusable), told("it is immutable or not of type Opaque"));
-    let mut s = situation_known(at(START));
-    s.rival = Some("elder".to_owned());
-    assert_eq!(detail(&s).as_deref(), Some("resource elder is to create it"));
-    let mut s = filled();
-    s.rival = Some("elder".to_owned());
-    assert_eq!(found(&s), None, "whoever has it keeps it");
+    assert_eq!(with(Owner::Unusable), not_owned("it is immutable or not of type Opaque"));
+    let mut s = situation_with_credentials(at(START));
+    s.rival = Some("older".to_owned());
+    assert_eq!(detail(&s).as_deref(), Some("resource older is to create it"));
+    let mut s = with_target();
+    s.rival = Some("older".to_owned());
+    assert_eq!(reason(&s), None, "the current owner keeps the target");
 }
 
 #[test]
-fn hands_are_off_a_target_of_others_while_a_missing_input_lets_ours_be_rendered() {
-    let labelled = |change: &dyn Fn(&mut Situation)| {
-        let mut s = filled();
+fn an_owned_target_is_rendered_without_credentials_and_a_foreign_target_is_not_changed() {
+    let labeled = |change: &dyn Fn(&mut Situation)| {
+        let mut s = with_target();
         s.plan.as_mut().unwrap().target.labels.insert("team".to_owned(), "maps".to_owned());
         s.generation = 2;
         s.target_read(Some(stored(&situation(at(START - 60)), at(START - 60), 7200)));
         change(&mut s);
-        (found(&s), step(&s))
+        (reason(&s), step(&s))
     };
-    assert_eq!(labelled(&|_| {}), (None, "Patch".to_owned()));
-    let missing = labelled(&|s| s.credentials = Observed::Absent);
+    assert_eq!(labeled(&|_| {}), (None, "Patch".to_owned()));
+    let missing = labeled(&|s| s.credentials = Observed::Absent);
     assert_eq!(missing, (Some(Reason::CredentialsNotFound), "Patch".to_owned()));
-    assert_eq!(labelled(&|s| s.allowed = false), (Some(Reason::PortalNotAllowed), "Rest".to_owned()));
-    let others = labelled(&|s| s.memory.target.as_mut().unwrap().owner = Owner::Other(None));
+    assert_eq!(labeled(&|s| s.allowed = false), (Some(Reason::PortalNotAllowed), "Rest".to_owned()));
+    let others = labeled(&|s| s.memory.target.as_mut().unwrap().owner = Owner::Other(None));
     assert_eq!(others, (Some(Reason::TargetNotOwned), "Rest".to_owned()));
-    assert_eq!(labelled(&|s| s.plan.as_mut().unwrap().suspend = true), (None, "Rest".to_owned()));
+    assert_eq!(labeled(&|s| s.plan.as_mut().unwrap().suspend = true), (None, "Rest".to_owned()));
 }
 
 #[test]
-fn an_incomplete_secret_is_known_again_by_its_version_and_the_generation() {
+fn an_incomplete_secret_is_read_again_only_after_a_change() {
     let incomplete = || {
         let mut s = situation(at(START));
         s.credentials_read(Some((version("1"), Err(CredentialsError { key: "client_id".to_owned() }))));
         s.credentials = Observed::Cached(version("1"));
         s
     };
-    assert_eq!((found(&incomplete()), step(&incomplete())), (Some(Reason::CredentialsIncomplete), "Rest".to_owned()));
+    assert_eq!((reason(&incomplete()), step(&incomplete())), (Some(Reason::CredentialsIncomplete), "Rest".to_owned()));
     assert_eq!(detail(&incomplete()).as_deref(), Some("client_id"));
     let with = |change: &dyn Fn(&mut Situation)| {
         let mut s = incomplete();
@@ -93,7 +93,7 @@ fn an_incomplete_secret_is_known_again_by_its_version_and_the_generation() {
         step(&s)
     };
     assert_eq!(with(&|s| s.credentials = Observed::Cached(version("2"))), "ReadCredentials");
-    assert_eq!(with(&|s| s.generation = 2), "ReadCredentials", "other keys may be named");
+    assert_eq!(with(&|s| s.generation = 2), "ReadCredentials", "the spec may name other keys");
 
     let after_restart = |change: &dyn Fn(&mut Situation)| {
         let verdict = decide(&incomplete(), at(START));
@@ -101,7 +101,7 @@ fn an_incomplete_secret_is_known_again_by_its_version_and_the_generation() {
         let mut s = restarted(Situation { status: last.status, target: Observed::Absent, ..situation(at(START)) });
         s.target = Observed::Absent;
         change(&mut s);
-        (found(&s), step(&s))
+        (reason(&s), step(&s))
     };
     assert_eq!(after_restart(&|_| {}), (Some(Reason::CredentialsIncomplete), "Rest".to_owned()));
     assert_eq!(after_restart(&|s| s.credentials = Observed::Cached(version("2"))).1, "ReadCredentials");
@@ -109,16 +109,16 @@ fn an_incomplete_secret_is_known_again_by_its_version_and_the_generation() {
 }
 
 #[test]
-fn a_version_of_the_credentials_that_was_looked_at_is_not_read_again() {
-    let mut s = filled();
+fn a_credentials_version_is_read_once() {
+    let mut s = with_target();
     s.credentials = Observed::Cached(version("1"));
     assert_eq!(step(&s), "Rest");
     s.credentials = Observed::Cached(version("2"));
     assert_eq!(step(&s), "ReadCredentials");
     s.credentials_read(Some((version("2"), Ok(7))));
     s.credentials = Observed::Cached(version("2"));
-    assert_eq!(step(&s), "Rest", "though no status says so yet");
-    let mut s = restarted(filled());
+    assert_eq!(step(&s), "Rest", "before a status records it");
+    let mut s = restarted(with_target());
     s.credentials = Observed::Cached(version("1"));
     assert_eq!(step(&s), "Rest");
     s.credentials = Observed::Cached(version("2"));
@@ -126,45 +126,45 @@ fn a_version_of_the_credentials_that_was_looked_at_is_not_read_again() {
 }
 
 #[test]
-fn a_ca_bundle_is_judged_once_for_a_version_and_a_generation() {
-    let judged = |error| {
-        let mut s = with_ca(filled());
+fn a_ca_bundle_is_evaluated_once_per_version_and_generation() {
+    let evaluated = |error| {
+        let mut s = with_ca(with_target());
         s.ca_read(Some((version("c"), error)));
         s.ca = Observed::Cached(version("c"));
         s
     };
-    assert_eq!((found(&judged(None)), step(&judged(None))), (None, "Rest".to_owned()));
-    assert_eq!(found(&judged(Some(Reason::CaBundleInvalid))), Some(Reason::CaBundleInvalid));
-    let mut s = judged(Some(Reason::CaBundleInvalid));
+    assert_eq!((reason(&evaluated(None)), step(&evaluated(None))), (None, "Rest".to_owned()));
+    assert_eq!(reason(&evaluated(Some(Reason::CaBundleInvalid))), Some(Reason::CaBundleInvalid));
+    let mut s = evaluated(Some(Reason::CaBundleInvalid));
     s.ca = Observed::Cached(version("d"));
     assert_eq!(step(&s), "ReadCa");
-    let mut s = judged(None);
+    let mut s = evaluated(None);
     s.generation = 2;
     s.memory.target.as_mut().unwrap().generation = 2;
-    assert_eq!(step(&s), "ReadCa", "another key may be named");
+    assert_eq!(step(&s), "ReadCa", "the spec may name another key");
 
-    let after_restart = |reason, seen: &str| {
-        let failing = judged(Some(reason));
+    let after_restart = |error, cached: &str| {
+        let failing = evaluated(Some(error));
         let verdict = decide(&failing, at(START));
         let last = conclude(failing, verdict, at(START));
-        let mut s = with_ca(filled());
+        let mut s = with_ca(with_target());
         s.status = last.status;
-        s.ca = Observed::Cached(version(seen));
+        s.ca = Observed::Cached(version(cached));
         let s = restarted(s);
-        (found(&s), step(&s))
+        (reason(&s), step(&s))
     };
     assert_eq!(after_restart(Reason::CaBundleInvalid, "c"), (Some(Reason::CaBundleInvalid), "Rest".to_owned()));
     assert_eq!(after_restart(Reason::CaBundleInvalid, "d"), (None, "ReadCa".to_owned()));
-    // No status says which version has no such key: it may have been put right meanwhile.
+    // The status does not record which version lacks the key, and it may have been fixed meanwhile.
     assert_eq!(after_restart(Reason::CaBundleNotFound, "c"), (None, "ReadCa".to_owned()));
-    let mut s = with_ca(restarted(filled()));
+    let mut s = with_ca(restarted(with_target()));
     s.ca = Observed::Cached(version("c"));
-    assert_eq!((found(&s), step(&s)), (None, "Rest".to_owned()), "nothing is read after a restart for nothing");
+    assert_eq!((reason(&s), step(&s)), (None, "Rest".to_owned()), "an unchanged bundle is not read after a restart");
 }
 
 #[test]
-fn a_bundle_in_a_secret_is_named_as_one() {
-    let mut s = with_ca(situation_known(at(START)));
+fn a_message_names_the_kind_of_the_ca_bundle() {
+    let mut s = with_ca(situation_with_credentials(at(START)));
     s.ca = Observed::Absent;
     let message = |s: Situation| {
         let verdict = decide(&s, at(START));
@@ -172,7 +172,7 @@ fn a_bundle_in_a_secret_is_named_as_one() {
     };
     s.plan.as_mut().unwrap().ca.as_mut().unwrap().kind = CaBundleKind::Secret;
     assert!(message(s).contains("Secret ca, key ca.crt"));
-    let mut s = with_ca(situation_known(at(START)));
+    let mut s = with_ca(situation_with_credentials(at(START)));
     s.ca = Observed::Absent;
     assert!(message(s).contains("ConfigMap ca, key ca.crt"));
 }

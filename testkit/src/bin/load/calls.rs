@@ -1,4 +1,4 @@
-//! The operator's calls, from the API server's audit log.
+//! The operator's calls, counted from the API server's audit log.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -10,7 +10,7 @@ use testkit::control_plane::ControlPlane;
 
 const USER: &str = "system:serviceaccount:arcgis-credential-operator:arcgis-credential-operator";
 
-/// How often each verb was used on each kind.
+/// The number of calls by verb and resource.
 pub type Counts = BTreeMap<String, usize>;
 
 #[derive(Deserialize)]
@@ -43,7 +43,8 @@ impl Calls {
         Self { folder: plane.dir().to_owned() }
     }
 
-    /// The calls received since then. The log is put aside at 100 MB: whatever was written to since then is read.
+    /// Returns the calls received since a time. The log is rotated at 100 MB, so every file that was written since then
+    /// is read.
     pub fn since(&self, since: jiff::Timestamp) -> std::io::Result<Counts> {
         let mut counts = Counts::new();
         for file in std::fs::read_dir(&self.folder)? {
@@ -54,9 +55,9 @@ impl Calls {
                 continue;
             }
             for line in BufReader::new(std::fs::File::open(file.path())?).lines() {
-                // The last one may not be whole yet.
+                // The last line may be incomplete.
                 let Ok(event) = serde_json::from_str::<Event>(&line?) else { continue };
-                // A watch is told of twice.
+                // A watch is logged twice.
                 let counted = event.stage != "ResponseStarted" || event.verb == "watch";
                 let twice = event.stage == "ResponseComplete" && event.verb == "watch";
                 if event.user.username == USER && event.request_received_timestamp >= since && counted && !twice {

@@ -1,4 +1,4 @@
-//! Many resources in several namespaces, each with credentials of its own, and what is not the operator's beside them.
+//! Many resources in several namespaces, each with its own credentials, and unrelated objects beside them.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use testkit::portal::{App, Portal};
 use testkit::{Error, doing};
 
-use crate::marks::{Key, Marks};
+use crate::tracker::{Key, Tracker};
 
-/// How long all of them may take together.
+/// The limit for all of them together.
 const LIMIT: Duration = Duration::from_mins(10);
 const LARGE: usize = 100 * 1024;
 const LARGE_EVERY: usize = 20;
@@ -29,9 +29,9 @@ pub struct Fleet<'a> {
     namespaces: usize,
     concurrency: usize,
     kind: ApiResource,
-    /// Resources that are ready, and tokens in targets.
-    ready: Marks,
-    tokens: Marks,
+    /// The resources that are ready, and the tokens in targets.
+    ready: Tracker,
+    tokens: Tracker,
 }
 
 fn ready(resource: &DynamicObject) -> Option<String> {
@@ -40,8 +40,8 @@ fn ready(resource: &DynamicObject) -> Option<String> {
     ready.then(|| "Ready".to_owned())
 }
 
-fn app(n: usize, turn: &str) -> App {
-    App { secret: format!("secret-{n}-{turn}"), ..App::default() }
+fn app(n: usize, version: &str) -> App {
+    App { secret: format!("secret-{n}-{version}"), ..App::default() }
 }
 
 impl<'a> Fleet<'a> {
@@ -52,8 +52,8 @@ impl<'a> Fleet<'a> {
         let targets = Api::<PartialObjectMeta<Secret>>::all(client.clone());
         let ours = Config::default().labels("app.kubernetes.io/managed-by=arcgis-credential-operator");
         let fleet = Self {
-            ready: Marks::follow(watcher(resources, Config::default()), ready),
-            tokens: Marks::follow(watcher(targets, ours), |target| target.annotations().get(DIGEST).cloned()),
+            ready: Tracker::follow(watcher(resources, Config::default()), ready),
+            tokens: Tracker::follow(watcher(targets, ours), |target| target.annotations().get(DIGEST).cloned()),
             client,
             portal,
             namespaces,
@@ -75,7 +75,7 @@ impl<'a> Fleet<'a> {
         Api::namespaced(self.client.clone(), &self.namespace(n))
     }
 
-    /// Creates Secrets and ConfigMaps, in turns, that no resource names.
+    /// Creates Secrets and ConfigMaps alternately that no resource names.
     pub async fn foreign(&self, count: usize) -> Result<(), Error> {
         self.each(0..count, None, async |n| {
             let size = if n % LARGE_EVERY < 2 { LARGE } else { 100 };
@@ -95,7 +95,7 @@ impl<'a> Fleet<'a> {
         .map(drop)
     }
 
-    /// Creates credentials.
+    /// Creates credentials Secrets.
     pub async fn credentials(&self, range: Range<usize>) -> Result<(), Error> {
         self.each(range, None, async |n| {
             let app = app(n, "first");
@@ -108,7 +108,7 @@ impl<'a> Fleet<'a> {
         .map(drop)
     }
 
-    /// Creates resources, all as fast as it goes or one per `pace`; returns when each was sent.
+    /// Creates resources, as fast as possible or one per `pace`; returns when each request was sent.
     pub async fn create(&self, range: Range<usize>, pace: Option<Duration>) -> Result<Vec<(Key, Instant)>, Error> {
         let sent = self.each(range, pace, async |n| {
             let body: DynamicObject = object(json!({
@@ -127,7 +127,7 @@ impl<'a> Fleet<'a> {
         self.ready.since(created, LIMIT).await
     }
 
-    /// Changes the client secret of each at the portal and in its Secret; returns when each change was sent.
+    /// Changes the client secret of each app at the portal and in its Secret; returns when each request was sent.
     pub async fn rotate(&self, range: Range<usize>, pace: Option<Duration>) -> Result<Vec<(Key, Instant)>, Error> {
         let sent = self.each(range, pace, async |n| {
             let app = app(n, "second");
@@ -140,7 +140,7 @@ impl<'a> Fleet<'a> {
         Ok(sent.await?.into_iter().map(|(n, at)| ((self.namespace(n), format!("r{n}-token")), at)).collect())
     }
 
-    /// Waits until the target of each holds a new token; returns how long each took.
+    /// Waits until each target holds a new token; returns how long each took.
     pub async fn renewed(&self, rotated: &[(Key, Instant)]) -> Result<Vec<Duration>, Error> {
         self.tokens.since(rotated, LIMIT).await
     }
@@ -156,8 +156,8 @@ impl<'a> Fleet<'a> {
         let act = &act;
         let sent = stream::iter(range).map(|n| async move {
             if let Some(pace) = pace {
-                let turn = pace * u32::try_from(n - first).unwrap_or(u32::MAX);
-                tokio::time::sleep_until((began + turn).into()).await;
+                let offset = pace * u32::try_from(n - first).unwrap_or(u32::MAX);
+                tokio::time::sleep_until((began + offset).into()).await;
             }
             let sent = Instant::now();
             act(n).await.map(|()| (n, sent))

@@ -1,11 +1,11 @@
-//! What many resources cost the operator: memory, processor time, calls, and how long each waits.
-//! Run inside a control plane of its own: `control-plane -- load --operator BINARY --resources N`.
+//! Measures what many resources cost the operator: memory, processor time, calls, and the time until each is ready. Run
+//! it inside its own control plane: `control-plane -- load --operator BINARY --resources N`.
 
 mod calls;
 mod fleet;
-mod marks;
 mod process;
 mod report;
+mod tracker;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -23,9 +23,9 @@ use fleet::Fleet;
 use process::Operator;
 use report::Report;
 
-/// What is allocated for a burst is given back by then, as far as it ever is.
+/// By then memory that was allocated for a burst is released, as far as it ever is.
 const SETTLE: Duration = Duration::from_secs(10);
-/// One after the other, so that what is measured is the way through and not a queue.
+/// Changes are made one after the other, so that latency is measured and not queuing.
 const PACE: Duration = Duration::from_millis(100);
 const PACED: usize = 200;
 const BURST: usize = 500;
@@ -35,17 +35,17 @@ struct Args {
     /// The operator's binary
     #[arg(long)]
     operator: PathBuf,
-    /// What is applied to install it
+    /// The kustomization that installs it
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/kustomize/base"))]
     install: PathBuf,
     #[arg(long, default_value_t = 2000)]
     resources: usize,
-    /// Secrets and ConfigMaps that nobody names; every twentieth is of 100 KiB. [default: two for each resource]
+    /// Secrets and ConfigMaps that no resource names; every twentieth has 100 KiB. [default: two for each resource]
     #[arg(long)]
     foreign: Option<usize>,
     #[arg(long, default_value_t = 20)]
     namespaces: usize,
-    /// How many objects are created at once
+    /// How many objects are created concurrently
     #[arg(long, default_value_t = 16)]
     concurrency: usize,
 }
@@ -63,7 +63,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<bool, Error> {
-    let plane = ControlPlane::surrounding()?;
+    let plane = ControlPlane::from_env()?;
     let portal = Portal::start(([127, 0, 0, 1], 0).into(), Certificate::Good).await?;
     let kubeconfig = plane.kubeconfig_for("load-operator", &plane.install(&args.install).await?)?;
     let client = client(&plane.kubeconfig()).await?;
@@ -95,7 +95,7 @@ async fn run(args: Args) -> Result<bool, Error> {
     report.filled(size, took, &before, &operator.sample()?, &filled);
     sleep(SETTLE).await;
     report.resident(size, &empty, &operator.sample()?);
-    let scraped = operator.ask("/metrics").await.ok_or_else(|| Error("no metrics".to_owned()))?.len();
+    let scraped = operator.http_get("/metrics").await.ok_or_else(|| Error("no metrics".to_owned()))?.len();
     report.scraped(size, scraped, &operator.sample()?);
 
     let more = size..size + PACED;

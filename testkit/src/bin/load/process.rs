@@ -1,4 +1,4 @@
-//! The operator as a process, and what the kernel says of it.
+//! The operator's process and its resource usage.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,14 +13,15 @@ use tokio::process::{Child, Command};
 use tokio::time::sleep;
 
 const START: Duration = Duration::from_mins(1);
-/// Linux counts processor time in these for every program.
+/// The unit in which Linux reports processor time to every program.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// What one process has used.
+/// The resource usage of one process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sample {
-    /// Resident memory in KiB, and the most it ever was.
+    /// Resident memory in KiB.
     pub resident: u64,
+    /// The maximum of it.
     pub peak: u64,
     /// The part of it that no file backs.
     pub anonymous: u64,
@@ -53,7 +54,7 @@ impl Operator {
         }
     }
 
-    /// Starts it; returns how long it took to be ready.
+    /// Starts it; returns how long it took to become ready.
     pub async fn start(&mut self) -> Result<Duration, Error> {
         std::fs::write(&self.ca, &self.ca_pem).map_err(doing("writing the CA"))?;
         self.admin = testkit::free_address()?.to_string();
@@ -75,18 +76,18 @@ impl Operator {
             if began.elapsed() > START {
                 return Err(Error("the operator did not become ready".to_owned()));
             }
-            // There is nothing to await before the address is bound.
+            // Nothing can be awaited before the address is bound.
             sleep(Duration::from_millis(10)).await;
         }
         Ok(began.elapsed())
     }
 
     async fn is_ready(&self) -> bool {
-        self.ask("/readyz").await.is_some()
+        self.http_get("/readyz").await.is_some()
     }
 
-    /// An answer of the admin address, if it is a good one.
-    pub async fn ask(&self, path: &str) -> Option<String> {
+    /// Returns a response of the admin address, if its status is 200.
+    pub async fn http_get(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect(&self.admin).await.ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
@@ -114,7 +115,7 @@ impl Operator {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
             line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse().ok()).unwrap_or_default()
         };
-        // Behind the name, which may hold anything, utime and stime are the 12th and 13th.
+        // After the name, which may contain any characters, utime and stime are fields 12 and 13.
         let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().skip(11).take(2);
         let ticks: f64 = fields.filter_map(|field| field.parse::<f64>().ok()).sum();
         Ok(Sample {

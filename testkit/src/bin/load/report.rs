@@ -1,4 +1,4 @@
-//! One table of counts and ratios, beside what the contract allows.
+//! A table of measurements, with the limits that the documentation states.
 
 use std::io::Write;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::process::Sample;
 
 const IDLE_KIB: f64 = 15.0 * 1024.0;
 const KIB_PER_RESOURCE: f64 = 7.0;
-/// What is read of objects that nobody names comes and goes, and the allocator rounds.
+/// Memory for objects that no resource names is temporary, and the allocator rounds.
 const FOREIGN_KIB: f64 = 4.0 * 1024.0;
 const CREATED: Duration = Duration::from_secs(2);
 const ROTATED: Duration = Duration::from_secs(5);
@@ -16,7 +16,7 @@ const ROTATED: Duration = Duration::from_secs(5);
 struct Row {
     what: String,
     measured: String,
-    /// What is allowed, and whether it was kept; `None`: only told.
+    /// The limit and whether it was met; `None` if there is no limit.
     bound: Option<(String, bool)>,
 }
 
@@ -49,22 +49,22 @@ fn times(waits: &[Duration]) -> String {
     format!("p50 {half:.2} s, p99 {most:.2} s, longest {all:.2} s")
 }
 
-/// How busy the machine was over the last minute.
+/// Returns the load average of the last minute.
 fn load() -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split(' ').next().unwrap_or_default().to_owned()
 }
 
 impl Report {
-    fn tell(&mut self, what: impl Into<String>, measured: impl Into<String>) {
+    fn report(&mut self, what: impl Into<String>, measured: impl Into<String>) {
         self.add(what.into(), measured.into(), None);
     }
 
-    fn judge(&mut self, what: impl Into<String>, measured: impl Into<String>, bound: impl Into<String>, kept: bool) {
-        self.add(what.into(), measured.into(), Some((bound.into(), kept)));
+    fn check(&mut self, what: impl Into<String>, measured: impl Into<String>, bound: impl Into<String>, met: bool) {
+        self.add(what.into(), measured.into(), Some((bound.into(), met)));
     }
 
-    /// Shown as it comes: a long run is watched.
+    /// Prints each row at once, so that a long run can be followed.
     fn add(&mut self, what: String, measured: String, bound: Option<(String, bool)>) {
         let _ = writeln!(std::io::stderr(), "load: {what}: {measured} (load average {})", load());
         self.rows.push(Row { what, measured, bound });
@@ -74,15 +74,15 @@ impl Report {
         let (resident, what) = (float(sample.resident), what.into());
         let of = format!("{}, {} of it anonymous", mib(resident), mib(float(sample.anonymous)));
         match bound {
-            Some(bound) => self.judge(what.clone(), of, format!("<= {}", mib(bound)), resident <= bound),
-            None => self.tell(what.clone(), of),
+            Some(bound) => self.check(what.clone(), of, format!("<= {}", mib(bound)), resident <= bound),
+            None => self.report(what.clone(), of),
         }
-        self.tell(format!("{what}, peak"), mib(float(sample.peak)));
+        self.report(format!("{what}, peak"), mib(float(sample.peak)));
     }
 
     pub fn idle(&mut self, sample: &Sample) {
         self.idle = float(sample.resident);
-        self.memory("memory, nothing there", sample, Some(IDLE_KIB));
+        self.memory("memory, no resources", sample, Some(IDLE_KIB));
     }
 
     pub fn foreign(&mut self, foreign: usize, sample: &Sample) {
@@ -97,74 +97,73 @@ impl Report {
 
     pub fn filled(&mut self, size: usize, took: Duration, before: &Sample, after: &Sample, waits: &[Duration]) {
         let rate = count(size) / took.as_secs_f64();
-        self.tell(format!("{size} created at once"), format!("{:.0} s, {rate:.0} a second", took.as_secs_f64()));
-        self.tell("created at once, until ready", times(waits));
+        self.report(format!("{size} created at once"), format!("{:.0} s, {rate:.0} a second", took.as_secs_f64()));
+        self.report("created at once, until ready", times(waits));
         self.cpu("created", size, before, after);
     }
 
     fn cpu(&mut self, what: &str, size: usize, before: &Sample, after: &Sample) {
         let each = (after.cpu - before.cpu) * 1000.0 / count(size);
-        self.tell(format!("processor time per resource {what}"), format!("{each:.2} ms"));
+        self.report(format!("processor time per resource {what}"), format!("{each:.2} ms"));
     }
 
     pub fn resident(&mut self, size: usize, empty: &Sample, sample: &Sample) {
         self.memory(format!("memory, {size} resources"), sample, Some(IDLE_KIB + KIB_PER_RESOURCE * count(size)));
         let each = (float(sample.resident) - float(empty.resident)) / count(size);
-        self.tell("memory per resource, beyond nothing there", format!("{each:.2} KiB"));
+        self.report("memory per resource, beyond no resources", format!("{each:.2} KiB"));
     }
 
     pub fn scraped(&mut self, size: usize, length: usize, sample: &Sample) {
-        self.tell("metrics, scraped once", mib(count(length) / 1024.0));
+        self.report("metrics, scraped once", mib(count(length) / 1024.0));
         let bound = IDLE_KIB + KIB_PER_RESOURCE * count(size);
         self.memory(format!("memory, {size} resources, after that"), sample, Some(bound));
-        let kept = float(sample.peak) <= bound;
-        self.judge("at its most so far", mib(float(sample.peak)), format!("<= {}", mib(bound)), kept);
+        let met = float(sample.peak) <= bound;
+        self.check("peak so far", mib(float(sample.peak)), format!("<= {}", mib(bound)), met);
     }
 
     pub fn created_paced(&mut self, waits: &[Duration]) {
-        let kept = quantile(waits, 99) < CREATED;
-        self.judge(format!("{} created, 10 a second, until ready", waits.len()), times(waits), "p99 < 2 s", kept);
+        let met = quantile(waits, 99) < CREATED;
+        self.check(format!("{} created, 10 a second, until ready", waits.len()), times(waits), "p99 < 2 s", met);
     }
 
     pub fn rotated(&mut self, how: &str, size: usize, before: &Sample, after: &Sample, waits: &[Duration]) {
-        self.tell(format!("{size} credentials changed {how}, until a new token"), times(waits));
+        self.report(format!("{size} credentials changed {how}, until a new token"), times(waits));
         self.cpu("renewed", size, before, after);
     }
 
     pub fn rotated_paced(&mut self, waits: &[Duration]) {
         let what = format!("{} credentials changed, 10 a second, until a new token", waits.len());
-        self.judge(what, times(waits), "p99 < 5 s", quantile(waits, 99) < ROTATED);
+        self.check(what, times(waits), "p99 < 5 s", quantile(waits, 99) < ROTATED);
     }
 
     pub fn restarted(&mut self, size: usize, ready: Duration, after: &Sample, calls: &Counts, requests: usize) {
-        self.tell("restart, until ready", format!("{:.2} s", ready.as_secs_f64()));
-        self.tell("restart, processor time", format!("{:.2} s", after.cpu));
+        self.report("restart, until ready", format!("{:.2} s", ready.as_secs_f64()));
+        self.report("restart, processor time", format!("{:.2} s", after.cpu));
         self.memory(
             format!("memory, {size} resources, after a restart"),
             after,
             Some(IDLE_KIB + KIB_PER_RESOURCE * count(size)),
         );
-        let told: Vec<String> = calls.iter().map(|(call, times)| format!("{times} {call}")).collect();
+        let counted: Vec<String> = calls.iter().map(|(call, times)| format!("{times} {call}")).collect();
         let touching = calls.iter().filter(|(call, _)| {
-            // Rights are asked for by a call of their own.
+            // Permissions are checked by separate calls.
             !["list ", "watch ", "create selfsubjectaccessreviews"].iter().any(|kind| call.starts_with(kind))
         });
         let touched: usize = touching.map(|(_, times)| times).sum();
-        self.tell("restart, calls", told.join(", "));
-        self.judge("restart, reads and writes of single objects", touched.to_string(), "0", touched == 0);
-        self.judge("restart, token requests", requests.to_string(), "0", requests == 0);
+        self.report("restart, calls", counted.join(", "));
+        self.check("restart, reads and writes of single objects", touched.to_string(), "0", touched == 0);
+        self.check("restart, token requests", requests.to_string(), "0", requests == 0);
     }
 
-    /// Prints all of it; returns whether every bound was kept.
+    /// Prints the table; returns whether every limit was met.
     pub fn print(&self) -> bool {
         let width = self.rows.iter().map(|row| row.what.len()).max().unwrap_or_default();
         let mut out = std::io::stdout().lock();
         for Row { what, measured, bound } in &self.rows {
-            let judged =
-                bound.as_ref().map(|(bound, kept)| format!("  [{bound}: {}]", if *kept { "yes" } else { "NO" }));
+            let judged = bound.as_ref().map(|(bound, met)| format!("  [{bound}: {}]", if *met { "yes" } else { "NO" }));
             let _ = writeln!(out, "{what:width$}  {measured}{}", judged.unwrap_or_default());
         }
         let _ = writeln!(out, "load average at the end: {}", load());
-        self.rows.iter().all(|row| row.bound.as_ref().is_none_or(|(_, kept)| *kept))
+        self.rows.iter().all(|row| row.bound.as_ref().is_none_or(|(_, met)| *met))
     }
 }

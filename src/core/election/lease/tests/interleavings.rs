@@ -1,4 +1,4 @@
-//! Three processes in any order of events.
+//! Three processes with any interleaving of events.
 
 use proptest::prelude::*;
 
@@ -7,12 +7,12 @@ use super::*;
 #[derive(Clone, Debug)]
 enum Event {
     Step(usize),
-    Round(usize),
-    GiveUp(usize),
-    Arrive,
-    Pass(u64),
-    /// One process's machine sleeps while time goes on for the others.
-    Sleep(usize, u64),
+    TryAcquireOrRenew(usize),
+    TimeOut(usize),
+    LateWrite,
+    Advance(u64),
+    /// One process's machine is suspended while time goes on for the others.
+    Suspend(usize, u64),
     Release(usize),
     Edit(usize),
     Delete,
@@ -21,60 +21,60 @@ enum Event {
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         8 => (0..3_usize).prop_map(Event::Step),
-        8 => (0..3_usize).prop_map(Event::Round),
-        2 => (0..3_usize).prop_map(Event::GiveUp),
-        1 => Just(Event::Arrive),
-        6 => (1..4000_u64).prop_map(Event::Pass),
-        1 => (1..15_000_u64).prop_map(Event::Pass),
-        1 => (0..3_usize, 1..20_000_u64).prop_map(|(who, ms)| Event::Sleep(who, ms)),
+        8 => (0..3_usize).prop_map(Event::TryAcquireOrRenew),
+        2 => (0..3_usize).prop_map(Event::TimeOut),
+        1 => Just(Event::LateWrite),
+        6 => (1..4000_u64).prop_map(Event::Advance),
+        1 => (1..15_000_u64).prop_map(Event::Advance),
+        1 => (0..3_usize, 1..20_000_u64).prop_map(|(who, ms)| Event::Suspend(who, ms)),
         1 => (0..3_usize).prop_map(Event::Release),
         1 => (0..5_usize).prop_map(Event::Edit),
         1 => Just(Event::Delete),
     ]
 }
 
-const NAMES: [&str; 5] = ["a", "b", "c", "stranger", ""];
+const NAMES: [&str; 5] = ["a", "b", "c", "unknown", ""];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
     #[test]
-    fn two_never_hold_the_claim_at_once_and_in_the_end_one_does(
+    fn at_most_one_process_leads_and_eventually_one_does(
         skews in [-1_000_000_i64..1_000_000, -1_000_000_i64..1_000_000, -1_000_000_i64..1_000_000],
         events in proptest::collection::vec(event(), 1..120),
     ) {
         let mut store = Store::default();
         let mut all: Vec<Process> = (0..3).map(|n| Process::new(NAMES[n], skews[n])).collect();
         for process in &mut all {
-            process.round(&mut store);
+            process.try_acquire_or_renew(&mut store);
         }
         let mut late = Vec::new();
         for event in events {
             match event {
                 Event::Step(who) => all[who].step(&mut store),
-                Event::Round(who) => all[who].round(&mut store),
-                Event::GiveUp(who) => all[who].give_up(&mut late),
-                Event::Arrive => {
+                Event::TryAcquireOrRenew(who) => all[who].try_acquire_or_renew(&mut store),
+                Event::TimeOut(who) => all[who].time_out(&mut late),
+                Event::LateWrite => {
                     late.pop().map(|next| serve(&mut store, &next));
                 }
-                Event::Pass(ms) => all.iter_mut().for_each(|process| process.clock.pass(ms, false)),
-                Event::Sleep(who, ms) => {
-                    (0..3).for_each(|n| all[n].clock.pass(ms, n == who));
+                Event::Advance(ms) => all.iter_mut().for_each(|process| process.clock.advance(ms, false)),
+                Event::Suspend(who, ms) => {
+                    (0..3).for_each(|n| all[n].clock.advance(ms, n == who));
                 }
                 Event::Release(who) => {
-                    // A process that releases has ended its work, and ends. One that starts must be able to tell a
-                    // Lease that a person has just deleted from one that never was: it cannot.
+                    // A process that releases the Lease has finished its work and exits. A Lease that a user has just deleted
+                    // is skipped: a starting process cannot distinguish it from one that never existed.
                     if store.lease.is_some()
                         && let Some(lease) = all[who].candidate.release(all[who].clock.now()) {
                         let clock = all[who].clock;
                         all[who] = Process { clock, ..Process::new(NAMES[who], 0) };
                         let _ = store.replace(&lease);
-                        all[who].round(&mut store);
+                        all[who].try_acquire_or_renew(&mut store);
                     }
                 }
                 Event::Edit(holder) => store.edit(NAMES[holder]),
                 Event::Delete => {
                     store.lease = None;
-                    // A creation that arrives after a person's deletion is the one thing no version guards.
+                    // Only a creation that arrives after a deletion by a user is not protected by a resourceVersion.
                     late.retain(|next| matches!(next, Next::Replace(_)));
                 }
             }
@@ -83,9 +83,9 @@ proptest! {
         }
         for _ in 0..30 {
             for process in &mut all {
-                process.pass(1);
+                process.advance(1);
                 process.call = None;
-                process.round(&mut store);
+                process.try_acquire_or_renew(&mut store);
             }
         }
         prop_assert_eq!(all.iter().filter(|process| process.leads()).count(), 1);

@@ -1,4 +1,4 @@
-//! When a watch told of a change.
+//! Records when a watch reported the changes of objects.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,59 +14,59 @@ use tokio::task::JoinHandle;
 /// Namespace and name.
 pub type Key = (String, String);
 
-/// What is known of each object: its mark, and when that came to be so. Dropping it ends the watch.
-pub struct Marks {
-    seen: Arc<Mutex<HashMap<Key, (String, Instant)>>>,
-    told: watch::Receiver<()>,
+/// The last value of each object, and when it was first observed. Dropping it ends the watch.
+pub struct Tracker {
+    values: Arc<Mutex<HashMap<Key, (String, Instant)>>>,
+    updated: watch::Receiver<()>,
     watching: JoinHandle<()>,
 }
 
-impl Drop for Marks {
+impl Drop for Tracker {
     fn drop(&mut self) {
         self.watching.abort();
     }
 }
 
-impl Marks {
-    /// Follows a watch; an object without a mark is not there yet.
+impl Tracker {
+    /// Follows a watch; objects without a value are ignored.
     pub fn follow<K: Resource + Send + 'static>(
         events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
-        mark: impl Fn(&K) -> Option<String> + Send + 'static,
+        value: impl Fn(&K) -> Option<String> + Send + 'static,
     ) -> Self {
-        let seen = Arc::new(Mutex::new(HashMap::<Key, (String, Instant)>::new()));
-        let (tell, told) = watch::channel(());
-        let into = seen.clone();
+        let values = Arc::new(Mutex::new(HashMap::<Key, (String, Instant)>::new()));
+        let (update, updated) = watch::channel(());
+        let written = values.clone();
         let watching = tokio::spawn(async move {
             let mut events = std::pin::pin!(events);
             while let Some(event) = events.next().await {
                 let Ok(Event::Apply(object) | Event::InitApply(object)) = event else { continue };
-                let Some(mark) = mark(&object) else { continue };
+                let Some(value) = value(&object) else { continue };
                 let key = (object.namespace().unwrap_or_default(), object.name_any());
-                let mut seen = into.lock().unwrap_or_else(PoisonError::into_inner);
-                if seen.get(&key).is_none_or(|(known, _)| *known != mark) {
-                    seen.insert(key, (mark, Instant::now()));
-                    tell.send_replace(());
+                let mut values = written.lock().unwrap_or_else(PoisonError::into_inner);
+                if values.get(&key).is_none_or(|(before, _)| *before != value) {
+                    values.insert(key, (value, Instant::now()));
+                    update.send_replace(());
                 }
             }
         });
-        Self { seen, told, watching }
+        Self { values, updated, watching }
     }
 
-    /// Waits until each object has changed after its moment; returns how long that took, in ascending order.
+    /// Waits until each object has changed after its given time; returns how long that took, in ascending order.
     pub async fn since(&self, moments: &[(Key, Instant)], limit: Duration) -> Result<Vec<Duration>, Error> {
-        let mut told = self.told.clone();
+        let mut updated = self.updated.clone();
         let mut waits = Vec::new();
         let all = async {
             for (key, moment) in moments {
                 let changed = || {
-                    let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-                    seen.get(key).and_then(|(_, at)| at.checked_duration_since(*moment))
+                    let values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+                    values.get(key).and_then(|(_, at)| at.checked_duration_since(*moment))
                 };
                 let wait = loop {
-                    told.mark_unchanged();
+                    updated.mark_unchanged();
                     match changed() {
                         Some(wait) => break wait,
-                        None => told.changed().await.ok()?,
+                        None => updated.changed().await.ok()?,
                     }
                 };
                 waits.push(wait);
@@ -78,7 +78,7 @@ impl Marks {
         if done {
             Ok(waits)
         } else {
-            Err(Error(format!("{} of {} came within {} s", waits.len(), moments.len(), limit.as_secs())))
+            Err(Error(format!("{} of {} changed within {} s", waits.len(), moments.len(), limit.as_secs())))
         }
     }
 }

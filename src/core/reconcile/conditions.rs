@@ -1,0 +1,90 @@
+//! The conditions of a status, by the rules of kstatus.
+
+use jiff::Timestamp;
+
+use super::decide::Problem;
+use super::message::message;
+use super::situation::Situation;
+use crate::api::{Condition, Recovery, TokenStatus, Verification};
+use crate::core::spec::Plan;
+
+pub(super) struct Conditions<'a> {
+    pub s: &'a Situation,
+    pub now: Timestamp,
+    pub list: Vec<Condition>,
+}
+
+impl Conditions<'_> {
+    pub fn assess(
+        &mut self,
+        problem: Option<&Problem>,
+        plan: Option<&Plan>,
+        token: Option<&TokenStatus>,
+        satisfied: i64,
+        suspended: bool,
+    ) {
+        let generation = self.s.generation;
+        let shown = problem.filter(|_| !suspended);
+        let what = shown.map_or(("Pending", "The token is being requested.".to_owned()), |problem| {
+            (problem.reason.as_str(), self.message(problem, plan))
+        });
+        let valid = token.is_some_and(|token| token.expiration_time > self.now);
+        match token {
+            Some(_) if valid => self.add("Ready", "True", "TokenValid", "The target holds a valid token.", satisfied),
+            Some(_) => self.add("Ready", "False", "TokenExpired", "The token in the target has expired.", satisfied),
+            None if suspended => {
+                self.add("Ready", "False", "Suspended", "There is no token, and spec.suspend is true.", satisfied);
+            }
+            None => self.add("Ready", "False", what.0, &what.1, satisfied),
+        }
+        if suspended {
+            return;
+        }
+        if shown.is_some_and(|problem| problem.reason.recovery() == Recovery::ActionRequired) {
+            self.add("Stalled", "True", what.0, &what.1, generation);
+        } else if !valid || satisfied != generation {
+            self.add("Reconciling", "True", what.0, &what.1, generation);
+        }
+    }
+
+    /// Returns the message of a problem. A recalled check has no detail: its message stays while the generation does.
+    fn message(&self, problem: &Problem, plan: Option<&Plan>) -> String {
+        let (reason, generation) = (problem.reason.as_str(), self.s.generation);
+        let mut before = self.s.status.conditions.iter();
+        match before.find(|c| c.reason == reason && c.observed_generation == generation) {
+            Some(before) if problem.detail.is_none() && problem.check => before.message.clone(),
+            _ => message(problem, plan),
+        }
+    }
+
+    pub fn verified(&mut self, verification: Option<&Verification>, satisfied: i64) {
+        match verification {
+            Some(Verification::Known(_)) => {
+                self.add("Verified", "True", "AppKnown", "The token belongs to this app.", satisfied);
+            }
+            Some(Verification::Unknown) => {
+                let message = "The token does not belong to this app.";
+                self.add("Verified", "False", "AppUnknown", message, satisfied);
+            }
+            Some(Verification::NotAnswered) => {
+                let message =
+                    "The portal did not answer which app the token belongs to; the next token is checked again.";
+                self.add("Verified", "Unknown", "NotAnswered", message, satisfied);
+            }
+            None => self.list.extend(self.s.condition("Verified").cloned()),
+        }
+    }
+
+    fn add(&mut self, kind: &str, status: &str, reason: &str, message: &str, generation: i64) {
+        let before = self.s.condition(kind).filter(|before| before.status == status);
+        let now = Timestamp::from_second(self.now.as_second()).unwrap_or(self.now);
+        self.list.push(Condition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            observed_generation: generation,
+            last_transition_time: before.map_or(now, |before| before.last_transition_time),
+        });
+    }
+}

@@ -1,0 +1,321 @@
+//! One reconciliation of a resource with the steps of the controller, against the simulated portal and cluster.
+
+use arcgis_credential_operator::api::Reason;
+use arcgis_credential_operator::core::AccessToken;
+use arcgis_credential_operator::core::{
+    Admit, AttemptKind, CredentialsError, IssuedToken, LiveSecret, Observed, Outcome, Plan, RESYNC_SECONDS, Situation,
+    Step, Verdict, Version, conclude, decide, render,
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::Value;
+
+use crate::checks::StatusBefore;
+use crate::fleet::Id;
+use crate::secrets;
+use crate::simulation::{Event, Simulation};
+use crate::time::{Clock, Ms};
+
+const MAX_STEPS: u32 = 24;
+/// How long a call to the API server occupies one of the concurrent workers, in milliseconds.
+const CALL: Ms = 5;
+const STATUS_RETRY_SECONDS: i64 = 5;
+
+/// At full size, one in this many resources is reconciled at every resync.
+const FULL_RESYNC_EVERY: Id = 8;
+/// How often the others are reconciled while they have nothing to do.
+const REDUCED_RESYNC_SECONDS: i64 = 7200;
+
+/// A reconciliation in progress.
+pub struct Reconciliation {
+    pub s: Situation,
+    pub started_at: Ms,
+    /// When the request was sent.
+    pub sent: Clock,
+    pub requested: bool,
+    pub steps: u32,
+    pub calls: u32,
+    /// Whether it holds a permit of the host limiter.
+    pub has_permit: bool,
+    pub response: Option<Result<i64, (Reason, Option<u32>)>>,
+    /// Whether this is the first reconciliation since the process started, and the resource was at rest before.
+    pub was_at_rest: bool,
+}
+
+fn cached(secret: Option<&Secret>) -> Observed<LiveSecret> {
+    secret.map_or(Observed::Absent, |secret| Observed::Cached(secrets::version(secret)))
+}
+
+impl Simulation {
+    /// Returns what is cached about a resource, without any call.
+    pub fn observe(&mut self, id: Id) -> Situation {
+        let resource = &mut self.resources[id as usize];
+        let plan = resource.plan.take().unwrap_or_else(|| Plan::new(&resource.spec));
+        let credentials = resource.credentials.as_ref().map_or(Observed::Absent, |credentials| {
+            Observed::Cached(Version { uid: credentials.uid.to_string(), resource: credentials.version.to_string() })
+        });
+        let mut s = Situation {
+            me: resource.me.clone(),
+            generation: resource.generation,
+            requested_at: resource.requested_at.clone(),
+            plan,
+            status: std::mem::take(&mut resource.status),
+            allowed: true,
+            rival: None,
+            target: cached(resource.target.as_ref()),
+            credentials,
+            ca: Observed::Absent,
+            admit: Admit::Now,
+            has_permit: false,
+            memory: std::mem::take(&mut resource.memory),
+        };
+        s.recall(self.clock.timestamp());
+        s
+    }
+
+    /// Starts a reconciliation of a resource.
+    pub fn reconcile(&mut self, id: Id) {
+        self.statistics.reconciles += 1;
+        let was_at_rest = std::mem::take(&mut self.resources[id as usize].history.was_at_rest);
+        let s = self.observe(id);
+        let now = self.clock.now;
+        let sent = self.clock;
+        let reconciliation = Reconciliation {
+            s,
+            started_at: now,
+            sent,
+            requested: false,
+            steps: 0,
+            calls: 0,
+            has_permit: false,
+            response: None,
+            was_at_rest,
+        };
+        self.advance(id, Box::new(reconciliation));
+    }
+
+    /// Handles the response of the portal.
+    pub fn on_response(&mut self, id: Id) {
+        let Some(mut reconciliation) = self.resources[id as usize].reconciliation.take() else { return };
+        let Some(response) = reconciliation.response.take() else { return };
+        let outcome = match response {
+            Ok(_) => Outcome::Issued,
+            Err((_, retry_after)) => retry_after.map_or(Outcome::Failed, Outcome::Limited),
+        };
+        reconciliation.has_permit = false;
+        self.release_permit(id, outcome);
+        self.record_response(id, &reconciliation, response);
+        let now = self.clock.timestamp();
+        match response {
+            Ok(seconds) => {
+                self.serial += 1;
+                let token = AccessToken::parse(format!("{:060x}", self.serial)).expect("a valid token");
+                reconciliation.s.issued(token, seconds, reconciliation.sent.timestamp());
+            }
+            Err((reason, retry_after)) => reconciliation.s.failed(AttemptKind::Request, reason, retry_after, now),
+        }
+        self.advance(id, reconciliation);
+    }
+
+    fn advance(&mut self, id: Id, mut reconciliation: Box<Reconciliation>) {
+        let portal = self.resources[id as usize].portal;
+        loop {
+            let now = self.clock.timestamp();
+            if reconciliation.steps == MAX_STEPS {
+                self.fail_check("a reconciliation ends", id, "more than 24 steps");
+                reconciliation.s.failed(AttemptKind::Write, Reason::ClusterError, None, now);
+            }
+            reconciliation.steps += 1;
+            if !reconciliation.has_permit {
+                reconciliation.s.admit = self.operator.hosts[portal].limiter.check(now);
+            }
+            let verdict = decide(&reconciliation.s, now);
+            match verdict.step {
+                Step::Rest => return self.finish(id, reconciliation, verdict),
+                Step::AcquirePermit => match self.operator.hosts[portal].try_acquire(&id, now) {
+                    Admit::Now => {
+                        reconciliation.has_permit = true;
+                        reconciliation.s.has_permit = true;
+                    }
+                    rejected => reconciliation.s.admit = rejected,
+                },
+                Step::Request => return self.request(id, reconciliation),
+                step => self.call(id, &mut reconciliation, step),
+            }
+        }
+    }
+
+    fn request(&mut self, id: Id, mut reconciliation: Box<Reconciliation>) {
+        reconciliation.s.has_permit = false;
+        reconciliation.sent = self.clock;
+        reconciliation.requested = true;
+        self.check_request(id, &reconciliation);
+        let resource = &mut self.resources[id as usize];
+        let from_env = reconciliation.s.plan.as_ref().ok().and_then(|plan| plan.lifetime);
+        let granted = resource.grant(from_env, &mut self.rng);
+        let rejection = resource.rejection();
+        let response = self.portals[resource.portal].response(self.clock.now, &mut self.rng, granted, rejection);
+        reconciliation.response = Some(response.result);
+        resource.reconciliation = Some(reconciliation);
+        self.after(response.after, Event::Response(id, self.operator.started));
+    }
+
+    /// Makes one call to the API server.
+    fn call(&mut self, id: Id, reconciliation: &mut Reconciliation, step: Step) {
+        reconciliation.calls += 1;
+        let now = self.clock.timestamp();
+        let kind = if matches!(step, Step::Own(_)) { AttemptKind::Ownership } else { AttemptKind::Write };
+        if !self.api_up {
+            reconciliation.s.failed(kind, Reason::ClusterError, None, now);
+            self.record_failure(id, Reason::ClusterError, None, None);
+            return;
+        }
+        self.version += 1;
+        let number = self.version;
+        let resource = &mut self.resources[id as usize];
+        match step {
+            Step::ReadTarget => {
+                let live = resource.target.clone().map(|secret| LiveSecret::new(secret, &reconciliation.s.me));
+                reconciliation.s.target_read(live);
+            }
+            Step::ReadCredentials => {
+                let started = self.operator.started;
+                reconciliation.s.credentials_read(resource.credentials.as_ref().map(|credentials| {
+                    let version =
+                        Version { uid: credentials.uid.to_string(), resource: credentials.version.to_string() };
+                    let missing = CredentialsError { key: "client_secret".to_owned() };
+                    (
+                        version,
+                        if credentials.incomplete { Err(missing) } else { Ok(credentials.value ^ (started << 32)) },
+                    )
+                }));
+            }
+            Step::ReadCa => reconciliation.s.ca_read(None),
+            Step::TryCreate => reconciliation.s.create_tried(),
+            Step::Create => {
+                let (Ok(plan), Some(unpublished)) = (&reconciliation.s.plan, reconciliation.s.unpublished(now)) else {
+                    return;
+                };
+                let manifest = render(plan, &reconciliation.s.me, unpublished).manifest(plan, &reconciliation.s.me);
+                if resource.target.is_some() {
+                    reconciliation.s.conflicted();
+                    return;
+                }
+                let unpublished = unpublished.clone();
+                let secret = secrets::create(manifest, number, number);
+                reconciliation.s.created(secrets::version(&secret), now);
+                resource.target = Some(secret);
+                self.record_published(id, &unpublished);
+            }
+            Step::Patch(patch) => self.patch(id, reconciliation, &patch, number),
+            Step::Own(patch) => {
+                match resource
+                    .target
+                    .as_mut()
+                    .and_then(|secret| secrets::patch(secret, &patch, number).then(|| secrets::version(secret)))
+                {
+                    Some(version) => reconciliation.s.owned(version),
+                    None => reconciliation.s.conflicted(),
+                }
+            }
+            Step::AcquirePermit | Step::Request | Step::Rest => {}
+        }
+    }
+
+    fn patch(&mut self, id: Id, reconciliation: &mut Reconciliation, patch: &Value, number: u64) {
+        let now = self.clock.timestamp();
+        let unpublished: Option<IssuedToken> = reconciliation.s.unpublished(now).cloned();
+        let resource = &mut self.resources[id as usize];
+        let Some(secret) = &mut resource.target else { return reconciliation.s.conflicted() };
+        let before = secrets::token(secret);
+        if !secrets::patch(secret, patch, number) {
+            return reconciliation.s.conflicted();
+        }
+        let after = secrets::token(secret);
+        reconciliation.s.written(secrets::version(secret), now);
+        match unpublished {
+            Some(unpublished)
+                if after.as_ref().is_some_and(|(token, _)| token == unpublished.token.expose().as_bytes()) =>
+            {
+                self.record_published(id, &unpublished);
+            }
+            _ if after == before => self.record_rendered(id),
+            _ => self.fail_check(
+                "a token is only replaced by a new one",
+                id,
+                "a write changed or removed the published token",
+            ),
+        }
+    }
+
+    fn finish(&mut self, id: Id, reconciliation: Box<Reconciliation>, verdict: Verdict) {
+        let now = self.clock.timestamp();
+        let Reconciliation { s, started_at, requested, calls, has_permit, was_at_rest, .. } = *reconciliation;
+        let (waits, waiting_for) = (verdict.awaits_permit, s.status.token.as_ref().map(|token| token.expiration_time));
+        let (me, plan, generation) = (s.me.clone(), s.plan.clone(), s.generation);
+        let before = (!self.api_up).then(|| s.status.clone());
+        let previous = StatusBefore::new(&s);
+        let conclusion = conclude(s, verdict, now);
+        let mut wake = conclusion.wake;
+        self.check_next_wake(id, wake);
+        let resource = &mut self.resources[id as usize];
+        resource.me = me;
+        if resource.generation == generation {
+            resource.plan = Some(plan);
+        }
+        resource.memory = conclusion.memory;
+        resource.status = conclusion.status;
+        if waits {
+            self.queue(id, waiting_for);
+        }
+        if has_permit {
+            self.release_permit(id, Outcome::Failed);
+        }
+        if was_at_rest && (calls > 0 || requested || conclusion.changed) {
+            self.fail_check(
+                "a restart does nothing that is not due",
+                id,
+                &format!("{calls} calls, request {requested}, status changed {}", conclusion.changed),
+            );
+        }
+        if conclusion.changed {
+            if let Some(before) = before {
+                self.resources[id as usize].status = before;
+                let soon = now.checked_add(SignedDuration::from_secs(STATUS_RETRY_SECONDS)).expect("in range");
+                wake = wake.min(soon);
+                self.resources[id as usize].history.status_write_expected = true;
+            } else {
+                self.check_status_write(id, started_at, &previous, conclusion.problem);
+            }
+        }
+        self.forgo_permit(id);
+        let wake = self.reduce_resync(id, wake);
+        self.operator.queue.done(id, Some(wake));
+        if calls > 0 {
+            self.operator.busy += 1;
+            self.after(CALL * Ms::from(calls), Event::WorkerFree(self.operator.started));
+        }
+        if !waits && self.api_up && (self.every_reconcile || self.rng.u8(0..32) == 0) {
+            self.check_rest(id, started_at);
+        }
+    }
+
+    /// At full size, most reconciliations that only the periodic resync causes are left out. That does not help the
+    /// operator: such a reconciliation can only recover something that was missed.
+    fn reduce_resync(&self, id: Id, wake: Timestamp) -> Timestamp {
+        let resource = &self.resources[id as usize];
+        let later = |seconds| self.clock.timestamp().checked_add(SignedDuration::from_secs(seconds)).expect("in range");
+        let resync = wake == later(RESYNC_SECONDS) && resource.memory.retry_state.is_none();
+        match &resource.status.token {
+            Some(token)
+                if resync
+                    && !self.every_reconcile
+                    && !id.is_multiple_of(FULL_RESYNC_EVERY)
+                    && token.renewal_time > wake =>
+            {
+                token.renewal_time.min(later(REDUCED_RESYNC_SECONDS))
+            }
+            _ => wake,
+        }
+    }
+}
