@@ -1,4 +1,4 @@
-//! A real kube-apiserver with etcd and controller-manager on loopback. They are stopped by their process IDs.
+//! A real kube-apiserver with etcd and controllers on loopback. They are stopped by their process IDs.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -40,7 +40,7 @@ impl ControlPlane {
         let mut plane = Self { dir, bin: bin.to_owned(), children: Vec::new(), _own: own };
         let etcd = plane.start_etcd()?;
         plane.start_api_server(&etcd, guard_owners).await?;
-        plane.start_controller_manager()?;
+        plane.start_controllers()?;
         Ok(plane)
     }
 
@@ -96,12 +96,18 @@ impl ControlPlane {
         self.ready().await
     }
 
-    fn start_controller_manager(&mut self) -> Result<(), Error> {
-        let (kubeconfig, key) = (self.path("kubeconfig"), self.path("sa.key"));
+    /// Starts the controllers that tests need: those of kube-controller-manager where it is found, else our smaller program
+    /// with the same ones.
+    fn start_controllers(&mut self) -> Result<(), Error> {
+        let kubeconfig = format!("--kubeconfig={}", self.path("kubeconfig"));
+        if !self.tool("kube-controller-manager").exists() {
+            return self.spawn("core-controllers", &[kubeconfig]);
+        }
+        let key = self.path("sa.key");
         self.spawn(
             "kube-controller-manager",
             &[
-                format!("--kubeconfig={kubeconfig}"),
+                kubeconfig,
                 format!("--service-account-private-key-file={key}"),
                 "--use-service-account-credentials=false".to_owned(),
                 "--leader-elect=false".to_owned(),

@@ -195,13 +195,16 @@ fn troubleshooting_has_a_section_for_every_reason() {
 }
 
 #[test]
-fn the_readme_shows_steps_of_the_demo() {
+fn the_readme_shows_a_recording_of_every_step_of_the_demo() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.contains("](docs/demo.svg)"));
+    let recording = std::fs::read_to_string(root().join("docs/demo.svg")).unwrap();
     let demo = std::fs::read_to_string(root().join("hack/demo")).unwrap();
-    let shown: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("== ")).collect();
-    assert!(shown.len() > 1);
-    for step in shown {
-        assert!(demo.contains(&format!("say \"{step}\"\n")), "hack/demo has no step \"{step}\"");
+    let steps: Vec<&str> = demo.lines().filter_map(|line| line.trim_start().strip_prefix("say \"")).collect();
+    assert!(steps.len() > 8);
+    for (at, step) in steps.iter().enumerate() {
+        let line = format!("== {}/{} {}", at + 1, steps.len(), step.trim_end_matches('"').replace("\" \"", ": "));
+        assert!(recording.contains(&format!(">{line}<")), "run make demo-recording: docs/demo.svg has no \"{line}\"");
     }
 }
 
