@@ -23,7 +23,7 @@ pub enum ApiError {
     /// With what `spec.target` adds to the Secret among the causes.
     #[error("the API server rejects labels, annotations or keys of the object as invalid")]
     InvalidFields,
-    /// Another lasting refusal: quota, admission policy or webhook.
+    /// Another lasting rejection: quota, admission policy or webhook.
     #[error("the API server refuses the write with status {0}")]
     Denied(u16),
     #[error("the API server limits the rate of calls")]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// The loop runs every few seconds: after a minute without it, the process is not alive.
 const STANDSTILL: Duration = Duration::from_mins(1);
 
-/// A list that takes longer, although the API server answers, does not end: a new process starts it anew.
+/// A list that takes longer, although the API server answers, does not end: a new process starts it again.
 const LIST_DEADLINE: Duration = Duration::from_mins(10);
 /// The API server answers if it has answered within this time.
 const ANSWERS: Duration = Duration::from_mins(2);

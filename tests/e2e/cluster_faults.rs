@@ -98,7 +98,7 @@ async fn a_rejected_field_of_the_target_is_reported_and_retried() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_that_denies_with_400_is_a_refusal_and_a_429_states_the_wait() {
+async fn a_webhook_that_denies_with_400_is_reported_and_a_429_states_the_wait() {
     let env = TestEnv::with_api_proxy().await;
     for name in ["denied", "limited"] {
         env.credentials(&format!("{name}-oauth"), "app", SECRET).await;

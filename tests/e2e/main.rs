@@ -16,6 +16,7 @@ mod cluster_faults;
 mod consumers;
 mod cost;
 mod leader_election;
+mod memory;
 mod migration;
 mod network;
 mod portal_failures;

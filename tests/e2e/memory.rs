@@ -1,0 +1,93 @@
+//! The peak of memory while objects of others are listed, and with resources of the largest size.
+
+use crate::support::{SECRET, TestEnv, is};
+use futures::future::join_all;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use serde_json::{Value, json};
+
+const MIB: u64 = 1024 * 1024;
+
+/// Texts of so many bytes in all, under as many keys as it takes.
+fn texts(bytes: usize, each: usize) -> Value {
+    (0..bytes / each).map(|n| (format!("key-{n}"), json!("x".repeat(each)))).collect::<serde_json::Map<_, _>>().into()
+}
+
+/// Returns the peak of the operator's memory in bytes.
+fn peak(env: &TestEnv) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", env.operator.as_ref().unwrap().id().unwrap()));
+    let status = status.unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// Creates 300 objects with 250 KiB of annotations each.
+async fn create_large<K>(env: &TestEnv) -> Api<K>
+where
+    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::Serialize
+        + serde::de::DeserializeOwned,
+{
+    let api = Api::<K>::namespaced(env.client.clone(), &env.namespace);
+    let annotations = texts(250 * 1024, 50 * 1024);
+    for ten in 0..30 {
+        let bodies =
+            (0..10).map(|n| json!({"metadata": {"name": format!("large-{ten}-{n}"), "annotations": annotations}}));
+        let bodies: Vec<K> = bodies.map(|body| serde_json::from_value(body).unwrap()).collect();
+        let params = PostParams::default();
+        join_all(bodies.iter().map(|body| api.create(&params, body)))
+            .await
+            .into_iter()
+            .for_each(|made| drop(made.unwrap()));
+    }
+    api
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_annotations_of_others_stay_below_96_mib() {
+    let mut env = TestEnv::without_operator(&[]).await;
+    let maps = create_large::<ConfigMap>(&env).await;
+    let secrets = create_large::<Secret>(&env).await;
+    let body = json!({"metadata": {"name": "ca"}, "data": {"ca.crt": env.portal.ca()}});
+    maps.create(&PostParams::default(), &serde_json::from_value(body).unwrap()).await.unwrap();
+    env.credentials("oauth", "app", SECRET).await;
+    let mut manifest = env.manifest("small", "oauth");
+    manifest["spec"]["portal"]["caBundleRef"] = json!({"name": "ca"});
+    env.apply(&manifest).await;
+    env.start().await;
+    env.wait("small", |r| is(r, "Ready", "True", "TokenValid")).await;
+    let peak = peak(&env);
+    println!("peak with 300 ConfigMaps and 300 Secrets of 250 KiB each: {} MiB", peak / MIB);
+    assert!(peak < 96 * MIB, "{} MiB", peak / MIB);
+    // The search for secrets reads what is left of every object.
+    for name in ["ca", "small"] {
+        let _ = maps.delete(name, &DeleteParams::default()).await;
+    }
+    maps.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
+    secrets.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resources_of_the_largest_size_stay_below_128_mib() {
+    let mut env = TestEnv::without_operator(&[]).await;
+    env.credentials("oauth", "app", SECRET).await;
+    for n in 0..150 {
+        let mut manifest = env.manifest(&format!("large-{n}"), "oauth");
+        let target = &mut manifest["spec"]["target"];
+        target["data"] = texts(32 * 1024, 8 * 1024);
+        target["annotations"] = texts(15 * 1024, 3 * 1024);
+        target["labels"] = texts(64 * 63, 63);
+        env.apply(&manifest).await;
+    }
+    env.start().await;
+    for n in 0..150 {
+        env.wait(&format!("large-{n}"), |r| is(r, "Ready", "True", "TokenValid")).await;
+    }
+    let peak = peak(&env);
+    println!("peak with 150 resources of the largest size: {} MiB", peak / MIB);
+    assert!(peak < 128 * MIB, "{} MiB", peak / MIB);
+}
