@@ -151,6 +151,7 @@ impl Reconciler<'_> {
                 info!(namespace, name, portal = host, lifetime_seconds = grant.lifetime_seconds, "token issued");
                 self.published = Some(grant.token.clone());
                 self.s.issued(grant.token, grant.lifetime_seconds, sent);
+                self.s.exchange_ended(self.ctx.now());
             }
             Err(error) => {
                 warn!(namespace, name, portal = host, reason = error.reason.as_str(), "no token");
@@ -167,7 +168,11 @@ impl Reconciler<'_> {
         let namespace = self.s.me.namespace.clone();
         let before = self.observed_target(plan);
         match self.ctx.cluster.create_secret(&namespace, &manifest, dry).await {
-            Ok(_) if dry => self.s.create_tried(),
+            Ok(_) if dry => {
+                let (namespace, name) = (&self.s.me.namespace, &plan.target.name);
+                self.ctx.index().record(ObjectKind::Secret, namespace, name, &before, None);
+                self.s.create_tried();
+            }
             Ok(version) => {
                 self.record_target_version(plan, &before, &version);
                 self.s.created(version, self.ctx.now());

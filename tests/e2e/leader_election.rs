@@ -20,14 +20,14 @@ async fn a_stopped_leader_hands_over_within_5_s_without_further_calls() {
     }
     fleet.wait_for_standby(second, HANDOVER_TIMEOUT).await;
     // The event is written after the status.
-    poll_until("all is written", HANDOVER_TIMEOUT, async || (fleet.calls().len() == 18).then_some(())).await;
+    poll_until("all is written", HANDOVER_TIMEOUT, async || (fleet.calls().len() == 15).then_some(())).await;
 
     fleet.replicas[first].signal("TERM").await;
     fleet.wait_for_leader(&[second], HANDOVER_TIMEOUT).await;
     assert_eq!(fleet.replicas[first].exit_code().await, Some(0));
     // The new leader would have made an unexpected call by then.
     sleep(Duration::from_secs(4)).await;
-    assert_eq!(fleet.calls().len(), 18, "{:?}", fleet.calls());
+    assert_eq!(fleet.calls().len(), 15, "{:?}", fleet.calls());
     assert_eq!(["a", "b", "c"].map(|name| fleet.requests(name)), [1, 1, 1]);
     fleet.env.request_token("a", "now").await;
     fleet.wait_for_requests("a", 2, HANDOVER_TIMEOUT).await;
@@ -166,7 +166,9 @@ async fn a_leader_with_stale_watches_repeats_no_request() {
     fleet.wait_for_leader(&[sleeper], HANDOVER_TIMEOUT).await;
     sleep(Duration::from_secs(3)).await;
     assert_eq!(names.map(|name| fleet.requests(name)), [2; 6]);
-    assert_eq!(fleet.calls().len(), calls, "{:?}", &fleet.calls()[calls..]);
+    // Targets that its watch had not reported yet are read.
+    let more = fleet.calls().split_off(calls);
+    assert!(more.len() <= 6 && more.iter().all(|(verb, ..)| verb == "get"), "{more:?}");
     fleet.assert_running(sleeper).await;
 }
 

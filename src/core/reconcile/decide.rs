@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::retry::{AttemptKind, RetryState};
-use super::situation::{Situation, TargetDetails, TargetState};
+use super::situation::{DryRun, Situation, TargetDetails, TargetState};
 use crate::api::{Reason, Retry};
 use crate::core::object::{Observed, Version};
 use crate::core::scheduling::Admit;
@@ -101,9 +101,12 @@ fn step(s: &Situation, now: Timestamp, verdict: &mut Verdict) -> Step {
         verdict.sleep(until);
         return Step::Rest;
     }
-    let target = s.target_state();
+    let mut target = s.target_state();
     if matches!(target, TargetState::Unknown) {
-        return Step::ReadTarget;
+        if !may_be_new(s, plan) {
+            return Step::ReadTarget;
+        }
+        target = TargetState::Absent;
     }
     if plan.suspend {
         return Step::Rest;
@@ -132,6 +135,13 @@ fn step(s: &Situation, now: Timestamp, verdict: &mut Verdict) -> Step {
         }
     }
     write(s, plan, &target, now, verdict).unwrap_or(Step::Rest)
+}
+
+/// Whether the target can be taken for absent until its creation as a dry run says whether the name is taken: a new
+/// resource then costs no read of it. What fails is reported after the target was read.
+fn may_be_new(s: &Situation, plan: &Plan) -> bool {
+    let new = s.status.observed_generation == -1 && s.memory.dry_run != DryRun::NameTaken && !plan.suspend;
+    new && !matches!(failed_check(s, plan, &TargetState::Absent), Ok(Some(_)))
 }
 
 /// The first check that fails, or the read that a check requires.
@@ -294,7 +304,7 @@ fn request(s: &Situation, plan: &Plan, target: &TargetState, now: Timestamp, ver
     let permit = permit(s, verdict)?;
     Some(if permit == Permit::Available {
         Step::AcquirePermit
-    } else if absent && s.memory.dry_run_generation != Some(s.generation) {
+    } else if absent && s.memory.dry_run != DryRun::Accepted(s.generation) {
         Step::TryCreate
     } else if !matches!(s.credentials, Observed::Loaded(..)) {
         Step::ReadCredentials

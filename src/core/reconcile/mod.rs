@@ -5,7 +5,7 @@ mod conditions;
 pub(crate) mod decide;
 pub(crate) mod message;
 pub(crate) mod retry;
-mod situation;
+pub(crate) mod situation;
 mod transitions;
 
 pub use conclude::{Conclusion, ConditionChange, conclude};

@@ -39,6 +39,17 @@ pub(crate) enum TargetState {
     Present(TargetDetails),
 }
 
+/// The last creation of the target as a dry run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum DryRun {
+    #[default]
+    NotTried,
+    /// It succeeded in this generation.
+    Accepted(i64),
+    /// A Secret has the target's name.
+    NameTaken,
+}
+
 /// What is remembered of a resource between two reconciles. None of it is needed to act correctly after a restart.
 #[derive(Clone, Default)]
 pub struct Memory {
@@ -49,8 +60,7 @@ pub struct Memory {
     pub(crate) credentials: Option<(Version, u64)>,
     pub(crate) incomplete_credentials: Option<(Version, i64, String)>,
     pub(crate) ca: Option<(Version, i64, Option<Reason>)>,
-    /// The generation for which the creation of the target succeeded as a dry run.
-    pub(crate) dry_run_generation: Option<i64>,
+    pub(crate) dry_run: DryRun,
     pub(crate) repairs: Repairs,
     /// Limits the writes of a status that another writer keeps overwriting.
     pub status_repairs: Repairs,

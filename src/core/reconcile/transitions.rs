@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::retry::{AttemptKind, RetryState};
-use super::situation::{Situation, TargetDetails, TargetState, TokenDetails};
+use super::situation::{DryRun, Situation, TargetDetails, TargetState, TokenDetails};
 use crate::api::Reason;
 use crate::core::object::{Observed, Version};
 use crate::core::scheduling::schedule::after;
@@ -85,7 +85,8 @@ impl Situation {
 
     /// Records that the creation of the target succeeded as a dry run.
     pub fn create_tried(&mut self) {
-        self.memory.dry_run_generation = Some(self.generation);
+        self.memory.dry_run = DryRun::Accepted(self.generation);
+        self.target = Observed::Absent;
         self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == AttemptKind::Write);
     }
 
@@ -109,6 +110,11 @@ impl Situation {
         self.memory.verification = None;
         self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == AttemptKind::Request);
         self.handle_request();
+    }
+
+    /// Records when an exchange ended: the minimum spacing counts from then.
+    pub fn exchange_ended(&mut self, now: Timestamp) {
+        self.memory.last_request = Some(now);
     }
 
     /// Whether a token requested now replaces one that was deleted.
@@ -151,7 +157,7 @@ impl Situation {
     /// Records that the target was created.
     pub fn created(&mut self, version: Version, now: Timestamp) {
         self.memory.target = None;
-        self.memory.dry_run_generation = None;
+        self.memory.dry_run = DryRun::NotTried;
         self.written(version, now);
     }
 
@@ -167,6 +173,7 @@ impl Situation {
 
     /// Records that the target changed meanwhile: it has to be read again.
     pub fn conflicted(&mut self) {
+        self.memory.dry_run = DryRun::NameTaken;
         self.target = Observed::Unknown;
     }
 

@@ -313,3 +313,19 @@ fn no_wait_outlasts_its_maximum_whatever_a_stored_time_says() {
     let recalled = RetryState::recall(&stored, s.attempt(AttemptKind::Request), at(START));
     assert_eq!(recalled.next_attempt, Some(at(START + 375)));
 }
+
+#[test]
+fn a_new_resource_is_created_without_a_read_of_its_target() {
+    let mut s = situation(at(START));
+    (s.status.observed_generation, s.target, s.has_permit) = (-1, Observed::Unknown, true);
+    s.credentials_read(Some((version("1"), Ok(7))));
+    assert_eq!(step(&s), "TryCreate");
+    s.conflicted();
+    assert_eq!(step(&s), "ReadTarget", "the name is taken");
+    let mut s = situation(at(START));
+    (s.status.observed_generation, s.target, s.credentials) = (-1, Observed::Unknown, Observed::Absent);
+    assert_eq!(step(&s), "ReadTarget", "what fails is reported by the first reason that applies");
+    let mut s = situation(at(START));
+    (s.status.observed_generation, s.target) = (1, Observed::Unknown);
+    assert_eq!(step(&s), "ReadTarget");
+}

@@ -1,6 +1,7 @@
 //! How the known state changes after each step.
 
 use super::*;
+use crate::core::reconcile::situation::DryRun;
 
 fn version(uid: &str, resource: &str) -> Version {
     Version { uid: uid.to_owned(), resource: resource.to_owned() }
@@ -152,14 +153,14 @@ fn a_dry_run_or_creation_is_recorded_with_its_generation() {
     s.generation = 4;
     s.failed(AttemptKind::Write, Reason::TargetRefused, None, now);
     s.create_tried();
-    assert_eq!((s.memory.dry_run_generation, attempt_kind(&s)), (Some(4), None));
+    assert_eq!((s.memory.dry_run, attempt_kind(&s)), (DryRun::Accepted(4), None));
     s.failed(AttemptKind::Request, Reason::PortalUnreachable, None, now);
     s.create_tried();
     assert_eq!(attempt_kind(&s), Some(AttemptKind::Request));
     s.issued(token("t"), 100, now);
     s.created(version("target", "9"), now);
     let details = s.memory.target.as_ref().unwrap();
-    assert_eq!((s.memory.dry_run_generation, details.generation, details.owned), (None, 4, true));
+    assert_eq!((s.memory.dry_run, details.generation, details.owned), (DryRun::NotTried, 4, true));
 
     s.memory.target.as_mut().unwrap().owned = false;
     s.failed(AttemptKind::Ownership, Reason::TargetRefused, None, now);
