@@ -15,6 +15,11 @@ pub(super) const URL: &str = r"self.matches('^https://([a-zA-Z0-9]([-a-zA-Z0-9]{
 pub(super) const URL_MESSAGE: &str = "write https://host, https://host/context or https://host:port/context, \
     without user, query, fragment or blanks";
 
+/// Without characters that shells interpret, for a format holds it unquoted in a file for shells.
+pub(super) const REFERER: &str = r"self.matches('^https?://([a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?|\\[[0-9a-fA-F:.]{2,45}\\])(:[0-9]{1,5})?([/?][A-Za-z0-9._~%/?=+,@-]*)?$')";
+pub(super) const REFERER_MESSAGE: &str = "write an http or https URL such as https://maps.example.com/app: a host, \
+    optionally a port, a path and a query of letters, digits and ._~%/?=+,@-";
+
 pub(super) const NAME: &str = "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')";
 pub(super) const NAME_MESSAGE: &str =
     "write a DNS-1123 subdomain: lower-case letters, digits, - and ., at most 253 characters";

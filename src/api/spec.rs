@@ -162,6 +162,12 @@ pub struct TokenSpec {
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(validation = Rule::new(rules::DURATION).message(rules::DURATION_MESSAGE))]
     pub renew_before: Option<String>,
+    /// referer is the URL to send in the header `Referer` of requests to the portal, for an app that is restricted to HTTP
+    /// referrers. The formats of target contain it too. It is an http or https URL of at most 512 characters. Defaults to none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new(rules::REFERER).message(rules::REFERER_MESSAGE))]
+    pub referer: Option<String>,
     /// verify asks the portal, after each token is published, which app the token belongs to. Defaults to false.
     #[serde(default)]
     pub verify: bool,

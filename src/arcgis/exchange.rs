@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use jiff::Timestamp;
-use reqwest::header::RETRY_AFTER;
+use reqwest::header::{REFERER, RETRY_AFTER};
 use reqwest::{Client, Response};
 use tokio::time::timeout;
 
@@ -19,6 +19,7 @@ pub struct TokenRequest<'a> {
     pub credentials: &'a Credentials,
     /// In seconds; sent in whole minutes, rounded up.
     pub lifetime: Option<u64>,
+    pub referer: Option<&'a str>,
 }
 
 /// Requests a token with the client credentials. `clock` is the time that a `Retry-After` date is compared with.
@@ -37,7 +38,11 @@ pub async fn exchange(
     form.extend(minutes.as_deref().map(|minutes| ("expiration", minutes)));
     let url = format!("{}/sharing/rest/oauth2/token", request.portal);
     let attempt = async {
-        let answer = client.post(url).form(&form).send().await.map_err(|error| ExchangeError::from(blame(&error)))?;
+        let mut post = client.post(url).form(&form);
+        if let Some(referer) = request.referer {
+            post = post.header(REFERER, referer);
+        }
+        let answer = post.send().await.map_err(|error| ExchangeError::from(blame(&error)))?;
         let status = answer.status().as_u16();
         let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let body = match read(answer, MAX_BODY).await {

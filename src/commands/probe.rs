@@ -27,7 +27,8 @@ pub async fn probe(args: ProbeArgs) -> Result<String, String> {
     let portals = portals(args.ca_file.as_deref())?;
     let client = portals.client(None, OriginMatch::Exact).map_err(|error| error.to_string())?;
     let base = portal.base();
-    let request = TokenRequest { portal: &base, credentials: &credentials, lifetime: None };
+    let request =
+        TokenRequest { portal: &base, credentials: &credentials, lifetime: None, referer: args.referer.as_deref() };
     let started = Instant::now();
     let answer = exchange(&client, &request, clock).await;
     // The time distinguishes a refused connection from one that hangs; the proxy may be at fault instead of the portal.

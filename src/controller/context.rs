@@ -65,13 +65,13 @@ impl Context {
         credentials: Credentials,
     ) {
         let Ok(client) = self.client(plan, ca) else { return };
-        let portal = plan.portal.base();
+        let (portal, referer) = (plan.portal.base(), plan.referer.clone());
         let (index, requeue, leadership) = (self.index.clone(), self.requeue.clone(), self.leadership.clone());
         tokio::spawn(async move {
             let answer = tokio::select! {
                 biased;
                 () = leadership.ended(term) => return,
-                answer = identify(&client, &portal, &token, credentials.id()) => answer,
+                answer = identify(&client, &portal, &token, credentials.id(), referer.as_deref()) => answer,
             };
             let key = Key { namespace: me.namespace, name: me.name };
             let mut index = index.lock().unwrap_or_else(PoisonError::into_inner);

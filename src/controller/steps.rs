@@ -124,7 +124,12 @@ impl Reconciler<'_> {
         self.ctx.worker_freed.notify_one();
         let (sent, started) = (self.ctx.now(), Instant::now());
         let base = plan.portal.base();
-        let request = TokenRequest { portal: &base, credentials: &credentials, lifetime: plan.lifetime };
+        let request = TokenRequest {
+            portal: &base,
+            credentials: &credentials,
+            lifetime: plan.lifetime,
+            referer: plan.referer.as_deref(),
+        };
         let answer = tokio::select! {
             biased;
             () = self.ctx.leadership.ended(self.term) => None,
@@ -218,5 +223,6 @@ fn placeholder(plan: &Plan, now: Timestamp) -> Option<IssuedToken> {
         expiration_time: now,
         inputs: "v1:pending".to_owned(),
         portal_url: plan.portal.base(),
+        referer: plan.referer.clone(),
     })
 }

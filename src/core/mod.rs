@@ -35,6 +35,7 @@ pub use secrets::{
     render, zero,
 };
 pub use spec::{
-    AllowedOrigin, DurationError, OriginError, OriginMatch, Plan, PortalUrl, PortalUrlError, SelectorError, SpecError,
-    TargetPlan, Template, TemplateError, format_seconds, is_subdomain, parse_duration, parse_selector,
+    AllowedOrigin, DurationError, OriginError, OriginMatch, Plan, PortalUrl, PortalUrlError, REFERER_ADVICE,
+    SelectorError, SpecError, TargetPlan, Template, TemplateError, format_seconds, is_referer, is_subdomain,
+    parse_duration, parse_selector,
 };

@@ -47,6 +47,16 @@ pub struct App {
     pub identity: Option<String>,
     /// `portals/self` closes the connection.
     pub mute: bool,
+    /// The app is restricted to this referrer: without it there is no token, and its tokens are not valid.
+    pub referer: Option<String>,
+}
+
+impl App {
+    /// Whether a request has the referrer that the app is restricted to.
+    fn admits(&self, headers: &HeaderMap) -> bool {
+        let sent = headers.get("referer").and_then(|value| value.to_str().ok());
+        self.referer.as_deref().is_none_or(|referer| sent == Some(referer))
+    }
 }
 
 /// A scripted answer.
@@ -67,6 +77,7 @@ pub struct Entry {
     pub query: Option<String>,
     pub content_type: Option<String>,
     pub user_agent: Option<String>,
+    pub referer: Option<String>,
     /// The names of all headers.
     pub headers: Vec<String>,
     pub fields: Vec<(String, String)>,
@@ -241,6 +252,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         .find_map(|name| head.headers.get(*name)?.to_str().ok()?.strip_prefix("Bearer ").map(str::to_owned));
     let owner = bearer.as_ref().and_then(|bearer| shared.world().tokens.get(bearer).cloned());
     let app = owner.as_ref().and_then(|owner| shared.world().apps.get(owner).cloned());
+    let owner = owner.filter(|_| app.as_ref().is_some_and(|app| app.admits(&head.headers)));
     if path.ends_with("/sharing/rest/portals/self") {
         note(&shared, &head.method, &head.uri, &head.headers, Vec::new(), owner.clone().unwrap_or_default(), false);
         return match owner {
@@ -298,6 +310,7 @@ fn note(
         query: uri.query().map(str::to_owned),
         content_type: header("content-type"),
         user_agent: header("user-agent"),
+        referer: header("referer"),
         headers: headers.keys().map(ToString::to_string).collect(),
         fields,
         client_id,
@@ -320,6 +333,7 @@ async fn token(shared: &Shared, method: &Method, uri: &axum::http::Uri, headers:
     }
     note(shared, method, uri, headers, fields, id.clone(), matched);
     let Some(app) = app else { return failure(400, "invalid_client_id", "Invalid client_id") };
+    let admitted = app.admits(headers);
     tokio::time::sleep(Duration::from_millis(app.delay)).await;
     if app.hang {
         std::future::pending::<()>().await;
@@ -336,6 +350,9 @@ async fn token(shared: &Shared, method: &Method, uri: &axum::http::Uri, headers:
     }
     if !matched {
         return failure(400, "invalid_request", "Invalid client_secret");
+    }
+    if !admitted {
+        return failure(403, "access_denied", "Invalid referer");
     }
     let serial = shared.counter.fetch_add(1, Ordering::Relaxed);
     let token = format!("{TOKEN_CANARY}{serial:06}-{}..", shared.salt);

@@ -57,6 +57,7 @@ fn cases() -> Vec<Case> {
     ];
     cases.extend(durations());
     cases.extend(urls());
+    cases.extend(referers());
     cases.extend(names_and_texts());
     cases
 }
@@ -105,6 +106,34 @@ fn urls() -> Vec<Case> {
         "https://höst",
     ] {
         cases.push(("/spec/portal/url", json!(bad), Some("write https://host")));
+    }
+    cases
+}
+
+fn referers() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for good in
+        ["https://maps.example.com", "http://localhost:3000/a/~b?c=d,e+f@g%20h", "https://[2001:db8::1]:7443/app"]
+    {
+        cases.push(("/spec/token", json!({"referer": good}), None));
+    }
+    cases.push(("/spec/token", json!({"referer": format!("https://h/{}", "a".repeat(502))}), None));
+    let long = format!("https://h/{}", "a".repeat(503));
+    cases.push(("/spec/token", json!({"referer": long}), Some("may not be more than 512")));
+    cases.push(("/spec/token", json!({"referer": ""}), Some("should be at least 1 chars long")));
+    for bad in [
+        "maps.example.com",
+        "ftp://h",
+        "https://",
+        "https://u@h",
+        "https://h/a b",
+        "https://h/a;b",
+        "https://h/$x",
+        "https://h/a\nX: y",
+        "https://h/#x",
+        "https://h/\u{e4}",
+    ] {
+        cases.push(("/spec/token", json!({"referer": bad}), Some("write an http or https URL such as")));
     }
     cases
 }

@@ -29,6 +29,7 @@ fn a_flag_that_does_not_parse_is_exit_2_and_its_first_line_says_what_is_wrong() 
         (vec!["run", "--selector", "a in (b"], "write a label selector such as"),
         (vec!["run", "--leader-elect", "perhaps"], "invalid value 'perhaps'"),
         (vec!["run", "--lease-name", "My Lease"], "write lower-case letters, digits, - and ."),
+        (vec!["probe", "--referer", "maps"], "write an http or https URL"),
         (vec!["run", "--no-such-flag"], "unexpected argument"),
         (vec!["fly"], "unrecognized subcommand"),
     ] {

@@ -57,7 +57,7 @@ fn is_root() -> bool {
 }
 
 /// GDAL's tools and a Python with its bindings, of Debian's gdal-bin.
-async fn gdal() -> Option<&'static str> {
+pub async fn gdal() -> Option<&'static str> {
     let installed = async || works(Command::new("ogrinfo").arg("--version")).await;
     if !installed().await && is_root() {
         say("installing gdal-bin");

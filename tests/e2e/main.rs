@@ -17,6 +17,7 @@ mod leader_election;
 mod migration;
 mod network;
 mod portal_failures;
+mod referers;
 mod requests;
 mod restarts;
 mod retries;

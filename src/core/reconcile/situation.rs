@@ -175,9 +175,13 @@ impl Situation {
     pub(crate) fn stored(&self, live: &LiveSecret) -> Option<IssuedToken> {
         let plan = self.plan.as_ref().ok()?;
         let mut stored = live.stored()?;
-        // The portal's URL belongs to the token: it changes when a token of another portal is published.
-        if stored.portal_url.is_empty() || self.inputs().is_none_or(|inputs| inputs == stored.inputs) {
+        // The portal's URL and the referer belong to the token: they change when a token requested with others is published.
+        let current = self.inputs().is_none_or(|inputs| inputs == stored.inputs);
+        if stored.portal_url.is_empty() || current {
             stored.portal_url = plan.portal.base();
+        }
+        if current {
+            stored.referer.clone_from(&plan.referer);
         }
         Some(stored)
     }

@@ -102,6 +102,7 @@ impl Situation {
             expiration_time: after(issue_time, lifetime_seconds),
             inputs,
             portal_url: plan.portal.base(),
+            referer: plan.referer.clone(),
         });
         self.memory.last_issued = Some(sent);
         self.memory.renewal_requested = false;

@@ -217,6 +217,8 @@ fn a_specification_that_admission_let_through_names_its_field() {
         (json!({"token": {"lifetime": "1h", "renewBefore": "1h"}}), Some("spec.token.renewBefore")),
         (json!({"token": {"lifetime": "1d"}}), Some("spec.token.lifetime")),
         (json!({"token": {"renewBefore": "x"}}), Some("spec.token.renewBefore")),
+        (json!({"token": {"referer": "https://maps.example.com"}}), None),
+        (json!({"token": {"referer": "maps.example.com"}}), Some("spec.token.referer")),
         (json!({"target": {"name": "c"}}), Some("spec.target.name")),
         (ca("Secret", "t"), Some("spec.target.name")),
         (ca("ConfigMap", "t"), None),
@@ -251,6 +253,44 @@ fn a_specification_that_admission_let_through_names_its_field() {
     let plan = plan.unwrap();
     assert_eq!((plan.suspend, plan.verify, plan.lifetime, plan.renew_before), (true, true, Some(7200), Some(600)));
     assert_eq!(plan.target.formats.len(), 2, "named twice, written once");
+}
+
+#[test]
+fn a_referer_is_an_http_url_that_a_shell_takes_as_it_is() {
+    for good in [
+        "https://maps.example.com",
+        "http://localhost:3000/",
+        "https://10.1.2.3/a%20b/~x_y.z-1?a=b,c+d@e",
+        "https://[2001:db8::1]:7443/app",
+        "https://host?x",
+        &format!("https://host/{}", "a".repeat(499)),
+    ] {
+        assert!(is_referer(good), "{good}");
+    }
+    let unsafe_in_shells =
+        ["$x", "`x`", "a;b", "a&b", "(x)", "'x'", "\"x\"", "a|b", "a>b", "a<b", "a\\b", ":~x", "#x", "{x}"];
+    let others = ["a b", "a\n", "a\r\nX: y", "\u{e4}", "*"];
+    for bad in unsafe_in_shells.into_iter().chain(others) {
+        assert!(!is_referer(&format!("https://host/{bad}")), "{bad}");
+    }
+    for bad in [
+        "",
+        "host",
+        "ftp://host",
+        "https://",
+        "https:///x",
+        "https://-a",
+        "https://u@host",
+        "https://host:",
+        "https://host:123456",
+        "https://host:x",
+        "https://[::1",
+        "https://[x]",
+        "HTTPS://host",
+    ] {
+        assert!(!is_referer(bad), "{bad}");
+    }
+    assert!(!is_referer(&format!("https://host/{}", "a".repeat(500))));
 }
 
 #[test]
