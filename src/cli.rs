@@ -112,6 +112,12 @@ pub struct ProbeArgs {
     /// File with CA certificates in PEM format to trust
     #[arg(long, value_name = "F")]
     pub ca_file: Option<PathBuf>,
+    /// File with the client certificate in PEM format, followed by its intermediate certificates
+    #[arg(long, value_name = "F", requires = "client_key_file")]
+    pub client_certificate_file: Option<PathBuf>,
+    /// File with the private key of the client certificate in PEM format, not encrypted
+    #[arg(long, value_name = "F", requires = "client_certificate_file")]
+    pub client_key_file: Option<PathBuf>,
     /// URL to send in the header Referer, for an app that is restricted to HTTP referrers
     #[arg(long, value_name = "URL", value_parser = parse_referer)]
     pub referer: Option<String>,

@@ -46,6 +46,7 @@ pub fn classify(status: u16, retry_after: Option<&str>, body: &[u8], now: Timest
         401 | 403 | 404 | 405 => return Err(Reason::RequestRejected.into()),
         429 => return Err(limited(retry_after, text, now)),
         _ if is_unavailable(status) => return Err(Reason::PortalUnavailable.into()),
+        400 if asks_for_certificate(text) => return Err(Reason::RequestRejected.into()),
         _ if no_machine(text) => return Err(Reason::PortalUnavailable.into()),
         _ => {}
     }
@@ -153,6 +154,11 @@ impl Envelope {
             "token required",
         ])
     }
+}
+
+/// nginx ends no handshake for a client certificate: it answers 400 with a page of its own.
+fn asks_for_certificate(text: &str) -> bool {
+    text.to_lowercase().contains("ssl certificate")
 }
 
 /// A web adaptor whose portal is down says so with any status and content type.

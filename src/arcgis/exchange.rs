@@ -5,6 +5,7 @@ use std::error::Error;
 use jiff::Timestamp;
 use reqwest::header::{REFERER, RETRY_AFTER};
 use reqwest::{Client, Response};
+use rustls::AlertDescription;
 use tokio::time::timeout;
 
 use super::answer::{ExchangeError, Grant, MAX_BODY, classify};
@@ -69,13 +70,36 @@ pub(super) async fn read(mut answer: Response, limit: usize) -> Result<Vec<u8>, 
     }
 }
 
+/// Whether a server ends a handshake like this because there is no client certificate, or not one that it accepts. Before
+/// TLS 1.3 many report a missing one as a failed handshake.
+pub(super) fn asks_for_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::HandshakeFailure
+            | Alert::NoCertificate
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::CertificateRequired
+    )
+}
+
 /// A certificate that does not verify, or an answer that is not HTTP, looks like a refused connection. Only the chain of
 /// causes distinguishes them.
 fn blame(error: &reqwest::Error) -> Reason {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(current) = cause {
-        if let Some(rustls::Error::InvalidCertificate(_)) = current.downcast_ref::<rustls::Error>() {
-            return Reason::PortalUntrusted;
+        match current.downcast_ref::<rustls::Error>() {
+            Some(rustls::Error::InvalidCertificate(_)) => return Reason::PortalUntrusted,
+            Some(rustls::Error::AlertReceived(alert)) if asks_for_certificate(*alert) => {
+                return Reason::RequestRejected;
+            }
+            _ => {}
         }
         // Something answered, but not in HTTP.
         if current.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {

@@ -1,9 +1,13 @@
 //! Every answer that is known of the wire.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use jiff::Timestamp;
 
 use super::classify;
 use crate::api::Reason::{self, *};
+
+mod client_certificates;
 
 fn reason(status: u16, body: &str) -> Option<Reason> {
     classify(status, None, body.as_bytes(), Timestamp::UNIX_EPOCH).err().map(|error| error.reason)
@@ -78,6 +82,9 @@ fn refusals_are_told_by_text_then_status_then_code() {
         (200, r#"{"error":{"code":600}}"#, MalformedResponse),
         (200, r#"{"error":{"code":429,"message":"Too many requests."}}"#, RateLimited),
         (429, "<html>", RateLimited),
+        (400, "<html><center>No required SSL certificate was sent</center></html>", RequestRejected),
+        (400, "<html><center>The SSL certificate error</center></html>", RequestRejected),
+        (400, "<html><center>Bad Request</center></html>", MalformedResponse),
     ] {
         assert_eq!(reason(status, body), Some(expected), "{status} {body}");
     }

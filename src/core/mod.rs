@@ -31,8 +31,8 @@ pub use scheduling::{
     Admit, HostLimiter, HostQueue, Outcome, Priority, RESYNC_SECONDS, RetryAfterRecord, WorkQueue, renewal_time,
 };
 pub use secrets::{
-    AccessToken, Credentials, CredentialsError, DesiredSecret, Digester, IssuedToken, LiveSecret, Owner, fingerprint,
-    render, zero,
+    AccessToken, ClientCertificateError, Credentials, CredentialsError, DesiredSecret, Digester, IssuedToken,
+    LiveSecret, Owner, fingerprint, render, zero,
 };
 pub use spec::{
     AllowedOrigin, DurationError, OriginError, OriginMatch, Plan, PortalUrl, PortalUrlError, REFERER_ADVICE,

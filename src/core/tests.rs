@@ -49,6 +49,7 @@ fn situation(now: Timestamp) -> Situation {
         target: Observed::Absent,
         credentials: Observed::Cached(version),
         ca: Observed::Absent,
+        client_certificate: Observed::Absent,
         admit: Admit::Now,
         has_permit: false,
         memory: Memory::default(),
@@ -103,6 +104,7 @@ fn run(mut s: Situation, now: Timestamp, answer: Result<i64, Reason>, requests: 
                 s.credentials_read(Some((version, Ok(7))));
             }
             Step::ReadCa => s.ca_read(None),
+            Step::ReadClientCertificate => s.client_certificate_read(None),
             Step::TryCreate => s.create_tried(),
             Step::AcquirePermit => s.has_permit = true,
             Step::Request => {

@@ -12,13 +12,14 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use rcgen::KeyPair;
+use rustls::ServerConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub use crate::https::{Certificate, Protocol};
-use crate::https::{closed, identity, serve};
+use crate::https::{closed, identity, identity_for, serve};
 use crate::{Error, doing};
 
 /// Every token begins with this.
@@ -123,7 +124,17 @@ impl Portal {
     /// Starts one that speaks only this version of TLS.
     pub async fn speaking(address: SocketAddr, certificate: Certificate, protocol: Protocol) -> Result<Self, Error> {
         crate::init_crypto();
-        let (ca, tls) = identity(certificate, protocol)?;
+        Self::listen(address, identity(certificate, protocol)?).await
+    }
+
+    /// Starts one that requires a client certificate of this CA, in PEM.
+    pub async fn requiring(client_ca: &str, protocol: Protocol) -> Result<Self, Error> {
+        crate::init_crypto();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::listen(address, identity_for(Certificate::Good, protocol, Some(client_ca))?).await
+    }
+
+    async fn listen(address: SocketAddr, (ca, tls): (String, ServerConfig)) -> Result<Self, Error> {
         let listener = TcpListener::bind(address).await.map_err(doing(format!("listening on {address}")))?;
         let address = listener.local_addr().map_err(doing("listening"))?;
         let salt = KeyPair::generate().map_err(doing("making a salt"))?.serialize_der();

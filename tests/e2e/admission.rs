@@ -52,6 +52,18 @@ fn cases() -> Vec<Case> {
             json!({"kind": "Secret", "name": "target"}),
             Some("must not be the CA bundle's Secret"),
         ),
+        (
+            "/spec/portal/clientCertificateRef",
+            json!({"name": "target"}),
+            Some("must not be the Secret with the client certificate"),
+        ),
+        ("/spec/portal/clientCertificateRef", json!({"name": "client"}), None),
+        ("/spec/portal/clientCertificateRef", json!({"name": "Client"}), Some("write a DNS-1123 subdomain")),
+        (
+            "/spec/portal/clientCertificateRef",
+            json!({"name": "a", "namespace": "b"}),
+            Some("field not declared in schema"),
+        ),
         ("/spec/portal/caBundleRef", json!({"kind": "ConfigMap", "name": "target"}), None),
         ("/spec/portal/caBundleRef", json!({"kind": "Pod", "name": "x"}), Some("Unsupported value")),
     ];
@@ -198,6 +210,7 @@ async fn a_rule_across_fields_names_the_field_to_change() {
     for (path, value, field) in [
         ("/spec/target/name", json!("creds"), "spec.target.name"),
         ("/spec/portal/caBundleRef", ca, "spec.target.name"),
+        ("/spec/portal/clientCertificateRef", json!({"name": "target"}), "spec.target.name"),
         ("/spec/token", json!({"lifetime": "1h", "renewBefore": "2h"}), "spec.token.renewBefore"),
         (
             "/spec/target",

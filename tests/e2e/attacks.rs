@@ -29,7 +29,7 @@ async fn ask(url: &str, ca: &str, origin_match: OriginMatch) -> Result<(), Excha
     let bundle = CaBundle::parse(ca.as_bytes()).unwrap();
     let portals = Portals::new(Some(bundle), ServiceRanges::default(), Vec::new()).unwrap();
     let request = TokenRequest { portal: url, credentials: &credentials, lifetime: None, referer: None };
-    exchange(&portals.client(None, origin_match).unwrap(), &request, Timestamp::now).await.map(drop)
+    exchange(&portals.client(None, None, origin_match).unwrap(), &request, Timestamp::now).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -65,6 +65,7 @@ impl Simulation {
             target: seen(resource.target.as_ref()),
             credentials,
             ca: Observed::Absent,
+            client_certificate: Observed::Absent,
             admit: Admit::Now,
             has_permit: false,
             memory: std::mem::take(&mut resource.memory),
@@ -187,6 +188,7 @@ impl Simulation {
                 }));
             }
             Step::ReadCa => reconciler.s.ca_read(None),
+            Step::ReadClientCertificate => reconciler.s.client_certificate_read(None),
             Step::TryCreate => reconciler.s.create_tried(),
             Step::Create => {
                 let (Ok(plan), Some(unpublished)) = (&reconciler.s.plan, reconciler.s.unpublished(now)) else { return };

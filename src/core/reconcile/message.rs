@@ -12,10 +12,6 @@ pub(crate) fn message(problem: &Problem, plan: Option<&Plan>) -> String {
         return format!("The specification is invalid: {field}.");
     };
     let (portal, target, credentials) = (plan.portal.authority(), &plan.target.name, &plan.credentials.name);
-    let ca = plan.ca.as_ref().map_or_else(String::new, |ca| {
-        let kind = if ca.kind == CaBundleKind::Secret { "Secret" } else { "ConfigMap" };
-        format!("{kind} {}, key {}", ca.name, ca.key)
-    });
     let detail = problem.detail.as_deref();
     match problem.reason {
         Reason::SpecInvalid => format!(
@@ -35,8 +31,10 @@ pub(crate) fn message(problem: &Problem, plan: Option<&Plan>) -> String {
             "Secret {credentials}: key {} is missing, empty or not visible text.",
             detail.unwrap_or(&plan.credentials.client_id_key)
         ),
-        Reason::CaBundleNotFound => format!("The CA bundle, {ca}, does not exist."),
-        Reason::CaBundleInvalid => format!("The CA bundle, {ca}, holds no certificate in PEM."),
+        Reason::CaBundleNotFound
+        | Reason::ClientCertificateNotFound
+        | Reason::CaBundleInvalid
+        | Reason::ClientCertificateInvalid => certificates(problem.reason, plan, detail),
         Reason::PortalUntrusted => format!(
             "The certificate of portal {portal} does not verify: check its host name, its dates and spec.portal.caBundleRef."
         ),
@@ -49,7 +47,8 @@ pub(crate) fn message(problem: &Problem, plan: Option<&Plan>) -> String {
             )
         }
         Reason::RequestRejected => format!(
-            "Portal {portal} rejects the token request: check spec.portal.url, and the registration and privileges of the app."
+            "Portal {portal} rejects the token request: check spec.portal.url and spec.portal.clientCertificateRef, and the \
+             registration, the privileges and the referrers of the app."
         ),
         Reason::PortalUnreachable => {
             format!("Portal {portal} cannot be reached: check DNS, the NetworkPolicy, the firewall and the proxy.")
@@ -73,5 +72,25 @@ pub(crate) fn message(problem: &Problem, plan: Option<&Plan>) -> String {
         Reason::Internal => {
             "The operator has a bug that this resource triggers: report it with the operator's log.".to_owned()
         }
+    }
+}
+
+/// The messages about the CA bundle and the client certificate.
+fn certificates(reason: Reason, plan: &Plan, detail: Option<&str>) -> String {
+    let ca = plan.ca.as_ref().map_or_else(String::new, |ca| {
+        let kind = if ca.kind == CaBundleKind::Secret { "Secret" } else { "ConfigMap" };
+        format!("{kind} {}, key {}", ca.name, ca.key)
+    });
+    let certificate = plan.client_certificate.as_deref().unwrap_or_default();
+    match reason {
+        Reason::CaBundleNotFound => format!("The CA bundle, {ca}, does not exist."),
+        Reason::ClientCertificateNotFound => {
+            format!("The client certificate, Secret {certificate}, keys tls.crt and tls.key, does not exist.")
+        }
+        Reason::CaBundleInvalid => format!("The CA bundle, {ca}, holds no certificate in PEM."),
+        _ => format!(
+            "The client certificate in Secret {certificate} cannot be used: {}.",
+            detail.unwrap_or("write a valid certificate and its private key, not encrypted, in PEM format")
+        ),
     }
 }

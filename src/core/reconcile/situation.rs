@@ -8,7 +8,7 @@ use crate::core::object::{Identity, Observed, Version};
 use crate::core::scheduling::schedule::{Repairs, after};
 use crate::core::scheduling::{Admit, renewal_time};
 use crate::core::secrets::target::short_hash;
-use crate::core::secrets::{CredentialsError, IssuedToken, LiveSecret, Owner, fingerprint};
+use crate::core::secrets::{ClientCertificateError, CredentialsError, IssuedToken, LiveSecret, Owner, fingerprint};
 use crate::core::spec::{Plan, SpecError};
 
 /// What is known of a target that was read. It is valid for this version of the Secret.
@@ -49,6 +49,7 @@ pub struct Memory {
     pub(crate) credentials: Option<(Version, u64)>,
     pub(crate) incomplete_credentials: Option<(Version, i64, String)>,
     pub(crate) ca: Option<(Version, i64, Option<Reason>)>,
+    pub(crate) client_certificate: Option<(Version, Option<ClientCertificateError>)>,
     /// The generation for which the creation of the target succeeded as a dry run.
     pub(crate) dry_run_generation: Option<i64>,
     pub(crate) repairs: Repairs,
@@ -76,6 +77,7 @@ pub struct Situation {
     pub target: Observed<LiveSecret>,
     pub credentials: Observed<Result<(), CredentialsError>>,
     pub ca: Observed<Option<Reason>>,
+    pub client_certificate: Observed<Option<ClientCertificateError>>,
     pub admit: Admit,
     /// This reconcile holds a permit of the portal's host.
     pub has_permit: bool,
@@ -106,6 +108,7 @@ impl Situation {
             generation: self.generation,
             credentials: version(self.credentials.version()),
             ca: version(self.ca.version()),
+            client_certificate: version(self.client_certificate.version()),
             requested,
         }
     }

@@ -7,7 +7,9 @@ use super::situation::{Situation, TargetDetails, TargetState, TokenDetails};
 use crate::api::Reason;
 use crate::core::object::{Observed, Version};
 use crate::core::scheduling::schedule::after;
-use crate::core::secrets::{AccessToken, CredentialsError, IssuedToken, LiveSecret, Owner, render};
+use crate::core::secrets::{
+    AccessToken, ClientCertificateError, CredentialsError, IssuedToken, LiveSecret, Owner, render,
+};
 
 impl Situation {
     /// Records the target that was read.
@@ -78,6 +80,17 @@ impl Situation {
             None => Observed::Absent,
             Some((version, error)) => {
                 self.memory.ca = Some((version.clone(), self.generation, error));
+                Observed::Loaded(version, error)
+            }
+        };
+    }
+
+    /// Records the client certificate that was read.
+    pub fn client_certificate_read(&mut self, read: Option<(Version, Option<ClientCertificateError>)>) {
+        self.client_certificate = match read {
+            None => Observed::Absent,
+            Some((version, error)) => {
+                self.memory.client_certificate = Some((version.clone(), error));
                 Observed::Loaded(version, error)
             }
         };

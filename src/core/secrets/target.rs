@@ -325,6 +325,9 @@ pub fn fingerprint(plan: &Plan, credentials_uid: &str) -> String {
     if let Some(referer) = &plan.referer {
         parts.extend(["referer", referer]);
     }
+    if let Some(name) = &plan.client_certificate {
+        parts.extend(["clientCertificate", name]);
+    }
     format!("v1:{}", hex(&parts))
 }
 

@@ -26,6 +26,8 @@ fn problem(field: &'static str) -> impl Fn(&dyn std::fmt::Display) -> SpecError 
 pub struct Plan {
     pub portal: PortalUrl,
     pub ca: Option<CaBundleRef>,
+    /// The name of the Secret with the client certificate.
+    pub client_certificate: Option<String>,
     pub credentials: CredentialsRef,
     pub lifetime: Option<u64>,
     pub renew_before: Option<u64>,
@@ -73,10 +75,14 @@ impl Plan {
         }
         let target = &spec.target.name;
         let ca = spec.portal.ca_bundle_ref.clone();
+        let client_certificate = spec.portal.client_certificate_ref.clone().map(|certificate| certificate.name);
         let is_source = *target == spec.credentials_ref.name
-            || ca.as_ref().is_some_and(|ca| ca.kind == CaBundleKind::Secret && ca.name == *target);
+            || ca.as_ref().is_some_and(|ca| ca.kind == CaBundleKind::Secret && ca.name == *target)
+            || client_certificate.as_ref() == Some(target);
         if is_source {
-            return Err(problem("spec.target.name")(&"must not be the credentials Secret or the CA bundle's"));
+            return Err(problem("spec.target.name")(
+                &"must not be the Secret of the credentials, the CA bundle or the client certificate",
+            ));
         }
         for (field, name) in [("spec.target.name", target), ("spec.credentialsRef.name", &spec.credentials_ref.name)] {
             check_name(field, name)?;
@@ -84,9 +90,13 @@ impl Plan {
         if let Some(ca) = &ca {
             check_name("spec.portal.caBundleRef.name", &ca.name)?;
         }
+        if let Some(name) = &client_certificate {
+            check_name("spec.portal.clientCertificateRef.name", name)?;
+        }
         Ok(Self {
             portal: PortalUrl::parse(&spec.portal.url).map_err(|e| problem("spec.portal.url")(&e))?,
             ca,
+            client_certificate,
             credentials: spec.credentials_ref.clone(),
             lifetime,
             renew_before,

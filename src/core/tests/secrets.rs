@@ -153,6 +153,8 @@ fn a_fingerprint_tells_each_input_of_a_request_from_another_and_only_those() {
     assert_ne!(changed(|p| p.credentials.client_secret_key = "k".to_owned()), first);
     assert_ne!(changed(|p| p.lifetime = Some(3600)), first);
     assert_ne!(changed(|p| p.lifetime = Some(3600)), changed(|p| p.lifetime = Some(7200)));
+    assert_ne!(changed(|p| p.client_certificate = Some("a".to_owned())), first);
+    assert_ne!(changed(|p| p.client_certificate = Some("a".to_owned())), changed(|p| p.referer = Some("a".to_owned())));
     assert_ne!(changed(|p| p.referer = Some("https://a".to_owned())), first);
     assert_ne!(
         changed(|p| p.referer = Some("https://a".to_owned())),

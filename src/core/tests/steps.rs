@@ -43,6 +43,15 @@ fn with_ca(mut s: Situation) -> Situation {
     s
 }
 
+fn with_client_certificate(mut s: Situation) -> Situation {
+    s.plan.as_mut().unwrap().client_certificate = Some("client".to_owned());
+    let inputs = s.inputs();
+    if let Some(token) = s.memory.target.as_mut().and_then(|target| target.token.as_mut()) {
+        token.inputs = inputs;
+    }
+    s
+}
+
 #[test]
 fn a_new_resource_is_filled_step_by_step() {
     let mut s = situation(at(START));
@@ -73,6 +82,11 @@ fn what_is_only_seen_is_read_before_it_is_sent() {
     assert_eq!(at_due(&s), "ReadCa");
     s.ca_read(Some((version("c"), None)));
     assert_eq!(at_due(&s), "Request");
+    let mut s = with_client_certificate(s);
+    s.client_certificate = Observed::Cached(version("k"));
+    assert_eq!(at_due(&s), "ReadClientCertificate");
+    s.client_certificate_read(Some((version("k"), None)));
+    assert_eq!(at_due(&s), "Request");
 }
 
 #[test]
@@ -91,6 +105,7 @@ fn a_person_s_change_beats_every_wait_but_the_portal_s_own() {
     assert_eq!(waits(Reason::ClientSecretRejected, &|s| s.generation = 2), 1, "2 s after the attempt");
     assert_eq!(waits(Reason::ClientSecretRejected, &|s| s.requested_at = Some("now".to_owned())), 1);
     assert_eq!(waits(Reason::ClientSecretRejected, &|s| s.credentials = Observed::Loaded(version("2"), Ok(()))), 1);
+    assert_eq!(waits(Reason::RequestRejected, &|s| s.client_certificate = Observed::Cached(version("2"))), 1);
     assert!(waits(Reason::RateLimited, &|s| s.generation = 2) >= 599);
     let mut s = situation_known(now);
     s.failed(AttemptKind::Request, Reason::ClientSecretRejected, None, at(START - 2));

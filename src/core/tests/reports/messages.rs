@@ -70,7 +70,11 @@ fn an_event_tells_what_says_most_and_only_when_it_changes() {
 fn each_reason_has_a_sentence_with_the_names_that_the_user_wrote() {
     let spec = json!({
         "credentialsRef": {"name": "creds"}, "target": {"name": "target"},
-        "portal": {"url": "https://gis.example.com:7443/portal", "caBundleRef": {"kind": "ConfigMap", "name": "roots", "key": "ca.crt"}},
+        "portal": {
+            "url": "https://gis.example.com:7443/portal",
+            "caBundleRef": {"kind": "ConfigMap", "name": "roots", "key": "ca.crt"},
+            "clientCertificateRef": {"name": "client"},
+        },
     });
     let plan = Plan::new(&serde_json::from_value(spec).unwrap()).unwrap();
     let told = |reason, detail: Option<&str>| {
@@ -82,6 +86,7 @@ fn each_reason_has_a_sentence_with_the_names_that_the_user_wrote() {
             Reason::SpecInvalid | Reason::TargetNotOwned | Reason::TargetRefused => &["Secret target"],
             Reason::CredentialsNotFound | Reason::CredentialsIncomplete => &["Secret creds"],
             Reason::CaBundleNotFound | Reason::CaBundleInvalid => &["ConfigMap roots, key ca.crt"],
+            Reason::ClientCertificateNotFound | Reason::ClientCertificateInvalid => &["Secret client"],
             Reason::ClientIdRejected | Reason::ClientSecretRejected => &["ortal gis.example.com:7443", "Secret creds"],
             Reason::ClusterError | Reason::Internal => &[],
             _ => &["ortal gis.example.com:7443"],
@@ -93,6 +98,8 @@ fn each_reason_has_a_sentence_with_the_names_that_the_user_wrote() {
     assert_eq!(all.len(), Reason::ALL.len(), "no two reasons sound alike");
     assert!(told(Reason::CredentialsIncomplete, Some("my-key")).contains("key my-key"));
     assert!(told(Reason::TargetNotOwned, Some("it belongs to resource x")).contains("it belongs to resource x"));
+    let expired = ClientCertificateError::Expired.to_string();
+    assert!(told(Reason::ClientCertificateInvalid, Some(&expired)).ends_with("has expired: renew it."));
     let owner = crate::core::reconcile::decide::OWNER_REFERENCE;
     assert!(told(Reason::TargetRefused, Some(owner)).contains("owner reference of Secret target"));
     assert!(told(Reason::CredentialsIncomplete, Some(owner)).contains(owner));
