@@ -11,6 +11,7 @@ mod admission;
 mod apiserver_faults;
 mod attacks;
 mod cli;
+mod client_certificates;
 mod consumers;
 mod cost;
 mod leader_election;
