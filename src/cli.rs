@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::core::{AllowedOrigin, is_subdomain, parse_selector};
+use crate::core::{AllowedOrigin, REFERER_ADVICE, is_referer, is_subdomain, parse_selector};
 use crate::ops::{LogFormat, LogLevel};
 
 /// Keeps ArcGIS access tokens fresh in Kubernetes Secrets.
@@ -93,6 +93,11 @@ fn parse_name(text: &str) -> Result<String, String> {
     name.ok_or_else(|| "write lower-case letters, digits, - and .".to_owned())
 }
 
+fn parse_referer(text: &str) -> Result<String, String> {
+    let referer = is_referer(text).then(|| text.to_owned());
+    referer.ok_or_else(|| REFERER_ADVICE.to_owned())
+}
+
 #[derive(Debug, Args)]
 pub struct ProbeArgs {
     /// Base URL of the portal
@@ -107,4 +112,13 @@ pub struct ProbeArgs {
     /// File with CA certificates in PEM format to trust
     #[arg(long, value_name = "F")]
     pub ca_file: Option<PathBuf>,
+    /// File with the client certificate in PEM format, followed by its intermediate certificates
+    #[arg(long, value_name = "F", requires = "client_key_file")]
+    pub client_certificate_file: Option<PathBuf>,
+    /// File with the private key of the client certificate in PEM format, not encrypted
+    #[arg(long, value_name = "F", requires = "client_certificate_file")]
+    pub client_key_file: Option<PathBuf>,
+    /// URL to send in the header Referer, for an app that is restricted to HTTP referrers
+    #[arg(long, value_name = "URL", value_parser = parse_referer)]
+    pub referer: Option<String>,
 }

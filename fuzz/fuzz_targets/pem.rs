@@ -1,9 +1,10 @@
-//! Any bundle is rejected or usable, without a panic.
+//! Any bundle and any client certificate is rejected or usable, without a panic.
 #![no_main]
 
-use arcgis_credential_operator::arcgis::CaBundle;
+use arcgis_credential_operator::arcgis::{CaBundle, ClientCertificate};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = CaBundle::parse(bytes);
+    let _ = ClientCertificate::parse(bytes, bytes, jiff::Timestamp::UNIX_EPOCH);
 });

@@ -9,7 +9,7 @@ mod status;
 pub use crd::{crd, crd_yaml};
 pub use reason::{Reason, Recovery, Retry};
 pub use spec::{
-    ArcGisAppCredential, ArcGisAppCredentialSpec, CaBundleKind, CaBundleRef, CredentialsRef, DEFAULT_PORTAL,
-    DeletionPolicy, Format, PortalSpec, TargetSpec, TokenSpec,
+    ArcGisAppCredential, ArcGisAppCredentialSpec, CaBundleKind, CaBundleRef, ClientCertificateRef, CredentialsRef,
+    DEFAULT_PORTAL, DeletionPolicy, Format, PortalSpec, TargetSpec, TokenSpec,
 };
 pub use status::{App, ArcGisAppCredentialStatus, Condition, Failure, TokenStatus, Verification};

@@ -80,8 +80,12 @@ reasons! {
     CredentialsIncomplete: ActionRequired, Retry::OnChange;
     /// The CA bundle's object or key is missing.
     CaBundleNotFound: Automatic, Retry::OnChange;
+    /// The Secret with the client certificate, or a key of it, is missing.
+    ClientCertificateNotFound: Automatic, Retry::OnChange;
     /// No certificate in the CA bundle.
     CaBundleInvalid: ActionRequired, Retry::OnChange;
+    /// The client certificate cannot be used: its type, its content or its dates.
+    ClientCertificateInvalid: ActionRequired, Retry::OnChange;
     /// The portal's certificate does not verify.
     PortalUntrusted: ActionRequired, backoff(MINUTE, HOUR);
     /// The portal rejected the client id.

@@ -10,10 +10,19 @@ pub(super) const TARGET_IS_NOT_CA: &str = "!has(self.portal) || !has(self.portal
     || self.portal.caBundleRef.kind != 'Secret' || self.portal.caBundleRef.name != self.target.name";
 pub(super) const TARGET_IS_CA: &str =
     "spec.target.name must not be the CA bundle's Secret: write the name of a Secret of its own";
+pub(super) const TARGET_IS_NOT_CLIENT_CERTIFICATE: &str = "!has(self.portal) \
+    || !has(self.portal.clientCertificateRef) || self.portal.clientCertificateRef.name != self.target.name";
+pub(super) const TARGET_IS_CLIENT_CERTIFICATE: &str =
+    "spec.target.name must not be the Secret with the client certificate: write the name of a Secret of its own";
 
 pub(super) const URL: &str = r"self.matches('^https://([a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?)*|\\[[0-9a-fA-F:.]{2,45}\\])(:0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?(/[A-Za-z0-9._~%/-]*)?$')";
 pub(super) const URL_MESSAGE: &str = "write https://host, https://host/context or https://host:port/context, \
     without user, query, fragment or blanks";
+
+/// Without characters that shells interpret, for a format holds it unquoted in a file for shells.
+pub(super) const REFERER: &str = r"self.matches('^https?://([a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?|\\[[0-9a-fA-F:.]{2,45}\\])(:[0-9]{1,5})?([/?][A-Za-z0-9._~%/?=+,@-]*)?$')";
+pub(super) const REFERER_MESSAGE: &str = "write an http or https URL such as https://maps.example.com/app: a host, \
+    optionally a port, a path and a query of letters, digits and ._~%/?=+,@-";
 
 pub(super) const NAME: &str = "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')";
 pub(super) const NAME_MESSAGE: &str =

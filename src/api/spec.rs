@@ -43,7 +43,10 @@ pub const DEFAULT_PORTAL: &str = "https://www.arcgis.com";
     validation = Rule::new("self.target.name != self.credentialsRef.name")
         .message(rules::TARGET_IS_CREDENTIALS)
         .field_path(".target.name"),
-    validation = Rule::new(rules::TARGET_IS_NOT_CA).message(rules::TARGET_IS_CA).field_path(".target.name")
+    validation = Rule::new(rules::TARGET_IS_NOT_CA).message(rules::TARGET_IS_CA).field_path(".target.name"),
+    validation = Rule::new(rules::TARGET_IS_NOT_CLIENT_CERTIFICATE)
+        .message(rules::TARGET_IS_CLIENT_CERTIFICATE)
+        .field_path(".target.name")
 )]
 pub struct ArcGisAppCredentialSpec {
     /// portal is the ArcGIS portal that issues the token. Defaults to ArcGIS Online at
@@ -75,11 +78,15 @@ pub struct PortalSpec {
     /// system's. Defaults to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle_ref: Option<CaBundleRef>,
+    /// clientCertificateRef names a Secret of type `kubernetes.io/tls` in the same namespace, with the certificate and the
+    /// private key to show to a portal that requires client certificates. Defaults to none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate_ref: Option<ClientCertificateRef>,
 }
 
 impl Default for PortalSpec {
     fn default() -> Self {
-        Self { url: default_portal(), ca_bundle_ref: None }
+        Self { url: default_portal(), ca_bundle_ref: None, client_certificate_ref: None }
     }
 }
 
@@ -113,6 +120,16 @@ pub enum CaBundleKind {
 
 fn default_ca_key() -> String {
     "ca.crt".to_owned()
+}
+
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientCertificateRef {
+    /// name of the Secret. Its key `tls.crt` holds the certificate, followed by its intermediate certificates; `tls.key` holds
+    /// the private key, not encrypted. Both are in PEM format.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(rules::NAME).message(rules::NAME_MESSAGE))]
+    pub name: String,
 }
 
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +179,12 @@ pub struct TokenSpec {
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(validation = Rule::new(rules::DURATION).message(rules::DURATION_MESSAGE))]
     pub renew_before: Option<String>,
+    /// referer is the URL to send in the header `Referer` of requests to the portal, for an app that is restricted to HTTP
+    /// referrers. The formats of target contain it too. It is an http or https URL of at most 512 characters. Defaults to none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new(rules::REFERER).message(rules::REFERER_MESSAGE))]
+    pub referer: Option<String>,
     /// verify asks the portal, after each token is published, which app the token belongs to. Defaults to false.
     #[serde(default)]
     pub verify: bool,

@@ -56,7 +56,9 @@ fn by_status(status: u16, text: &str) -> Option<Reason> {
     match status {
         401 | 403 | 404 | 405 => Some(Reason::RequestRejected),
         429 => Some(Reason::RateLimited),
-        _ => (is_unavailable(status) || no_machine(text)).then_some(Reason::PortalUnavailable),
+        _ if is_unavailable(status) => Some(Reason::PortalUnavailable),
+        400 if asks_for_certificate(text) => Some(Reason::RequestRejected),
+        _ => no_machine(text).then_some(Reason::PortalUnavailable),
     }
 }
 
@@ -159,6 +161,11 @@ impl Envelope {
             "token required",
         ])
     }
+}
+
+/// nginx ends no handshake for a client certificate: it answers 400 with a page of its own.
+fn asks_for_certificate(text: &str) -> bool {
+    text.to_lowercase().contains("ssl certificate")
 }
 
 /// A web adaptor whose portal is down says so with any status and content type.

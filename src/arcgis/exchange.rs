@@ -3,8 +3,9 @@
 use std::error::Error;
 
 use jiff::Timestamp;
-use reqwest::header::RETRY_AFTER;
+use reqwest::header::{REFERER, RETRY_AFTER};
 use reqwest::{Client, Response};
+use rustls::AlertDescription;
 use tokio::time::timeout;
 
 use super::answer::{ExchangeError, Grant, MAX_BODY, classify};
@@ -19,6 +20,7 @@ pub struct TokenRequest<'a> {
     pub credentials: &'a Credentials,
     /// In seconds; sent in whole minutes, rounded up.
     pub lifetime: Option<u64>,
+    pub referer: Option<&'a str>,
 }
 
 /// Requests a token with the client credentials. `clock` is the time that a `Retry-After` date is compared with.
@@ -37,7 +39,18 @@ pub async fn exchange(
     form.extend(minutes.as_deref().map(|minutes| ("expiration", minutes)));
     let url = format!("{}/sharing/rest/oauth2/token", request.portal);
     let attempt = async {
-        let answer = client.post(url).form(&form).send().await.map_err(|error| ExchangeError::from(blame(&error)))?;
+        let mut post = client.post(url).form(&form);
+        if let Some(referer) = request.referer {
+            post = post.header(REFERER, referer);
+        }
+        let again = post.try_clone();
+        let answer = match (post.send().await, again) {
+            // A server that rejects a client certificate with TLS 1.3 closes the connection after the handshake. When that
+            // is sooner than the request, only another connection shows the alert.
+            (Err(error), Some(again)) if was_not_sent(&error) => again.send().await,
+            (answer, _) => answer,
+        };
+        let answer = answer.map_err(|error| ExchangeError::from(blame(&error)))?;
         let status = answer.status().as_u16();
         let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let body = match read(answer, MAX_BODY).await {
@@ -64,22 +77,58 @@ pub(super) async fn read(mut answer: Response, limit: usize) -> Result<Vec<u8>, 
     }
 }
 
+/// Whether a server ends a handshake like this because there is no client certificate, or not one that it accepts. Before
+/// TLS 1.3 many report a missing one as a failed handshake.
+pub(super) fn asks_for_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::HandshakeFailure
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::CertificateRequired
+    )
+}
+
 /// A certificate that does not verify, or an answer that is not HTTP, looks like a refused connection. Only the chain of
 /// causes distinguishes them.
 fn blame(error: &reqwest::Error) -> Reason {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(current) = cause {
-        if let Some(rustls::Error::InvalidCertificate(_)) = current.downcast_ref::<rustls::Error>() {
-            return Reason::PortalUntrusted;
+    for current in causes(error) {
+        match current.downcast_ref::<rustls::Error>() {
+            Some(rustls::Error::InvalidCertificate(_)) => return Reason::PortalUntrusted,
+            Some(rustls::Error::AlertReceived(alert)) if asks_for_certificate(*alert) => {
+                return Reason::RequestRejected;
+            }
+            _ => {}
         }
         // Something answered, but not in HTTP.
         if current.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
             return Reason::MalformedResponse;
         }
-        cause = match current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => current.source(),
-        };
     }
     Reason::PortalUnreachable
+}
+
+/// Whether a connection ended before any of the request was sent, and without an alert.
+fn was_not_sent(error: &reqwest::Error) -> bool {
+    let canceled =
+        |cause: &(dyn Error + 'static)| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
+    causes(error).any(canceled) && blame(error) == Reason::PortalUnreachable
+}
+
+/// An error and its causes.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    let first: &(dyn Error + 'static) = error;
+    std::iter::successors(Some(first), |current| {
+        let current: &(dyn Error + 'static) = *current;
+        match current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => current.source(),
+        }
+    })
 }

@@ -1,6 +1,7 @@
 //! Which app a token belongs to, as the portal reports it.
 
 use reqwest::Client;
+use reqwest::header::REFERER;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -26,13 +27,23 @@ struct AppInfo {
 }
 
 /// Requests `portals/self` with the token in a header, never in a query.
-pub async fn identify(client: &Client, portal: &str, token: &AccessToken, client_id: &str) -> Verification {
+pub async fn identify(
+    client: &Client,
+    portal: &str,
+    token: &AccessToken,
+    client_id: &str,
+    referer: Option<&str>,
+) -> Verification {
     let url = format!("{portal}/sharing/rest/portals/self?f=json");
     let ask = async {
         let bearer = format!("Bearer {}", token.expose());
         let mut bearer = reqwest::header::HeaderValue::from_str(&bearer).ok()?;
         bearer.set_sensitive(true);
-        let answer = client.get(url).header("X-Esri-Authorization", bearer).send().await.ok()?;
+        let mut get = client.get(url).header("X-Esri-Authorization", bearer);
+        if let Some(referer) = referer {
+            get = get.header(REFERER, referer);
+        }
+        let answer = get.send().await.ok()?;
         let success = answer.status().is_success();
         let body = read(answer, MAX_BODY).await.ok()?;
         serde_json::from_slice::<Value>(&body).ok().filter(|answer| success && answer.is_object())

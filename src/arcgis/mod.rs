@@ -2,6 +2,7 @@
 
 mod answer;
 mod client;
+mod client_certificate;
 mod exchange;
 mod guard;
 mod identity;
@@ -10,6 +11,7 @@ mod tests;
 
 pub use answer::{ExchangeError, Grant, classify};
 pub use client::{CaBundle, CaBundleError, ClientError, Portals};
+pub use client_certificate::ClientCertificate;
 pub use exchange::{TokenRequest, exchange};
 pub use guard::ServiceRanges;
 pub use identity::identify;

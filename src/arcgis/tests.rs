@@ -1,9 +1,13 @@
 //! The classification of every known response of a portal.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use jiff::Timestamp;
 
 use super::classify;
 use crate::api::Reason::{self, *};
+
+mod client_certificates;
 
 fn reason(status: u16, body: &str) -> Option<Reason> {
     classify(status, None, body.as_bytes(), Timestamp::UNIX_EPOCH).err().map(|error| error.reason)
@@ -156,4 +160,15 @@ fn the_wait_after_429_is_retry_after_limited_to_a_minute_through_an_hour() {
     assert_eq!(wait(None, "retry after 90 minutes"), Some(60));
     assert_eq!(wait(None, "retry after seconds"), Some(60));
     assert_eq!(wait(None, "no hint"), Some(60));
+}
+
+#[test]
+fn a_page_that_asks_for_a_client_certificate_is_a_rejection() {
+    for (body, expected) in [
+        ("<html><center>No required SSL certificate was sent</center></html>", RequestRejected),
+        ("<html><center>The SSL certificate error</center></html>", RequestRejected),
+        ("<html><center>Bad Request</center></html>", MalformedResponse),
+    ] {
+        assert_eq!(reason(400, body), Some(expected), "{body}");
+    }
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use k8s_openapi::ByteString;
+use zeroize::Zeroizing;
 
 use super::environment::{clock, portals, read_file};
 use crate::api::CredentialsRef;
-use crate::arcgis::{TokenRequest, exchange};
+use crate::arcgis::{ClientCertificate, TokenRequest, exchange};
 use crate::cli::ProbeArgs;
 use crate::core::{Credentials, OriginMatch, PortalUrl, format_seconds};
 
@@ -24,10 +25,12 @@ pub async fn probe(args: ProbeArgs) -> Result<String, String> {
         (keys.client_secret_key.clone(), ByteString(read_file(&args.client_secret_file)?)),
     ]);
     let credentials = Credentials::read(&data, &keys).map_err(|error| error.to_string())?;
+    let certificate = client_certificate(&args)?;
     let portals = portals(args.ca_file.as_deref())?;
-    let client = portals.client(None, OriginMatch::Exact).map_err(|error| error.to_string())?;
+    let client = portals.client(None, certificate.as_ref(), OriginMatch::Exact).map_err(|error| error.to_string())?;
     let base = portal.base();
-    let request = TokenRequest { portal: &base, credentials: &credentials, lifetime: None };
+    let request =
+        TokenRequest { portal: &base, credentials: &credentials, lifetime: None, referer: args.referer.as_deref() };
     let started = Instant::now();
     let answer = exchange(&client, &request, clock).await;
     // The time distinguishes a refused connection from one that hangs; the proxy may be at fault instead of the portal.
@@ -37,4 +40,15 @@ pub async fn probe(args: ProbeArgs) -> Result<String, String> {
         Ok(grant) => Ok(format!("Issued: a token for {}, by {how}", format_seconds(grant.lifetime_seconds))),
         Err(error) => Err(format!("{}: {how}", error.reason)),
     }
+}
+
+/// Reads the client certificate. The flags require each other.
+fn client_certificate(args: &ProbeArgs) -> Result<Option<ClientCertificate>, String> {
+    let (Some(certificate), Some(key)) = (&args.client_certificate_file, &args.client_key_file) else {
+        return Ok(None);
+    };
+    let pem = Zeroizing::new(read_file(key)?);
+    let read = ClientCertificate::parse(&read_file(certificate)?, &pem, clock());
+    let files = format!("--client-certificate-file {}, --client-key-file {}", certificate.display(), key.display());
+    read.map(Some).map_err(|error| format!("{files}: {error}"))
 }

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::host_limiters::HostLimiters;
 use super::leader_election::Leadership;
-use crate::arcgis::{CaBundle, ClientError, Portals, identify};
+use crate::arcgis::{CaBundle, ClientCertificate, ClientError, Portals, identify};
 use crate::cluster::Cluster;
 use crate::core::{AccessToken, AllowedOrigin, Credentials, Digester, Identity, OriginMatch, Plan, Term};
 use crate::index::{Index, Key};
@@ -47,9 +47,14 @@ impl Context {
     }
 
     /// Returns the client for a plan's portal.
-    pub fn client(&self, plan: &Plan, ca: Option<&CaBundle>) -> Result<reqwest::Client, ClientError> {
+    pub fn client(
+        &self,
+        plan: &Plan,
+        ca: Option<&CaBundle>,
+        certificate: Option<&ClientCertificate>,
+    ) -> Result<reqwest::Client, ClientError> {
         let origin_match = OriginMatch::of(&plan.portal, &self.allowed).unwrap_or(OriginMatch::Wildcard);
-        self.portals.client(ca, origin_match)
+        self.portals.client(ca, certificate, origin_match)
     }
 
     /// Asks the portal whose token it is. Nothing waits for the answer: it requeues the resource.
@@ -58,18 +63,17 @@ impl Context {
         term: Term,
         me: Identity,
         plan: &Plan,
-        ca: Option<&CaBundle>,
+        client: reqwest::Client,
         token: AccessToken,
         credentials: Credentials,
     ) {
-        let Ok(client) = self.client(plan, ca) else { return };
-        let portal = plan.portal.base();
+        let (portal, referer) = (plan.portal.base(), plan.referer.clone());
         let (index, requeue, leadership) = (self.index.clone(), self.requeue.clone(), self.leadership.clone());
         tokio::spawn(async move {
             let answer = tokio::select! {
                 biased;
                 () = leadership.ended(term) => return,
-                answer = identify(&client, &portal, &token, credentials.id()) => answer,
+                answer = identify(&client, &portal, &token, credentials.id(), referer.as_deref()) => answer,
             };
             let key = Key { namespace: me.namespace, name: me.name };
             let mut index = index.lock().unwrap_or_else(PoisonError::into_inner);

@@ -196,10 +196,13 @@ impl Controller {
     }
 
     /// Begins a term with new lists of resources: the statuses that another replica wrote last have to be known. The
-    /// watches on objects go on while they work: what is written to an object is checked against its version anyway.
+    /// watches on objects go on where they work and have reported every object that is named: what is written to an object
+    /// is checked against its version anyway.
     fn begin_term(&mut self) {
-        let scopes = self.scopes();
-        self.watches.restart_resources(&scopes, &self.watch_source());
+        for namespace in self.scopes() {
+            let incomplete = self.ctx.index().has_unknown(namespace.as_deref());
+            self.watches.restart(namespace.as_deref(), incomplete, &self.watch_source());
+        }
     }
 
     fn watch_source(&self) -> WatchSource {
@@ -218,8 +221,11 @@ impl Controller {
     /// Whether all that a resource needs is listed. What is missing in one namespace stops no other.
     fn is_synced(&self, key: &Key) -> bool {
         let namespace = self.scope_of(&key.namespace);
-        let names_config_map = self.ctx.index().get(key).is_some_and(IndexedResource::names_config_map);
-        self.watches.is_synced(namespace.as_deref(), names_config_map)
+        let (names_config_map, knows_all) = {
+            let index = self.ctx.index();
+            (index.get(key).is_some_and(IndexedResource::names_config_map), index.knows_objects_of(key))
+        };
+        self.watches.is_synced(namespace.as_deref(), names_config_map, knows_all)
     }
 
     fn on_watch_event(&mut self, scope: &Scope, event: WatchEvent) {

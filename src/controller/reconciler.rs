@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use super::context::Context;
 use super::host_limiters::RequestPermit;
 use crate::api::{ArcGisAppCredentialStatus, CaBundleKind, Reason};
-use crate::arcgis::CaBundle;
+use crate::arcgis::{CaBundle, ClientCertificate};
 use crate::cluster::{ApiError, publish};
 use crate::core::{
     AccessToken, Admit, AttemptKind, Conclusion, ConditionChange, Credentials, Identity, Observed, OriginMatch, Plan,
@@ -37,6 +37,7 @@ pub(super) struct Reconciler<'a> {
     pub s: Situation,
     pub credentials: Option<Credentials>,
     pub ca: Option<CaBundle>,
+    pub client_certificate: Option<ClientCertificate>,
     pub worker: Option<OwnedSemaphorePermit>,
     pub request_permit: Option<RequestPermit<'a>>,
     /// The token that this reconcile published.
@@ -117,6 +118,10 @@ fn observe(ctx: &Context, key: &Key) -> Option<Situation> {
     let answer = index.get_mut(key, &uid).and_then(|resource| resource.answer.take());
     let plan = plan(&resource);
     let namespace = &key.namespace;
+    let client_certificate = match plan.as_ref().map(|plan| &plan.client_certificate) {
+        Ok(Some(name)) => index.observed(ObjectKind::Secret, namespace, name),
+        Ok(None) | Err(_) => Observed::Absent,
+    };
     let (target, credentials, ca) = match &plan {
         Ok(plan) => (
             index.observed(ObjectKind::Secret, namespace, &plan.target.name),
@@ -136,6 +141,7 @@ fn observe(ctx: &Context, key: &Key) -> Option<Situation> {
         target,
         credentials,
         ca,
+        client_certificate,
         admit: Admit::Now,
         has_permit: false,
         memory: resource.memory,
@@ -171,6 +177,7 @@ impl<'a> Reconciler<'a> {
             s,
             credentials: None,
             ca: None,
+            client_certificate: None,
             worker: Some(worker),
             request_permit: None,
             published: None,
@@ -205,7 +212,7 @@ impl<'a> Reconciler<'a> {
 
 /// Reports and remembers the conclusion; returns when to requeue.
 async fn finish(reconciler: Reconciler<'_>, verdict: Verdict) -> Timestamp {
-    let Reconciler { ctx, key, term, s, credentials, ca, published, .. } = reconciler;
+    let Reconciler { ctx, key, term, s, credentials, ca, client_certificate, published, .. } = reconciler;
     let me = s.me.clone();
     let plan = s.plan.as_ref().ok().cloned();
     let (awaits_permit, expires_at) =
@@ -225,8 +232,9 @@ async fn finish(reconciler: Reconciler<'_>, verdict: Verdict) -> Timestamp {
         && plan.verify
         && written
         && ctx.leadership.holds(term)
+        && let Ok(client) = ctx.client(&plan, ca.as_ref(), client_certificate.as_ref())
     {
-        ctx.verify(term, me, &plan, ca.as_ref(), token, credentials);
+        ctx.verify(term, me, &plan, client, token, credentials);
     }
     requeue_at
 }

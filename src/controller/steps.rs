@@ -3,15 +3,16 @@
 use std::time::Instant;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
 use tracing::{info, warn};
 
 use super::reconciler::{Reconciler, ca_kind};
 use crate::api::{CaBundleKind, Reason};
-use crate::arcgis::{CaBundle, TokenRequest, exchange};
+use crate::arcgis::{CaBundle, ClientCertificate, TokenRequest, exchange};
 use crate::cluster::{ApiError, version};
 use crate::core::{
-    AccessToken, AttemptKind, Credentials, IssuedToken, LiveSecret, Observed, Outcome, Plan, Step, Version, render,
-    zero,
+    AccessToken, AttemptKind, ClientCertificateError, Credentials, IssuedToken, LiveSecret, Observed, Outcome, Plan,
+    Step, Version, render, zero,
 };
 use crate::index::ObjectKind;
 
@@ -22,6 +23,7 @@ impl Reconciler<'_> {
             Step::ReadTarget => self.read_target(&plan).await,
             Step::ReadCredentials => self.read_credentials(&plan).await,
             Step::ReadCa => self.read_ca(&plan).await,
+            Step::ReadClientCertificate => self.read_client_certificate(&plan).await,
             Step::TryCreate => self.create(&plan, true).await,
             Step::Create => self.create(&plan, false).await,
             Step::AcquirePermit => self.acquire_permit(&plan),
@@ -98,6 +100,23 @@ impl Reconciler<'_> {
         }
     }
 
+    async fn read_client_certificate(&mut self, plan: &Plan) {
+        let Some(name) = &plan.client_certificate else { return };
+        let namespace = &self.s.me.namespace;
+        let before = self.ctx.index().observed(ObjectKind::Secret, namespace, name);
+        match self.ctx.cluster.secret(namespace, name).await {
+            Ok(secret) => {
+                let version = secret.as_ref().map(version);
+                self.ctx.index().record(ObjectKind::Secret, namespace, name, &before, version.as_ref());
+                let read = secret.map(|secret| client_certificate(secret, self.ctx.now()));
+                let error = read.as_ref().map(|read| read.as_ref().err().copied());
+                self.s.client_certificate_read(version.zip(error));
+                self.client_certificate = read.and_then(Result::ok);
+            }
+            Err(error) => self.cluster_failed(AttemptKind::Write, error),
+        }
+    }
+
     fn acquire_permit(&mut self, plan: &Plan) {
         match self.ctx.hosts.try_acquire(&plan.portal.authority(), self.key) {
             Ok(request_permit) => {
@@ -114,7 +133,7 @@ impl Reconciler<'_> {
             self.s.credentials_read(None);
             return;
         };
-        let Ok(client) = self.ctx.client(plan, self.ca.as_ref()) else {
+        let Ok(client) = self.ctx.client(plan, self.ca.as_ref(), self.client_certificate.as_ref()) else {
             self.s.failed(AttemptKind::Request, Reason::Internal, None, self.ctx.now());
             return;
         };
@@ -125,7 +144,12 @@ impl Reconciler<'_> {
         self.ctx.worker_freed.notify_one();
         let (sent, started) = (self.ctx.now(), Instant::now());
         let base = plan.portal.base();
-        let request = TokenRequest { portal: &base, credentials: &credentials, lifetime: plan.lifetime };
+        let request = TokenRequest {
+            portal: &base,
+            credentials: &credentials,
+            lifetime: plan.lifetime,
+            referer: plan.referer.as_deref(),
+        };
         let answer = tokio::select! {
             biased;
             () = self.ctx.leadership.ended(self.term) => None,
@@ -221,6 +245,20 @@ impl Reconciler<'_> {
     }
 }
 
+/// Reads a Secret with a client certificate, and zeroizes its data.
+fn client_certificate(secret: Secret, now: Timestamp) -> Result<ClientCertificate, ClientCertificateError> {
+    let mut data = secret.data.unwrap_or_default();
+    let read = match (data.get("tls.crt"), data.get("tls.key")) {
+        (Some(_), Some(_)) if secret.type_.as_deref() != Some("kubernetes.io/tls") => {
+            Err(ClientCertificateError::WrongType)
+        }
+        (Some(certificates), Some(key)) => ClientCertificate::parse(&certificates.0, &key.0, now),
+        _ => Err(ClientCertificateError::KeyMissing),
+    };
+    zero(&mut data);
+    read
+}
+
 /// The token that a dry run creates the target with.
 fn placeholder(plan: &Plan, now: Timestamp) -> Option<IssuedToken> {
     Some(IssuedToken {
@@ -229,5 +267,6 @@ fn placeholder(plan: &Plan, now: Timestamp) -> Option<IssuedToken> {
         expiration_time: now,
         inputs: "v1:pending".to_owned(),
         portal_url: plan.portal.base(),
+        referer: plan.referer.clone(),
     })
 }

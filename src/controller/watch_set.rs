@@ -48,17 +48,18 @@ impl Watches {
         self.streams.next().await
     }
 
-    /// Starts new lists of the resources. A watch on objects that fails is started again, too.
-    pub fn restart_resources(&mut self, namespaces: &[Option<String>], source: &WatchSource) {
-        let failing: Vec<Scope> = self.started.keys().filter(|scope| !self.works(scope)).cloned().collect();
-        for scope in failing {
-            self.stop(&scope);
+    /// Starts a new list of the resources in a namespace. A watch on objects that fails is started again, too, and each if
+    /// what they have reported is incomplete.
+    pub fn restart(&mut self, namespace: Option<&str>, incomplete: bool, source: &WatchSource) {
+        for what in [SECRETS, CONFIG_MAPS] {
+            let scope = scope(what, namespace);
+            if incomplete || !self.works(&scope) {
+                self.stop(&scope);
+            }
         }
-        for namespace in namespaces {
-            let scope = scope(Watched::Resources, namespace.as_deref());
-            self.stop(&scope);
-            self.start(scope, source);
-        }
+        let resources = scope(Watched::Resources, namespace);
+        self.stop(&resources);
+        self.start(resources, source);
     }
 
     /// Starts the watch on Secrets, once the resources are known that name them.
@@ -112,10 +113,11 @@ impl Watches {
         self.complete.contains(scope)
     }
 
-    /// Whether the lists of a namespace are complete that a resource in it needs.
-    pub fn is_synced(&self, namespace: Option<&str>, names_config_map: bool) -> bool {
+    /// Whether the lists of a namespace are complete that a resource in it needs. Objects that are known need no list.
+    pub fn is_synced(&self, namespace: Option<&str>, names_config_map: bool, knows_all: bool) -> bool {
         let complete = |what| self.complete.contains(&scope(what, namespace));
-        complete(Watched::Resources) && complete(SECRETS) && (!names_config_map || complete(CONFIG_MAPS))
+        let objects = complete(SECRETS) && (!names_config_map || complete(CONFIG_MAPS));
+        complete(Watched::Resources) && (objects || knows_all)
     }
 
     /// Records in metrics and readiness whether a watch works.

@@ -31,10 +31,11 @@ pub use scheduling::{
     Admit, Epoch, HostLimiter, HostQueue, Outcome, Priority, RESYNC_SECONDS, RetryAfterRecord, WorkQueue, renewal_time,
 };
 pub use secrets::{
-    AccessToken, Credentials, CredentialsError, DesiredSecret, Digester, IssuedToken, LiveSecret, Owner, fingerprint,
-    render, zero,
+    AccessToken, ClientCertificateError, Credentials, CredentialsError, DesiredSecret, Digester, IssuedToken,
+    LiveSecret, Owner, fingerprint, render, zero,
 };
 pub use spec::{
-    AllowedOrigin, DurationError, OriginError, OriginMatch, Plan, PortalUrl, PortalUrlError, SelectorError, SpecError,
-    TargetPlan, Template, TemplateError, format_seconds, is_subdomain, parse_duration, parse_selector,
+    AllowedOrigin, DurationError, OriginError, OriginMatch, Plan, PortalUrl, PortalUrlError, REFERER_ADVICE,
+    SelectorError, SpecError, TargetPlan, Template, TemplateError, format_seconds, is_referer, is_subdomain,
+    parse_duration, parse_selector,
 };

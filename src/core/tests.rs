@@ -49,6 +49,7 @@ fn situation(now: Timestamp) -> Situation {
         target: Observed::Absent,
         credentials: Observed::Cached(version),
         ca: Observed::Absent,
+        client_certificate: Observed::Absent,
         admit: Admit::Now,
         has_permit: false,
         memory: Memory::default(),
@@ -73,6 +74,7 @@ fn published(s: &Situation, issue_time: Timestamp, seconds: i64) -> IssuedToken 
         expiration_time: at(issue_time.as_second() + seconds),
         inputs: s.inputs().unwrap(),
         portal_url: s.plan.as_ref().unwrap().portal.base(),
+        referer: s.plan.as_ref().unwrap().referer.clone(),
     }
 }
 
@@ -102,6 +104,7 @@ fn reconcile(mut s: Situation, now: Timestamp, answer: Result<i64, Reason>, requ
                 s.credentials_read(Some((version, Ok(7))));
             }
             Step::ReadCa => s.ca_read(None),
+            Step::ReadClientCertificate => s.client_certificate_read(None),
             Step::TryCreate => s.create_tried(),
             Step::AcquirePermit => s.has_permit = true,
             Step::Request => {

@@ -83,7 +83,11 @@ impl IndexedResource {
         let name = |path: &str| spec.pointer(path).and_then(Value::as_str).map(str::to_owned);
         let target = name("/target/name");
         let mut refs: Vec<_> =
-            target.iter().cloned().chain(name("/credentialsRef/name")).map(|name| (ObjectKind::Secret, name)).collect();
+            [target.clone(), name("/credentialsRef/name"), name("/portal/clientCertificateRef/name")]
+                .into_iter()
+                .flatten()
+                .map(|name| (ObjectKind::Secret, name))
+                .collect();
         if let Some(ca) = name("/portal/caBundleRef/name") {
             let secret = name("/portal/caBundleRef/kind").is_some_and(|kind| kind == "Secret");
             refs.push((if secret { ObjectKind::Secret } else { ObjectKind::ConfigMap }, ca));

@@ -180,6 +180,21 @@ impl Index {
         namespace.map_or(!self.config_maps.is_empty(), |namespace| self.config_maps.contains_key(namespace))
     }
 
+    /// Whether a resource in the namespace, or in any, names an object of which nothing is known.
+    pub fn has_unknown(&self, namespace: Option<&str>) -> bool {
+        let covered = |key: &Key| namespace.is_none_or(|namespace| namespace == key.namespace);
+        self.objects.iter().any(|((_, key), watched)| watched.observed == Observed::Unknown && covered(key))
+    }
+
+    /// Whether something is known of every object that a resource names.
+    pub fn knows_objects_of(&self, key: &Key) -> bool {
+        let known = |(kind, name): &(ObjectKind, String)| {
+            let id = (*kind, Key { namespace: key.namespace.clone(), name: name.clone() });
+            self.objects.get(&id).is_some_and(|watched| watched.observed != Observed::Unknown)
+        };
+        self.resources.get(key).is_some_and(|resource| resource.refs.iter().all(known))
+    }
+
     /// Ends the wait after a failure for this reason; returns the resources to reconcile.
     pub fn retry_at(&mut self, reason: Reason, now: Timestamp) -> Vec<Key> {
         let mut keys = Vec::new();

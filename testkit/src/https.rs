@@ -1,13 +1,18 @@
 //! HTTPS on loopback with a temporary CA, for the test portal and the fault-injecting proxy.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
-use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -84,7 +89,7 @@ pub(crate) async fn accept<F: Future<Output = ()> + Send + 'static>(
     tls: ServerConfig,
     handle: impl Fn(TlsStream<TcpStream>) -> F + Clone + Send + 'static,
 ) {
-    let tls = TlsAcceptor::from(std::sync::Arc::new(tls));
+    let tls = TlsAcceptor::from(Arc::new(tls));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -103,6 +108,15 @@ pub(crate) async fn accept<F: Future<Output = ()> + Send + 'static>(
 
 /// Returns a CA in PEM, and a server configuration with a certificate that this CA signed, or with a defective one.
 pub(crate) fn identity(certificate: Certificate, protocol: Protocol) -> Result<(String, ServerConfig), Error> {
+    identity_for(certificate, protocol, None)
+}
+
+/// The same, for clients with a certificate of this CA, in PEM.
+pub(crate) fn identity_for(
+    certificate: Certificate,
+    protocol: Protocol,
+    clients: Option<&str>,
+) -> Result<(String, ServerConfig), Error> {
     let failed = || doing::<rcgen::Error>("making a certificate");
     let ca_key = KeyPair::generate().map_err(failed())?;
     let mut ca = CertificateParams::new(Vec::new()).map_err(failed())?;
@@ -125,9 +139,22 @@ pub(crate) fn identity(certificate: Certificate, protocol: Protocol) -> Result<(
         _ => params.signed_by(&key, &Issuer::new(ca, ca_key)),
     };
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder_with_protocol_versions(&protocol.versions())
-        .with_no_client_auth()
+    let config = ServerConfig::builder_with_protocol_versions(&protocol.versions());
+    let config = match clients {
+        None => config.with_no_client_auth(),
+        Some(pem) => config.with_client_cert_verifier(verifier(pem)?),
+    };
+    let config = config
         .with_single_cert(vec![signed.map_err(failed())?.der().clone()], private)
         .map_err(doing("setting up TLS"))?;
     Ok((ca_cert.pem(), config))
+}
+
+/// Requires a certificate of this CA.
+fn verifier(ca: &str) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let mut roots = RootCertStore::empty();
+    for der in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+        roots.add(der.map_err(doing("reading a CA"))?).map_err(doing("reading a CA"))?;
+    }
+    WebPkiClientVerifier::builder(roots.into()).build().map_err(doing("setting up TLS"))
 }

@@ -5,6 +5,7 @@ pub mod api_proxy;
 pub mod control_plane;
 pub mod hostile;
 mod https;
+pub mod pki;
 pub mod portal;
 
 use std::net::{SocketAddr, TcpListener};

@@ -12,13 +12,14 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use rcgen::KeyPair;
+use rustls::ServerConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub use crate::https::{Certificate, Protocol};
-use crate::https::{closed, identity, serve};
+use crate::https::{closed, identity, identity_for, serve};
 use crate::{Error, doing};
 
 /// The prefix of every token.
@@ -47,6 +48,16 @@ pub struct App {
     pub identity: Option<String>,
     /// `portals/self` closes the connection.
     pub close_on_verify: bool,
+    /// The app is restricted to this referrer: without it there is no token, and its tokens are not valid.
+    pub referer: Option<String>,
+}
+
+impl App {
+    /// Whether a request has the referrer that the app is restricted to.
+    fn admits(&self, headers: &HeaderMap) -> bool {
+        let sent = headers.get("referer").and_then(|value| value.to_str().ok());
+        self.referer.as_deref().is_none_or(|referer| sent == Some(referer))
+    }
 }
 
 /// A configured response.
@@ -67,6 +78,7 @@ pub struct Entry {
     pub query: Option<String>,
     pub content_type: Option<String>,
     pub user_agent: Option<String>,
+    pub referer: Option<String>,
     /// The names of all headers.
     pub headers: Vec<String>,
     pub fields: Vec<(String, String)>,
@@ -116,7 +128,17 @@ impl Portal {
         protocol: Protocol,
     ) -> Result<Self, Error> {
         crate::init_crypto();
-        let (ca, tls) = identity(certificate, protocol)?;
+        Self::listen(address, identity(certificate, protocol)?).await
+    }
+
+    /// Starts one that requires a client certificate of this CA, in PEM.
+    pub async fn requiring(client_ca: &str, protocol: Protocol) -> Result<Self, Error> {
+        crate::init_crypto();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::listen(address, identity_for(Certificate::Good, protocol, Some(client_ca))?).await
+    }
+
+    async fn listen(address: SocketAddr, (ca, tls): (String, ServerConfig)) -> Result<Self, Error> {
         let listener = TcpListener::bind(address).await.map_err(doing(format!("listening on {address}")))?;
         let address = listener.local_addr().map_err(doing("listening"))?;
         let salt = KeyPair::generate().map_err(doing("making a salt"))?.serialize_der();
@@ -245,6 +267,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         .find_map(|name| head.headers.get(*name)?.to_str().ok()?.strip_prefix("Bearer ").map(str::to_owned));
     let owner = bearer.as_ref().and_then(|bearer| shared.state().tokens.get(bearer).cloned());
     let app = owner.as_ref().and_then(|owner| shared.state().apps.get(owner).cloned());
+    let owner = owner.filter(|_| app.as_ref().is_some_and(|app| app.admits(&head.headers)));
     if path.ends_with("/sharing/rest/portals/self") {
         record(&shared, &head.method, &head.uri, &head.headers, Vec::new(), owner.clone().unwrap_or_default(), false);
         return match owner {
@@ -302,6 +325,7 @@ fn record(
         query: uri.query().map(str::to_owned),
         content_type: header("content-type"),
         user_agent: header("user-agent"),
+        referer: header("referer"),
         headers: headers.keys().map(ToString::to_string).collect(),
         fields,
         client_id,
@@ -324,6 +348,7 @@ async fn token(shared: &Shared, method: &Method, uri: &axum::http::Uri, headers:
     }
     record(shared, method, uri, headers, fields, id.clone(), matched);
     let Some(app) = app else { return failure(400, "invalid_client_id", "Invalid client_id") };
+    let admitted = app.admits(headers);
     tokio::time::sleep(Duration::from_millis(app.delay)).await;
     if app.hang {
         std::future::pending::<()>().await;
@@ -340,6 +365,9 @@ async fn token(shared: &Shared, method: &Method, uri: &axum::http::Uri, headers:
     }
     if !matched {
         return failure(400, "invalid_request", "Invalid client_secret");
+    }
+    if !admitted {
+        return failure(403, "access_denied", "Invalid referer");
     }
     let serial = shared.counter.fetch_add(1, Ordering::Relaxed);
     let token = format!("{TOKEN_CANARY}{serial:06}-{}..", shared.salt);

@@ -52,11 +52,24 @@ fn cases() -> Vec<Case> {
             json!({"kind": "Secret", "name": "target"}),
             Some("must not be the CA bundle's Secret"),
         ),
+        (
+            "/spec/portal/clientCertificateRef",
+            json!({"name": "target"}),
+            Some("must not be the Secret with the client certificate"),
+        ),
+        ("/spec/portal/clientCertificateRef", json!({"name": "client"}), None),
+        ("/spec/portal/clientCertificateRef", json!({"name": "Client"}), Some("write a DNS-1123 subdomain")),
+        (
+            "/spec/portal/clientCertificateRef",
+            json!({"name": "a", "namespace": "b"}),
+            Some("field not declared in schema"),
+        ),
         ("/spec/portal/caBundleRef", json!({"kind": "ConfigMap", "name": "target"}), None),
         ("/spec/portal/caBundleRef", json!({"kind": "Pod", "name": "x"}), Some("Unsupported value")),
     ];
     cases.extend(durations());
     cases.extend(urls());
+    cases.extend(referers());
     cases.extend(names_and_texts());
     cases
 }
@@ -105,6 +118,34 @@ fn urls() -> Vec<Case> {
         "https://höst",
     ] {
         cases.push(("/spec/portal/url", json!(bad), Some("write https://host")));
+    }
+    cases
+}
+
+fn referers() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for good in
+        ["https://maps.example.com", "http://localhost:3000/a/~b?c=d,e+f@g%20h", "https://[2001:db8::1]:7443/app"]
+    {
+        cases.push(("/spec/token", json!({"referer": good}), None));
+    }
+    cases.push(("/spec/token", json!({"referer": format!("https://h/{}", "a".repeat(502))}), None));
+    let long = format!("https://h/{}", "a".repeat(503));
+    cases.push(("/spec/token", json!({"referer": long}), Some("may not be more than 512")));
+    cases.push(("/spec/token", json!({"referer": ""}), Some("should be at least 1 chars long")));
+    for bad in [
+        "maps.example.com",
+        "ftp://h",
+        "https://",
+        "https://u@h",
+        "https://h/a b",
+        "https://h/a;b",
+        "https://h/$x",
+        "https://h/a\nX: y",
+        "https://h/#x",
+        "https://h/\u{e4}",
+    ] {
+        cases.push(("/spec/token", json!({"referer": bad}), Some("write an http or https URL such as")));
     }
     cases
 }
@@ -169,6 +210,7 @@ async fn a_rule_across_fields_names_the_field_to_change() {
     for (path, value, field) in [
         ("/spec/target/name", json!("creds"), "spec.target.name"),
         ("/spec/portal/caBundleRef", ca, "spec.target.name"),
+        ("/spec/portal/clientCertificateRef", json!({"name": "target"}), "spec.target.name"),
         ("/spec/token", json!({"lifetime": "1h", "renewBefore": "2h"}), "spec.token.renewBefore"),
         (
             "/spec/target",

@@ -28,8 +28,8 @@ async fn request_token(url: &str, ca: &str, origin_match: OriginMatch) -> Result
     let credentials = Credentials::read(&data, &keys).unwrap();
     let bundle = CaBundle::parse(ca.as_bytes()).unwrap();
     let portals = Portals::new(Some(bundle), ServiceRanges::default(), Vec::new()).unwrap();
-    let request = TokenRequest { portal: url, credentials: &credentials, lifetime: None };
-    exchange(&portals.client(None, origin_match).unwrap(), &request, Timestamp::now).await.map(drop)
+    let request = TokenRequest { portal: url, credentials: &credentials, lifetime: None, referer: None };
+    exchange(&portals.client(None, None, origin_match).unwrap(), &request, Timestamp::now).await.map(drop)
 }
 
 /// Returns URLs that try to reach the server `bad` on `port` where only `good` is allowed.

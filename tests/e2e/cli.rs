@@ -29,6 +29,7 @@ fn an_invalid_flag_exits_with_2_and_a_clear_first_line() {
         (vec!["run", "--selector", "a in (b"], "write a label selector such as"),
         (vec!["run", "--leader-elect", "perhaps"], "invalid value 'perhaps'"),
         (vec!["run", "--lease-name", "My Lease"], "write lower-case letters, digits, - and ."),
+        (vec!["probe", "--referer", "maps"], "write an http or https URL"),
         (vec!["run", "--no-such-flag"], "unexpected argument"),
         (vec!["fly"], "unrecognized subcommand"),
     ] {

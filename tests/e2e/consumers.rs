@@ -57,7 +57,7 @@ fn is_root() -> bool {
 }
 
 /// Returns a Python with GDAL's bindings, if the tools of Debian's gdal-bin are installed or can be installed.
-async fn gdal() -> Option<&'static str> {
+pub async fn gdal() -> Option<&'static str> {
     let installed = async || works(Command::new("ogrinfo").arg("--version")).await;
     if !installed().await && is_root() {
         print("installing gdal-bin");

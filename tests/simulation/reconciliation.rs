@@ -65,6 +65,7 @@ impl Simulation {
             target: cached(resource.target.as_ref()),
             credentials,
             ca: Observed::Absent,
+            client_certificate: Observed::Absent,
             admit: Admit::Now,
             has_permit: false,
             memory: std::mem::take(&mut resource.memory),
@@ -192,6 +193,7 @@ impl Simulation {
                 }));
             }
             Step::ReadCa => reconciliation.s.ca_read(None),
+            Step::ReadClientCertificate => reconciliation.s.client_certificate_read(None),
             Step::TryCreate => reconciliation.s.create_tried(),
             Step::Create => {
                 let (Ok(plan), Some(unpublished)) = (&reconciliation.s.plan, reconciliation.s.unpublished(now)) else {

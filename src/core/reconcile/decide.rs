@@ -11,7 +11,7 @@ use crate::core::scheduling::Admit;
 use crate::core::scheduling::schedule::{
     CHANGE_FLOOR_SECONDS, FLOOR_SECONDS, RESYNC_SECONDS, RETRY_FLOOR_SECONDS, after,
 };
-use crate::core::secrets::{Owner, render};
+use crate::core::secrets::{ClientCertificateError, Owner, render};
 use crate::core::spec::Plan;
 
 /// One thing to do. Its outcome is recorded in the [`Situation`], and [`decide`] is called again.
@@ -20,6 +20,7 @@ pub enum Step {
     ReadTarget,
     ReadCredentials,
     ReadCa,
+    ReadClientCertificate,
     /// Create the target as a dry run, with a placeholder for the token.
     TryCreate,
     /// Acquire a permit of the portal's host. A request follows, unless a check fails first.
@@ -158,7 +159,9 @@ fn failed_check(s: &Situation, plan: &Plan, target: &TargetState) -> Check {
     if let Some(problem) = check_credentials(s)? {
         return Ok(Some(problem));
     }
-    if plan.ca.is_some() { check_ca(s) } else { Ok(None) }
+    let ca = if plan.ca.is_some() { check_ca(s)? } else { None };
+    let certificate = if plan.client_certificate.is_some() { check_client_certificate(s)? } else { None };
+    Ok([ca, certificate].into_iter().flatten().min_by_key(|found| found.reason))
 }
 
 fn foreign_target(s: &Situation, target: &TargetState) -> Option<Problem> {
@@ -216,6 +219,23 @@ fn check_ca(s: &Situation) -> Check {
         (None, Some((reason @ Reason::CaBundleInvalid, true))) => Ok(Some(check(reason, None))),
         (None, None) => Ok(None),
         _ => Err(Step::ReadCa),
+    }
+}
+
+fn check_client_certificate(s: &Situation) -> Check {
+    let found = |error: ClientCertificateError| check(error.reason(), Some(error.to_string()));
+    let version = match &s.client_certificate {
+        Observed::Absent => return Ok(Some(check(Reason::ClientCertificateNotFound, None))),
+        Observed::Unknown => return Err(Step::ReadClientCertificate),
+        Observed::Loaded(_, error) => return Ok(error.map(found)),
+        Observed::Cached(version) => version,
+    };
+    let reasons = [Reason::ClientCertificateNotFound, Reason::ClientCertificateInvalid];
+    match (&s.memory.client_certificate, recalled_check(s, &reasons)) {
+        (Some((last, error)), _) if last == version => Ok(error.map(found)),
+        (None, Some((reason @ Reason::ClientCertificateInvalid, true))) => Ok(Some(check(reason, None))),
+        (None, None) => Ok(None),
+        _ => Err(Step::ReadClientCertificate),
     }
 }
 
@@ -310,6 +330,8 @@ fn request(s: &Situation, plan: &Plan, target: &TargetState, now: Timestamp, ver
         Step::ReadCredentials
     } else if plan.ca.is_some() && !matches!(s.ca, Observed::Loaded(..)) {
         Step::ReadCa
+    } else if plan.client_certificate.is_some() && !matches!(s.client_certificate, Observed::Loaded(..)) {
+        Step::ReadClientCertificate
     } else {
         Step::Request
     })

@@ -20,18 +20,16 @@ pub(crate) fn message(problem: &Problem, plan: Option<&Plan>) -> String {
 /// What the objects that the resource names lack.
 fn source_message(reason: Reason, detail: Option<&str>, plan: &Plan) -> Option<String> {
     let credentials = &plan.credentials.name;
-    let ca = plan.ca.as_ref().map_or_else(String::new, |ca| {
-        let kind = if ca.kind == CaBundleKind::Secret { "Secret" } else { "ConfigMap" };
-        format!("{kind} {}, key {}", ca.name, ca.key)
-    });
     Some(match reason {
         Reason::CredentialsNotFound => format!("Secret {credentials} with the app's credentials does not exist."),
         Reason::CredentialsIncomplete => format!(
             "Secret {credentials}: key {} is missing, empty or not visible text.",
             detail.unwrap_or(&plan.credentials.client_id_key)
         ),
-        Reason::CaBundleNotFound => format!("The CA bundle, {ca}, does not exist."),
-        Reason::CaBundleInvalid => format!("The CA bundle, {ca}, holds no certificate in PEM."),
+        Reason::CaBundleNotFound
+        | Reason::ClientCertificateNotFound
+        | Reason::CaBundleInvalid
+        | Reason::ClientCertificateInvalid => certificates(reason, plan, detail),
         _ => return None,
     })
 }
@@ -53,7 +51,8 @@ fn portal_message(reason: Reason, plan: &Plan) -> Option<String> {
             "Portal {portal} rejects the client secret in Secret {credentials}: write the current secret of the app."
         ),
         Reason::RequestRejected => format!(
-            "Portal {portal} rejects the token request: check spec.portal.url, and the registration and privileges of the app."
+            "Portal {portal} rejects the token request: check spec.portal.url and spec.portal.clientCertificateRef, and the \
+             registration, the privileges and the referrers of the app."
         ),
         Reason::PortalUnreachable => {
             format!("Portal {portal} cannot be reached: check DNS, the NetworkPolicy, the firewall and the proxy.")
@@ -88,5 +87,25 @@ fn target_message(reason: Reason, detail: Option<&str>, plan: &Plan) -> String {
         ),
         Reason::ClusterError => "The Kubernetes API failed.".to_owned(),
         _ => "The operator has a bug that this resource triggers: report it with the operator's log.".to_owned(),
+    }
+}
+
+/// The messages about the CA bundle and the client certificate.
+fn certificates(reason: Reason, plan: &Plan, detail: Option<&str>) -> String {
+    let ca = plan.ca.as_ref().map_or_else(String::new, |ca| {
+        let kind = if ca.kind == CaBundleKind::Secret { "Secret" } else { "ConfigMap" };
+        format!("{kind} {}, key {}", ca.name, ca.key)
+    });
+    let certificate = plan.client_certificate.as_deref().unwrap_or_default();
+    match reason {
+        Reason::CaBundleNotFound => format!("The CA bundle, {ca}, does not exist."),
+        Reason::ClientCertificateNotFound => {
+            format!("The client certificate, Secret {certificate}, keys tls.crt and tls.key, does not exist.")
+        }
+        Reason::CaBundleInvalid => format!("The CA bundle, {ca}, holds no certificate in PEM."),
+        _ => format!(
+            "The client certificate in Secret {certificate} cannot be used: {}.",
+            detail.unwrap_or("write a valid certificate and its private key, not encrypted, in PEM format")
+        ),
     }
 }

@@ -52,6 +52,8 @@ pub struct Attempt {
     pub generation: i64,
     pub credentials: String,
     pub ca: String,
+    /// Written only when there is one: a status that an earlier version wrote has none.
+    pub client_certificate: String,
     /// A hash of the `requested-at` annotation.
     pub requested: String,
 }
@@ -60,8 +62,9 @@ impl Attempt {
     /// Whether a user changed nothing between the two.
     #[must_use]
     pub fn same_inputs(&self, other: &Self) -> bool {
-        (self.generation, &self.credentials, &self.ca, &self.requested)
-            == (other.generation, &other.credentials, &other.ca, &other.requested)
+        self.generation == other.generation
+            && (&self.credentials, &self.ca, &self.client_certificate, &self.requested)
+                == (&other.credentials, &other.ca, &other.client_certificate, &other.requested)
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -75,15 +78,17 @@ impl Attempt {
             credentials: value("credentials")?,
             ca: value("ca")?,
             requested: value("requested")?,
+            client_certificate: value("clientCertificate").unwrap_or_else(|| "-".to_owned()),
         })
     }
 }
 
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, generation, credentials, ca, requested } = self;
+        let Self { kind, generation, credentials, ca, client_certificate, requested } = self;
         let kind = kind.as_str();
-        write!(f, "v1 {kind} generation={generation} credentials={credentials} ca={ca} requested={requested}")
+        write!(f, "v1 {kind} generation={generation} credentials={credentials} ca={ca} requested={requested}")?;
+        if client_certificate == "-" { Ok(()) } else { write!(f, " clientCertificate={client_certificate}") }
     }
 }
 

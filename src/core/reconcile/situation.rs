@@ -8,7 +8,7 @@ use crate::core::object::{Identity, Observed, Version};
 use crate::core::scheduling::schedule::{MAX_CLOCK_SKEW_SECONDS, Repairs, after, shifted};
 use crate::core::scheduling::{Admit, renewal_time};
 use crate::core::secrets::target::short_hash;
-use crate::core::secrets::{CredentialsError, IssuedToken, LiveSecret, Owner, fingerprint};
+use crate::core::secrets::{ClientCertificateError, CredentialsError, IssuedToken, LiveSecret, Owner, fingerprint};
 use crate::core::spec::{Plan, SpecError};
 
 /// What is known of a target that was read. It is valid for this version of the Secret.
@@ -61,6 +61,7 @@ pub struct Memory {
     pub(crate) incomplete_credentials: Option<(Version, i64, String)>,
     pub(crate) ca: Option<(Version, i64, Option<Reason>)>,
     pub(crate) dry_run: DryRun,
+    pub(crate) client_certificate: Option<(Version, Option<ClientCertificateError>)>,
     pub(crate) repairs: Repairs,
     /// Limits the writes of a status that another writer keeps overwriting.
     pub status_repairs: Repairs,
@@ -105,6 +106,7 @@ pub struct Situation {
     pub target: Observed<LiveSecret>,
     pub credentials: Observed<Result<(), CredentialsError>>,
     pub ca: Observed<Option<Reason>>,
+    pub client_certificate: Observed<Option<ClientCertificateError>>,
     pub admit: Admit,
     /// This reconcile holds a permit of the portal's host.
     pub has_permit: bool,
@@ -137,6 +139,7 @@ impl Situation {
             generation: self.generation,
             credentials: version(self.credentials.version()),
             ca: version(self.ca.version()),
+            client_certificate: version(self.client_certificate.version()),
             requested,
         }
     }
@@ -206,9 +209,13 @@ impl Situation {
     pub(crate) fn stored(&self, live: &LiveSecret) -> Option<IssuedToken> {
         let plan = self.plan.as_ref().ok()?;
         let mut stored = live.stored()?;
-        // The portal's URL belongs to the token: it changes when a token of another portal is published.
-        if stored.portal_url.is_empty() || self.inputs().is_none_or(|inputs| inputs == stored.inputs) {
+        // The portal's URL and the referer belong to the token: they change when a token requested with others is published.
+        let current = self.inputs().is_none_or(|inputs| inputs == stored.inputs);
+        if stored.portal_url.is_empty() || current {
             stored.portal_url = plan.portal.base();
+        }
+        if current {
+            stored.referer.clone_from(&plan.referer);
         }
         Some(stored)
     }

@@ -7,7 +7,9 @@ use super::situation::{DryRun, Situation, TargetDetails, TargetState, TokenDetai
 use crate::api::Reason;
 use crate::core::object::{Observed, Version};
 use crate::core::scheduling::schedule::after;
-use crate::core::secrets::{AccessToken, CredentialsError, IssuedToken, LiveSecret, Owner, render};
+use crate::core::secrets::{
+    AccessToken, ClientCertificateError, CredentialsError, IssuedToken, LiveSecret, Owner, render,
+};
 
 impl Situation {
     /// Records the target that was read.
@@ -83,6 +85,17 @@ impl Situation {
         };
     }
 
+    /// Records the client certificate that was read.
+    pub fn client_certificate_read(&mut self, read: Option<(Version, Option<ClientCertificateError>)>) {
+        self.client_certificate = match read {
+            None => Observed::Absent,
+            Some((version, error)) => {
+                self.memory.client_certificate = Some((version.clone(), error));
+                Observed::Loaded(version, error)
+            }
+        };
+    }
+
     /// Records that the creation of the target succeeded as a dry run.
     pub fn create_tried(&mut self) {
         self.memory.dry_run = DryRun::Accepted(self.generation);
@@ -103,6 +116,7 @@ impl Situation {
             expiration_time: after(issue_time, lifetime_seconds),
             inputs,
             portal_url: plan.portal.base(),
+            referer: plan.referer.clone(),
         });
         self.memory.last_request = Some(sent);
         self.memory.issued = true;

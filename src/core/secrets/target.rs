@@ -13,11 +13,13 @@ use zeroize::Zeroize;
 use super::token::AccessToken;
 use crate::api::{DeletionPolicy, Format};
 use crate::core::object::{Identity, Version};
-use crate::core::spec::Plan;
 use crate::core::spec::plan::{DOMAIN, MANAGED_BY};
+use crate::core::spec::{Plan, is_referer};
 
 /// The value of the managed-by label, and the name of this program.
 pub(crate) const MANAGER: &str = "arcgis-credential-operator";
+const REFERER_HEADER: &str = "Referer: ";
+const REFERER_VARIABLE: &str = "ARCGIS_REFERER=";
 /// The longest lifetime that annotations are accepted for.
 const MAX_LIFETIME_SECONDS: i64 = 315_360_000;
 
@@ -33,6 +35,8 @@ pub struct IssuedToken {
     pub expiration_time: Timestamp,
     pub inputs: String,
     pub portal_url: String,
+    /// What the token was requested with, and what the formats tell consumers to send.
+    pub referer: Option<String>,
 }
 
 /// The owner of a Secret.
@@ -115,7 +119,22 @@ impl LiveSecret {
             expiration_time,
             inputs: self.annotations.get(&own("inputs")).cloned().unwrap_or_default(),
             portal_url: text("portal_url").unwrap_or_default(),
+            referer: self.referer(),
         })
+    }
+
+    /// Returns the referer that its formats hold.
+    fn referer(&self) -> Option<String> {
+        let line = |format: Format, prefix: &str| {
+            let text = std::str::from_utf8(&self.data.get(format.key())?.0).ok()?;
+            text.lines().find_map(|line| line.strip_prefix(prefix)).map(str::to_owned)
+        };
+        let json = || {
+            let token: Value = serde_json::from_slice(&self.data.get(Format::Json.key())?.0).ok()?;
+            token["referer"].as_str().map(str::to_owned)
+        };
+        let found = line(Format::Headers, REFERER_HEADER).or_else(|| line(Format::DotEnv, REFERER_VARIABLE));
+        found.or_else(json).filter(|referer| is_referer(referer))
     }
 
     /// Returns the patch to the desired state, `None` where nothing differs. Fields of others stay; the operator's own that
@@ -235,13 +254,14 @@ fn owner_reference(me: &Identity) -> OwnerReference {
 #[must_use]
 pub fn render(plan: &Plan, me: &Identity, published: &IssuedToken) -> DesiredSecret {
     let (token, expires_at) = (published.token.expose(), published.expiration_time.to_string());
-    let portal = published.portal_url.as_str();
+    let (portal, referer) = (published.portal_url.as_str(), published.referer.as_deref());
+    let formats = plan.target.formats.iter();
     let mut data: BTreeMap<String, String> = plan
         .target
         .data
         .iter()
         .map(|(key, template)| (key.clone(), template.fill(token, &expires_at, portal)))
-        .chain(plan.target.formats.iter().map(|f| (f.key().to_owned(), formatted(*f, token, &expires_at, portal))))
+        .chain(formats.map(|f| (f.key().to_owned(), formatted(*f, token, &expires_at, portal, referer))))
         .collect();
     let extras = Extras {
         data: data.keys().cloned().collect(),
@@ -266,13 +286,21 @@ pub fn render(plan: &Plan, me: &Identity, published: &IssuedToken) -> DesiredSec
     DesiredSecret { data, labels, annotations }
 }
 
-fn formatted(format: Format, token: &str, expires_at: &str, portal: &str) -> String {
+fn formatted(format: Format, token: &str, expires_at: &str, portal: &str, referer: Option<&str>) -> String {
+    let line = |prefix: &str| referer.map_or_else(String::new, |referer| format!("{prefix}{referer}\n"));
     match format {
-        Format::Headers => format!("X-Esri-Authorization: Bearer {token}\n"),
-        Format::DotEnv => {
-            format!("ARCGIS_ACCESS_TOKEN={token}\nARCGIS_TOKEN_EXPIRES_AT={expires_at}\nARCGIS_PORTAL_URL={portal}\n")
+        Format::Headers => format!("X-Esri-Authorization: Bearer {token}\n{}", line(REFERER_HEADER)),
+        Format::DotEnv => format!(
+            "ARCGIS_ACCESS_TOKEN={token}\nARCGIS_TOKEN_EXPIRES_AT={expires_at}\nARCGIS_PORTAL_URL={portal}\n{}",
+            line(REFERER_VARIABLE)
+        ),
+        Format::Json => {
+            let mut token = json!({"access_token": token, "expires_at": expires_at, "portal_url": portal});
+            if let Some(referer) = referer {
+                token["referer"] = json!(referer);
+            }
+            token.to_string()
         }
-        Format::Json => json!({"access_token": token, "expires_at": expires_at, "portal_url": portal}).to_string(),
         Format::RestJs => {
             json!({"type": "ApiKeyManager", "token": token, "portal": format!("{portal}/sharing/rest")}).to_string()
         }
@@ -293,6 +321,12 @@ pub fn fingerprint(plan: &Plan, credentials_uid: &str) -> String {
     let mut parts = vec![base.as_str(), &keys.client_id_key, &keys.client_secret_key, credentials_uid];
     if let Some(lifetime) = &lifetime {
         parts.extend(["lifetime", lifetime]);
+    }
+    if let Some(referer) = &plan.referer {
+        parts.extend(["referer", referer]);
+    }
+    if let Some(name) = &plan.client_certificate {
+        parts.extend(["clientCertificate", name]);
     }
     format!("v1:{}", hex(&parts))
 }

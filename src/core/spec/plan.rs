@@ -26,9 +26,13 @@ fn problem(field: &'static str) -> impl Fn(&dyn std::fmt::Display) -> SpecError 
 pub struct Plan {
     pub portal: PortalUrl,
     pub ca: Option<CaBundleRef>,
+    /// The name of the Secret with the client certificate.
+    pub client_certificate: Option<String>,
     pub credentials: CredentialsRef,
     pub lifetime: Option<u64>,
     pub renew_before: Option<u64>,
+    /// Sent with each request to the portal, and written into the formats.
+    pub referer: Option<String>,
     pub verify: bool,
     pub suspend: bool,
     pub target: TargetPlan,
@@ -66,12 +70,19 @@ impl Plan {
         {
             return Err(problem("spec.token.renewBefore")(&"must be shorter than lifetime"));
         }
+        if token.referer.as_deref().is_some_and(|referer| !is_referer(referer)) {
+            return Err(problem("spec.token.referer")(&REFERER_ADVICE));
+        }
         let target = &spec.target.name;
         let ca = spec.portal.ca_bundle_ref.clone();
+        let client_certificate = spec.portal.client_certificate_ref.clone().map(|certificate| certificate.name);
         let is_source = *target == spec.credentials_ref.name
-            || ca.as_ref().is_some_and(|ca| ca.kind == CaBundleKind::Secret && ca.name == *target);
+            || ca.as_ref().is_some_and(|ca| ca.kind == CaBundleKind::Secret && ca.name == *target)
+            || client_certificate.as_ref() == Some(target);
         if is_source {
-            return Err(problem("spec.target.name")(&"must not be the credentials Secret or the CA bundle's"));
+            return Err(problem("spec.target.name")(
+                &"must not be the Secret of the credentials, the CA bundle or the client certificate",
+            ));
         }
         for (field, name) in [("spec.target.name", target), ("spec.credentialsRef.name", &spec.credentials_ref.name)] {
             check_name(field, name)?;
@@ -79,12 +90,17 @@ impl Plan {
         if let Some(ca) = &ca {
             check_name("spec.portal.caBundleRef.name", &ca.name)?;
         }
+        if let Some(name) = &client_certificate {
+            check_name("spec.portal.clientCertificateRef.name", name)?;
+        }
         Ok(Self {
             portal: PortalUrl::parse(&spec.portal.url).map_err(|e| problem("spec.portal.url")(&e))?,
             ca,
+            client_certificate,
             credentials: spec.credentials_ref.clone(),
             lifetime,
             renew_before,
+            referer: token.referer,
             verify: token.verify,
             suspend: spec.suspend,
             target: target_plan(spec)?,
@@ -111,6 +127,33 @@ pub fn is_subdomain(name: &str) -> bool {
             && l.bytes().last().is_some_and(edge)
     };
     name.len() <= 253 && name.split('.').all(label)
+}
+
+/// What to write instead of a text that is not a referer.
+pub const REFERER_ADVICE: &str =
+    "write an http or https URL of at most 512 characters, such as https://maps.example.com";
+
+/// Whether a text is a URL that can be sent as `Referer`, without characters that shells interpret: a format holds it
+/// unquoted in a file for shells.
+#[must_use]
+pub fn is_referer(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else { return false };
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let host = if let Some(v6) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        (2..=45).contains(&v6.len()) && v6.bytes().all(|b| b.is_ascii_hexdigit() || b":.".contains(&b))
+    } else {
+        let edge = |c: Option<u8>| c.is_some_and(|b| b.is_ascii_alphanumeric());
+        edge(host.bytes().next())
+            && edge(host.bytes().last())
+            && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
+    };
+    let port = port.is_none_or(|port| (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit()));
+    let path = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~%/?=+,@-".contains(&b));
+    text.len() <= 512 && host && port && path
 }
 
 fn target_plan(spec: &ArcGisAppCredentialSpec) -> Result<TargetPlan, SpecError> {

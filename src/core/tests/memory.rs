@@ -4,7 +4,14 @@ use super::*;
 
 fn attempt(kind: AttemptKind) -> Attempt {
     let text = |text: &str| text.to_owned();
-    Attempt { kind, generation: 3, credentials: text("12"), ca: text("-"), requested: text("00ff") }
+    Attempt {
+        kind,
+        generation: 3,
+        credentials: text("12"),
+        ca: text("-"),
+        client_certificate: text("-"),
+        requested: text("00ff"),
+    }
 }
 
 fn retry_state(reason: Reason, kind: AttemptKind) -> RetryState {
@@ -20,6 +27,17 @@ fn an_attempt_round_trips_through_the_status() {
     }
     let inputs = retry_state(Reason::ClientSecretRejected, AttemptKind::Request).report().inputs;
     assert_eq!(inputs.as_deref(), Some("v1 request generation=3 credentials=12 ca=- requested=00ff"));
+}
+
+#[test]
+fn a_client_certificate_is_part_of_an_attempt_only_when_there_is_one() {
+    let with = Attempt { client_certificate: "77".to_owned(), ..attempt(AttemptKind::Request) };
+    let failed = RetryState::next(None, "uid", Reason::RequestRejected, with.clone(), None, false, at(START));
+    let inputs = "v1 request generation=3 credentials=12 ca=- requested=00ff clientCertificate=77";
+    assert_eq!(failed.report().inputs.as_deref(), Some(inputs));
+    let recalled = RetryState::recall(&failed.report(), attempt(AttemptKind::Check), at(START));
+    assert_eq!(recalled.made_with, with);
+    assert!(!with.same_inputs(&attempt(AttemptKind::Request)));
 }
 
 #[test]

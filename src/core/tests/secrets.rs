@@ -20,6 +20,7 @@ fn published() -> IssuedToken {
         expiration_time: at(1_007_200),
         inputs: "v1:x".to_owned(),
         portal_url: "https://gis.example.com/portal".to_owned(),
+        referer: None,
     }
 }
 
@@ -70,6 +71,46 @@ fn a_new_target_has_all_specified_keys_labels_and_annotations() {
 }
 
 #[test]
+fn the_formats_contain_the_referer_except_that_of_rest_js() {
+    let plan = plan(&json!({"formats": ["Headers", "DotEnv", "Json", "RestJs"]}));
+    let written = |referer: Option<&str>| {
+        let token = IssuedToken { referer: referer.map(str::to_owned), ..published() };
+        let manifest = render(&plan, &me(), &token).manifest(&plan, &me());
+        serde_json::from_value::<Secret>(manifest).unwrap()
+    };
+    let (with, without) = (written(Some("https://maps.example.com/a?b=1")), written(None));
+    let headers = "X-Esri-Authorization: Bearer secret-token\nReferer: https://maps.example.com/a?b=1\n";
+    assert_eq!(text(&with, Format::Headers.key()), headers);
+    let env = text(&without, Format::DotEnv.key()) + "ARCGIS_REFERER=https://maps.example.com/a?b=1\n";
+    assert_eq!(text(&with, Format::DotEnv.key()), env);
+    let json = |secret: &Secret| serde_json::from_str::<serde_json::Value>(&text(secret, Format::Json.key())).unwrap();
+    assert_eq!(json(&with)["referer"], "https://maps.example.com/a?b=1");
+    assert!(json(&without).get("referer").is_none());
+    assert_eq!(text(&with, Format::RestJs.key()), text(&without, Format::RestJs.key()));
+}
+
+#[test]
+fn the_referer_of_a_published_token_is_read_from_any_format_that_contains_it() {
+    let read = |format: &str, change: &dyn Fn(&mut Secret)| {
+        let plan = plan(&json!({"formats": [format]}));
+        let token = IssuedToken { referer: Some("https://a.example".to_owned()), ..published() };
+        let manifest = render(&plan, &me(), &token).manifest(&plan, &me());
+        let mut secret = serde_json::from_value(manifest).unwrap();
+        change(&mut secret);
+        LiveSecret::new(secret, &me()).stored().unwrap().referer
+    };
+    for format in ["Headers", "DotEnv", "Json"] {
+        assert_eq!(read(format, &|_| {}).as_deref(), Some("https://a.example"), "{format}");
+    }
+    assert_eq!(read("RestJs", &|_| {}), None);
+    let changed = |s: &mut Secret| {
+        let data = s.data.as_mut().unwrap();
+        data.insert("headers".to_owned(), k8s_openapi::ByteString(b"Referer: not a URL\n".to_vec()));
+    };
+    assert_eq!(read("Headers", &changed), None, "what another writer made of it is not published again");
+}
+
+#[test]
 fn fingerprints_and_digests_are_stable_across_releases() {
     // These values are in released targets: another value would renew every token of a cluster on an upgrade.
     let plan = plan(&json!({}));
@@ -112,6 +153,13 @@ fn a_fingerprint_depends_on_each_input_of_a_request_and_on_nothing_else() {
     assert_ne!(changed(|p| p.credentials.client_secret_key = "k".to_owned()), first);
     assert_ne!(changed(|p| p.lifetime = Some(3600)), first);
     assert_ne!(changed(|p| p.lifetime = Some(3600)), changed(|p| p.lifetime = Some(7200)));
+    assert_ne!(changed(|p| p.client_certificate = Some("a".to_owned())), first);
+    assert_ne!(changed(|p| p.client_certificate = Some("a".to_owned())), changed(|p| p.referer = Some("a".to_owned())));
+    assert_ne!(changed(|p| p.referer = Some("https://a".to_owned())), first);
+    assert_ne!(
+        changed(|p| p.referer = Some("https://a".to_owned())),
+        changed(|p| p.referer = Some("https://b".to_owned()))
+    );
     assert_eq!(changed(|p| (p.renew_before, p.verify, p.suspend) = (Some(600), true, true)), first);
 }
 

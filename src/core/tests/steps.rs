@@ -43,6 +43,15 @@ fn with_ca(mut s: Situation) -> Situation {
     s
 }
 
+fn with_client_certificate(mut s: Situation) -> Situation {
+    s.plan.as_mut().unwrap().client_certificate = Some("client".to_owned());
+    let inputs = s.inputs();
+    if let Some(token) = s.memory.target.as_mut().and_then(|target| target.token.as_mut()) {
+        token.inputs = inputs;
+    }
+    s
+}
+
 #[test]
 fn a_new_target_is_created_step_by_step() {
     let mut s = situation(at(START));
@@ -73,6 +82,11 @@ fn cached_inputs_are_read_before_a_request() {
     assert_eq!(at_due(&s), "ReadCa");
     s.ca_read(Some((version("c"), None)));
     assert_eq!(at_due(&s), "Request");
+    let mut s = with_client_certificate(s);
+    s.client_certificate = Observed::Cached(version("k"));
+    assert_eq!(at_due(&s), "ReadClientCertificate");
+    s.client_certificate_read(Some((version("k"), None)));
+    assert_eq!(at_due(&s), "Request");
 }
 
 #[test]
@@ -91,6 +105,7 @@ fn a_user_s_change_overrides_every_wait_except_retry_after() {
     assert_eq!(waits(Reason::ClientSecretRejected, &|s| s.generation = 2), 1, "2 s after the attempt");
     assert_eq!(waits(Reason::ClientSecretRejected, &|s| s.requested_at = Some("now".to_owned())), 1);
     assert_eq!(waits(Reason::ClientSecretRejected, &|s| s.credentials = Observed::Loaded(version("2"), Ok(()))), 1);
+    assert_eq!(waits(Reason::RequestRejected, &|s| s.client_certificate = Observed::Cached(version("2"))), 1);
     assert!(waits(Reason::RateLimited, &|s| s.generation = 2) >= 599);
     let mut s = situation_with_credentials(now);
     s.failed(AttemptKind::Request, Reason::ClientSecretRejected, None, at(START - 2));

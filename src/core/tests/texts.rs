@@ -217,11 +217,16 @@ fn an_invalid_spec_reports_the_name_of_its_field() {
         (json!({"token": {"lifetime": "1h", "renewBefore": "1h"}}), Some("spec.token.renewBefore")),
         (json!({"token": {"lifetime": "1d"}}), Some("spec.token.lifetime")),
         (json!({"token": {"renewBefore": "x"}}), Some("spec.token.renewBefore")),
+        (json!({"token": {"referer": "https://maps.example.com"}}), None),
+        (json!({"token": {"referer": "maps.example.com"}}), Some("spec.token.referer")),
         (json!({"target": {"name": "c"}}), Some("spec.target.name")),
         (ca("Secret", "t"), Some("spec.target.name")),
         (ca("ConfigMap", "t"), None),
         (ca("Secret", "ca"), None),
         (ca("Secret", "../ca"), Some("spec.portal.caBundleRef.name")),
+        (json!({"portal": {"clientCertificateRef": {"name": "client"}}}), None),
+        (json!({"portal": {"clientCertificateRef": {"name": "t"}}}), Some("spec.target.name")),
+        (json!({"portal": {"clientCertificateRef": {"name": "a/b"}}}), Some("spec.portal.clientCertificateRef.name")),
         (json!({"target": {"name": "T"}}), Some("spec.target.name")),
         (json!({"credentialsRef": {"name": "a/b"}}), Some("spec.credentialsRef.name")),
         (json!({"portal": {"url": "http://host"}}), Some("spec.portal.url")),
@@ -251,6 +256,44 @@ fn an_invalid_spec_reports_the_name_of_its_field() {
     let plan = plan.unwrap();
     assert_eq!((plan.suspend, plan.verify, plan.lifetime, plan.renew_before), (true, true, Some(7200), Some(600)));
     assert_eq!(plan.target.formats.len(), 2, "duplicates are removed");
+}
+
+#[test]
+fn a_referer_is_an_http_url_that_a_shell_takes_as_it_is() {
+    for good in [
+        "https://maps.example.com",
+        "http://localhost:3000/",
+        "https://10.1.2.3/a%20b/~x_y.z-1?a=b,c+d@e",
+        "https://[2001:db8::1]:7443/app",
+        "https://host?x",
+        &format!("https://host/{}", "a".repeat(499)),
+    ] {
+        assert!(is_referer(good), "{good}");
+    }
+    let unsafe_in_shells =
+        ["$x", "`x`", "a;b", "a&b", "(x)", "'x'", "\"x\"", "a|b", "a>b", "a<b", "a\\b", ":~x", "#x", "{x}"];
+    let others = ["a b", "a\n", "a\r\nX: y", "\u{e4}", "*"];
+    for bad in unsafe_in_shells.into_iter().chain(others) {
+        assert!(!is_referer(&format!("https://host/{bad}")), "{bad}");
+    }
+    for bad in [
+        "",
+        "host",
+        "ftp://host",
+        "https://",
+        "https:///x",
+        "https://-a",
+        "https://u@host",
+        "https://host:",
+        "https://host:123456",
+        "https://host:x",
+        "https://[::1",
+        "https://[x]",
+        "HTTPS://host",
+    ] {
+        assert!(!is_referer(bad), "{bad}");
+    }
+    assert!(!is_referer(&format!("https://host/{}", "a".repeat(500))));
 }
 
 #[test]

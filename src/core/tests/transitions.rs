@@ -246,6 +246,28 @@ fn the_portal_url_stays_with_its_token_until_a_token_of_another_portal_replaces_
 }
 
 #[test]
+fn the_referer_stays_with_the_token_until_a_token_requested_with_another_is_published() {
+    let headers = |s: &mut Situation, referer: &str| {
+        let plan = s.plan.as_mut().unwrap();
+        plan.target.formats = vec![crate::api::Format::Headers];
+        plan.referer = Some(referer.to_owned());
+    };
+    let mut s = with_target();
+    headers(&mut s, "https://a.example");
+    let live = live(&s, &published(&s, at(START), 7200));
+    assert_eq!(s.stored(&live).unwrap().referer.as_deref(), Some("https://a.example"));
+    headers(&mut s, "https://b.example");
+    s.generation = 2;
+    assert_eq!(s.stored(&live).unwrap().referer.as_deref(), Some("https://a.example"));
+    s.target_read(Some(live));
+    assert!(matches!(decide(&s, at(START)).step, Step::AcquirePermit), "a change of it requests a token");
+    s.failed(AttemptKind::Request, Reason::RequestRejected, None, at(START));
+    assert!(matches!(decide(&s, at(START)).step, Step::Rest), "a failure changes nothing that is published");
+    s.issued(token("next"), 7200, at(START));
+    assert_eq!(s.memory.unpublished.as_ref().unwrap().referer.as_deref(), Some("https://b.example"));
+}
+
+#[test]
 fn after_a_restart_an_unchanged_secret_is_not_read_again() {
     let restarted = |change: &dyn Fn(&mut Situation)| {
         let mut s = with_target();

@@ -76,7 +76,11 @@ fn an_event_reports_the_most_specific_reason_and_only_when_it_changes() {
 fn each_reason_has_a_message_with_the_names_in_the_spec() {
     let spec = json!({
         "credentialsRef": {"name": "creds"}, "target": {"name": "target"},
-        "portal": {"url": "https://gis.example.com:7443/portal", "caBundleRef": {"kind": "ConfigMap", "name": "roots", "key": "ca.crt"}},
+        "portal": {
+            "url": "https://gis.example.com:7443/portal",
+            "caBundleRef": {"kind": "ConfigMap", "name": "roots", "key": "ca.crt"},
+            "clientCertificateRef": {"name": "client"},
+        },
     });
     let plan = Plan::new(&serde_json::from_value(spec).unwrap()).unwrap();
     let conclusion = |reason, detail: Option<&str>| {
@@ -88,6 +92,7 @@ fn each_reason_has_a_message_with_the_names_in_the_spec() {
             Reason::SpecInvalid | Reason::TargetNotOwned | Reason::TargetRefused => &["Secret target"],
             Reason::CredentialsNotFound | Reason::CredentialsIncomplete => &["Secret creds"],
             Reason::CaBundleNotFound | Reason::CaBundleInvalid => &["ConfigMap roots, key ca.crt"],
+            Reason::ClientCertificateNotFound | Reason::ClientCertificateInvalid => &["Secret client"],
             Reason::ClientIdRejected | Reason::ClientSecretRejected => &["ortal gis.example.com:7443", "Secret creds"],
             Reason::ClusterError | Reason::Internal => &[],
             _ => &["ortal gis.example.com:7443"],
@@ -98,6 +103,8 @@ fn each_reason_has_a_message_with_the_names_in_the_spec() {
     let all: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|reason| conclusion(*reason, None)).collect();
     assert_eq!(all.len(), Reason::ALL.len(), "each reason has its own message");
     assert!(conclusion(Reason::CredentialsIncomplete, Some("my-key")).contains("key my-key"));
+    let expired = ClientCertificateError::Expired.to_string();
+    assert!(conclusion(Reason::ClientCertificateInvalid, Some(&expired)).ends_with("has expired: renew it."));
     assert!(conclusion(Reason::TargetNotOwned, Some("it belongs to resource x")).contains("it belongs to resource x"));
     let owner = crate::core::reconcile::decide::OWNER_REFERENCE;
     assert!(conclusion(Reason::TargetRefused, Some(owner)).contains("owner reference of Secret target"));

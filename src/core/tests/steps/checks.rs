@@ -182,3 +182,64 @@ fn a_message_names_the_kind_of_the_ca_bundle() {
     s.ca = Observed::Absent;
     assert!(message(s).contains("ConfigMap ca, key ca.crt"));
 }
+
+#[test]
+fn a_client_certificate_is_checked_once_for_a_version() {
+    use ClientCertificateError::{Expired, KeyMissing, Mismatch};
+    let read = |error| {
+        let mut s = with_client_certificate(with_target());
+        s.client_certificate_read(Some((version("k"), error)));
+        s.client_certificate = Observed::Cached(version("k"));
+        s
+    };
+    assert_eq!((reason(&read(None)), step(&read(None))), (None, "Rest".to_owned()));
+    assert_eq!(reason(&read(Some(Mismatch))), Some(Reason::ClientCertificateInvalid));
+    assert_eq!(detail(&read(Some(Mismatch))), Some(Mismatch.to_string()));
+    assert_eq!(reason(&read(Some(KeyMissing))), Some(Reason::ClientCertificateNotFound));
+    for error in [None, Some(Expired)] {
+        let mut renewed = read(error);
+        renewed.client_certificate = Observed::Cached(version("l"));
+        assert_eq!((reason(&renewed), step(&renewed)), (None, "ReadClientCertificate".to_owned()));
+    }
+    let mut s = with_client_certificate(with_target());
+    s.client_certificate = Observed::Absent;
+    assert_eq!(reason(&s), Some(Reason::ClientCertificateNotFound));
+    s.client_certificate = Observed::Unknown;
+    assert_eq!(step(&s), "ReadClientCertificate");
+
+    let after_restart = |error, seen: &str| {
+        let failing = read(Some(error));
+        let verdict = decide(&failing, at(START));
+        let last = conclude(failing, verdict, at(START));
+        let mut s = with_client_certificate(with_target());
+        s.status = last.status;
+        s.client_certificate = Observed::Cached(version(seen));
+        let s = restarted(s);
+        let verdict = decide(&s, at(START));
+        let shown = format!("{:?}", verdict.step);
+        (reason(&s), shown, conclude(s, verdict, at(START)).changed)
+    };
+    assert_eq!(after_restart(Expired, "k"), (Some(Reason::ClientCertificateInvalid), "Rest".to_owned(), false));
+    assert_eq!(after_restart(Expired, "l").1, "ReadClientCertificate");
+    assert_eq!(after_restart(KeyMissing, "k").1, "ReadClientCertificate");
+    let mut s = with_client_certificate(restarted(with_target()));
+    s.client_certificate = Observed::Cached(version("k"));
+    assert_eq!((reason(&s), step(&s)), (None, "Rest".to_owned()), "a restart reads nothing that did not fail");
+}
+
+#[test]
+fn of_a_ca_bundle_and_a_client_certificate_the_first_reason_in_the_table_is_reported() {
+    let with = |ca: Option<Reason>, certificate: Option<ClientCertificateError>| {
+        let mut s = with_client_certificate(with_ca(situation_with_credentials(at(START))));
+        s.ca_read(ca.map(|reason| (version("c"), Some(reason).filter(|r| *r == Reason::CaBundleInvalid))));
+        s.client_certificate_read(certificate.map(|error| (version("k"), Some(error))));
+        reason(&s)
+    };
+    assert_eq!(with(None, None), Some(Reason::CaBundleNotFound));
+    assert_eq!(with(None, Some(ClientCertificateError::Expired)), Some(Reason::CaBundleNotFound));
+    assert_eq!(with(Some(Reason::CaBundleInvalid), None), Some(Reason::ClientCertificateNotFound));
+    assert_eq!(
+        with(Some(Reason::CaBundleInvalid), Some(ClientCertificateError::Expired)),
+        Some(Reason::CaBundleInvalid)
+    );
+}

@@ -1,0 +1,103 @@
+//! The certificate with which the operator identifies itself to a portal behind PKI.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use jiff::Timestamp;
+use rustls::client::ResolvesClientCert;
+use rustls::crypto::ring::{default_provider, sign::any_supported_type};
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use rustls::{CertificateError, Error, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer, TrustAnchor, UnixTime,
+};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::core::ClientCertificateError;
+
+/// A certificate with its chain and its private key. It cannot be printed.
+#[derive(Clone)]
+pub struct ClientCertificate {
+    pub(super) resolver: Arc<dyn ResolvesClientCert>,
+    /// Of the certificates, which the key belongs to.
+    pub(super) fingerprint: [u8; 32],
+}
+
+impl ClientCertificate {
+    /// Reads a certificate with its chain, and its private key, in PEM format. What is decoded of the key is zeroized.
+    pub fn parse(certificates: &[u8], key: &[u8], now: Timestamp) -> Result<Self, ClientCertificateError> {
+        let unusable = |_| ClientCertificateError::UnusableCertificate;
+        let chain: Vec<CertificateDer<'static>> =
+            CertificateDer::pem_slice_iter(certificates).collect::<Result<_, _>>().map_err(unusable)?;
+        let leaf = chain.first().ok_or(ClientCertificateError::UnusableCertificate)?.clone();
+        let mut hash = Sha256::new();
+        // The only parser of rustls that also reads certificates of version 1.
+        let mut parsed = RootCertStore::empty();
+        for der in &chain {
+            parsed.add(der.clone()).map_err(|_| ClientCertificateError::UnusableCertificate)?;
+            hash.update(der.len().to_be_bytes());
+            hash.update(der);
+        }
+        let key = signing_key(key)?;
+        if !parsed.roots.first().is_some_and(|leaf| belongs_to(&*key, leaf)) {
+            return Err(ClientCertificateError::Mismatch);
+        }
+        if has_expired(&leaf, now) {
+            return Err(ClientCertificateError::Expired);
+        }
+        let resolver = Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key)));
+        Ok(Self { resolver, fingerprint: hash.finalize().into() })
+    }
+}
+
+/// Whether a key is that of a certificate. One that has no public key to compare is left to the portal.
+fn belongs_to(key: &dyn SigningKey, certificate: &TrustAnchor<'_>) -> bool {
+    // The parser leaves out the first bytes of the public key, which are its type and length.
+    key.public_key().is_none_or(|public| public.as_ref().ends_with(&certificate.subject_public_key_info))
+}
+
+/// Whether a certificate has expired. A verifier that trusts nothing else checks the dates first; what it says beyond them
+/// is not its business, but the portal's.
+fn has_expired(leaf: &CertificateDer<'static>, now: Timestamp) -> bool {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates([leaf.clone()]);
+    let builder = WebPkiClientVerifier::builder_with_provider(roots.into(), default_provider().into());
+    let Ok(verifier) = builder.build() else { return false };
+    let now = std::time::Duration::from_secs(u64::try_from(now.as_second()).unwrap_or(0));
+    matches!(
+        verifier.verify_client_cert(leaf, &[], UnixTime::since_unix_epoch(now)),
+        Err(Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }))
+    )
+}
+
+/// Reads the private key. Its decoded copies are zeroized, which the decoder of the PEM crate does not do.
+fn signing_key(pem: &[u8]) -> Result<Arc<dyn SigningKey>, ClientCertificateError> {
+    let text = std::str::from_utf8(pem).map_err(|_| ClientCertificateError::UnusableKey)?;
+    // The second one is the form that OpenSSL wrote before PKCS #8.
+    if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || text.contains("Proc-Type: 4,ENCRYPTED") {
+        return Err(ClientCertificateError::EncryptedKey);
+    }
+    let section = |label: &str| {
+        let (_, rest) = text.split_once(&format!("-----BEGIN {label}-----"))?;
+        Some(rest.split_once(&format!("-----END {label}-----"))?.0)
+    };
+    let decode = |body: &str| {
+        let packed = Zeroizing::new(body.bytes().filter(|b| !b.is_ascii_whitespace()).collect::<Vec<u8>>());
+        let mut der = Zeroizing::new(vec![0; packed.len()]);
+        let length = BASE64_STANDARD.decode_slice(&*packed, &mut der).ok()?;
+        der.truncate(length);
+        Some(der)
+    };
+    let load = |label: &str, wrap: fn(&[u8]) -> PrivateKeyDer<'_>| {
+        let der = decode(section(label)?)?;
+        any_supported_type(&wrap(&der)).ok()
+    };
+    load("PRIVATE KEY", |der| PrivatePkcs8KeyDer::from(der).into())
+        .or_else(|| load("EC PRIVATE KEY", |der| PrivateSec1KeyDer::from(der).into()))
+        .or_else(|| load("RSA PRIVATE KEY", |der| PrivatePkcs1KeyDer::from(der).into()))
+        .ok_or(ClientCertificateError::UnusableKey)
+}

@@ -1,0 +1,103 @@
+//! Which client certificates can be used, and how a server reports that it requires one.
+
+use rustls::AlertDescription as Alert;
+use testkit::pki::Authority;
+
+use super::super::exchange::asks_for_certificate;
+use super::super::{ClientCertificate, Portals, ServiceRanges};
+use crate::core::{ClientCertificateError as Error, OriginMatch};
+
+/// The second of 2026-01-01.
+const NOW: i64 = 1_767_225_600;
+
+fn error(certificate: &str, key: &str, second: i64) -> Option<Error> {
+    let now = jiff::Timestamp::from_second(second).unwrap();
+    ClientCertificate::parse(certificate.as_bytes(), key.as_bytes(), now).err()
+}
+
+#[test]
+fn a_client_certificate_is_usable_with_its_own_key_until_it_expires() {
+    let authority = Authority::new("clients").unwrap();
+    let (good, other) = (authority.issue("good").unwrap(), authority.issue("other").unwrap());
+    let expired = authority.issue_expired("expired").unwrap();
+    let chain = format!("{}{}", good.certificate, authority.pem());
+    let reversed = format!("{}{}", authority.pem(), good.certificate);
+    let encrypted = good.key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    let old_form = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+    let mut cut = good.certificate.clone();
+    cut.replace_range(40..80, "");
+    for (what, certificate, key, expected) in [
+        ("good", good.certificate.as_str(), good.key.as_str(), None),
+        ("with its chain", &chain, &good.key, None),
+        ("with text around it", &format!("Bag Attributes\n{chain}"), &format!("# key\r\n{}", good.key), None),
+        ("key of another", &good.certificate, &other.key, Some(Error::Mismatch)),
+        ("chain in the wrong order", &reversed, &good.key, Some(Error::Mismatch)),
+        ("expired", &expired.certificate, &expired.key, Some(Error::Expired)),
+        ("encrypted", &good.certificate, &encrypted, Some(Error::EncryptedKey)),
+        ("encrypted in the old form", &good.certificate, old_form, Some(Error::EncryptedKey)),
+        ("no key", &good.certificate, "", Some(Error::UnusableKey)),
+        ("a certificate as key", &good.certificate, &good.certificate, Some(Error::UnusableKey)),
+        ("a key without its end", &good.certificate, &good.key[..100], Some(Error::UnusableKey)),
+        (
+            "a key that is no key",
+            &good.certificate,
+            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----",
+            Some(Error::UnusableKey),
+        ),
+        (
+            "no base64",
+            &good.certificate,
+            "-----BEGIN PRIVATE KEY-----\n***\n-----END PRIVATE KEY-----",
+            Some(Error::UnusableKey),
+        ),
+        ("no certificate", "", &good.key, Some(Error::UnusableCertificate)),
+        ("a key as certificate", &good.key, &good.key, Some(Error::UnusableCertificate)),
+        ("a damaged certificate", &cut, &good.key, Some(Error::UnusableCertificate)),
+    ] {
+        assert_eq!(error(certificate, key, NOW), expected, "{what}");
+    }
+    let before = error(&expired.certificate, &expired.key, 1_600_000_000);
+    assert_eq!(before, None, "it was valid in 2020");
+}
+
+#[test]
+fn each_set_of_roots_certificate_and_match_has_a_client() {
+    testkit::init_crypto();
+    let authority = Authority::new("clients").unwrap();
+    let certificate = |name: &str| {
+        let issued = authority.issue(name).unwrap();
+        let now = jiff::Timestamp::from_second(NOW).unwrap();
+        ClientCertificate::parse(issued.certificate.as_bytes(), issued.key.as_bytes(), now).unwrap()
+    };
+    let (one, two) = (certificate("one"), certificate("two"));
+    assert_ne!(one.fingerprint, two.fingerprint);
+    let portals = Portals::new(None, ServiceRanges::default(), Vec::new()).unwrap();
+    for _ in 0..2 {
+        for certificate in [None, Some(&one), Some(&two)] {
+            for origin_match in [OriginMatch::Exact, OriginMatch::Wildcard] {
+                portals.client(None, certificate, origin_match).unwrap();
+            }
+        }
+    }
+    assert_eq!(portals.count(), 6, "the second round made none");
+}
+
+#[test]
+fn alerts_about_a_client_certificate_are_distinguished_from_others() {
+    for alert in [
+        Alert::HandshakeFailure,
+        Alert::BadCertificate,
+        Alert::UnsupportedCertificate,
+        Alert::CertificateRevoked,
+        Alert::CertificateExpired,
+        Alert::CertificateUnknown,
+        Alert::UnknownCA,
+        Alert::AccessDenied,
+        Alert::CertificateRequired,
+    ] {
+        assert!(asks_for_certificate(alert), "{alert:?}");
+    }
+    for alert in [Alert::CloseNotify, Alert::InternalError, Alert::ProtocolVersion, Alert::DecodeError] {
+        assert!(!asks_for_certificate(alert), "{alert:?}");
+    }
+}
