@@ -43,7 +43,14 @@ pub async fn exchange(
         if let Some(referer) = request.referer {
             post = post.header(REFERER, referer);
         }
-        let answer = post.send().await.map_err(|error| ExchangeError::from(blame(&error)))?;
+        let again = post.try_clone();
+        let answer = match (post.send().await, again) {
+            // A server that rejects a client certificate with TLS 1.3 closes the connection after the handshake. When that
+            // is sooner than the request, only another connection shows the alert.
+            (Err(error), Some(again)) if was_not_sent(&error) => again.send().await,
+            (answer, _) => answer,
+        };
+        let answer = answer.map_err(|error| ExchangeError::from(blame(&error)))?;
         let status = answer.status().as_u16();
         let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let body = match read(answer, MAX_BODY).await {
@@ -77,7 +84,6 @@ pub(super) fn asks_for_certificate(alert: AlertDescription) -> bool {
     matches!(
         alert,
         Alert::HandshakeFailure
-            | Alert::NoCertificate
             | Alert::BadCertificate
             | Alert::UnsupportedCertificate
             | Alert::CertificateRevoked
@@ -92,8 +98,7 @@ pub(super) fn asks_for_certificate(alert: AlertDescription) -> bool {
 /// A certificate that does not verify, or an answer that is not HTTP, looks like a refused connection. Only the chain of
 /// causes distinguishes them.
 fn blame(error: &reqwest::Error) -> Reason {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(current) = cause {
+    for current in causes(error) {
         match current.downcast_ref::<rustls::Error>() {
             Some(rustls::Error::InvalidCertificate(_)) => return Reason::PortalUntrusted,
             Some(rustls::Error::AlertReceived(alert)) if asks_for_certificate(*alert) => {
@@ -105,10 +110,25 @@ fn blame(error: &reqwest::Error) -> Reason {
         if current.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
             return Reason::MalformedResponse;
         }
-        cause = match current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => current.source(),
-        };
     }
     Reason::PortalUnreachable
+}
+
+/// Whether a connection ended before any of the request was sent, and without an alert.
+fn was_not_sent(error: &reqwest::Error) -> bool {
+    let canceled =
+        |cause: &(dyn Error + 'static)| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
+    causes(error).any(canceled) && blame(error) == Reason::PortalUnreachable
+}
+
+/// An error and its causes.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    let first: &(dyn Error + 'static) = error;
+    std::iter::successors(Some(first), |current| {
+        let current: &(dyn Error + 'static) = *current;
+        match current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => current.source(),
+        }
+    })
 }
