@@ -12,7 +12,7 @@ use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::{CertificateError, Error, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer, UnixTime,
+    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer, TrustAnchor, UnixTime,
 };
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -35,24 +35,29 @@ impl ClientCertificate {
             CertificateDer::pem_slice_iter(certificates).collect::<Result<_, _>>().map_err(unusable)?;
         let leaf = chain.first().ok_or(ClientCertificateError::UnusableCertificate)?.clone();
         let mut hash = Sha256::new();
+        // The only parser of rustls that also reads certificates of version 1.
+        let mut parsed = RootCertStore::empty();
         for der in &chain {
-            RootCertStore::empty().add(der.clone()).map_err(|_| ClientCertificateError::UnusableCertificate)?;
+            parsed.add(der.clone()).map_err(|_| ClientCertificateError::UnusableCertificate)?;
             hash.update(der.len().to_be_bytes());
             hash.update(der);
         }
-        let certified = CertifiedKey::new(chain, signing_key(key)?);
-        match certified.keys_match() {
-            // A key that cannot be compared is left to the portal.
-            Ok(()) | Err(Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
-            Err(Error::InconsistentKeys(_)) => return Err(ClientCertificateError::Mismatch),
-            Err(_) => return Err(ClientCertificateError::UnusableCertificate),
+        let key = signing_key(key)?;
+        if !parsed.roots.first().is_some_and(|leaf| belongs_to(&*key, leaf)) {
+            return Err(ClientCertificateError::Mismatch);
         }
         if has_expired(&leaf, now) {
             return Err(ClientCertificateError::Expired);
         }
-        let resolver = Arc::new(SingleCertAndKey::from(certified));
+        let resolver = Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key)));
         Ok(Self { resolver, fingerprint: hash.finalize().into() })
     }
+}
+
+/// Whether a key is that of a certificate. One that has no public key to compare is left to the portal.
+fn belongs_to(key: &dyn SigningKey, certificate: &TrustAnchor<'_>) -> bool {
+    // The parser leaves out the first bytes of the public key, which are its type and length.
+    key.public_key().is_none_or(|public| public.as_ref().ends_with(&certificate.subject_public_key_info))
 }
 
 /// Whether a certificate has expired. A verifier that trusts nothing else checks the dates first; what it says beyond them

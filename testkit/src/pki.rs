@@ -37,6 +37,12 @@ impl Authority {
         &self.pem
     }
 
+    /// Its private key, in PEM.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// Issues a client certificate that is valid.
     pub fn issue(&self, name: &str) -> Result<Issued, Error> {
         self.sign(name, |_| {})

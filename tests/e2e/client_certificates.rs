@@ -1,19 +1,17 @@
-//! Portals behind PKI: client certificates, and a real nginx that requires them.
+//! Portals behind PKI: client certificates.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
-use crate::support::fleet::{handled, until};
+use crate::support::fleet::handled;
 use crate::support::tools::{run, succeed};
-use crate::support::{SECRET, TestEnv, condition, free_address, is, problem};
+use crate::support::{SECRET, TestEnv, condition, is, problem};
 use arcgis_credential_operator::api::ArcGisAppCredential;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use testkit::pki::Authority;
 use testkit::portal::{App, Portal, Protocol, TOKEN_CANARY};
-use tokio::process::{Child, Command};
+
+mod nginx;
 
 /// Writes the Secret with a client certificate.
 async fn write(env: &TestEnv, name: &str, kind: &str, data: Value) {
@@ -230,7 +228,7 @@ async fn the_private_key_appears_in_no_log_and_no_status() {
 #[tokio::test(flavor = "multi_thread")]
 async fn probe_takes_a_client_certificate() {
     let clients = Authority::new("clients").unwrap();
-    let portal = portal(&clients, Protocol::Any).await;
+    let portal = portal(&clients, Protocol::Tls12).await;
     let (good, expired) = (clients.issue("good").unwrap(), clients.issue_expired("expired").unwrap());
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in [
@@ -262,140 +260,4 @@ async fn probe_takes_a_client_certificate() {
     assert!(said.contains("--client-key-file old-key: the certificate has expired: renew it"), "{said}");
     assert!(with("crt", "old-key").await.contains("do not match"));
     assert!(probe(&["--client-key-file", "key"]).await.contains("--client-certificate-file"));
-}
-
-/// A real nginx that requires client certificates in front of a portal; dropping it ends it.
-struct Nginx {
-    master: Child,
-    folder: tempfile::TempDir,
-    tls12: u16,
-    tls13: u16,
-    authority: Authority,
-}
-
-/// The program, installed where that starts no service.
-async fn nginx() -> Option<PathBuf> {
-    let found = || ["/usr/sbin/nginx", "/usr/bin/nginx"].into_iter().map(PathBuf::from).find(|path| path.is_file());
-    if found().is_none() {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/hack/tools/nginx");
-        Command::new(script).stdin(Stdio::null()).status().await.unwrap();
-    }
-    found()
-}
-
-impl Nginx {
-    async fn start(program: PathBuf, portal: &Portal, clients: &Authority) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let authority = Authority::new("servers").unwrap();
-        let server = authority.issue_server("localhost").unwrap();
-        let (tls12, tls13) = (free_address().port(), free_address().port());
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        write("server.crt", &server.certificate);
-        write("server.key", &server.key);
-        write("clients.crt", clients.pem());
-        write("upstream.crt", portal.ca());
-        write("nginx.conf", &config(folder.path(), &portal.url(), tls12, tls13));
-        let master = Command::new(program)
-            .arg("-p")
-            .arg(folder.path())
-            .args(["-e", "error.log", "-c"])
-            .arg(folder.path().join("nginx.conf"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        for port in [tls12, tls13] {
-            let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-            until("nginx listens", Duration::from_secs(10), async || {
-                tokio::net::TcpStream::connect(address).await.ok()
-            })
-            .await;
-        }
-        Self { master, folder, tls12, tls13, authority }
-    }
-
-    /// What it has written for each request: the version of TLS, the subject of the client and the status.
-    fn requests(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(self.folder.path().join("access.log")).unwrap();
-        text.lines().map(str::to_owned).collect()
-    }
-
-    /// Asks it to stop, and waits until it has.
-    async fn stop(mut self) {
-        let pid = self.master.id().unwrap().to_string();
-        Command::new("kill").args(["-QUIT", &pid]).status().await.unwrap();
-        tokio::time::timeout(Duration::from_secs(10), self.master.wait()).await.unwrap().unwrap();
-    }
-}
-
-fn config(folder: &Path, upstream: &str, tls12: u16, tls13: u16) -> String {
-    let server = |port: u16, protocol: &str| {
-        format!(
-            "server {{ listen 127.0.0.1:{port} ssl; ssl_protocols {protocol}; {} }}",
-            SERVER.replace("UPSTREAM", upstream)
-        )
-    };
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|kind| format!("{kind}_temp_path {}/{kind};", folder.display()))
-        .concat();
-    format!(
-        "daemon off; worker_processes 1; pid nginx.pid; error_log error.log; events {{}} http {{ {temporary} \
-         log_format seen '$ssl_protocol $ssl_client_s_dn $status'; access_log access.log seen; {} {} }}",
-        server(tls12, "TLSv1.2"),
-        server(tls13, "TLSv1.3"),
-    )
-}
-
-/// The part that both servers share.
-const SERVER: &str = "server_name localhost; ssl_certificate server.crt; ssl_certificate_key server.key; \
-    ssl_client_certificate clients.crt; ssl_verify_client on; location / { proxy_pass UPSTREAM; \
-    proxy_ssl_trusted_certificate upstream.crt; proxy_ssl_verify on; proxy_ssl_name localhost; }";
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_real_nginx_that_requires_client_certificates_is_passed_and_renewals_are_followed() {
-    let (clients, others) = (Authority::new("clients").unwrap(), Authority::new("others").unwrap());
-    let portal = Portal::start("127.0.0.1:0".parse().unwrap(), testkit::portal::Certificate::Good).await.unwrap();
-    portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
-    let Some(program) = nginx().await else {
-        // libtest captures what a test prints in the usual way.
-        std::io::stderr().write_all(b"client_certificates: NOT RUN: there is no nginx: install nginx-light\n").unwrap();
-        return;
-    };
-    let nginx = Nginx::start(program, &portal, &clients).await;
-    for (name, protocol, port) in [("old", "TLSv1.2", nginx.tls12), ("new", "TLSv1.3", nginx.tls13)] {
-        let url = format!("https://localhost:{port}");
-        let env = env(&url, nginx.authority.pem()).await;
-        let secret = format!("{name}-client");
-        let first = clients.issue("first").unwrap();
-        tls(&env, &secret, &first.certificate, &first.key).await;
-        env.apply(&manifest(&env, name, &url)).await;
-        env.wait(name, valid).await;
-        assert_eq!(nginx.requests().last().unwrap(), &format!("{protocol} CN=first 200"));
-
-        let second = clients.issue("second").unwrap();
-        tls(&env, &secret, &second.certificate, &second.key).await;
-        env.ask_anew(name, "renewed").await;
-        env.wait(name, |r| valid(r) && handled(r, "renewed")).await;
-        assert_eq!(nginx.requests().last().unwrap(), &format!("{protocol} CN=second 200"));
-
-        let published = env.target(name).await;
-        let wrong = others.issue("wrong").unwrap();
-        tls(&env, &secret, &wrong.certificate, &wrong.key).await;
-        env.ask_anew(name, "wrong").await;
-        env.wait(name, |r| is(r, "Stalled", "True", "RequestRejected")).await;
-        for (_, kind, data, says) in unusable(&clients).into_iter().filter(|(_, kind, ..)| *kind != "Opaque") {
-            write(&env, &secret, kind, data).await;
-            let says = |r: &ArcGisAppCredential| condition(r, "Stalled").is_some_and(|c| c.message.contains(says));
-            env.wait(name, |r| is(r, "Stalled", "True", "ClientCertificateInvalid") && says(r)).await;
-        }
-        assert_eq!(env.target(name).await, published, "the last token stays");
-        tls(&env, &secret, &first.certificate, &first.key).await;
-        env.wait_for(name, Duration::from_secs(8), valid).await;
-    }
-    let mut statuses = nginx.requests();
-    statuses.retain(|line| line.ends_with(" 400"));
-    assert_eq!(statuses, ["TLSv1.2 CN=wrong 400", "TLSv1.3 CN=wrong 400"], "nothing else was sent");
-    nginx.stop().await;
 }

@@ -86,7 +86,6 @@ fn each_set_of_roots_certificate_and_match_has_a_client() {
 fn alerts_about_a_client_certificate_are_distinguished_from_others() {
     for alert in [
         Alert::HandshakeFailure,
-        Alert::NoCertificate,
         Alert::BadCertificate,
         Alert::UnsupportedCertificate,
         Alert::CertificateRevoked,
@@ -98,7 +97,7 @@ fn alerts_about_a_client_certificate_are_distinguished_from_others() {
     ] {
         assert!(asks_for_certificate(alert), "{alert:?}");
     }
-    for alert in [Alert::CloseNotify, Alert::InternalError, Alert::ProtocolVersion, Alert::UnrecognisedName] {
+    for alert in [Alert::CloseNotify, Alert::InternalError, Alert::ProtocolVersion, Alert::DecodeError] {
         assert!(!asks_for_certificate(alert), "{alert:?}");
     }
 }
