@@ -20,12 +20,12 @@ help: ## Show this list
 .PHONY: toolchain
 toolchain:
 	@cargo --version >/dev/null 2>&1 || hack/progress $(TOOLS)/log/rustup.log \
-	  'Installing the Rust toolchain, once: about a minute' --hint 'Install rustup if it is missing.' -- rustup toolchain install
+	  'Installing the Rust toolchain, once: about 1 min' --hint 'Install rustup if it is missing.' -- rustup toolchain install
 
 .PHONY: demo
 demo: toolchain ## Show the main job on a real control plane; PORTAL=, CLIENT_ID_FILE=, CLIENT_SECRET_FILE= for a real portal
 	@hack/progress $(TOOLS)/log/cargo-build.log \
-	  '[1/3] Building the operator and the test portal: 2 to 4 minutes the first time' \
+	  '[1/3] Building the operator and the test portal, once: about 2 min' \
 	  --hint 'Rust (by rustup) and a C compiler are needed.' -- cargo build --workspace --locked
 	@hack/controlplane/build 2 3 >/dev/null
 	@echo 'Starting etcd, kube-apiserver and the controllers'
