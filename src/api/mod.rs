@@ -10,6 +10,6 @@ pub use crd::{crd, crd_yaml};
 pub use reason::{Reason, Recovery, Retry};
 pub use spec::{
     ArcGisAppCredential, ArcGisAppCredentialSpec, CaBundleKind, CaBundleRef, ClientCertificateRef, CredentialsRef,
-    DEFAULT_PORTAL, DeletionPolicy, Format, PortalSpec, TargetSpec, TokenSpec,
+    DEFAULT_PORTAL, DeletionPolicy, Format, PortalSpec, TargetSpec, TokenSpec, VerificationSpec,
 };
 pub use status::{App, ArcGisAppCredentialStatus, Condition, Failure, TokenStatus, Verification};

@@ -37,6 +37,14 @@ pub(super) const DURATION: &str = "self.matches('^(([0-9]{1,5}([.][0-9]{0,9})?|[
     |[0-9]{1,12}([.][0-9]{0,9})?ms|[0-9]{1,15}([.][0-9]{0,9})?(us|µs)|[0-9]{1,18}([.][0-9]{0,9})?ns)+$') \
     && duration(self) >= duration('1m') && duration(self) <= duration('336h')";
 pub(super) const DURATION_MESSAGE: &str = "write a Go duration between 1m and 336h, such as 90m, 1h30m or 1.5h";
+pub(super) const INTERVAL: &str = "self.matches('^(([0-9]{1,5}([.][0-9]{0,9})?|[.][0-9]{1,9})h\
+    |([0-9]{1,7}([.][0-9]{0,9})?|[.][0-9]{1,9})m|([0-9]{1,9}([.][0-9]{0,9})?|[.][0-9]{1,9})s\
+    |[0-9]{1,12}([.][0-9]{0,9})?ms|[0-9]{1,15}([.][0-9]{0,9})?(us|µs)|[0-9]{1,18}([.][0-9]{0,9})?ns)+$') \
+    && duration(self) >= duration('1m') && duration(self) <= duration('24h')";
+pub(super) const INTERVAL_MESSAGE: &str = "write a Go duration between 1m and 24h, such as 15m or 1h30m";
+pub(super) const PRIVILEGES: &str = "self.all(p, p.matches('^[!-~]+$'))";
+pub(super) const PRIVILEGES_MESSAGE: &str =
+    "write privileges of visible characters without blanks, such as premium:user:geocode";
 pub(super) const RENEW_BEFORE: &str = "!has(self.lifetime) || !has(self.renewBefore) \
     || !self.lifetime.matches('^([0-9.]{1,12}(h|m|s|ms|us|µs|ns))+$') \
     || !self.renewBefore.matches('^([0-9.]{1,12}(h|m|s|ms|us|µs|ns))+$') \

@@ -58,6 +58,10 @@ pub struct ArcGisAppCredentialSpec {
     /// token configures the lifetime and the renewal of the token. Defaults to what the portal grants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenSpec>,
+    /// verification checks the published token with the portal, after it is published and in intervals. A token that the
+    /// portal rejects is replaced. Defaults to no checks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationSpec>,
     /// target is the Secret that the operator creates and keeps filled with a valid token.
     pub target: TargetSpec,
     /// suspend stops token requests and writes of the target Secret. The status is still updated. Defaults to false.
@@ -185,9 +189,29 @@ pub struct TokenSpec {
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = Rule::new(rules::REFERER).message(rules::REFERER_MESSAGE))]
     pub referer: Option<String>,
-    /// verify asks the portal, after each token is published, which app the token belongs to. Defaults to false.
-    #[serde(default)]
-    pub verify: bool,
+}
+
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerificationSpec {
+    /// interval between two checks, as a Go duration from 1m to 24h. Each new token is checked at once. Defaults to `15m`.
+    #[serde(default = "default_interval")]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = Rule::new(rules::INTERVAL).message(rules::INTERVAL_MESSAGE))]
+    pub interval: String,
+    /// requiredPrivileges that the app must have in the portal, such as `premium:user:geocode`. What is missing is reported by
+    /// the condition Verified and a metric, and nothing is requested for it. Defaults to none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new(rules::PRIVILEGES).message(rules::PRIVILEGES_MESSAGE)
+    )]
+    pub required_privileges: Vec<String>,
+}
+
+fn default_interval() -> String {
+    "15m".to_owned()
 }
 
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

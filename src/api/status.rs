@@ -209,13 +209,28 @@ impl JsonSchema for Condition {
     }
 }
 
-/// What the portal answers when it is asked which app a token belongs to.
+/// What the portal answers when it is asked about a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verification {
-    /// The app that the token was requested for.
-    Known(App),
-    /// Another app, or none.
-    Unknown,
-    /// No answer.
+    /// The token belongs to the app that it was requested for.
+    AppKnown(App),
+    /// It belongs to another app, or to none.
+    AppUnknown,
+    /// The portal does not accept the token, although it is not past its expiration.
+    TokenRejected,
+    /// No answer, or none that can be used.
     NotAnswered,
+}
+
+impl Verification {
+    /// Returns the reason of the condition Verified, and the outcome of the metric.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::AppKnown(_) => "AppKnown",
+            Self::AppUnknown => "AppUnknown",
+            Self::TokenRejected => "TokenRejected",
+            Self::NotAnswered => "NotAnswered",
+        }
+    }
 }

@@ -14,4 +14,4 @@ pub use client::{CaBundle, CaBundleError, ClientError, Portals};
 pub use client_certificate::ClientCertificate;
 pub use exchange::{TokenRequest, exchange};
 pub use guard::ServiceRanges;
-pub use identity::identify;
+pub use identity::{Identified, identify};

@@ -8,9 +8,9 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::host_limiters::HostLimiters;
 use super::leader_election::Leadership;
-use crate::arcgis::{CaBundle, ClientCertificate, ClientError, Portals, identify};
+use crate::arcgis::{CaBundle, ClientCertificate, ClientError, Portals};
 use crate::cluster::Cluster;
-use crate::core::{AccessToken, AllowedOrigin, Credentials, Digester, Identity, OriginMatch, Plan, Term};
+use crate::core::{AllowedOrigin, Digester, OriginMatch, Plan};
 use crate::index::{Index, Key};
 use crate::ops::Metrics;
 
@@ -55,33 +55,5 @@ impl Context {
     ) -> Result<reqwest::Client, ClientError> {
         let origin_match = OriginMatch::of(&plan.portal, &self.allowed).unwrap_or(OriginMatch::Wildcard);
         self.portals.client(ca, certificate, origin_match)
-    }
-
-    /// Asks the portal whose token it is. Nothing waits for the answer: it requeues the resource.
-    pub fn verify(
-        &self,
-        term: Term,
-        me: Identity,
-        plan: &Plan,
-        client: reqwest::Client,
-        token: AccessToken,
-        credentials: Credentials,
-    ) {
-        let (portal, referer) = (plan.portal.base(), plan.referer.clone());
-        let (index, requeue, leadership) = (self.index.clone(), self.requeue.clone(), self.leadership.clone());
-        tokio::spawn(async move {
-            let answer = tokio::select! {
-                biased;
-                () = leadership.ended(term) => return,
-                answer = identify(&client, &portal, &token, credentials.id(), referer.as_deref()) => answer,
-            };
-            let key = Key { namespace: me.namespace, name: me.name };
-            let mut index = index.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(resource) = index.get_mut(&key, &me.uid).filter(|_| leadership.holds(term)) {
-                resource.answer = Some(answer);
-            }
-            // The receiver is gone only at the end.
-            let _ = requeue.send(key);
-        });
     }
 }

@@ -52,6 +52,19 @@ impl HostLimiters {
         }
     }
 
+    /// Acquires a permit for a request that waits in no queue.
+    pub fn try_acquire_unqueued(&self, host: &str) -> Result<RequestPermit<'_>, Admit> {
+        let mut hosts = self.lock();
+        let limiter = &mut hosts.entry(host.to_owned()).or_default().limiter;
+        match limiter.try_acquire((self.clock)()) {
+            Admit::Now => {
+                let acquired = limiter.epoch();
+                Ok(RequestPermit { limiters: self, host: host.to_owned(), acquired, outcome: Outcome::Failed })
+            }
+            refused => Err(refused),
+        }
+    }
+
     /// Waits for a permit of a host at capacity.
     pub fn enqueue(&self, host: &str, priority: Priority, key: Key) {
         let mut hosts = self.lock();

@@ -10,6 +10,7 @@ mod reconciler;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod verifier;
 mod watch_set;
 mod watches;
 

@@ -3,6 +3,7 @@
 //! `tests/simulation/reconciler.rs` is the same loop in virtual time.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures::FutureExt;
@@ -12,6 +13,7 @@ use tracing::{error, info, warn};
 
 use super::context::Context;
 use super::host_limiters::RequestPermit;
+use super::verifier::{self, Check};
 use crate::api::{ArcGisAppCredentialStatus, CaBundleKind, Reason};
 use crate::arcgis::{CaBundle, ClientCertificate};
 use crate::cluster::{ApiError, publish};
@@ -19,7 +21,7 @@ use crate::core::{
     AccessToken, Admit, AttemptKind, Conclusion, ConditionChange, Credentials, Identity, Observed, OriginMatch, Plan,
     Situation, SpecError, Step, Term, Verdict, conclude, decide,
 };
-use crate::index::{IndexedResource, Key, ObjectKind};
+use crate::index::{CheckResult, IndexedResource, Key, ObjectKind};
 
 /// A reconcile needs far fewer steps; more of them are a bug or a conflict over the target.
 const MAX_STEPS: usize = 24;
@@ -30,7 +32,7 @@ const REQUEUE_SECONDS: i64 = 1;
 
 /// One reconcile in progress: the situation, and the secrets, which never leave it.
 pub(super) struct Reconciler<'a> {
-    pub ctx: &'a Context,
+    pub ctx: &'a Arc<Context>,
     pub key: &'a Key,
     /// Nothing is changed after the end of this term.
     pub term: Term,
@@ -45,7 +47,7 @@ pub(super) struct Reconciler<'a> {
 }
 
 /// Reconciles a resource, with its metrics; returns when to requeue it, `None` when it is gone.
-pub async fn run(ctx: &Context, key: &Key, term: Term, worker: OwnedSemaphorePermit) -> Option<Timestamp> {
+pub async fn run(ctx: &Arc<Context>, key: &Key, term: Term, worker: OwnedSemaphorePermit) -> Option<Timestamp> {
     let started = Instant::now();
     let requeue_at = catch_panic(ctx, key, term, Box::pin(reconcile(ctx, key, term, worker))).await;
     ctx.metrics.reconciled(started.elapsed());
@@ -56,7 +58,7 @@ pub async fn run(ctx: &Context, key: &Key, term: Term, worker: OwnedSemaphorePer
 
 /// Ends a reconcile that panics, and reports the bug on its resource.
 pub(super) async fn catch_panic(
-    ctx: &Context,
+    ctx: &Arc<Context>,
     key: &Key,
     term: Term,
     work: impl Future<Output = Option<Timestamp>>,
@@ -79,7 +81,7 @@ pub(super) async fn catch_panic(
     Some(ctx.after(seconds))
 }
 
-async fn reconcile(ctx: &Context, key: &Key, term: Term, worker: OwnedSemaphorePermit) -> Option<Timestamp> {
+async fn reconcile(ctx: &Arc<Context>, key: &Key, term: Term, worker: OwnedSemaphorePermit) -> Option<Timestamp> {
     let s = observe(ctx, key)?;
     let mut reconciler = Reconciler::new(ctx, key, term, s, worker);
     for _ in 0..MAX_STEPS {
@@ -102,7 +104,7 @@ async fn reconcile(ctx: &Context, key: &Key, term: Term, worker: OwnedSemaphoreP
     Some(finish(reconciler, verdict).await)
 }
 
-async fn report_bug(ctx: &Context, key: &Key, term: Term, worker: OwnedSemaphorePermit) -> Option<Timestamp> {
+async fn report_bug(ctx: &Arc<Context>, key: &Key, term: Term, worker: OwnedSemaphorePermit) -> Option<Timestamp> {
     let mut s = observe(ctx, key)?;
     s.failed(AttemptKind::Write, Reason::Internal, None, ctx.now());
     let verdict = decide(&s, ctx.now());
@@ -110,12 +112,12 @@ async fn report_bug(ctx: &Context, key: &Key, term: Term, worker: OwnedSemaphore
 }
 
 /// Collects what is known of a resource without a call; `None` when it is gone or being deleted.
-fn observe(ctx: &Context, key: &Key) -> Option<Situation> {
+fn observe(ctx: &Arc<Context>, key: &Key) -> Option<Situation> {
     let mut index = ctx.index();
     let rival = index.rival(key);
     let resource = index.get(key).filter(|resource| !resource.deleting)?.clone();
     let uid = resource.uid.clone();
-    let answer = index.get_mut(key, &uid).and_then(|resource| resource.answer.take());
+    let check = index.get_mut(key, &uid).and_then(|resource| resource.check.take());
     let plan = plan(&resource);
     let namespace = &key.namespace;
     let client_certificate = match plan.as_ref().map(|plan| &plan.client_certificate) {
@@ -146,10 +148,12 @@ fn observe(ctx: &Context, key: &Key) -> Option<Situation> {
         has_permit: false,
         memory: resource.memory,
     };
-    if answer.is_some() {
-        s.memory.verification = answer;
-    }
     s.recall(ctx.now());
+    match check {
+        Some(CheckResult::Answered(issued, answer)) => s.checked(issued, answer, ctx.now()),
+        Some(CheckResult::Deferred(until)) => s.check_deferred(until),
+        None => {}
+    }
     Some(s)
 }
 
@@ -169,7 +173,7 @@ pub(super) fn ca_kind(kind: CaBundleKind) -> ObjectKind {
 }
 
 impl<'a> Reconciler<'a> {
-    fn new(ctx: &'a Context, key: &'a Key, term: Term, s: Situation, worker: OwnedSemaphorePermit) -> Self {
+    fn new(ctx: &'a Arc<Context>, key: &'a Key, term: Term, s: Situation, worker: OwnedSemaphorePermit) -> Self {
         Self {
             ctx,
             key,
@@ -212,35 +216,39 @@ impl<'a> Reconciler<'a> {
 
 /// Reports and remembers the conclusion; returns when to requeue.
 async fn finish(reconciler: Reconciler<'_>, verdict: Verdict) -> Timestamp {
-    let Reconciler { ctx, key, term, s, credentials, ca, client_certificate, published, .. } = reconciler;
+    let Reconciler { ctx, key, term, mut s, published, .. } = reconciler;
+    let now = ctx.now();
     let me = s.me.clone();
     let plan = s.plan.as_ref().ok().cloned();
     let (awaits_permit, expires_at) =
         (verdict.awaits_permit, s.status.token.as_ref().map(|token| token.expiration_time));
-    let mut conclusion = conclude(s, verdict, ctx.now());
-    let memory = std::mem::take(&mut conclusion.memory);
-    let written = memory.unpublished.is_none();
+    let check = start_check(ctx, &mut s, published, now);
+    let mut conclusion = conclude(s, verdict, now);
     ctx.metrics.concluded(conclusion.problem);
     if let Some(resource) = ctx.index().get_mut(key, &me.uid) {
-        resource.memory = memory;
+        resource.memory = std::mem::take(&mut conclusion.memory);
     }
     if let (true, Some(plan)) = (awaits_permit, &plan) {
         ctx.hosts.enqueue(&plan.portal.authority(), expires_at, key.clone());
     }
     let requeue_at = Box::pin(write_status(ctx, key, term, &me, conclusion)).await;
-    if let (Some(token), Some(credentials), Some(plan)) = (published, credentials, plan)
-        && plan.verify
-        && written
-        && ctx.leadership.holds(term)
-        && let Ok(client) = ctx.client(&plan, ca.as_ref(), client_certificate.as_ref())
-    {
-        ctx.verify(term, me, &plan, client, token, credentials);
+    if let Some(check) = check.filter(|_| ctx.leadership.holds(term)) {
+        verifier::start(ctx, term, check);
     }
     requeue_at
 }
 
+/// Returns the check of the published token, where one is due.
+fn start_check(ctx: &Context, s: &mut Situation, published: Option<AccessToken>, now: Timestamp) -> Option<Check> {
+    s.check_due(now).filter(|due| *due <= now && s.unpublished(now).is_none())?;
+    let issued = s.check_started(now)?;
+    let reported = s.status.app.as_ref().and_then(|app| app.app_id.as_deref());
+    let app = s.memory.checks.app.or_else(|| reported.map(|id| ctx.digester.digest_id(id)));
+    Some(Check { me: s.me.clone(), plan: s.plan.as_ref().ok()?.clone(), issued, token: published, app })
+}
+
 /// Writes the status where it changed, and the event of a condition that changed; returns when to requeue.
-async fn write_status(ctx: &Context, key: &Key, term: Term, me: &Identity, conclusion: Conclusion) -> Timestamp {
+async fn write_status(ctx: &Arc<Context>, key: &Key, term: Term, me: &Identity, conclusion: Conclusion) -> Timestamp {
     if !conclusion.changed || !ctx.leadership.holds(term) {
         return conclusion.wake;
     }
@@ -267,7 +275,12 @@ async fn write_status(ctx: &Context, key: &Key, term: Term, me: &Identity, concl
 }
 
 /// Returns until when a status is not written because another writer keeps overwriting it.
-fn contested_until(ctx: &Context, key: &Key, me: &Identity, current: &ArcGisAppCredentialStatus) -> Option<Timestamp> {
+fn contested_until(
+    ctx: &Arc<Context>,
+    key: &Key,
+    me: &Identity,
+    current: &ArcGisAppCredentialStatus,
+) -> Option<Timestamp> {
     let now = ctx.now();
     let mut index = ctx.index();
     if !index.is_contested(key, &me.uid, current) {
@@ -282,7 +295,7 @@ fn contested_until(ctx: &Context, key: &Key, me: &Identity, current: &ArcGisAppC
     None
 }
 
-async fn publish_change(ctx: &Context, term: Term, me: &Identity, change: ConditionChange) {
+async fn publish_change(ctx: &Arc<Context>, term: Term, me: &Identity, change: ConditionChange) {
     info!(namespace = me.namespace, name = me.name, reason = change.reason, "{}", change.message);
     if ctx.leadership.holds(term)
         && let Err(error) = publish(&ctx.cluster, me, change, ctx.now()).await

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use tracing::{info, warn};
 
+use super::context::Context;
 use super::reconciler::{Reconciler, ca_kind};
-use crate::api::{CaBundleKind, Reason};
+use crate::api::{CaBundleKind, CaBundleRef, Reason};
 use crate::arcgis::{CaBundle, ClientCertificate, TokenRequest, exchange};
 use crate::cluster::{ApiError, version};
 use crate::core::{
@@ -64,6 +65,9 @@ impl Reconciler<'_> {
                 let digest = read.as_ref().map(|read| {
                     read.as_ref().map(|credentials| self.ctx.digester.digest(credentials)).map_err(Clone::clone)
                 });
+                if let Some(Ok(credentials)) = &read {
+                    self.s.memory.checks.app = Some(self.ctx.digester.digest_id(credentials.id()));
+                }
                 self.s.credentials_read(version.zip(digest));
                 self.credentials = read.and_then(Result::ok);
             }
@@ -76,23 +80,11 @@ impl Reconciler<'_> {
         let namespace = &self.s.me.namespace;
         let kind = ca_kind(ca.kind);
         let before = self.ctx.index().observed(kind, namespace, &ca.name);
-        let read = match ca.kind {
-            CaBundleKind::Secret => self.ctx.cluster.secret(namespace, &ca.name).await.map(|secret| {
-                secret.map(|s| (version(&s), s.data.and_then(|mut data| data.remove(&ca.key)).map(|bytes| bytes.0)))
-            }),
-            CaBundleKind::ConfigMap => self.ctx.cluster.config_map(namespace, &ca.name).await.map(|map| {
-                map.map(|m| (version(&m), m.data.and_then(|mut data| data.remove(&ca.key)).map(String::into_bytes)))
-            }),
-        };
+        let read = fetch_ca(self.ctx, namespace, ca).await;
         match read {
-            Ok(found) => {
-                let version = found.as_ref().map(|(version, _)| version);
+            Ok(judged) => {
+                let version = judged.as_ref().map(|(version, _)| version);
                 self.ctx.index().record(kind, namespace, &ca.name, &before, version);
-                let judged = found.map(|(version, pem)| match pem.map(|pem| CaBundle::parse(&pem)) {
-                    None => (version, Err(Reason::CaBundleNotFound)),
-                    Some(Err(_)) => (version, Err(Reason::CaBundleInvalid)),
-                    Some(Ok(bundle)) => (version, Ok(bundle)),
-                });
                 self.s.ca_read(judged.as_ref().map(|(v, judged)| (v.clone(), judged.as_ref().err().copied())));
                 self.ca = judged.and_then(|(_, judged)| judged.ok());
             }
@@ -245,8 +237,31 @@ impl Reconciler<'_> {
     }
 }
 
+/// Reads a CA bundle with its version, or why it cannot be used.
+pub(super) async fn fetch_ca(
+    ctx: &Context,
+    namespace: &str,
+    ca: &CaBundleRef,
+) -> Result<Option<(Version, Result<CaBundle, Reason>)>, ApiError> {
+    let found = match ca.kind {
+        CaBundleKind::Secret => ctx.cluster.secret(namespace, &ca.name).await?.map(|secret| {
+            let pem = secret.data.as_ref().and_then(|data| data.get(&ca.key)).map(|bytes| bytes.0.clone());
+            (version(&secret), pem)
+        }),
+        CaBundleKind::ConfigMap => ctx.cluster.config_map(namespace, &ca.name).await?.map(|map| {
+            let pem = map.data.as_ref().and_then(|data| data.get(&ca.key)).map(|text| text.clone().into_bytes());
+            (version(&map), pem)
+        }),
+    };
+    Ok(found.map(|(version, pem)| match pem.map(|pem| CaBundle::parse(&pem)) {
+        None => (version, Err(Reason::CaBundleNotFound)),
+        Some(Err(_)) => (version, Err(Reason::CaBundleInvalid)),
+        Some(Ok(bundle)) => (version, Ok(bundle)),
+    }))
+}
+
 /// Reads a Secret with a client certificate, and zeroizes its data.
-fn client_certificate(secret: Secret, now: Timestamp) -> Result<ClientCertificate, ClientCertificateError> {
+pub(super) fn client_certificate(secret: Secret, now: Timestamp) -> Result<ClientCertificate, ClientCertificateError> {
     let mut data = secret.data.unwrap_or_default();
     let read = match (data.get("tls.crt"), data.get("tls.key")) {
         (Some(_), Some(_)) if secret.type_.as_deref() != Some("kubernetes.io/tls") => {

@@ -25,7 +25,7 @@ fn key(name: &str) -> Key {
 }
 
 /// A context whose API server answers nothing.
-fn context() -> (Context, Term) {
+fn context() -> (Arc<Context>, Term) {
     // Fails only where one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut config = kube::Config::new("https://127.0.0.1:1".parse().unwrap());
@@ -56,7 +56,7 @@ fn context() -> (Context, Term) {
         requeue,
         worker_freed: Notify::new(),
     };
-    (ctx, term)
+    (Arc::new(ctx), term)
 }
 
 #[tokio::test]

@@ -24,8 +24,8 @@ mod tests;
 pub use election::{Candidate, Claim, Moment, Next, RETRY_PERIOD, Term};
 pub use object::{Identity, Observed, Version};
 pub use reconcile::{
-    Attempt, AttemptKind, Conclusion, ConditionChange, Memory, Problem, RetryState, Situation, Step, Verdict, conclude,
-    decide,
+    Attempt, AttemptKind, Checks, Conclusion, ConditionChange, Memory, Problem, RetryState, Situation, Step, Verdict,
+    conclude, decide,
 };
 pub use scheduling::{
     Admit, Epoch, HostLimiter, HostQueue, Outcome, Priority, RESYNC_SECONDS, RetryAfterRecord, WorkQueue, renewal_time,

@@ -19,6 +19,7 @@ mod secrets;
 mod steps;
 mod texts;
 mod transitions;
+mod verification;
 
 /// The time at which most of these tests start.
 const START: i64 = 1_000_000;

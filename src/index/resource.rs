@@ -29,6 +29,8 @@ pub struct Report {
     pub renewal_time: Option<Timestamp>,
     pub problem: Option<Reason>,
     pub suspended: bool,
+    /// Whether the portal knows the token; `None` without verification.
+    pub verified: Option<bool>,
 }
 
 impl Report {
@@ -39,8 +41,18 @@ impl Report {
             expiration_time: status.token.as_ref().map(|token| token.expiration_time),
             renewal_time: status.token.as_ref().map(|token| token.renewal_time),
             problem: status.failure.as_ref().map(|failure| failure.reason),
+            verified: status.conditions.iter().find(|c| c.type_ == "Verified").map(|c| c.status == "True"),
         }
     }
+}
+
+/// What a check of the published token found.
+#[derive(Clone, Debug)]
+pub enum CheckResult {
+    /// The portal answered about the token that was issued at this time.
+    Answered(Timestamp, Verification),
+    /// The check could not be made, and is due again at this time.
+    Deferred(Timestamp),
 }
 
 /// One resource.
@@ -66,8 +78,8 @@ pub struct IndexedResource {
     /// A status with a token was seen.
     pub(super) had_token: bool,
     pub report: Report,
-    /// The portal's answer which app the token belongs to, until it is reported.
-    pub answer: Option<Verification>,
+    /// What a check of the published token found, until it is reported.
+    pub check: Option<CheckResult>,
     pub(super) target: Option<String>,
     pub(super) refs: Vec<(ObjectKind, String)>,
 }
@@ -112,7 +124,7 @@ impl IndexedResource {
             panics: 0,
             written: None,
             had_token: status.token.is_some(),
-            answer: None,
+            check: None,
             target,
             refs,
         }

@@ -66,7 +66,7 @@ impl Index {
                 }
                 let restored = believed && older(&entry.version, &before.version);
                 entry.memory = std::mem::take(&mut before.memory);
-                entry.answer = before.answer.take();
+                entry.check = before.check.take();
                 entry.panics = before.panics;
                 entry.written = before.written;
                 entry.had_token |= before.had_token;
@@ -320,7 +320,7 @@ impl Index {
     pub fn forget(&mut self) {
         for entry in self.resources.values_mut() {
             entry.memory = Memory::default();
-            entry.answer = None;
+            entry.check = None;
             entry.written = None;
         }
     }

@@ -29,6 +29,7 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     request_duration: HistogramVec,
+    verifications: IntCounterVec,
     reconciles: IntCounterVec,
     reconcile_duration: Histogram,
     time_to_ready: Histogram,
@@ -55,6 +56,10 @@ impl Metrics {
             registry: Registry::new(),
             requests: IntCounterVec::new(
                 opts("token_requests_total", "Token requests by portal host and outcome: Issued, or the reason"),
+                &["portal", "outcome"],
+            )?,
+            verifications: IntCounterVec::new(
+                opts("verifications_total", "Checks of published tokens by portal host and outcome"),
                 &["portal", "outcome"],
             )?,
             request_duration: HistogramVec::new(
@@ -84,9 +89,10 @@ impl Metrics {
         };
         let build = IntGaugeVec::new(opts("build_info", "Build of the operator"), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let collectors: [Box<dyn Collector>; 8] = [
+        let collectors: [Box<dyn Collector>; 9] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.request_duration.clone()),
+            Box::new(metrics.verifications.clone()),
             Box::new(metrics.reconciles.clone()),
             Box::new(metrics.reconcile_duration.clone()),
             Box::new(metrics.time_to_ready.clone()),
@@ -108,13 +114,24 @@ impl Metrics {
 
     /// Records a token request; without a reason a token was issued. Portals beyond the first thousand are counted together.
     pub fn requested(&self, portal: &str, reason: Option<Reason>, took: Duration) {
+        let portal = self.portal_label(portal);
+        let portal = portal.as_str();
+        self.requests.with_label_values(&[portal, reason.map_or("Issued", Reason::as_str)]).inc();
+        self.request_duration.with_label_values(&[portal]).observe(took.as_secs_f64());
+    }
+
+    /// Records a check of a published token.
+    pub fn verification(&self, portal: &str, outcome: &str) {
+        self.verifications.with_label_values(&[self.portal_label(portal).as_str(), outcome]).inc();
+    }
+
+    /// Returns the label of a portal: its host, or `other` beyond the first thousand.
+    fn portal_label(&self, portal: &str) -> String {
         let mut portals = self.portals.lock().unwrap_or_else(PoisonError::into_inner);
         if portals.len() < MAX_PORTALS {
             portals.insert(portal.to_owned());
         }
-        let portal = if portals.contains(portal) { portal } else { "other" };
-        self.requests.with_label_values(&[portal, reason.map_or("Issued", Reason::as_str)]).inc();
-        self.request_duration.with_label_values(&[portal]).observe(took.as_secs_f64());
+        if portals.contains(portal) { portal.to_owned() } else { "other".to_owned() }
     }
 
     /// Records the conclusion of a reconcile.

@@ -18,8 +18,13 @@ struct Gauge {
     value: fn(&Report) -> Option<i64>,
 }
 
-const GAUGES: [Gauge; 3] = [
+const GAUGES: [Gauge; 4] = [
     Gauge { name: "ready", help: "1 where the target holds a valid token", value: |r| Some(r.ready.into()) },
+    Gauge {
+        name: "verified",
+        help: "1 while the portal confirms the token and its privileges, only with verification",
+        value: |r| r.verified.map(Into::into),
+    },
     Gauge {
         name: "token_expiry_timestamp_seconds",
         help: "Expiration of the token",

@@ -30,6 +30,7 @@ const DEFAULT_LIFETIME: u64 = 7200;
 const MAX_FORM: usize = 64 * 1024;
 
 /// How the token requests of an app are answered.
+#[allow(clippy::struct_excessive_bools, reason = "each switches one behavior")]
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct App {
@@ -48,6 +49,10 @@ pub struct App {
     pub identity: Option<String>,
     /// `portals/self` closes the connection.
     pub close_on_verify: bool,
+    /// Its privileges; empty: `premium:user:geocode`.
+    pub privileges: Vec<String>,
+    /// Its tokens are rejected from the start.
+    pub reject_tokens: bool,
     /// The app is restricted to this referrer: without it there is no token, and its tokens are not valid.
     pub referer: Option<String>,
 }
@@ -56,7 +61,7 @@ impl App {
     /// Whether a request has the referrer that the app is restricted to.
     fn admits(&self, headers: &HeaderMap) -> bool {
         let sent = headers.get("referer").and_then(|value| value.to_str().ok());
-        self.referer.as_deref().is_none_or(|referer| sent == Some(referer))
+        !self.reject_tokens && self.referer.as_deref().is_none_or(|referer| sent == Some(referer))
     }
 }
 
@@ -204,7 +209,17 @@ impl Portal {
         self.state().tokens.keys().cloned().collect()
     }
 
-    /// Expires a token: requests with it are answered with 498.
+    /// Makes every token invalid: requests with them are answered with 498.
+    pub fn revoke_all(&self) {
+        self.state().tokens.clear();
+    }
+
+    /// Makes every token of an app invalid.
+    pub fn revoke_app(&self, client_id: &str) {
+        self.state().tokens.retain(|_, owner| owner != client_id);
+    }
+
+    /// Makes a token invalid.
     pub fn expire(&self, token: &str) {
         self.state().tokens.remove(token);
     }
@@ -273,9 +288,12 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         return match owner {
             Some(_) if app.as_ref().is_some_and(|app| app.close_on_verify) => closed(),
             Some(owner) => {
-                let id = app.and_then(|app| app.identity).unwrap_or(owner);
-                plain(&json!({"appInfo": {"appId": id, "itemId": "item", "appOwner": "owner", "orgId": "org",
-                                          "privileges": ["premium:user:geocode"]}}))
+                let (identity, mut privileges) = app.map(|app| (app.identity, app.privileges)).unwrap_or_default();
+                if privileges.is_empty() {
+                    privileges.push("premium:user:geocode".to_owned());
+                }
+                plain(&json!({"appInfo": {"appId": identity.unwrap_or(owner), "itemId": "item", "appOwner": "owner",
+                                          "orgId": "org", "privileges": privileges}}))
             }
             None if bearer.is_some() => failure(498, "invalid_token", "Invalid token."),
             None => plain(&json!({"id": "anonymous"})),

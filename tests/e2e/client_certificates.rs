@@ -66,7 +66,7 @@ async fn a_portal_that_requires_client_certificates_issues_tokens_with_tls_1_2_a
         let issued = clients.issue("operator").unwrap();
         tls(&env, "pki-client", &issued.certificate, &issued.key).await;
         let mut manifest = manifest(&env, "pki", &portal.url());
-        manifest["spec"]["token"] = json!({"verify": true});
+        manifest["spec"]["verification"] = json!({});
         env.apply(&manifest).await;
         env.wait("pki", |r| valid(r) && is(r, "Verified", "True", "AppKnown")).await;
     }

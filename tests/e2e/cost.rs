@@ -169,7 +169,7 @@ async fn a_repeated_transient_failure_costs_a_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn verification_costs_one_status_write() {
-    let verify = |manifest: &mut Value| manifest["spec"]["token"] = json!({"verify": true});
+    let verify = |manifest: &mut Value| manifest["spec"]["verification"] = json!({});
     let mut fleet = Fleet::new(20, app(), verify).await;
     fleet.all(|r| is(r, "Verified", "True", "AppKnown")).await;
     assert_eq!(fleet.calls().await, fleet.times(1, 1, 1, 2, 1), "created, filled and verified");

@@ -31,3 +31,4 @@ mod status;
 mod target_ownership;
 mod token_lifecycle;
 mod upgrade;
+mod verification;

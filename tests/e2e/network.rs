@@ -133,7 +133,7 @@ async fn a_ca_bundle_created_while_the_operator_is_down_is_found_at_start() {
 async fn a_portal_receives_the_app_s_credentials_and_none_of_the_cluster() {
     let env = TestEnv::new().await;
     let mut manifest = env.manifest("shown", "shown-oauth");
-    manifest["spec"]["token"] = json!({"verify": true});
+    manifest["spec"]["verification"] = json!({});
     env.portal.app("shown", App { secret: SECRET.to_owned(), ..App::default() });
     env.credentials("shown-oauth", "shown", SECRET).await;
     env.apply(&manifest).await;

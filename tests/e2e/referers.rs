@@ -16,7 +16,7 @@ async fn restricted(env: &TestEnv, name: &str, referer: Option<&str>) {
     env.portal.app(name, App { secret: SECRET.to_owned(), referer: Some(REFERER.to_owned()), ..App::default() });
     env.credentials(&format!("{name}-oauth"), name, SECRET).await;
     let mut manifest = env.manifest(name, &format!("{name}-oauth"));
-    manifest["spec"]["token"] = json!({"verify": true});
+    manifest["spec"]["verification"] = json!({});
     if let Some(referer) = referer {
         manifest["spec"]["token"]["referer"] = json!(referer);
     }

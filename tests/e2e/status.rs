@@ -148,7 +148,7 @@ async fn kubectl_wait_after_a_change_returns_when_the_secret_satisfies_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_the_portal_attributes_to_another_app_is_still_published() {
     let env = TestEnv::with_kstatus().await;
-    let verify = |manifest: &mut Value| manifest["spec"]["token"] = json!({"verify": true});
+    let verify = |manifest: &mut Value| manifest["spec"]["verification"] = json!({});
     let app = || App { secret: SECRET.to_owned(), ..App::default() };
     make(&env, "known", app(), verify).await;
     make(&env, "other", App { identity: Some("somebody".to_owned()), ..app() }, verify).await;
@@ -168,7 +168,7 @@ async fn a_token_that_the_portal_attributes_to_another_app_is_still_published() 
     let calls = env.calls();
     let writes = calls.iter().filter(|(_, _, subresource, _)| subresource == "status").count();
     assert_eq!(writes, 3 + 3 + 2, "one for each token, one for each result");
-    env.change("known", json!({"spec": {"token": {"verify": false}}})).await;
+    env.change("known", json!({"spec": {"verification": null}})).await;
     let plain = shows(&env, "known", &[valid], "Current").await;
     assert!(plain.status.unwrap().app.is_none());
 }

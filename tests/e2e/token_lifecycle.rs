@@ -197,7 +197,7 @@ async fn verification_is_reported_in_its_own_condition() {
     let env = TestEnv::new().await;
     env.credentials("oauth", "app", SECRET).await;
     let mut manifest = env.manifest("known", "oauth");
-    manifest["spec"]["token"] = json!({"verify": true});
+    manifest["spec"]["verification"] = json!({});
     env.apply(&manifest).await;
     let resource = env.wait("known", |r| is(r, "Verified", "True", "AppKnown")).await;
     assert_eq!(resource.status.unwrap().app.unwrap().app_id.unwrap(), "app");

@@ -6,10 +6,13 @@ use super::conditions::Conditions;
 use super::decide::{Problem, Verdict, wait};
 use super::retry::{AttemptKind, RetryState};
 use super::situation::{Memory, Situation, TargetDetails, TargetState, TokenDetails};
-use crate::api::{ArcGisAppCredentialStatus, Condition, Reason, TokenStatus, Verification};
+use crate::api::{App, ArcGisAppCredentialStatus, Condition, Reason, TokenStatus, Verification};
 use crate::core::object::Observed;
 use crate::core::scheduling::schedule::after;
 use crate::core::spec::format_seconds;
+
+/// As many as the schema of `status.app` allows.
+const MAX_PRIVILEGES: usize = 200;
 
 /// The result of one reconcile.
 pub struct Conclusion {
@@ -41,6 +44,9 @@ pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusio
     let status = status(&s, problem.as_ref(), suspended, now);
     if let Some(token) = status.token.as_ref().filter(|token| token.expiration_time > now) {
         wake = wake.min(token.expiration_time);
+    }
+    if let Some(due) = s.check_due(now) {
+        wake = wake.min(due);
     }
     let change = change(&s.status, &status);
     // A new resource that only waits for its turn is reported with the outcome of its request.
@@ -124,12 +130,12 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
     let reported = if read { token.map(|token| report(s, token)) } else { s.status.token.clone() };
     let current = details.as_ref().zip(token).is_some_and(|(details, token)| is_current(s, details, token));
     let satisfied = if current || reported.is_none() { s.generation } else { s.satisfied().unwrap_or(0) };
-    let verifies = plan.is_none_or(|plan| plan.verify);
-    let verification = s.memory.verification.as_ref().filter(|_| verifies);
+    let verifies = plan.is_none_or(|plan| plan.verification.is_some());
+    let verification = s.memory.checks.answer.as_ref().filter(|_| verifies);
     let mut conditions = Conditions { s, now, list: Vec::new() };
     conditions.assess(problem, plan, reported.as_ref(), satisfied, suspended);
     if verifies {
-        conditions.verified(verification, satisfied);
+        conditions.verified(verification, plan, satisfied);
     }
     ArcGisAppCredentialStatus {
         observed_generation: s.generation,
@@ -148,9 +154,9 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
         },
         credentials_version: credentials_version(s),
         app: match verification {
-            Some(Verification::Known(app)) => Some(app.clone()),
-            Some(_) => None,
-            None => s.status.app.clone().filter(|_| verifies),
+            Some(Verification::AppKnown(app)) => Some(reported_app(app)),
+            Some(Verification::AppUnknown) => None,
+            _ => s.status.app.clone().filter(|_| verifies),
         },
     }
 }
@@ -158,6 +164,13 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
 /// Whether the target holds what this generation specifies.
 fn is_current(s: &Situation, details: &TargetDetails, token: &TokenDetails) -> bool {
     details.rendered && (token.inputs.is_none() || token.inputs == s.inputs() || s.credentials.version().is_none())
+}
+
+/// The portal chooses how many privileges it names.
+fn reported_app(app: &App) -> App {
+    let mut app = app.clone();
+    app.privileges.truncate(MAX_PRIVILEGES);
+    app
 }
 
 fn credentials_version(s: &Situation) -> Option<String> {

@@ -28,8 +28,12 @@ impl Conditions<'_> {
         let what = shown.map_or(("Pending", "The token is being requested.".to_owned()), |problem| {
             (problem.reason.as_str(), self.message(problem, plan))
         });
-        let valid = token.is_some_and(|token| token.expiration_time > self.now);
+        let unexpired = token.is_some_and(|token| token.expiration_time > self.now);
+        let valid = unexpired && !token.is_some_and(|token| self.s.is_rejected(token.issue_time));
         match token {
+            Some(_) if unexpired && !valid => {
+                self.add("Ready", "False", "TokenRejected", "The portal rejects the token in the target.", satisfied);
+            }
             Some(_) if valid => self.add("Ready", "True", "TokenValid", "The target holds a valid token.", satisfied),
             Some(_) => self.add("Ready", "False", "TokenExpired", "The token in the target has expired.", satisfied),
             None if suspended => {
@@ -57,22 +61,32 @@ impl Conditions<'_> {
         }
     }
 
-    pub fn verified(&mut self, verification: Option<&Verification>, satisfied: i64) {
-        match verification {
-            Some(Verification::Known(_)) => {
-                self.add("Verified", "True", "AppKnown", "The token belongs to this app.", satisfied);
+    pub fn verified(&mut self, answer: Option<&Verification>, plan: Option<&Plan>, satisfied: i64) {
+        let Some(answer) = answer else {
+            self.list.extend(self.s.condition("Verified").cloned());
+            return;
+        };
+        let (status, message) = match answer {
+            Verification::AppKnown(app) => {
+                let required = plan.and_then(|plan| plan.verification.as_ref()).map(|v| &v.required_privileges);
+                let missing = required.into_iter().flatten().filter(|name| !app.privileges.contains(name));
+                let missing: Vec<&str> = missing.map(String::as_str).collect();
+                if !missing.is_empty() {
+                    let message = format!(
+                        "The app lacks privileges: {}. Grant them in the portal; the next renewal gets them.",
+                        missing.join(", ")
+                    );
+                    return self.add("Verified", "False", "PrivilegesMissing", &message, satisfied);
+                }
+                ("True", "The token belongs to this app.")
             }
-            Some(Verification::Unknown) => {
-                let message = "The token does not belong to this app.";
-                self.add("Verified", "False", "AppUnknown", message, satisfied);
+            Verification::AppUnknown => ("False", "The token does not belong to this app."),
+            Verification::TokenRejected => {
+                ("False", "The portal rejects the token before its expiration; a new one is requested.")
             }
-            Some(Verification::NotAnswered) => {
-                let message =
-                    "The portal did not answer which app the token belongs to; the next token is checked again.";
-                self.add("Verified", "Unknown", "NotAnswered", message, satisfied);
-            }
-            None => self.list.extend(self.s.condition("Verified").cloned()),
-        }
+            Verification::NotAnswered => ("Unknown", "The portal did not answer the check of the token."),
+        };
+        self.add("Verified", status, answer.as_str(), message, satisfied);
     }
 
     fn add(&mut self, kind: &str, status: &str, reason: &str, message: &str, generation: i64) {

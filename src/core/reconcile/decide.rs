@@ -281,9 +281,10 @@ fn schedule(s: &Situation, target: &TargetState, now: Timestamp) -> Timestamp {
     let TargetState::Present(details) = target else { return restore() };
     let Some(token) = &details.token else { return restore() };
     let other_inputs = token.inputs.is_some() && token.inputs != s.inputs();
+    let replacement = s.replacement_due(token).map_or(Timestamp::MAX, |at| at.max(scheduled));
     let due = if Situation::issued_in_future(token, now) { scheduled } else { s.renewal_time(token).max(scheduled) };
     let changed = (requested || other_inputs).then_some(if retry { Timestamp::MIN } else { change });
-    changed.map_or(due, |changed| changed.min(due))
+    changed.unwrap_or(Timestamp::MAX).min(due).min(replacement)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

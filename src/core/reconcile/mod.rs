@@ -7,8 +7,10 @@ pub(crate) mod message;
 pub(crate) mod retry;
 pub(crate) mod situation;
 mod transitions;
+mod verification;
 
 pub use conclude::{Conclusion, ConditionChange, conclude};
 pub use decide::{Problem, Step, Verdict, decide};
 pub use retry::{Attempt, AttemptKind, RetryState};
 pub use situation::{Memory, Situation};
+pub use verification::Checks;

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::retry::{Attempt, AttemptKind, RetryState};
+use super::verification::Checks;
 use crate::api::{ArcGisAppCredentialStatus, Condition, Reason};
 use crate::core::object::{Identity, Observed, Version};
 use crate::core::scheduling::schedule::{MAX_CLOCK_SKEW_SECONDS, Repairs, after, shifted};
@@ -73,8 +74,7 @@ pub struct Memory {
     pub(crate) last_handled_request: Option<String>,
     /// A new token is to be requested, independent of the schedule.
     pub(crate) renewal_requested: bool,
-    /// The portal's answer which app the token belongs to.
-    pub verification: Option<crate::api::Verification>,
+    pub checks: Checks,
 }
 
 impl Memory {
@@ -86,6 +86,7 @@ impl Memory {
         if let Some(failed) = &mut self.retry_state {
             failed.shift(step);
         }
+        self.checks.shift(step);
         self.repairs.shift(step);
         self.status_repairs.shift(step);
     }
@@ -122,6 +123,7 @@ impl Situation {
         self.memory.last_handled_request.clone_from(&self.status.last_handled_request);
         // The status has whole seconds: the next full second counts. A time in the future is of a clock that was ahead.
         self.memory.last_request = self.status.token.as_ref().map(|token| after(token.issue_time, 1).min(now));
+        self.recall_checks(now);
         if let Some(failure) = &self.status.failure {
             let retry_state = RetryState::recall(failure, self.attempt(AttemptKind::Write), now);
             self.memory.renewal_requested = retry_state.made_with.kind == AttemptKind::Request;

@@ -121,7 +121,7 @@ impl Situation {
         self.memory.last_request = Some(sent);
         self.memory.issued = true;
         self.memory.renewal_requested = false;
-        self.memory.verification = None;
+        self.memory.checks.answer = None;
         self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == AttemptKind::Request);
         self.handle_request();
     }

@@ -21,7 +21,7 @@ const FREE_REPAIRS: usize = 3;
 const MAX_RETRY_AFTER_SECONDS: u64 = 3600;
 
 /// Returns a number in [0, 1) that is the same for the same parts.
-fn fraction(parts: &[&[u8]]) -> f64 {
+pub(crate) fn fraction(parts: &[&[u8]]) -> f64 {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part.len().to_be_bytes());

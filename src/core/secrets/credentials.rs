@@ -55,6 +55,12 @@ impl Credentials {
 pub struct Digester(RandomState);
 
 impl Digester {
+    /// Returns the digest of a client ID, or of an app ID to compare with one.
+    #[must_use]
+    pub fn digest_id(&self, id: &str) -> u64 {
+        self.0.hash_one(id)
+    }
+
     /// The digest of these credentials.
     #[must_use]
     pub fn digest(&self, credentials: &Credentials) -> u64 {

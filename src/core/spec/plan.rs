@@ -7,7 +7,9 @@ use thiserror::Error;
 use super::duration::parse_duration;
 use super::portal::PortalUrl;
 use super::template::Template;
-use crate::api::{ArcGisAppCredentialSpec, CaBundleKind, CaBundleRef, CredentialsRef, DeletionPolicy, Format};
+use crate::api::{
+    ArcGisAppCredentialSpec, CaBundleKind, CaBundleRef, CredentialsRef, DeletionPolicy, Format, VerificationSpec,
+};
 
 /// Which field of a specification is wrong, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -33,9 +35,17 @@ pub struct Plan {
     pub renew_before: Option<u64>,
     /// Sent with each request to the portal, and written into the formats.
     pub referer: Option<String>,
-    pub verify: bool,
+    pub verification: Option<VerificationPlan>,
     pub suspend: bool,
     pub target: TargetPlan,
+}
+
+/// How a published token is checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerificationPlan {
+    /// In seconds.
+    pub interval: u64,
+    pub required_privileges: Vec<String>,
 }
 
 /// The Secret to write.
@@ -49,6 +59,7 @@ pub struct TargetPlan {
     pub data: BTreeMap<String, Template>,
 }
 
+const MAX_INTERVAL_SECONDS: u64 = 24 * 3600;
 /// Keys that users may not choose for `target.data`.
 const RESERVED_KEYS: [&str; 5] = ["access_token", "expires_at", "portal_url", "client_id", "client_secret"];
 /// The domain of the operator's own labels and annotations.
@@ -101,11 +112,23 @@ impl Plan {
             lifetime,
             renew_before,
             referer: token.referer,
-            verify: token.verify,
+            verification: spec.verification.as_ref().map(verification_plan).transpose()?,
             suspend: spec.suspend,
             target: target_plan(spec)?,
         })
     }
+}
+
+fn verification_plan(spec: &VerificationSpec) -> Result<VerificationPlan, SpecError> {
+    let interval = parse_duration(&spec.interval).ok().filter(|seconds| *seconds <= MAX_INTERVAL_SECONDS);
+    let advice = "write a Go duration between 1m and 24h, such as 15m or 1h30m";
+    let interval = interval.ok_or_else(|| problem("spec.verification.interval")(&advice))?;
+    let visible = |text: &String| (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    if spec.required_privileges.len() > 64 || !spec.required_privileges.iter().all(visible) {
+        let advice = "write at most 64 privileges of visible characters without blanks";
+        return Err(problem("spec.verification.requiredPrivileges")(&advice));
+    }
+    Ok(VerificationPlan { interval, required_privileges: spec.required_privileges.clone() })
 }
 
 /// A name goes into request paths, so it is checked once more here.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::api::{Failure, Verification};
+use crate::core::spec::VerificationPlan;
 
 mod messages;
 
@@ -309,10 +310,10 @@ fn last_transition_time_changes_only_with_the_status_of_the_condition() {
 #[test]
 fn the_verified_condition_is_reported_only_when_verification_is_enabled() {
     let now = at(START);
-    let verify = |verification, paused| {
+    let verify = |verification, paused: bool| {
         let mut s = with_target(now);
-        s.plan.as_mut().unwrap().verify = paused;
-        s.memory.verification = verification;
+        s.plan.as_mut().unwrap().verification = paused.then(verification_plan);
+        s.memory.checks.answer = verification;
         conclude_at_rest(s, now)
     };
     let conclusion = |conclusion: &Conclusion| {
@@ -320,18 +321,18 @@ fn the_verified_condition_is_reported_only_when_verification_is_enabled() {
         verified.map(|c| (c.status.clone(), c.reason.clone()))
     };
     for (verification, status, reason) in [
-        (Verification::Known(serde_json::from_value(json!({"appID": "a"})).unwrap()), "True", "AppKnown"),
-        (Verification::Unknown, "False", "AppUnknown"),
+        (Verification::AppKnown(serde_json::from_value(json!({"appID": "a"})).unwrap()), "True", "AppKnown"),
+        (Verification::AppUnknown, "False", "AppUnknown"),
         (Verification::NotAnswered, "Unknown", "NotAnswered"),
     ] {
-        let known = matches!(verification, Verification::Known(_));
+        let known = matches!(verification, Verification::AppKnown(_));
         let reported = verify(Some(verification.clone()), true);
         assert_eq!(conclusion(&reported), Some((status.to_owned(), reason.to_owned())));
         assert_eq!(reported.status.app.is_some(), known);
         assert_eq!(conclusion(&verify(Some(verification), false)), None);
         let mut unanswered = next_situation(situation(now), reported, 1, now);
-        unanswered.plan.as_mut().unwrap().verify = true;
-        unanswered.memory.verification = None;
+        unanswered.plan.as_mut().unwrap().verification = Some(verification_plan());
+        unanswered.memory.checks.answer = None;
         let kept = conclude_at_rest(unanswered, now);
         assert_eq!(
             conclusion(&kept),
@@ -341,4 +342,8 @@ fn the_verified_condition_is_reported_only_when_verification_is_enabled() {
         assert_eq!(kept.status.app.is_some(), known);
     }
     assert_eq!(conclusion(&verify(None, true)), None);
+}
+
+fn verification_plan() -> VerificationPlan {
+    VerificationPlan { interval: 900, required_privileges: Vec::new() }
 }

@@ -251,10 +251,13 @@ fn an_invalid_spec_reports_the_name_of_its_field() {
         assert_eq!(field(change.clone()), expected, "{change}");
     }
     let plan = spec(
-        json!({"suspend": true, "token": {"verify": true, "lifetime": "2h", "renewBefore": "10m"}, "target": {"formats": ["Json", "Headers", "Json"]}}),
+        json!({"suspend": true, "verification": {}, "token": {"lifetime": "2h", "renewBefore": "10m"}, "target": {"formats": ["Json", "Headers", "Json"]}}),
     );
     let plan = plan.unwrap();
-    assert_eq!((plan.suspend, plan.verify, plan.lifetime, plan.renew_before), (true, true, Some(7200), Some(600)));
+    assert_eq!(
+        (plan.suspend, plan.verification.is_some(), plan.lifetime, plan.renew_before),
+        (true, true, Some(7200), Some(600))
+    );
     assert_eq!(plan.target.formats.len(), 2, "duplicates are removed");
 }
 

@@ -70,7 +70,7 @@ fn an_issued_token_handles_the_requested_renewal() {
     let mut s = with_target();
     s.requested_at = Some("now".to_owned());
     s.memory.renewal_requested = true;
-    s.memory.verification = Some(crate::api::Verification::Unknown);
+    s.memory.checks.answer = Some(crate::api::Verification::AppUnknown);
     s.failed(AttemptKind::Request, Reason::PortalUnreachable, None, at(START));
     s.issued(token("t"), 100, sent);
     let unpublished = s.memory.unpublished.as_ref().unwrap();
@@ -84,7 +84,7 @@ fn an_issued_token_handles_the_requested_renewal() {
         (s.inputs().unwrap(), "https://www.arcgis.com")
     );
     assert_eq!((s.memory.last_request, s.memory.renewal_requested, attempt_kind(&s)), (Some(sent), false, None));
-    assert_eq!((s.memory.verification.is_none(), s.memory.last_handled_request.as_deref()), (true, Some("now")));
+    assert_eq!((s.memory.checks.answer.is_none(), s.memory.last_handled_request.as_deref()), (true, Some("now")));
     s.requested_at = None;
     s.issued(token("t"), 100, sent);
     assert_eq!(s.memory.last_handled_request.as_deref(), Some("now"), "removing the annotation requests nothing");

@@ -1,0 +1,138 @@
+//! Checks of the published token: when one is due, and what its answer changes.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::situation::{Situation, TargetState, TokenDetails};
+use crate::api::Verification;
+use crate::core::scheduling::schedule::{after, fraction, shifted};
+
+/// The shortest time between two requests because the portal rejects tokens. It doubles up to the longest.
+const MIN_REJECTION_SECONDS: i64 = 300;
+const MAX_REJECTION_SECONDS: i64 = 3600;
+/// After so many checks in a row without an answer, the condition of a token that was checked before says so.
+const UNANSWERED: u32 = 3;
+/// A token issued so shortly before its rejection was recorded was requested because the one before it was rejected.
+const RECENT_SECONDS: i64 = 60;
+
+/// What is remembered of the checks.
+#[derive(Clone, Debug, Default)]
+pub struct Checks {
+    /// The last answer that is reported; `None`: what the status says stays.
+    pub(crate) answer: Option<Verification>,
+    /// When the next check of the token that was asked about is due.
+    next: Option<Timestamp>,
+    /// The issue time of the token that was last asked about, and of the one that was last answered for.
+    asked: Option<Timestamp>,
+    answered: Option<Timestamp>,
+    unanswered: u32,
+    /// The issue time of the token that the portal rejects, and when the first of the tokens in a row was rejected.
+    rejected: Option<Timestamp>,
+    rejected_since: Option<Timestamp>,
+    /// A hash of the client ID, to compare the answer with.
+    pub app: Option<u64>,
+}
+
+impl Checks {
+    pub(super) fn shift(&mut self, step: SignedDuration) {
+        if let Some(next) = &mut self.next {
+            *next = shifted(*next, step);
+        }
+    }
+}
+
+impl Situation {
+    /// Restores from the status what was checked before a restart. The next checks are spread over the interval.
+    pub(super) fn recall_checks(&mut self, now: Timestamp) {
+        let Some(interval) = self.plan.as_ref().ok().and_then(|plan| plan.verification.as_ref()).map(|v| v.interval)
+        else {
+            return;
+        };
+        let (Some(token), Some(verified)) = (&self.status.token, self.condition("Verified")) else { return };
+        let rejects = verified.reason == "TokenRejected";
+        let since = verified.last_transition_time;
+        let current = !rejects || self.condition("Ready").is_some_and(|ready| ready.reason == "TokenRejected");
+        let issued = token.issue_time;
+        if rejects {
+            let recent = issued >= after(since, -RECENT_SECONDS);
+            self.memory.checks.rejected_since = Some(if recent { issued.min(since) } else { since });
+            self.memory.checks.rejected = current.then_some(issued);
+        }
+        if current {
+            #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "at most a day")]
+            let wait = (interval as f64 * fraction(&[b"verify", self.me.uid.as_bytes()])) as i64;
+            (self.memory.checks.asked, self.memory.checks.answered) = (Some(issued), Some(issued));
+            self.memory.checks.next = Some(after(now, wait));
+        }
+    }
+
+    /// Returns when the next check of the published token is due; `None` while there is nothing to check.
+    #[must_use]
+    pub fn check_due(&self, now: Timestamp) -> Option<Timestamp> {
+        let plan = self.plan.as_ref().ok().filter(|plan| plan.verification.is_some() && !plan.suspend)?;
+        let TargetState::Present(details) = self.target_state() else { return None };
+        let token = details.token.filter(|token| token.expiration_time > now)?;
+        let checks = &self.memory.checks;
+        // The portal rejects it until another one is published.
+        if checks.rejected == Some(token.issue_time) {
+            return None;
+        }
+        let interval = plan.verification.as_ref().map_or(0, |v| i64::try_from(v.interval).unwrap_or(i64::MAX));
+        let asked = checks.asked == Some(token.issue_time);
+        // A next check further away was planned with another interval, or by another clock.
+        Some(checks.next.filter(|_| asked).map_or(now, |next| next.min(after(now, interval))))
+    }
+
+    /// Records that a check of the published token begins; returns the issue time of the token.
+    pub fn check_started(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let interval = self.plan.as_ref().ok()?.verification.as_ref()?.interval;
+        let TargetState::Present(details) = self.target_state() else { return None };
+        let issued = details.token?.issue_time;
+        self.memory.checks.asked = Some(issued);
+        self.memory.checks.next = Some(after(now, i64::try_from(interval).unwrap_or(i64::MAX)));
+        Some(issued)
+    }
+
+    /// Records that a check could not be made now: the host has no permit for it.
+    pub fn check_deferred(&mut self, until: Timestamp) {
+        self.memory.checks.next = Some(until);
+    }
+
+    /// Records the answer about the token that was issued at `issued`.
+    pub fn checked(&mut self, issued: Timestamp, answer: Verification, now: Timestamp) {
+        let first = self.memory.checks.answered != Some(issued);
+        let checks = &mut self.memory.checks;
+        if answer == Verification::NotAnswered {
+            checks.unanswered = checks.unanswered.saturating_add(1);
+            if first || checks.unanswered >= UNANSWERED {
+                checks.answer = Some(answer);
+            }
+            return;
+        }
+        checks.unanswered = 0;
+        checks.answered = Some(issued);
+        if answer == Verification::TokenRejected {
+            checks.rejected = Some(issued);
+            checks.rejected_since.get_or_insert(now);
+        } else {
+            (checks.rejected, checks.rejected_since) = (None, None);
+        }
+        checks.answer = Some(answer);
+    }
+
+    /// Whether the portal rejects this token.
+    pub(super) fn is_rejected(&self, issued: Timestamp) -> bool {
+        self.memory.checks.rejected == Some(issued)
+    }
+
+    /// Returns from when on a rejected token is replaced: at once for the first in a row, then after 5 minutes, doubling to
+    /// an hour. The time since the first rejection doubles with each wait, so nothing has to be counted.
+    pub(super) fn replacement_due(&self, token: &TokenDetails) -> Option<Timestamp> {
+        let since = self.memory.checks.rejected_since.filter(|_| self.is_rejected(token.issue_time))?;
+        let elapsed = token.issue_time.duration_since(since).as_secs();
+        if elapsed < 0 {
+            return Some(Timestamp::MIN);
+        }
+        let wait = (elapsed + MIN_REJECTION_SECONDS).clamp(MIN_REJECTION_SECONDS, MAX_REJECTION_SECONDS);
+        Some(after(token.issue_time, wait))
+    }
+}

@@ -1,0 +1,151 @@
+//! Checks of a published token: when they are due, and what their answers change.
+
+use super::*;
+use crate::api::{App, Verification};
+use crate::core::spec::VerificationPlan;
+
+const INTERVAL: i64 = 900;
+
+/// A resource whose token was published at that time, with verification.
+fn verified(issued: i64) -> Situation {
+    let mut s = with_target(at(issued));
+    let required = vec!["geocode".to_owned()];
+    s.plan.as_mut().unwrap().verification =
+        Some(VerificationPlan { interval: INTERVAL.unsigned_abs(), required_privileges: required });
+    s
+}
+
+fn app(privileges: &[&str]) -> Verification {
+    Verification::AppKnown(App { privileges: privileges.iter().map(|p| (*p).to_owned()).collect(), ..App::default() })
+}
+
+/// Makes the check that is due, with this answer.
+fn check(s: &mut Situation, now: i64, answer: Verification) {
+    assert!(s.check_due(at(now)).is_some_and(|due| due <= at(now)), "a check is due at {now}");
+    let issued = s.check_started(at(now)).unwrap();
+    s.checked(issued, answer, at(now));
+}
+
+fn condition(status: &ArcGisAppCredentialStatus, kind: &str) -> (String, String) {
+    let found = status.conditions.iter().find(|c| c.type_ == kind).unwrap();
+    (found.status.clone(), found.reason.clone())
+}
+
+fn concluded(s: Situation, now: i64) -> Conclusion {
+    let verdict = decide(&s, at(now));
+    conclude(s, verdict, at(now))
+}
+
+fn pair(status: &str, reason: &str) -> (String, String) {
+    (status.to_owned(), reason.to_owned())
+}
+
+#[test]
+fn a_token_is_checked_once_it_is_published_and_then_in_intervals() {
+    let mut s = verified(START);
+    assert_eq!(s.check_due(at(START)), Some(at(START)));
+    check(&mut s, START, app(&["geocode"]));
+    assert_eq!(s.check_due(at(START)), Some(at(START + INTERVAL)));
+    s.check_deferred(at(START + 10));
+    assert_eq!(s.check_due(at(START)), Some(at(START + 10)));
+    s.plan.as_mut().unwrap().suspend = true;
+    assert_eq!(s.check_due(at(START)), None, "nothing is sent while it is suspended");
+    let mut without = with_target(at(START));
+    without.plan.as_mut().unwrap().verification = None;
+    assert_eq!(without.check_due(at(START)), None);
+}
+
+#[test]
+fn each_answer_has_its_condition() {
+    for (answer, expected) in [
+        (app(&["geocode", "x"]), pair("True", "AppKnown")),
+        (app(&["x"]), pair("False", "PrivilegesMissing")),
+        (Verification::AppUnknown, pair("False", "AppUnknown")),
+        (Verification::NotAnswered, pair("Unknown", "NotAnswered")),
+    ] {
+        let mut s = verified(START);
+        check(&mut s, START, answer);
+        assert!(matches!(decide(&s, at(START)).step, Step::Rest), "nothing is requested");
+        let conclusion = concluded(s, START);
+        assert_eq!(condition(&conclusion.status, "Verified"), expected);
+        assert_eq!(condition(&conclusion.status, "Ready"), pair("True", "TokenValid"));
+    }
+    let mut s = verified(START);
+    check(&mut s, START, app(&["x"]));
+    let status = concluded(s, START).status;
+    let message = &status.conditions.iter().find(|c| c.type_ == "Verified").unwrap().message;
+    assert!(message.contains("geocode"), "{message}");
+}
+
+#[test]
+fn no_answer_changes_a_checked_token_only_after_the_third_in_a_row() {
+    let mut s = verified(START);
+    check(&mut s, START, app(&["geocode"]));
+    for (n, expected) in [(1, "AppKnown"), (2, "AppKnown"), (3, "NotAnswered")] {
+        let now = START + n * INTERVAL;
+        check(&mut s, now, Verification::NotAnswered);
+        let conclusion = concluded(s, now);
+        assert_eq!(condition(&conclusion.status, "Verified").1, expected, "{n}");
+        s = next_situation(verified(START), conclusion, 1, at(now));
+        s.plan.as_mut().unwrap().verification = verified(START).plan.unwrap().verification;
+    }
+}
+
+#[test]
+fn a_rejected_token_is_replaced_at_once_and_reported_until_then() {
+    let mut s = verified(START);
+    check(&mut s, START, app(&["geocode"]));
+    check(&mut s, START + INTERVAL, Verification::TokenRejected);
+    assert!(matches!(decide(&s, at(START + INTERVAL)).step, Step::AcquirePermit));
+    assert_eq!(s.check_due(at(START + INTERVAL)), None);
+    s.admit = Admit::AtCapacity;
+    let status = concluded(s, START + INTERVAL).status;
+    assert_eq!(condition(&status, "Ready"), pair("False", "TokenRejected"));
+    assert_eq!(condition(&status, "Verified"), pair("False", "TokenRejected"));
+    assert_eq!(condition(&status, "Reconciling"), pair("True", "Pending"));
+}
+
+/// The times at which a portal that rejects every token is asked for another one; after `restart` the memory is lost.
+fn replacements(hours: i64, restart_every: Option<i64>) -> Vec<i64> {
+    let mut s = verified(START);
+    let mut requests = Vec::new();
+    for now in START..START + hours * 3600 {
+        if s.check_due(at(now)).is_some_and(|due| due <= at(now)) {
+            check(&mut s, now, Verification::TokenRejected);
+        }
+        let mut sent = 0;
+        s.admit = Admit::Now;
+        let plan = s.plan.clone();
+        let conclusion = reconcile(s, at(now), Ok(86_400), &mut sent);
+        requests.extend((sent > 0).then_some(now));
+        let restarted = restart_every.is_some_and(|every| (now - START) % every == every - 1);
+        let conclusion = if restarted { Conclusion { memory: Memory::default(), ..conclusion } } else { conclusion };
+        let mut next = Situation { plan, ..situation(at(now)) };
+        next.memory = Memory::default();
+        s = next_situation(next, conclusion, 1, at(now));
+    }
+    requests
+}
+
+#[test]
+fn a_portal_that_rejects_every_token_is_asked_at_most_once_in_5_minutes_and_30_times_a_day() {
+    let requests = replacements(24, None);
+    assert!(requests.windows(2).all(|two| two[1] - two[0] >= 300), "{requests:?}");
+    assert!(requests.len() <= 30, "{}", requests.len());
+    assert!(requests.len() >= 20, "it is asked again: {}", requests.len());
+    let restarted = replacements(6, Some(1000));
+    assert!(restarted.windows(2).all(|two| two[1] - two[0] >= 300), "{restarted:?}");
+}
+
+#[test]
+fn after_a_restart_checks_are_spread_over_the_interval() {
+    let mut s = verified(START);
+    check(&mut s, START, app(&["geocode"]));
+    let plan = s.plan.clone();
+    let conclusion = concluded(s, START);
+    let mut s = Situation { plan, ..situation(at(START)) };
+    s.memory = Memory::default();
+    let s = next_situation(s, Conclusion { memory: Memory::default(), ..conclusion }, 1, at(START + 60));
+    let due = s.check_due(at(START + 60)).unwrap().as_second() - START - 60;
+    assert!((1..INTERVAL).contains(&due), "{due}");
+}

@@ -1,0 +1,92 @@
+//! Checks of published tokens with the portal.
+
+use std::time::{Duration, Instant};
+
+use crate::support::fleet::poll_until;
+use crate::support::{SECRET, TestEnv, is};
+use serde_json::json;
+use testkit::portal::App;
+
+/// The interval of these tests, and the time that the contract allows on top.
+const NOTICED: Duration = Duration::from_secs(60 + 30);
+
+async fn make(env: &TestEnv, name: &str, app: App, required: &[&str]) {
+    env.portal.app(name, app);
+    env.credentials(&format!("{name}-oauth"), name, SECRET).await;
+    let mut manifest = env.manifest(name, &format!("{name}-oauth"));
+    manifest["spec"]["verification"] = json!({"interval": "1m", "requiredPrivileges": required});
+    env.apply(&manifest).await;
+}
+
+fn app() -> App {
+    App { secret: SECRET.to_owned(), ..App::default() }
+}
+
+/// How often the portal was asked about tokens of an app.
+fn checks(env: &TestEnv, app: &str) -> usize {
+    env.portal.journal().iter().filter(|entry| entry.path.ends_with("/portals/self") && entry.client_id == app).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_the_portal_ends_early_are_replaced_within_an_interval() {
+    let env = TestEnv::new().await;
+    let names: Vec<String> = (0..50).map(|n| format!("r{n}")).collect();
+    for name in &names {
+        make(&env, name, app(), &[]).await;
+    }
+    for name in &names {
+        env.wait(name, |r| is(r, "Verified", "True", "AppKnown")).await;
+    }
+    env.portal.revoke_all();
+    let started = Instant::now();
+    for name in &names {
+        poll_until("a new token", NOTICED, async || {
+            let token = env.target(name).await["access_token"].clone();
+            env.portal.tokens().contains(&token).then_some(())
+        })
+        .await;
+    }
+    println!("50 tokens were replaced within {:?}", started.elapsed());
+    for name in &names {
+        env.wait(name, |r| is(r, "Ready", "True", "TokenValid")).await;
+        assert_eq!(env.portal.requests(name), 2, "{name}: one request for the rejected token");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejected_token_is_not_ready_and_is_replaced_once_in_5_minutes() {
+    let env = TestEnv::new().await;
+    make(&env, "broken", App { reject_tokens: true, ..app() }, &[]).await;
+    env.wait("broken", |r| is(r, "Ready", "False", "TokenRejected")).await;
+    env.wait("broken", |r| is(r, "Verified", "False", "TokenRejected")).await;
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    assert_eq!(env.portal.requests("broken"), 2, "the first token, and one because it is rejected");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_privilege_is_reported_and_requests_nothing() {
+    let env = TestEnv::new().await;
+    make(&env, "poor", app(), &["premium:user:geocode", "premium:user:networkanalysis"]).await;
+    let resource = env.wait("poor", |r| is(r, "Verified", "False", "PrivilegesMissing")).await;
+    let status = resource.status.unwrap();
+    let verified = status.conditions.iter().find(|c| c.type_ == "Verified").unwrap();
+    assert!(verified.message.contains("networkanalysis") && !verified.message.contains("geocode"), "{verified:?}");
+    assert_eq!(status.app.unwrap().app_id.as_deref(), Some("poor"));
+    assert_eq!(env.portal.requests("poor"), 1);
+    let metrics = env.http_get("/metrics").await.unwrap();
+    assert!(metrics.contains("arcgis_credential_verified{") && metrics.contains("outcome=\"AppKnown\""), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checks_repeat_in_intervals_with_one_read_and_without_a_write() {
+    let env = TestEnv::new().await;
+    make(&env, "steady", app(), &[]).await;
+    env.wait("steady", |r| is(r, "Verified", "True", "AppKnown")).await;
+    // The event is written after the status.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let before = env.calls().len();
+    poll_until("the next check", NOTICED, async || (checks(&env, "steady") >= 2).then_some(())).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let calls: Vec<_> = env.calls().split_off(before).into_iter().filter(|(verb, ..)| verb != "watch").collect();
+    assert_eq!(calls, [("get".to_owned(), "secrets".to_owned(), String::new(), false)]);
+}
