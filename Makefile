@@ -10,7 +10,9 @@ MUSL := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-musl
 RELEASE := target/$(MUSL)/release/arcgis-credential-operator
 
 # What is made twice from one commit is to be the same.
-export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+# Only for these: with another value, cargo builds ring and all that depends on it again.
+release sbom reproducible: export SOURCE_DATE_EPOCH := $(SOURCE_DATE_EPOCH)
 export PORTAL CLIENT_ID_FILE CLIENT_SECRET_FILE DEMO_KEEP SEED SEEDS TOOLS
 
 .PHONY: help
