@@ -61,7 +61,7 @@ impl App {
     /// Whether a request has the referrer that the app is restricted to.
     fn admits(&self, headers: &HeaderMap) -> bool {
         let sent = headers.get("referer").and_then(|value| value.to_str().ok());
-        !self.reject_tokens && self.referer.as_deref().is_none_or(|referer| sent == Some(referer))
+        self.referer.as_deref().is_none_or(|referer| sent == Some(referer))
     }
 }
 
@@ -282,7 +282,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         .find_map(|name| head.headers.get(*name)?.to_str().ok()?.strip_prefix("Bearer ").map(str::to_owned));
     let owner = bearer.as_ref().and_then(|bearer| shared.state().tokens.get(bearer).cloned());
     let app = owner.as_ref().and_then(|owner| shared.state().apps.get(owner).cloned());
-    let owner = owner.filter(|_| app.as_ref().is_some_and(|app| app.admits(&head.headers)));
+    let owner = owner.filter(|_| app.as_ref().is_some_and(|app| !app.reject_tokens && app.admits(&head.headers)));
     if path.ends_with("/sharing/rest/portals/self") {
         record(&shared, &head.method, &head.uri, &head.headers, Vec::new(), owner.clone().unwrap_or_default(), false);
         return match owner {
