@@ -15,7 +15,7 @@ pub fn crd() -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         let schema = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
         let Some(schema) = schema else { continue };
-        not_nullable(schema);
+        normalize(schema);
         if let Some(status) = schema.properties.as_mut().and_then(|properties| properties.get_mut("status")) {
             // Without it kstatus takes a resource that was never reconciled for one that is up to date.
             status.default = Some(JSON(json!({"observedGeneration": -1})));
@@ -24,10 +24,12 @@ pub fn crd() -> CustomResourceDefinition {
     crd
 }
 
-/// An optional field is left out, and never null: the API server then drops a null instead of storing it.
-fn not_nullable(schema: &mut JSONSchemaProps) {
+/// An optional field is left out, and never null: the API server then drops a null instead of storing it. A description is
+/// one line, which kubectl wraps.
+fn normalize(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
-    schema.properties.iter_mut().flatten().for_each(|(_, property)| not_nullable(property));
+    schema.description = schema.description.take().map(|text| text.replace('\n', " "));
+    schema.properties.iter_mut().flatten().for_each(|(_, property)| normalize(property));
 }
 
 /// Returns the CRD as YAML.

@@ -20,9 +20,14 @@ pub(super) const URL_MESSAGE: &str = "write https://host, https://host/context o
     without user, query, fragment or blanks";
 
 /// Without characters that shells interpret, for a format holds it unquoted in a file for shells.
-pub(super) const REFERER: &str = r"self.matches('^https?://([a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?|\\[[0-9a-fA-F:.]{2,45}\\])(:[0-9]{1,5})?([/?][A-Za-z0-9._~%/?=+,@-]*)?$')";
+pub(super) const REFERER: &str = r"self.matches('^https?://([a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?|\\[[0-9a-fA-F:.]{2,45}\\])(:[0-9]{1,5})?([/?][!\x22$-~]*)?$')";
 pub(super) const REFERER_MESSAGE: &str = "write an http or https URL such as https://maps.example.com/app: a host, \
-    optionally a port, a path and a query of letters, digits and ._~%/?=+,@-";
+    optionally a port, a path and a query of visible ASCII characters without blanks, user and fragment";
+/// The file of this format holds it unquoted, and shells read that file.
+pub(super) const SHELL_REFERER: &str = "!has(self.token) || !has(self.token.referer) || !has(self.target.formats) \
+    || !self.target.formats.exists(f, f == 'DotEnv') || self.token.referer.matches('^[][A-Za-z0-9:._~%/?=+,@-]*$')";
+pub(super) const SHELL_REFERER_MESSAGE: &str =
+    "with the format DotEnv write only letters, digits and :._~%/?=+,@- in the referer: shells read the file";
 
 pub(super) const NAME: &str = "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')";
 pub(super) const NAME_MESSAGE: &str =

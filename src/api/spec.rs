@@ -43,6 +43,7 @@ pub const DEFAULT_PORTAL: &str = "https://www.arcgis.com";
     validation = Rule::new("self.target.name != self.credentialsRef.name")
         .message(rules::TARGET_IS_CREDENTIALS)
         .field_path(".target.name"),
+    validation = Rule::new(rules::SHELL_REFERER).message(rules::SHELL_REFERER_MESSAGE).field_path(".token.referer"),
     validation = Rule::new(rules::TARGET_IS_NOT_CA).message(rules::TARGET_IS_CA).field_path(".target.name"),
     validation = Rule::new(rules::TARGET_IS_NOT_CLIENT_CERTIFICATE)
         .message(rules::TARGET_IS_CLIENT_CERTIFICATE)

@@ -17,7 +17,7 @@ use crate::index::{Index, Key, ObjectKind, Seen};
 /// How long one watch request lasts, in seconds. Less than the read time-out of the client.
 const WATCH_SECONDS: u32 = 60;
 const RESOURCES_PER_PAGE: u32 = 100;
-const OBJECTS_PER_PAGE: u32 = 48;
+const OBJECTS_PER_PAGE: u32 = 32;
 
 /// An event of a watch.
 #[allow(clippy::large_enum_variant, reason = "passed on at once and never kept")]

@@ -14,7 +14,7 @@ use super::token::AccessToken;
 use crate::api::{DeletionPolicy, Format};
 use crate::core::object::{Identity, Version};
 use crate::core::spec::plan::{DOMAIN, MANAGED_BY};
-use crate::core::spec::{Plan, is_referer};
+use crate::core::spec::{Plan, is_referer, is_shell_safe};
 
 /// The value of the managed-by label, and the name of this program.
 pub(crate) const MANAGER: &str = "arcgis-credential-operator";
@@ -292,7 +292,8 @@ fn formatted(format: Format, token: &str, expires_at: &str, portal: &str, refere
         Format::Headers => format!("X-Esri-Authorization: Bearer {token}\n{}", line(REFERER_HEADER)),
         Format::DotEnv => format!(
             "ARCGIS_ACCESS_TOKEN={token}\nARCGIS_TOKEN_EXPIRES_AT={expires_at}\nARCGIS_PORTAL_URL={portal}\n{}",
-            line(REFERER_VARIABLE)
+            // A shell reads this file: the referer of an earlier token may not be safe in one.
+            referer.filter(|referer| is_shell_safe(referer)).map_or_else(String::new, |_| line(REFERER_VARIABLE))
         ),
         Format::Json => {
             let mut token = json!({"access_token": token, "expires_at": expires_at, "portal_url": portal});

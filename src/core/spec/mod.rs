@@ -7,7 +7,9 @@ mod selector;
 mod template;
 
 pub use duration::{DurationError, format_seconds, parse_duration};
-pub use plan::{Plan, REFERER_ADVICE, SpecError, TargetPlan, VerificationPlan, is_referer, is_subdomain};
+pub use plan::{
+    Plan, REFERER_ADVICE, SpecError, TargetPlan, VerificationPlan, is_referer, is_shell_safe, is_subdomain,
+};
 pub use portal::{AllowedOrigin, OriginError, OriginMatch, PortalUrl, PortalUrlError};
 pub use selector::{SelectorError, parse_selector};
 pub use template::{Template, TemplateError};

@@ -84,6 +84,11 @@ impl Plan {
         if token.referer.as_deref().is_some_and(|referer| !is_referer(referer)) {
             return Err(problem("spec.token.referer")(&REFERER_ADVICE));
         }
+        let dot_env = spec.target.formats.contains(&Format::DotEnv);
+        if dot_env && token.referer.as_deref().is_some_and(|referer| !is_shell_safe(referer)) {
+            let advice = "with the format DotEnv write only letters, digits and :._~%/?=+,@-: shells read the file";
+            return Err(problem("spec.token.referer")(&advice));
+        }
         let target = &spec.target.name;
         let ca = spec.portal.ca_bundle_ref.clone();
         let client_certificate = spec.portal.client_certificate_ref.clone().map(|certificate| certificate.name);
@@ -156,8 +161,13 @@ pub fn is_subdomain(name: &str) -> bool {
 pub const REFERER_ADVICE: &str =
     "write an http or https URL of at most 512 characters, such as https://maps.example.com";
 
-/// Whether a text is a URL that can be sent as `Referer`, without characters that shells interpret: a format holds it
-/// unquoted in a file for shells.
+/// Whether a text has only characters that shells take as they are.
+#[must_use]
+pub fn is_shell_safe(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b"[]:._~%/?=+,@-".contains(&b))
+}
+
+/// Whether a text is a URL that can be sent as `Referer`.
 #[must_use]
 pub fn is_referer(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else { return false };
@@ -175,7 +185,7 @@ pub fn is_referer(text: &str) -> bool {
             && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
     };
     let port = port.is_none_or(|port| (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit()));
-    let path = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~%/?=+,@-".contains(&b));
+    let path = path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
     text.len() <= 512 && host && port && path
 }
 
