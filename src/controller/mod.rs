@@ -7,6 +7,7 @@ mod host_limiters;
 mod leader_election;
 mod preflight;
 mod reconciler;
+mod sources;
 mod steps;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::context::Context;
-use super::steps::{client_certificate, fetch_ca};
+use super::sources::{client_certificate, fetch_ca};
 use crate::arcgis::identify;
 use crate::core::{AccessToken, Admit, Credentials, Identity, LiveSecret, Outcome, Plan, Term, zero};
 use crate::index::{CheckResult, Key};

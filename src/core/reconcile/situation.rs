@@ -2,8 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::checks::Checks;
 use super::retry::{Attempt, AttemptKind, RetryState};
-use super::verification::Checks;
 use crate::api::{ArcGisAppCredentialStatus, Condition, Reason};
 use crate::core::object::{Identity, Observed, Version};
 use crate::core::scheduling::schedule::{MAX_CLOCK_SKEW_SECONDS, Repairs, after, shifted};

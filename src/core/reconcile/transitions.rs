@@ -122,6 +122,9 @@ impl Situation {
         self.memory.issued = true;
         self.memory.renewal_requested = false;
         self.memory.checks.answer = None;
+        if self.memory.checks.rejected.is_some() {
+            self.memory.checks.replacement = Some(issue_time);
+        }
         self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == AttemptKind::Request);
         self.handle_request();
     }

@@ -1,10 +1,10 @@
 //! Checks of the published token: when one is due, and what its answer changes.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::situation::{Situation, TargetState, TokenDetails};
 use crate::api::Verification;
-use crate::core::scheduling::schedule::{after, fraction, shifted};
+use crate::core::scheduling::schedule::{after, fraction};
 
 /// The shortest time between two requests because the portal rejects tokens. It doubles up to the longest.
 const MIN_REJECTION_SECONDS: i64 = 300;
@@ -13,32 +13,6 @@ const MAX_REJECTION_SECONDS: i64 = 3600;
 const UNANSWERED: u32 = 3;
 /// A token issued so shortly before its rejection was recorded was requested because the one before it was rejected.
 const RECENT_SECONDS: i64 = 60;
-
-/// What is remembered of the checks.
-#[derive(Clone, Debug, Default)]
-pub struct Checks {
-    /// The last answer that is reported; `None`: what the status says stays.
-    pub(crate) answer: Option<Verification>,
-    /// When the next check of the token that was asked about is due.
-    next: Option<Timestamp>,
-    /// The issue time of the token that was last asked about, and of the one that was last answered for.
-    asked: Option<Timestamp>,
-    answered: Option<Timestamp>,
-    unanswered: u32,
-    /// The issue time of the token that the portal rejects, and when the first of the tokens in a row was rejected.
-    rejected: Option<Timestamp>,
-    rejected_since: Option<Timestamp>,
-    /// A hash of the client ID, to compare the answer with.
-    pub app: Option<u64>,
-}
-
-impl Checks {
-    pub(super) fn shift(&mut self, step: SignedDuration) {
-        if let Some(next) = &mut self.next {
-            *next = shifted(*next, step);
-        }
-    }
-}
 
 impl Situation {
     /// Restores from the status what was checked before a restart. The next checks are spread over the interval.
@@ -55,6 +29,7 @@ impl Situation {
         if rejects {
             let recent = issued >= after(since, -RECENT_SECONDS);
             self.memory.checks.rejected_since = Some(if recent { issued.min(since) } else { since });
+            self.memory.checks.replacement = recent.then_some(issued);
             self.memory.checks.rejected = current.then_some(issued);
         }
         if current {
@@ -128,10 +103,10 @@ impl Situation {
     /// an hour. The time since the first rejection doubles with each wait, so nothing has to be counted.
     pub(super) fn replacement_due(&self, token: &TokenDetails) -> Option<Timestamp> {
         let since = self.memory.checks.rejected_since.filter(|_| self.is_rejected(token.issue_time))?;
-        let elapsed = token.issue_time.duration_since(since).as_secs();
-        if elapsed < 0 {
+        if self.memory.checks.replacement != Some(token.issue_time) {
             return Some(Timestamp::MIN);
         }
+        let elapsed = token.issue_time.duration_since(since).as_secs().max(0);
         let wait = (elapsed + MIN_REJECTION_SECONDS).clamp(MIN_REJECTION_SECONDS, MAX_REJECTION_SECONDS);
         Some(after(token.issue_time, wait))
     }

@@ -149,3 +149,17 @@ fn after_a_restart_checks_are_spread_over_the_interval() {
     let due = s.check_due(at(START + 60)).unwrap().as_second() - START - 60;
     assert!((1..INTERVAL).contains(&due), "{due}");
 }
+
+#[test]
+fn a_token_that_is_rejected_in_the_second_of_its_issue_is_replaced_at_once_and_its_successor_is_not() {
+    let mut s = verified(START);
+    let rejected_at = Timestamp::from_millisecond(START * 1000 + 400).unwrap();
+    let issued = s.check_started(rejected_at).unwrap();
+    s.checked(issued, Verification::TokenRejected, rejected_at);
+    assert!(matches!(decide(&s, at(START + 30)).step, Step::AcquirePermit), "after the minimum spacing");
+    s.issued(token("next"), 7200, at(START + 30));
+    s.written(Version { uid: "target".to_owned(), resource: "12".to_owned() }, at(START + 30));
+    check(&mut s, START + 30, Verification::TokenRejected);
+    assert!(matches!(decide(&s, at(START + 300)).step, Step::Rest));
+    assert!(matches!(decide(&s, at(START + 360)).step, Step::AcquirePermit));
+}

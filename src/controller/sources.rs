@@ -1,0 +1,47 @@
+//! Reads the CA bundle and the client certificate that a connection to a portal needs.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+
+use super::context::Context;
+use crate::api::{CaBundleKind, CaBundleRef, Reason};
+use crate::arcgis::{CaBundle, ClientCertificate};
+use crate::cluster::{ApiError, version};
+use crate::core::{ClientCertificateError, Version, zero};
+
+/// Reads a CA bundle with its version, or why it cannot be used.
+pub(super) async fn fetch_ca(
+    ctx: &Context,
+    namespace: &str,
+    ca: &CaBundleRef,
+) -> Result<Option<(Version, Result<CaBundle, Reason>)>, ApiError> {
+    let found = match ca.kind {
+        CaBundleKind::Secret => ctx.cluster.secret(namespace, &ca.name).await?.map(|secret| {
+            let pem = secret.data.as_ref().and_then(|data| data.get(&ca.key)).map(|bytes| bytes.0.clone());
+            (version(&secret), pem)
+        }),
+        CaBundleKind::ConfigMap => ctx.cluster.config_map(namespace, &ca.name).await?.map(|map| {
+            let pem = map.data.as_ref().and_then(|data| data.get(&ca.key)).map(|text| text.clone().into_bytes());
+            (version(&map), pem)
+        }),
+    };
+    Ok(found.map(|(version, pem)| match pem.map(|pem| CaBundle::parse(&pem)) {
+        None => (version, Err(Reason::CaBundleNotFound)),
+        Some(Err(_)) => (version, Err(Reason::CaBundleInvalid)),
+        Some(Ok(bundle)) => (version, Ok(bundle)),
+    }))
+}
+
+/// Reads a Secret with a client certificate, and zeroizes its data.
+pub(super) fn client_certificate(secret: Secret, now: Timestamp) -> Result<ClientCertificate, ClientCertificateError> {
+    let mut data = secret.data.unwrap_or_default();
+    let read = match (data.get("tls.crt"), data.get("tls.key")) {
+        (Some(_), Some(_)) if secret.type_.as_deref() != Some("kubernetes.io/tls") => {
+            Err(ClientCertificateError::WrongType)
+        }
+        (Some(certificates), Some(key)) => ClientCertificate::parse(&certificates.0, &key.0, now),
+        _ => Err(ClientCertificateError::KeyMissing),
+    };
+    zero(&mut data);
+    read
+}
