@@ -47,7 +47,7 @@ test: toolchain lint deny tools ## Check everything
 	target/debug/control-plane -- hack/test
 
 # Most of the time tests wait.
-test: export RUST_TEST_THREADS ?= 6
+test: export RUST_TEST_THREADS ?= 10
 
 .PHONY: simulate
 simulate: export SIMULATE := full
