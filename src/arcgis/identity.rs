@@ -70,16 +70,15 @@ fn classify(status: u16, retry_after: Option<u32>, body: &[u8], is_app: impl Fn(
     let number = |code: &Value| code.as_u64().or_else(|| code.as_str()?.trim().parse().ok());
     let error = body.as_ref().and_then(|body| body.get("error"));
     let code = error.and_then(|error| error.get("code")).and_then(number).or((status >= 400).then_some(status.into()));
-    match code {
-        Some(429) => {
-            let retry_after = Some(retry_after.unwrap_or(60).clamp(60, 3600));
-            return Identified { answer: Verification::NotAnswered, retry_after };
-        }
-        Some(401 | 498) => return Verification::TokenRejected.into(),
-        Some(_) if error.is_some_and(blames_token) => return Verification::TokenRejected.into(),
-        Some(_) => return Verification::NotAnswered.into(),
-        None if error.is_some() => return Verification::NotAnswered.into(),
-        None => {}
+    if code == Some(429) {
+        let retry_after = Some(retry_after.unwrap_or(60).clamp(60, 3600));
+        return Identified { answer: Verification::NotAnswered, retry_after };
+    }
+    if matches!(code, Some(401 | 498)) || (code.is_some() && error.is_some_and(blames_token)) {
+        return Verification::TokenRejected.into();
+    }
+    if code.is_some() || error.is_some() {
+        return Verification::NotAnswered.into();
     }
     let Some(mut body) = body else { return Verification::NotAnswered.into() };
     match serde_json::from_value::<AppInfo>(body["appInfo"].take()) {

@@ -47,6 +47,28 @@ fn hash(status: &ArcGisAppCredentialStatus) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(status)
 }
 
+/// Hands what is known of a resource to its next version; returns whether it is one.
+fn succeed(before: &mut IndexedResource, entry: &mut IndexedResource, listed: bool) -> bool {
+    // A list is believed, unless something newer was seen since it began.
+    let believed = listed && std::mem::take(&mut before.awaited);
+    before.awaited = false;
+    let is_older = older(&entry.version, &before.version);
+    if entry.version == before.version || (is_older && !believed) {
+        return false;
+    }
+    entry.memory = std::mem::take(&mut before.memory);
+    entry.check = before.check.take();
+    entry.panics = before.panics;
+    entry.written = before.written;
+    entry.had_token |= before.had_token;
+    if !is_older && older(&entry.version, &before.status_version) {
+        entry.status = std::mem::take(&mut before.status);
+        entry.report = Report { suspended: entry.report.suspended, ..before.report };
+        entry.status_version = std::mem::take(&mut before.status_version);
+    }
+    true
+}
+
 impl Index {
     /// Adds or updates a resource that a watch or a list returned; returns the resources to reconcile.
     pub fn upsert(&mut self, resource: LeanResource, listed: bool) -> Vec<Key> {
@@ -57,47 +79,36 @@ impl Index {
         let mut entry = IndexedResource::new(resource);
         let mut woken = BTreeSet::from([key.clone()]);
         if let Some(before) = self.resources.get_mut(&key) {
-            if before.uid == entry.uid {
-                // A list is believed, unless something newer was seen since it began.
-                let believed = listed && std::mem::take(&mut before.awaited);
-                before.awaited = false;
-                if entry.version == before.version || (older(&entry.version, &before.version) && !believed) {
-                    return Vec::new();
-                }
-                let restored = believed && older(&entry.version, &before.version);
-                entry.memory = std::mem::take(&mut before.memory);
-                entry.check = before.check.take();
-                entry.panics = before.panics;
-                entry.written = before.written;
-                entry.had_token |= before.had_token;
-                if !restored && older(&entry.version, &before.status_version) {
-                    entry.status = std::mem::take(&mut before.status);
-                    entry.report = Report { suspended: entry.report.suspended, ..before.report };
-                    entry.status_version = std::mem::take(&mut before.status_version);
-                }
+            if before.uid == entry.uid && !succeed(before, &mut entry, listed) {
+                return Vec::new();
             }
             if before.refs != entry.refs || before.deleting != entry.deleting || before.uid != entry.uid {
                 woken.extend(self.remove(&key));
             }
         }
         if !self.resources.contains_key(&key) {
-            for (kind, name) in entry.refs.clone() {
-                let id = (kind, Key { namespace: key.namespace.clone(), name });
-                let config_maps = &mut self.config_maps;
-                let watched = self.objects.entry(id).or_insert_with(|| {
-                    if kind == ObjectKind::ConfigMap {
-                        *config_maps.entry(key.namespace.clone()).or_default() += 1;
-                    }
-                    Watched { observed: Observed::Unknown, deleted: None, awaited: false, users: BTreeSet::new() }
-                });
-                watched.users.insert(key.clone());
-            }
+            self.watch_objects(&key, &entry.refs);
             if let Some(target) = &entry.target {
                 woken.extend(self.claimants(&key.namespace, target));
             }
         }
         self.resources.insert(key, entry);
         woken.into_iter().collect()
+    }
+
+    /// Notes that a resource uses these objects.
+    fn watch_objects(&mut self, key: &Key, refs: &[(ObjectKind, String)]) {
+        for (kind, name) in refs.iter().cloned() {
+            let id = (kind, Key { namespace: key.namespace.clone(), name });
+            let config_maps = &mut self.config_maps;
+            let watched = self.objects.entry(id).or_insert_with(|| {
+                if kind == ObjectKind::ConfigMap {
+                    *config_maps.entry(key.namespace.clone()).or_default() += 1;
+                }
+                Watched { observed: Observed::Unknown, deleted: None, awaited: false, users: BTreeSet::new() }
+            });
+            watched.users.insert(key.clone());
+        }
     }
 
     /// Removes a resource; returns the resources to reconcile.

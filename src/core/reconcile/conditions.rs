@@ -30,17 +30,14 @@ impl Conditions<'_> {
         });
         let unexpired = token.is_some_and(|token| token.expiration_time > self.now);
         let valid = unexpired && !token.is_some_and(|token| self.s.is_rejected(token.issue_time));
-        match token {
-            Some(_) if unexpired && !valid => {
-                self.add("Ready", "False", "TokenRejected", "The portal rejects the token in the target.", satisfied);
-            }
-            Some(_) if valid => self.add("Ready", "True", "TokenValid", "The target holds a valid token.", satisfied),
-            Some(_) => self.add("Ready", "False", "TokenExpired", "The token in the target has expired.", satisfied),
-            None if suspended => {
-                self.add("Ready", "False", "Suspended", "There is no token, and spec.suspend is true.", satisfied);
-            }
-            None => self.add("Ready", "False", what.0, &what.1, satisfied),
-        }
+        let (reason, message) = match token {
+            Some(_) if valid => ("TokenValid", "The target holds a valid token."),
+            Some(_) if unexpired => ("TokenRejected", "The portal rejects the token in the target."),
+            Some(_) => ("TokenExpired", "The token in the target has expired."),
+            None if suspended => ("Suspended", "There is no token, and spec.suspend is true."),
+            None => (what.0, what.1.as_str()),
+        };
+        self.add("Ready", if valid { "True" } else { "False" }, reason, message, satisfied);
         if suspended {
             return;
         }

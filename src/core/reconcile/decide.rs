@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::retry::{AttemptKind, RetryState};
-use super::situation::{DryRun, Situation, TargetDetails, TargetState};
+use super::situation::{DryRun, Situation, TargetDetails, TargetState, TokenDetails};
 use crate::api::{Reason, Retry};
 use crate::core::object::{Observed, Version};
 use crate::core::scheduling::Admit;
@@ -112,30 +112,35 @@ fn step(s: &Situation, now: Timestamp, verdict: &mut Verdict) -> Step {
     if plan.suspend {
         return Step::Rest;
     }
-    match failed_check(s, plan, &target) {
-        // What is read for a request is read with the permit for it, once.
-        Err(read) if request_due(s, &target, now) <= now => match permit(s, verdict) {
-            Some(Permit::Held) => return read,
-            Some(Permit::Available) => return Step::AcquirePermit,
-            // A host at capacity is served soon. A pause is longer: what is wrong is reported before it ends.
-            None if matches!(s.admit, Admit::PausedUntil(_)) => return read,
-            None => {}
-        },
-        Err(read) => return read,
+    let next = match failed_check(s, plan, &target) {
+        Err(read) => read_for_check(s, read, &target, now, verdict),
         Ok(Some(found)) => {
             let untouched = found.reason <= Reason::TargetNotOwned;
             verdict.problem = Some(found);
-            if untouched {
-                return Step::Rest;
-            }
+            untouched.then_some(Step::Rest)
         }
-        Ok(None) => {
-            if let Some(step) = request(s, plan, &target, now, verdict) {
-                return step;
-            }
-        }
+        Ok(None) => request(s, plan, &target, now, verdict),
+    };
+    next.or_else(|| write(s, plan, &target, now, verdict)).unwrap_or(Step::Rest)
+}
+
+/// What is read for a request is read with the permit for it, once.
+fn read_for_check(
+    s: &Situation,
+    read: Step,
+    target: &TargetState,
+    now: Timestamp,
+    verdict: &mut Verdict,
+) -> Option<Step> {
+    if request_due(s, target, now) > now {
+        return Some(read);
     }
-    write(s, plan, &target, now, verdict).unwrap_or(Step::Rest)
+    match permit(s, verdict) {
+        Some(Permit::Held) => Some(read),
+        Some(Permit::Available) => Some(Step::AcquirePermit),
+        // A host at capacity is served soon. A pause is longer: what is wrong is reported before it ends.
+        None => matches!(s.admit, Admit::PausedUntil(_)).then_some(read),
+    }
 }
 
 /// Whether the target can be taken for absent until its creation as a dry run says whether the name is taken: a new
@@ -281,10 +286,15 @@ fn schedule(s: &Situation, target: &TargetState, now: Timestamp) -> Timestamp {
     let TargetState::Present(details) = target else { return restore() };
     let Some(token) = &details.token else { return restore() };
     let other_inputs = token.inputs.is_some() && token.inputs != s.inputs();
-    let replacement = s.replacement_due(token).map_or(Timestamp::MAX, |at| at.max(scheduled));
-    let due = if Situation::issued_in_future(token, now) { scheduled } else { s.renewal_time(token).max(scheduled) };
     let changed = (requested || other_inputs).then_some(if retry { Timestamp::MIN } else { change });
-    changed.unwrap_or(Timestamp::MAX).min(due).min(replacement)
+    changed.unwrap_or(Timestamp::MAX).min(due(s, token, scheduled, now))
+}
+
+/// Returns from when on the published token is to be renewed or replaced, not before `scheduled`.
+fn due(s: &Situation, token: &TokenDetails, scheduled: Timestamp, now: Timestamp) -> Timestamp {
+    let renewal =
+        if Situation::issued_in_future(token, now) { scheduled } else { s.renewal_time(token).max(scheduled) };
+    s.replacement_due(token).map_or(renewal, |replacement| renewal.min(replacement.max(scheduled)))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -19,26 +19,28 @@ pub fn parse_duration(text: &str) -> Result<u64, DurationError> {
         return Err(DurationError);
     }
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).ok_or(DurationError)?;
-        let (number, tail) = rest.split_at(digits);
-        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, next) = tail.split_at(unit_end);
-        let unit = match unit {
-            "h" => 3600 * NANOS,
-            "m" => 60 * NANOS,
-            "s" => NANOS,
-            "ms" => 1_000_000,
-            "us" | "µs" | "μs" => 1_000,
-            "ns" => 1,
-            _ => return Err(DurationError),
-        };
-        total = total.checked_add(scaled(number, unit)?).ok_or(DurationError)?;
+        let is_number = |c: char| c.is_ascii_digit() || c == '.';
+        let (number, tail) = rest.split_at(rest.find(|c| !is_number(c)).ok_or(DurationError)?);
+        let (unit, next) = tail.split_at(tail.find(is_number).unwrap_or(tail.len()));
+        total = total.checked_add(scaled(number, nanoseconds(unit)?)?).ok_or(DurationError)?;
         rest = next;
     }
     if (MIN_SECONDS * NANOS..=MAX_SECONDS * NANOS).contains(&total) {
         u64::try_from(total.div_ceil(NANOS)).map_err(|_| DurationError)
     } else {
         Err(DurationError)
+    }
+}
+
+fn nanoseconds(unit: &str) -> Result<u128, DurationError> {
+    match unit {
+        "h" => Ok(3600 * NANOS),
+        "m" => Ok(60 * NANOS),
+        "s" => Ok(NANOS),
+        "ms" => Ok(1_000_000),
+        "us" | "µs" | "μs" => Ok(1_000),
+        "ns" => Ok(1),
+        _ => Err(DurationError),
     }
 }
 

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::duration::parse_duration;
 use super::portal::PortalUrl;
+use super::referer::{REFERER_ADVICE, is_referer, is_shell_safe};
 use super::template::Template;
 use crate::api::{
     ArcGisAppCredentialSpec, CaBundleKind, CaBundleRef, CredentialsRef, DeletionPolicy, Format, VerificationSpec,
@@ -70,58 +71,70 @@ pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 impl Plan {
     /// Checks what admission checks too, for what was stored before a rule existed.
     pub fn new(spec: &ArcGisAppCredentialSpec) -> Result<Self, SpecError> {
-        let token = spec.token.clone().unwrap_or_default();
-        let duration = |field, text: &Option<String>| {
-            text.as_deref().map(parse_duration).transpose().map_err(|e| problem(field)(&e))
-        };
-        let lifetime = duration("spec.token.lifetime", &token.lifetime)?;
-        let renew_before = duration("spec.token.renewBefore", &token.renew_before)?;
-        if let (Some(lifetime), Some(before)) = (lifetime, renew_before)
-            && before >= lifetime
-        {
-            return Err(problem("spec.token.renewBefore")(&"must be shorter than lifetime"));
-        }
-        if token.referer.as_deref().is_some_and(|referer| !is_referer(referer)) {
-            return Err(problem("spec.token.referer")(&REFERER_ADVICE));
-        }
-        let dot_env = spec.target.formats.contains(&Format::DotEnv);
-        if dot_env && token.referer.as_deref().is_some_and(|referer| !is_shell_safe(referer)) {
-            let advice = "with the format DotEnv write only letters, digits and :._~%/?=+,@-: shells read the file";
-            return Err(problem("spec.token.referer")(&advice));
-        }
-        let target = &spec.target.name;
-        let ca = spec.portal.ca_bundle_ref.clone();
-        let client_certificate = spec.portal.client_certificate_ref.clone().map(|certificate| certificate.name);
-        let is_source = *target == spec.credentials_ref.name
-            || ca.as_ref().is_some_and(|ca| ca.kind == CaBundleKind::Secret && ca.name == *target)
-            || client_certificate.as_ref() == Some(target);
-        if is_source {
-            return Err(problem("spec.target.name")(
-                &"must not be the Secret of the credentials, the CA bundle or the client certificate",
-            ));
-        }
-        for (field, name) in [("spec.target.name", target), ("spec.credentialsRef.name", &spec.credentials_ref.name)] {
-            check_name(field, name)?;
-        }
-        if let Some(ca) = &ca {
-            check_name("spec.portal.caBundleRef.name", &ca.name)?;
-        }
-        if let Some(name) = &client_certificate {
-            check_name("spec.portal.clientCertificateRef.name", name)?;
-        }
+        let (lifetime, renew_before) = schedule(spec)?;
+        check_names(spec)?;
         Ok(Self {
             portal: PortalUrl::parse(&spec.portal.url).map_err(|e| problem("spec.portal.url")(&e))?,
-            ca,
-            client_certificate,
+            ca: spec.portal.ca_bundle_ref.clone(),
+            client_certificate: spec.portal.client_certificate_ref.as_ref().map(|certificate| certificate.name.clone()),
             credentials: spec.credentials_ref.clone(),
             lifetime,
             renew_before,
-            referer: token.referer,
+            referer: referer(spec)?,
             verification: spec.verification.as_ref().map(verification_plan).transpose()?,
             suspend: spec.suspend,
             target: target_plan(spec)?,
         })
     }
+}
+
+/// Returns the lifetime and `renewBefore`.
+fn schedule(spec: &ArcGisAppCredentialSpec) -> Result<(Option<u64>, Option<u64>), SpecError> {
+    let duration =
+        |field, text: Option<&str>| text.map(parse_duration).transpose().map_err(|error| problem(field)(&error));
+    let Some(token) = &spec.token else { return Ok((None, None)) };
+    let lifetime = duration("spec.token.lifetime", token.lifetime.as_deref())?;
+    let renew_before = duration("spec.token.renewBefore", token.renew_before.as_deref())?;
+    match (lifetime, renew_before) {
+        (Some(lifetime), Some(before)) if before >= lifetime => {
+            Err(problem("spec.token.renewBefore")(&"must be shorter than lifetime"))
+        }
+        both => Ok(both),
+    }
+}
+
+fn referer(spec: &ArcGisAppCredentialSpec) -> Result<Option<String>, SpecError> {
+    let Some(referer) = spec.token.as_ref().and_then(|token| token.referer.clone()) else { return Ok(None) };
+    if !is_referer(&referer) {
+        return Err(problem("spec.token.referer")(&REFERER_ADVICE));
+    }
+    if spec.target.formats.contains(&Format::DotEnv) && !is_shell_safe(&referer) {
+        let advice = "with the format DotEnv write only letters, digits and :._~%/?=+,@-: shells read the file";
+        return Err(problem("spec.token.referer")(&advice));
+    }
+    Ok(Some(referer))
+}
+
+/// Checks the names of the target and of the objects that the resource reads.
+fn check_names(spec: &ArcGisAppCredentialSpec) -> Result<(), SpecError> {
+    let target = &spec.target.name;
+    let ca = spec.portal.ca_bundle_ref.as_ref();
+    let certificate = spec.portal.client_certificate_ref.as_ref();
+    let is_source = *target == spec.credentials_ref.name
+        || ca.is_some_and(|ca| ca.kind == CaBundleKind::Secret && ca.name == *target)
+        || certificate.is_some_and(|certificate| certificate.name == *target);
+    if is_source {
+        return Err(problem("spec.target.name")(
+            &"must not be the Secret of the credentials, the CA bundle or the client certificate",
+        ));
+    }
+    let names = [
+        ("spec.target.name", Some(target)),
+        ("spec.credentialsRef.name", Some(&spec.credentials_ref.name)),
+        ("spec.portal.caBundleRef.name", ca.map(|ca| &ca.name)),
+        ("spec.portal.clientCertificateRef.name", certificate.map(|certificate| &certificate.name)),
+    ];
+    names.into_iter().try_for_each(|(field, name)| name.map_or(Ok(()), |name| check_name(field, name)))
 }
 
 fn verification_plan(spec: &VerificationSpec) -> Result<VerificationPlan, SpecError> {
@@ -155,38 +168,6 @@ pub fn is_subdomain(name: &str) -> bool {
             && l.bytes().last().is_some_and(edge)
     };
     name.len() <= 253 && name.split('.').all(label)
-}
-
-/// What to write instead of a text that is not a referer.
-pub const REFERER_ADVICE: &str =
-    "write an http or https URL of at most 512 characters, such as https://maps.example.com";
-
-/// Whether a text has only characters that shells take as they are.
-#[must_use]
-pub fn is_shell_safe(text: &str) -> bool {
-    text.bytes().all(|b| b.is_ascii_alphanumeric() || b"[]:._~%/?=+,@-".contains(&b))
-}
-
-/// Whether a text is a URL that can be sent as `Referer`.
-#[must_use]
-pub fn is_referer(text: &str) -> bool {
-    let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else { return false };
-    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (authority, None),
-    };
-    let host = if let Some(v6) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        (2..=45).contains(&v6.len()) && v6.bytes().all(|b| b.is_ascii_hexdigit() || b":.".contains(&b))
-    } else {
-        let edge = |c: Option<u8>| c.is_some_and(|b| b.is_ascii_alphanumeric());
-        edge(host.bytes().next())
-            && edge(host.bytes().last())
-            && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
-    };
-    let port = port.is_none_or(|port| (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit()));
-    let path = path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
-    text.len() <= 512 && host && port && path
 }
 
 fn target_plan(spec: &ArcGisAppCredentialSpec) -> Result<TargetPlan, SpecError> {
