@@ -20,6 +20,7 @@ mod leader_election;
 mod memory;
 mod migration;
 mod network;
+mod policies;
 mod portal_failures;
 mod referers;
 mod requests;

@@ -170,6 +170,8 @@ async fn env() -> TestEnv {
     let env = TestEnv::new().await;
     env.ready("one").await;
     env.ready("two").await;
+    env.change("one", json!({"spec": {"verification": {}}})).await;
+    env.wait("one", |r| is(r, "Verified", "True", "AppKnown")).await;
     env.portal.app("three", App { secret: SECRET.to_owned(), ..App::default() });
     env.credentials("three-oauth", "three", "wrong").await;
     env.apply(&env.manifest("three", "three-oauth")).await;
