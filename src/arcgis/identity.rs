@@ -39,7 +39,7 @@ impl From<Verification> for Identified {
     }
 }
 
-/// Requests `portals/self` with the token in a header, never in a query. `is_app` tells whether an app ID is the expected one.
+/// Requests `portals/self` with the token in a header, never in a query. `is_app` shows whether an app ID is the expected one.
 pub async fn identify(
     client: &Client,
     portal: &str,

@@ -29,7 +29,7 @@ pub struct Report {
     pub renewal_time: Option<Timestamp>,
     pub problem: Option<Reason>,
     pub suspended: bool,
-    /// Whether the portal knows the token; `None` without verification.
+    /// Whether the portal records the token; `None` without verification.
     pub verified: Option<bool>,
 }
 

@@ -143,7 +143,7 @@ fn read_for_check(
     }
 }
 
-/// Whether the target can be taken for absent until its creation as a dry run says whether the name is taken: a new
+/// Whether the target can be treated as absent until its creation as a dry run says whether the name is taken: a new
 /// resource then costs no read of it. What fails is reported after the target was read.
 fn may_be_new(s: &Situation, plan: &Plan) -> bool {
     let new = s.status.observed_generation == -1 && s.memory.dry_run != DryRun::NameTaken && !plan.suspend;
