@@ -1,13 +1,21 @@
-//! Reads the CA bundle and the client certificate that a connection to a portal needs.
+//! Reads what a request to a portal needs: the credentials, the CA bundle and the client certificate.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::context::Context;
-use crate::api::{CaBundleKind, CaBundleRef, Reason};
+use crate::api::{CaBundleKind, CaBundleRef, CredentialsRef, Reason};
 use crate::arcgis::{CaBundle, ClientCertificate};
 use crate::cluster::{ApiError, version};
-use crate::core::{ClientCertificateError, Version, zero};
+use crate::core::{ClientCertificateError, Credentials, CredentialsError, Version, zero};
+
+/// Reads a Secret with credentials, and zeroizes its data.
+pub(super) fn credentials(secret: Secret, keys: &CredentialsRef) -> Result<Credentials, CredentialsError> {
+    let mut data = secret.data.unwrap_or_default();
+    let read = Credentials::read(&data, keys);
+    zero(&mut data);
+    read
+}
 
 /// Reads a CA bundle with its version, or why it cannot be used.
 pub(super) async fn fetch_ca(

@@ -3,17 +3,15 @@
 use std::time::Instant;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
 use tracing::{info, warn};
 
 use super::reconciler::{Reconciler, ca_kind};
-use super::sources::{client_certificate, fetch_ca};
+use super::sources::{client_certificate, credentials, fetch_ca};
 use crate::api::Reason;
 use crate::arcgis::{TokenRequest, exchange};
 use crate::cluster::{ApiError, version};
-use crate::core::{
-    AccessToken, AttemptKind, Credentials, IssuedToken, LiveSecret, Observed, Outcome, Plan, Step, Version, render,
-    zero,
-};
+use crate::core::{AccessToken, AttemptKind, IssuedToken, LiveSecret, Observed, Outcome, Plan, Step, Version, render};
 use crate::index::ObjectKind;
 
 impl Reconciler<'_> {
@@ -34,33 +32,28 @@ impl Reconciler<'_> {
         }
     }
 
-    async fn read_target(&mut self, plan: &Plan) {
-        let (namespace, name) = (&self.s.me.namespace, &plan.target.name);
+    /// Reads a Secret and records its version in the index.
+    async fn secret(&self, name: &str) -> Result<Option<Secret>, ApiError> {
+        let namespace = &self.s.me.namespace;
         let before = self.ctx.index().observed(ObjectKind::Secret, namespace, name);
-        match self.ctx.cluster.secret(namespace, name).await {
-            Ok(secret) => {
-                let live = secret.map(|secret| LiveSecret::new(secret, &self.s.me));
-                let version = live.as_ref().map(|live| &live.version);
-                self.ctx.index().record(ObjectKind::Secret, namespace, name, &before, version);
-                self.s.target_read(live);
-            }
+        let secret = self.ctx.cluster.secret(namespace, name).await?;
+        let now = secret.as_ref().map(version);
+        self.ctx.index().record(ObjectKind::Secret, namespace, name, &before, now.as_ref());
+        Ok(secret)
+    }
+
+    async fn read_target(&mut self, plan: &Plan) {
+        match self.secret(&plan.target.name).await {
+            Ok(secret) => self.s.target_read(secret.map(|secret| LiveSecret::new(secret, &self.s.me))),
             Err(error) => self.cluster_failed(AttemptKind::Write, error),
         }
     }
 
     async fn read_credentials(&mut self, plan: &Plan) {
-        let (namespace, name) = (&self.s.me.namespace, &plan.credentials.name);
-        let before = self.ctx.index().observed(ObjectKind::Secret, namespace, name);
-        match self.ctx.cluster.secret(namespace, name).await {
+        match self.secret(&plan.credentials.name).await {
             Ok(secret) => {
                 let version = secret.as_ref().map(version);
-                self.ctx.index().record(ObjectKind::Secret, namespace, name, &before, version.as_ref());
-                let read = secret.map(|secret| {
-                    let mut data = secret.data.unwrap_or_default();
-                    let read = Credentials::read(&data, &plan.credentials);
-                    zero(&mut data);
-                    read
-                });
+                let read = secret.map(|secret| credentials(secret, &plan.credentials));
                 let digest = read.as_ref().map(|read| {
                     read.as_ref().map(|credentials| self.ctx.digester.digest(credentials)).map_err(Clone::clone)
                 });
@@ -93,12 +86,9 @@ impl Reconciler<'_> {
 
     async fn read_client_certificate(&mut self, plan: &Plan) {
         let Some(name) = &plan.client_certificate else { return };
-        let namespace = &self.s.me.namespace;
-        let before = self.ctx.index().observed(ObjectKind::Secret, namespace, name);
-        match self.ctx.cluster.secret(namespace, name).await {
+        match self.secret(name).await {
             Ok(secret) => {
                 let version = secret.as_ref().map(version);
-                self.ctx.index().record(ObjectKind::Secret, namespace, name, &before, version.as_ref());
                 let read = secret.map(|secret| client_certificate(secret, self.ctx.now()));
                 let error = read.as_ref().map(|read| read.as_ref().err().copied());
                 self.s.client_certificate_read(version.zip(error));

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::context::Context;
-use super::sources::{client_certificate, fetch_ca};
+use super::sources::{client_certificate, credentials, fetch_ca};
 use crate::arcgis::identify;
-use crate::core::{AccessToken, Admit, Credentials, Identity, LiveSecret, Outcome, Plan, Term, zero};
+use crate::core::{AccessToken, Admit, Identity, LiveSecret, Outcome, Plan, Term};
 use crate::index::{CheckResult, Key};
 
 /// A check that a host at capacity, or a failing API server, does not admit is made this many seconds later.
@@ -80,10 +80,8 @@ async fn stored_token(ctx: &Context, check: &Check) -> Option<AccessToken> {
 
 async fn app_id(ctx: &Context, check: &Check) -> Option<u64> {
     let secret = ctx.cluster.secret(&check.me.namespace, &check.plan.credentials.name).await.ok()??;
-    let mut data = secret.data.unwrap_or_default();
-    let app = Credentials::read(&data, &check.plan.credentials).ok().map(|read| ctx.digester.digest_id(read.id()));
-    zero(&mut data);
-    app
+    let read = credentials(secret, &check.plan.credentials).ok()?;
+    Some(ctx.digester.digest_id(read.id()))
 }
 
 async fn client(ctx: &Context, check: &Check) -> Option<reqwest::Client> {
