@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::control_plane::ControlPlane;
 use crate::https::{Certificate, Protocol, closed, identity, serve};
@@ -80,13 +80,7 @@ pub struct ApiProxy {
     port: u16,
     ca: String,
     shared: Arc<Shared>,
-    server: JoinHandle<()>,
-}
-
-impl Drop for ApiProxy {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
+    _server: AbortOnDropHandle<()>,
 }
 
 impl ApiProxy {
@@ -107,7 +101,8 @@ impl ApiProxy {
             cleared: watch::channel(()).0,
         });
         let router = Router::new().fallback(handle).with_state(shared.clone());
-        Ok(Self { port, ca, shared, server: tokio::spawn(serve(listener, tls, router)) })
+        let server = AbortOnDropHandle::new(tokio::spawn(serve(listener, tls, router)));
+        Ok(Self { port, ca, shared, _server: server })
     }
 
     /// Writes a kubeconfig that connects through the proxy.

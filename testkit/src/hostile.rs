@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
 use tokio_rustls::server::TlsStream;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::https::{Certificate, Protocol, accept, identity};
 use crate::{Error, doing};
@@ -28,13 +28,7 @@ pub struct HostileServer {
     address: SocketAddr,
     ca: String,
     sent: Arc<AtomicUsize>,
-    server: JoinHandle<()>,
-}
-
-impl Drop for HostileServer {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
+    _server: AbortOnDropHandle<()>,
 }
 
 impl HostileServer {
@@ -53,7 +47,7 @@ impl HostileServer {
                 let _ = serve(stream, &answer, &sent).await;
             }
         }));
-        Ok(Self { address, ca, sent, server })
+        Ok(Self { address, ca, sent, _server: AbortOnDropHandle::new(server) })
     }
 
     /// Returns its base URL.

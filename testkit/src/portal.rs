@@ -16,7 +16,7 @@ use rustls::ServerConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use crate::https::{Certificate, Protocol};
 use crate::https::{closed, identity, identity_for, serve};
@@ -111,13 +111,7 @@ pub struct Portal {
     address: SocketAddr,
     ca: String,
     shared: Arc<Shared>,
-    server: JoinHandle<()>,
-}
-
-impl Drop for Portal {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
+    _server: AbortOnDropHandle<()>,
 }
 
 impl Portal {
@@ -154,8 +148,8 @@ impl Portal {
             salt: salt[salt.len() - 40..].iter().map(|byte| char::from(b'a' + byte % 26)).collect(),
         });
         let router = Router::new().fallback(answer).with_state(shared.clone());
-        let server = tokio::spawn(serve(listener, tls, router));
-        Ok(Self { address, ca, shared, server })
+        let server = AbortOnDropHandle::new(tokio::spawn(serve(listener, tls, router)));
+        Ok(Self { address, ca, shared, _server: server })
     }
 
     fn state(&self) -> MutexGuard<'_, PortalState> {
@@ -212,11 +206,6 @@ impl Portal {
     /// Makes every token invalid: requests with them are answered with 498.
     pub fn revoke_all(&self) {
         self.state().tokens.clear();
-    }
-
-    /// Makes every token of an app invalid.
-    pub fn revoke_app(&self, client_id: &str) {
-        self.state().tokens.retain(|_, owner| owner != client_id);
     }
 
     /// Makes a token invalid.

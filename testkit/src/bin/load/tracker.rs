@@ -9,7 +9,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Resource, ResourceExt};
 use testkit::Error;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Namespace and name.
 pub type Key = (String, String);
@@ -18,13 +18,7 @@ pub type Key = (String, String);
 pub struct Tracker {
     values: Arc<Mutex<HashMap<Key, (String, Instant)>>>,
     updated: watch::Receiver<()>,
-    watching: JoinHandle<()>,
-}
-
-impl Drop for Tracker {
-    fn drop(&mut self) {
-        self.watching.abort();
-    }
+    _watching: AbortOnDropHandle<()>,
 }
 
 impl Tracker {
@@ -49,7 +43,7 @@ impl Tracker {
                 }
             }
         });
-        Self { values, updated, watching }
+        Self { values, updated, _watching: AbortOnDropHandle::new(watching) }
     }
 
     /// Waits until each object has changed after its given time; returns how long that took, in ascending order.
