@@ -67,12 +67,18 @@ func typed(config *rest.Config) *rest.Config {
 	return config
 }
 
-func start(ctx context.Context, config *rest.Config) error {
+// clients returns a client of the built-in types, and one of the metadata of all objects.
+func clients(config *rest.Config) (kubernetes.Interface, metadata.Interface, error) {
 	client, err := kubernetes.NewForConfig(typed(config))
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	metadataClient, err := metadata.NewForConfig(config)
+	return client, metadataClient, err
+}
+
+func start(ctx context.Context, config *rest.Config) error {
+	client, metadataClient, err := clients(config)
 	if err != nil {
 		return err
 	}
@@ -129,11 +135,7 @@ func collectGarbage(ctx context.Context, config *rest.Config, client kubernetes.
 
 func deleteNamespaces(ctx context.Context, config *rest.Config, namespaces coreinformers.NamespaceInformer) error {
 	config = faster(config, 20, 100)
-	client, err := kubernetes.NewForConfig(typed(config))
-	if err != nil {
-		return err
-	}
-	metadataClient, err := metadata.NewForConfig(config)
+	client, metadataClient, err := clients(config)
 	if err != nil {
 		return err
 	}
