@@ -276,7 +276,7 @@ impl Controller {
             if resource.report.problem != Some(Reason::RateLimited) {
                 continue;
             }
-            let status: ArcGisAppCredentialStatus = ArcGisAppCredentialStatus::read(&resource.status);
+            let status = ArcGisAppCredentialStatus::read(&resource.status);
             let host = status.portal.as_deref().and_then(|portal| portal.split('/').next());
             if let (Some(record), Some(host)) = (RetryAfterRecord::of(&status), host) {
                 by_host.entry(host.to_owned()).or_default().push(record);

@@ -41,24 +41,24 @@ impl HostLimiters {
 
     /// Acquires a permit for one request.
     pub fn try_acquire(&self, host: &str, key: &Key) -> Result<RequestPermit<'_>, Admit> {
-        let mut hosts = self.lock();
-        let queue = hosts.entry(host.to_owned()).or_default();
-        match queue.try_acquire(key, (self.clock)()) {
-            Admit::Now => {
-                let acquired = queue.limiter.epoch();
-                Ok(RequestPermit { limiters: self, host: host.to_owned(), acquired, outcome: Outcome::Failed })
-            }
-            refused => Err(refused),
-        }
+        self.acquire(host, |queue, now| queue.try_acquire(key, now))
     }
 
     /// Acquires a permit for a request that waits in no queue.
     pub fn try_acquire_unqueued(&self, host: &str) -> Result<RequestPermit<'_>, Admit> {
+        self.acquire(host, |queue, now| queue.limiter.try_acquire(now))
+    }
+
+    fn acquire(
+        &self,
+        host: &str,
+        admit: impl FnOnce(&mut HostQueue<Key>, Timestamp) -> Admit,
+    ) -> Result<RequestPermit<'_>, Admit> {
         let mut hosts = self.lock();
-        let limiter = &mut hosts.entry(host.to_owned()).or_default().limiter;
-        match limiter.try_acquire((self.clock)()) {
+        let queue = hosts.entry(host.to_owned()).or_default();
+        match admit(queue, (self.clock)()) {
             Admit::Now => {
-                let acquired = limiter.epoch();
+                let acquired = queue.limiter.epoch();
                 Ok(RequestPermit { limiters: self, host: host.to_owned(), acquired, outcome: Outcome::Failed })
             }
             refused => Err(refused),

@@ -33,6 +33,12 @@ pub(crate) struct TokenDetails {
     pub inputs: Option<String>,
 }
 
+impl From<IssuedToken> for TokenDetails {
+    fn from(token: IssuedToken) -> Self {
+        Self { issue_time: token.issue_time, expiration_time: token.expiration_time, inputs: Some(token.inputs) }
+    }
+}
+
 /// What is known of the target.
 pub(crate) enum TargetState {
     Unknown,

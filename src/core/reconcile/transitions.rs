@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::retry::{AttemptKind, RetryState};
-use super::situation::{DryRun, Situation, TargetDetails, TargetState, TokenDetails};
+use super::situation::{DryRun, Situation, TargetDetails, TargetState};
 use crate::api::Reason;
 use crate::core::object::{Observed, Version};
 use crate::core::scheduling::schedule::after;
@@ -30,11 +30,7 @@ impl Situation {
             details.owned = live.ownership(plan.target.policy, &self.me).is_none();
             if let Some(stored) = self.stored(&live) {
                 details.rendered = live.patch(&render(plan, &self.me, &stored)).is_none();
-                details.token = Some(TokenDetails {
-                    issue_time: stored.issue_time,
-                    expiration_time: stored.expiration_time,
-                    inputs: Some(stored.inputs),
-                });
+                details.token = Some(stored.into());
             }
         }
         self.memory.target = Some(details);
@@ -100,7 +96,7 @@ impl Situation {
     pub fn create_tried(&mut self) {
         self.memory.dry_run = DryRun::Accepted(self.generation);
         self.target = Observed::Absent;
-        self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == AttemptKind::Write);
+        self.succeeded(AttemptKind::Write);
     }
 
     /// Records a token that was issued to a request sent at `sent`.
@@ -125,7 +121,7 @@ impl Situation {
         if self.memory.checks.rejected.is_some() {
             self.memory.checks.replacement = Some(issue_time);
         }
-        self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == AttemptKind::Request);
+        self.succeeded(AttemptKind::Request);
         self.handle_request();
     }
 
@@ -148,11 +144,7 @@ impl Situation {
     pub fn written(&mut self, version: Version, now: Timestamp) {
         let before = self.memory.target.take();
         let token = if let Some(unpublished) = self.memory.unpublished.take() {
-            Some(TokenDetails {
-                issue_time: unpublished.issue_time,
-                expiration_time: unpublished.expiration_time,
-                inputs: Some(unpublished.inputs),
-            })
+            Some(unpublished.into())
         } else {
             if self.satisfied() == Some(self.generation) {
                 self.memory.repairs.record(now);
@@ -167,7 +159,7 @@ impl Situation {
             rendered: true,
             owned: before.is_none_or(|details| details.owned),
         });
-        self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == AttemptKind::Write);
+        self.succeeded(AttemptKind::Write);
         self.target = Observed::Cached(version);
     }
 
@@ -184,7 +176,7 @@ impl Situation {
             details.owned = true;
             details.version = version.clone();
         }
-        self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == AttemptKind::Ownership);
+        self.succeeded(AttemptKind::Ownership);
         self.target = Observed::Cached(version);
     }
 
@@ -192,6 +184,11 @@ impl Situation {
     pub fn conflicted(&mut self) {
         self.memory.dry_run = DryRun::NameTaken;
         self.target = Observed::Unknown;
+    }
+
+    /// Forgets the failure of an attempt that succeeded now.
+    fn succeeded(&mut self, kind: AttemptKind) {
+        self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == kind);
     }
 
     /// Records an attempt. Removing the annotation requests nothing.
