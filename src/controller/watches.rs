@@ -153,15 +153,8 @@ where
 {
     let api = api::<PartialObjectMeta<K>>(client, scope.namespace.as_deref());
     let events = watcher(api, config(OBJECTS_PER_PAGE)).default_backoff();
-    let identity = |object: PartialObjectMeta<K>| (key(&object), version(&object));
+    let identity = |object: PartialObjectMeta<K>| (Key::of(object.meta()), version(&object));
     events.map(move |event| (scope.clone(), WatchEvent::Object(kind, event.map(|event| map(event, identity))))).boxed()
-}
-
-fn key<K: Resource>(object: &K) -> Key {
-    Key {
-        namespace: object.meta().namespace.clone().unwrap_or_default(),
-        name: object.meta().name.clone().unwrap_or_default(),
-    }
 }
 
 /// The resources that a list in progress has returned so far.
@@ -180,12 +173,12 @@ impl Relist {
                     Vec::new()
                 }
                 Event::InitApply(resource) => {
-                    self.0.insert(key(&resource));
+                    self.0.insert(Key::of(&resource.metadata));
                     index.upsert(resource, true)
                 }
                 Event::InitDone => index.retain(namespace, &std::mem::take(&mut self.0)),
                 Event::Apply(resource) => index.upsert(resource, false),
-                Event::Delete(resource) => index.remove(&key(&resource)),
+                Event::Delete(resource) => index.remove(&Key::of(&resource.metadata)),
             },
             WatchEvent::Object(kind, Ok(event)) => match event {
                 Event::Init => {

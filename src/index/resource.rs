@@ -1,6 +1,7 @@
 //! One resource as it was last observed.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use crate::api::{ArcGisAppCredentialStatus, Reason, Verification};
@@ -12,6 +13,13 @@ use crate::core::Memory;
 pub struct Key {
     pub namespace: String,
     pub name: String,
+}
+
+impl Key {
+    /// Returns the key of what the API server returned.
+    pub fn of(meta: &ObjectMeta) -> Self {
+        Self { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() }
+    }
 }
 
 /// Kinds of objects that resources name.

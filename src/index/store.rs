@@ -72,10 +72,7 @@ fn succeed(before: &mut IndexedResource, entry: &mut IndexedResource, listed: bo
 impl Index {
     /// Adds or updates a resource that a watch or a list returned; returns the resources to reconcile.
     pub fn upsert(&mut self, resource: LeanResource, listed: bool) -> Vec<Key> {
-        let key = Key {
-            namespace: resource.metadata.namespace.clone().unwrap_or_default(),
-            name: resource.metadata.name.clone().unwrap_or_default(),
-        };
+        let key = Key::of(&resource.metadata);
         let mut entry = IndexedResource::new(resource);
         let mut woken = BTreeSet::from([key.clone()]);
         if let Some(before) = self.resources.get_mut(&key) {
