@@ -172,8 +172,8 @@ impl Controller {
 
     /// Requeues the resources in a namespace, or in all.
     fn requeue_all(&mut self, namespace: Option<&str>) {
-        let covered = |key: &&Key| namespace.is_none_or(|namespace| namespace == key.namespace);
-        let keys: Vec<Key> = self.ctx.index().iter().map(|(key, _)| key).filter(covered).cloned().collect();
+        let keys: Vec<Key> =
+            self.ctx.index().iter().map(|(key, _)| key).filter(|key| key.is_in(namespace)).cloned().collect();
         for key in keys {
             self.requeue(key);
         }

@@ -20,6 +20,11 @@ impl Key {
     pub fn of(meta: &ObjectMeta) -> Self {
         Self { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() }
     }
+
+    /// Whether it is in the namespace; `None`: in any.
+    pub fn is_in(&self, namespace: Option<&str>) -> bool {
+        namespace.is_none_or(|namespace| namespace == self.namespace)
+    }
 }
 
 /// Kinds of objects that resources name.

@@ -43,6 +43,10 @@ fn older(a: &str, b: &str) -> bool {
     matches!((a.parse::<u64>(), b.parse::<u64>()), (Ok(a), Ok(b)) if a < b)
 }
 
+fn object_id(kind: ObjectKind, namespace: &str, name: &str) -> (ObjectKind, Key) {
+    (kind, Key { namespace: namespace.to_owned(), name: name.to_owned() })
+}
+
 fn hash(status: &ArcGisAppCredentialStatus) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(status)
 }
@@ -95,8 +99,8 @@ impl Index {
 
     /// Notes that a resource uses these objects.
     fn watch_objects(&mut self, key: &Key, refs: &[(ObjectKind, String)]) {
-        for (kind, name) in refs.iter().cloned() {
-            let id = (kind, Key { namespace: key.namespace.clone(), name });
+        for (kind, name) in refs {
+            let (kind, id) = (*kind, object_id(*kind, &key.namespace, name));
             let config_maps = &mut self.config_maps;
             let watched = self.objects.entry(id).or_insert_with(|| {
                 if kind == ObjectKind::ConfigMap {
@@ -112,7 +116,7 @@ impl Index {
     pub fn remove(&mut self, key: &Key) -> Vec<Key> {
         let Some(entry) = self.resources.remove(key) else { return Vec::new() };
         for (kind, name) in entry.refs {
-            let id = (kind, Key { namespace: key.namespace.clone(), name });
+            let id = object_id(kind, &key.namespace, &name);
             if let Some(watched) = self.objects.get_mut(&id) {
                 watched.users.remove(key);
                 if watched.users.is_empty() {
@@ -132,7 +136,7 @@ impl Index {
     }
 
     fn claimants(&self, namespace: &str, target: &str) -> Vec<Key> {
-        let id = (ObjectKind::Secret, Key { namespace: namespace.to_owned(), name: target.to_owned() });
+        let id = object_id(ObjectKind::Secret, namespace, target);
         let claims = |key: &&Key| self.resources.get(key).is_some_and(|e| e.target.as_deref() == Some(target));
         self.objects.get(&id).map(|w| w.users.iter().filter(claims).cloned().collect()).unwrap_or_default()
     }
@@ -179,7 +183,7 @@ impl Index {
     /// Begins a list of resources: it returns every resource that exists.
     pub fn begin_resource_list(&mut self, namespace: Option<&str>) {
         for (key, resource) in &mut self.resources {
-            resource.awaited |= namespace.is_none_or(|namespace| namespace == key.namespace);
+            resource.awaited |= key.is_in(namespace);
         }
     }
 
@@ -190,14 +194,13 @@ impl Index {
 
     /// Whether a resource in the namespace, or in any, names an object of which nothing is known.
     pub fn has_unknown(&self, namespace: Option<&str>) -> bool {
-        let covered = |key: &Key| namespace.is_none_or(|namespace| namespace == key.namespace);
-        self.objects.iter().any(|((_, key), watched)| watched.observed == Observed::Unknown && covered(key))
+        self.objects.iter().any(|((_, key), watched)| watched.observed == Observed::Unknown && key.is_in(namespace))
     }
 
     /// Whether something is known of every object that a resource names.
     pub fn knows_objects_of(&self, key: &Key) -> bool {
         let known = |(kind, name): &(ObjectKind, String)| {
-            let id = (*kind, Key { namespace: key.namespace.clone(), name: name.clone() });
+            let id = object_id(*kind, &key.namespace, name);
             self.objects.get(&id).is_some_and(|watched| watched.observed != Observed::Unknown)
         };
         self.resources.get(key).is_some_and(|resource| resource.refs.iter().all(known))
@@ -223,7 +226,7 @@ impl Index {
     /// Begins a list: it returns every object that exists and is named now. One that is named later may be newer.
     pub fn begin_list(&mut self, kind: ObjectKind, namespace: Option<&str>) {
         for ((of, key), watched) in &mut self.objects {
-            if *of == kind && namespace.is_none_or(|namespace| namespace == key.namespace) {
+            if *of == kind && key.is_in(namespace) {
                 watched.awaited = true;
             }
         }
@@ -233,7 +236,7 @@ impl Index {
     pub fn complete_list(&mut self, kind: ObjectKind, namespace: Option<&str>) -> Vec<Key> {
         let mut woken = BTreeSet::new();
         for ((of, key), watched) in &mut self.objects {
-            let listed = *of == kind && namespace.is_none_or(|namespace| namespace == key.namespace);
+            let listed = *of == kind && key.is_in(namespace);
             if listed && std::mem::take(&mut watched.awaited) && watched.observed != Observed::Absent {
                 watched.observed = Observed::Absent;
                 woken.extend(watched.users.iter().cloned());
@@ -244,18 +247,14 @@ impl Index {
 
     /// Removes the resources that a complete list did not return; returns the resources to reconcile.
     pub fn retain(&mut self, namespace: Option<&str>, seen: &BTreeSet<Key>) -> Vec<Key> {
-        let gone: Vec<Key> = self
-            .resources
-            .keys()
-            .filter(|key| namespace.is_none_or(|namespace| namespace == key.namespace) && !seen.contains(*key))
-            .cloned()
-            .collect();
+        let gone: Vec<Key> =
+            self.resources.keys().filter(|key| key.is_in(namespace) && !seen.contains(*key)).cloned().collect();
         gone.iter().flat_map(|key| self.remove(key)).collect()
     }
 
     /// Returns what the watches report of an object.
     pub fn observed<T>(&self, kind: ObjectKind, namespace: &str, name: &str) -> Observed<T> {
-        let id = (kind, Key { namespace: namespace.to_owned(), name: name.to_owned() });
+        let id = object_id(kind, namespace, name);
         self.objects.get(&id).map_or(Observed::Unknown, |watched| watched.observed.unloaded())
     }
 
@@ -269,7 +268,7 @@ impl Index {
         before: &Observed<()>,
         now: Option<&Version>,
     ) {
-        let id = (kind, Key { namespace: namespace.to_owned(), name: name.to_owned() });
+        let id = object_id(kind, namespace, name);
         let Some(watched) = self.objects.get_mut(&id) else { return };
         watched.awaited = false;
         match now {
