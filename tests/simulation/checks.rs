@@ -75,6 +75,14 @@ impl Simulation {
         self.failures.0.push(line);
     }
 
+    /// Checks that the first reconciliation after a start does nothing for a resource that was at rest before.
+    pub fn check_restart(&mut self, id: Id, calls: u32, requested: bool, changed: bool) {
+        if calls > 0 || requested || changed {
+            let numbers = format!("{calls} calls, request {requested}, status changed {changed}");
+            self.fail_check("a restart does nothing that is not due", id, &numbers);
+        }
+    }
+
     /// Checks that each reconciliation schedules the next one: in the future, and no later than the resync.
     pub fn check_next_wake(&mut self, id: Id, wake: Timestamp) {
         let wait = self.clock.time_of(wake) - self.clock.now;
