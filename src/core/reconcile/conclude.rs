@@ -130,7 +130,7 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
     let reported = if read { token.map(|token| report(s, token)) } else { s.status.token.clone() };
     let current = details.as_ref().zip(token).is_some_and(|(details, token)| is_current(s, details, token));
     let satisfied = if current || reported.is_none() { s.generation } else { s.satisfied().unwrap_or(0) };
-    let verifies = plan.is_none_or(|plan| plan.verification.is_some());
+    let verifies = s.verifies();
     let verification = s.memory.checks.answer.as_ref().filter(|_| verifies);
     let mut conditions = Conditions { s, now, list: Vec::new() };
     conditions.assess(problem, plan, reported.as_ref(), satisfied, suspended);

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::checks::Checks;
 use super::situation::{Situation, TargetState, TokenDetails};
 use crate::api::Verification;
 use crate::core::scheduling::schedule::{after, fraction};
@@ -40,6 +41,18 @@ impl Situation {
         }
     }
 
+    /// Without verification no answer counts: a user may turn it off because only the checks fail.
+    pub(super) fn forget_checks(&mut self) {
+        if !self.verifies() {
+            self.memory.checks = Checks { app: self.memory.checks.app, ..Checks::default() };
+        }
+    }
+
+    /// Whether tokens are checked. A spec that cannot be used changes nothing about that.
+    pub(super) fn verifies(&self) -> bool {
+        self.plan.as_ref().map_or(true, |plan| plan.verification.is_some())
+    }
+
     /// Returns when the next check of the published token is due; `None` while there is nothing to check.
     #[must_use]
     pub fn check_due(&self, now: Timestamp) -> Option<Timestamp> {
@@ -74,6 +87,9 @@ impl Situation {
 
     /// Records the answer about the token that was issued at `issued`.
     pub fn checked(&mut self, issued: Timestamp, answer: Verification, now: Timestamp) {
+        if !self.verifies() {
+            return;
+        }
         let first = self.memory.checks.answered != Some(issued);
         let checks = &mut self.memory.checks;
         if answer == Verification::NotAnswered {

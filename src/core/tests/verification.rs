@@ -163,3 +163,20 @@ fn a_token_that_is_rejected_in_the_second_of_its_issue_is_replaced_at_once_and_i
     assert!(matches!(decide(&s, at(START + 300)).step, Step::Rest));
     assert!(matches!(decide(&s, at(START + 360)).step, Step::AcquirePermit));
 }
+
+#[test]
+fn without_verification_a_rejected_token_counts_as_valid_and_is_not_replaced() {
+    let mut s = verified(START);
+    check(&mut s, START, app(&["geocode"]));
+    check(&mut s, START + INTERVAL, Verification::TokenRejected);
+    let mut off = s.plan.clone();
+    off.as_mut().unwrap().verification = None;
+    let conclusion = concluded(s, START + INTERVAL);
+    assert_eq!(condition(&conclusion.status, "Ready"), pair("False", "TokenRejected"));
+    let mut s = next_situation(Situation { plan: off, ..verified(START) }, conclusion, 1, at(START + INTERVAL + 60));
+    s.checked(at(START), Verification::TokenRejected, at(START + INTERVAL + 60));
+    assert!(matches!(decide(&s, at(START + INTERVAL + 60)).step, Step::Rest), "nothing is requested");
+    let status = concluded(s, START + INTERVAL + 60).status;
+    assert_eq!(condition(&status, "Ready"), pair("True", "TokenValid"));
+    assert!(status.conditions.iter().all(|c| c.type_ != "Verified"));
+}
