@@ -21,7 +21,7 @@ impl Failures {
 
 /// The parts of a status that are compared before and after a reconciliation.
 pub struct StatusBefore {
-    ready_until: Option<Timestamp>,
+    unexpired_until: Option<Timestamp>,
     reason: Option<Reason>,
 }
 
@@ -29,14 +29,20 @@ impl StatusBefore {
     /// Records them before the reconciliation concludes.
     pub fn new(s: &Situation) -> Self {
         Self {
-            ready_until: s.status.token.as_ref().filter(|_| ready(&s.status)).map(|token| token.expiration_time),
+            unexpired_until: s
+                .status
+                .token
+                .as_ref()
+                .filter(|_| unexpired(&s.status))
+                .map(|token| token.expiration_time),
             reason: s.status.failure.as_ref().map(|failure| failure.reason),
         }
     }
 }
 
-fn ready(status: &ArcGisAppCredentialStatus) -> bool {
-    status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
+/// Whether the status reports an unexpired token: a valid one, or one that the portal rejects.
+fn unexpired(status: &ArcGisAppCredentialStatus) -> bool {
+    status.conditions.iter().any(|c| c.type_ == "Ready" && (c.status == "True" || c.reason == "TokenRejected"))
 }
 
 impl Resource {
@@ -101,7 +107,7 @@ impl Simulation {
         let timestamp = self.clock.timestamp();
         let resource = &mut self.resources[id as usize];
         let history = &mut resource.history;
-        let expired = before.ready_until.is_some_and(|until| until <= timestamp);
+        let expired = before.unexpired_until.is_some_and(|until| until <= timestamp);
         let recovered = before.reason.is_some() && resource.status.failure.is_none();
         // A change since this reconciliation started is reported by the next one.
         let expected = std::mem::replace(&mut history.status_write_expected, history.user_changed_at > started_at);

@@ -1,7 +1,8 @@
 //! The simulated portals, and the resources with their roles.
 
-use arcgis_credential_operator::api::{ArcGisAppCredentialSpec, ArcGisAppCredentialStatus, Reason};
+use arcgis_credential_operator::api::{ArcGisAppCredentialSpec, ArcGisAppCredentialStatus, Reason, VerificationSpec};
 use arcgis_credential_operator::core::{Identity, Memory, Plan, SpecError};
+use arcgis_credential_operator::index::CheckResult;
 use fastrand::Rng;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
@@ -11,6 +12,7 @@ use crate::portal::Portal;
 use crate::reconciliation::Reconciliation;
 use crate::secrets::CredentialsSecret;
 use crate::time::log_uniform;
+use crate::verification::{CheckInFlight, PRIVILEGE};
 
 /// The index of a resource in the fleet.
 pub type Id = u32;
@@ -45,6 +47,7 @@ pub enum GrantedLifetimes {
 
 /// A resource with everything that belongs to it.
 pub struct Resource {
+    pub id: Id,
     pub me: Identity,
     pub spec: ArcGisAppCredentialSpec,
     /// `None`: it has to be computed from the spec.
@@ -62,6 +65,9 @@ pub struct Resource {
     pub rejected: Option<Reason>,
     /// The reconciliation that waits for the portal.
     pub reconciliation: Option<Box<Reconciliation>>,
+    /// The check that waits for the portal, and the result of the last one.
+    pub check: Option<CheckInFlight>,
+    pub check_result: Option<CheckResult>,
     pub history: History,
 }
 
@@ -105,6 +111,8 @@ pub fn mixed(count: u32, rng: &mut Rng) -> (Vec<Portal>, Vec<Resource>) {
         let mut resource = resource(id, portal, &portals[portal].name, lifetime, before, rng);
         resource.role = role;
         resource.granted_lifetimes = granted_lifetimes;
+        resource.spec.verification = verification(id);
+        resource.history.always_verified = resource.spec.verification.is_some() && role == Role::Plain;
         if role == Role::Rejected {
             reject(&mut resource, rng);
         }
@@ -134,6 +142,17 @@ fn assigned_role(id: Id, rng: &mut Rng) -> (Role, GrantedLifetimes, Option<&'sta
         }
         _ => (Role::Plain, as_requested, None),
     }
+}
+
+/// Every fifth resource is verified, some of them once a minute.
+fn verification(id: Id) -> Option<VerificationSpec> {
+    let interval = match id % 100 {
+        26 => "1m",
+        1 | 21 | 41 | 61 | 81 => "15m",
+        _ => "1h",
+    };
+    let required_privileges = if id % 10 == 1 { vec![PRIVILEGE.to_owned()] } else { Vec::new() };
+    (id % 5 == 1).then(|| VerificationSpec { interval: interval.to_owned(), required_privileges })
 }
 
 fn random_lifetime(rng: &mut Rng) -> Option<&'static str> {
@@ -187,6 +206,7 @@ fn resource(
     });
     let uid = format!("{:032x}", rng.u128(..));
     Resource {
+        id,
         me: Identity { namespace: "maps".to_owned(), name, uid },
         spec: serde_json::from_value(spec).expect("a valid spec"),
         plan: None,
@@ -206,6 +226,8 @@ fn resource(
         }),
         rejected: None,
         reconciliation: None,
+        check: None,
+        check_result: None,
         history: History { custom_renew_before: renew_before.is_some(), ..History::default() },
     }
 }

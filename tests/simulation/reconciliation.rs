@@ -84,7 +84,8 @@ impl Simulation {
     pub fn reconcile(&mut self, id: Id) {
         self.statistics.reconciles += 1;
         let was_at_rest = std::mem::take(&mut self.resources[id as usize].history.was_at_rest);
-        let s = self.observe(id);
+        let mut s = self.observe(id);
+        self.apply_check(id, &mut s);
         let now = self.clock.now;
         let sent = self.clock;
         let reconciliation = Reconciliation {
@@ -109,6 +110,7 @@ impl Simulation {
             Ok(_) => Outcome::Issued,
             Err((_, retry_after)) => retry_after.map_or(Outcome::Failed, Outcome::Limited),
         };
+        self.record_limit(id, outcome);
         if let Some(acquired) = reconciliation.permit.take() {
             self.release_permit(id, acquired, outcome);
         }
@@ -148,9 +150,27 @@ impl Simulation {
                     rejected => reconciliation.s.admit = rejected,
                 },
                 Step::Request => return self.request(id, reconciliation),
+                // What changed while the portal answered is evaluated first.
+                Step::Create | Step::Patch(_) | Step::Own(_)
+                    if self.resources[id as usize].generation != reconciliation.s.generation =>
+                {
+                    return self.abandon(id, *reconciliation);
+                }
                 step => self.call(id, &mut reconciliation, step),
             }
         }
+    }
+
+    /// Ends a reconciliation before a write, because the resource has changed since; the next one follows at once.
+    fn abandon(&mut self, id: Id, reconciliation: Reconciliation) {
+        let Reconciliation { s, permit, calls, .. } = reconciliation;
+        let resource = &mut self.resources[id as usize];
+        (resource.memory, resource.status) = (s.memory, s.status);
+        if let Some(acquired) = permit {
+            self.release_permit(id, acquired, Outcome::Failed);
+        }
+        self.forgo_permit(id);
+        self.requeue(id, self.clock.timestamp(), calls);
     }
 
     fn request(&mut self, id: Id, mut reconciliation: Box<Reconciliation>) {
@@ -166,6 +186,7 @@ impl Simulation {
         reconciliation.response = Some(response.result);
         resource.reconciliation = Some(reconciliation);
         self.after(response.after, Event::Response(id, self.operator.started));
+        self.change_during_exchange(id, response.after);
     }
 
     /// Makes one call to the API server.
@@ -253,10 +274,11 @@ impl Simulation {
 
     fn finish(&mut self, id: Id, reconciliation: Box<Reconciliation>, verdict: Verdict) {
         let now = self.clock.timestamp();
-        let Reconciliation { s, started_at, requested, calls, permit, was_at_rest, .. } = *reconciliation;
+        let Reconciliation { mut s, started_at, requested, calls, permit, was_at_rest, .. } = *reconciliation;
         let (waits, waiting_for) = (verdict.awaits_permit, s.status.token.as_ref().map(|token| token.expiration_time));
         let before = s.status.clone();
         let previous = StatusBefore::new(&s);
+        let check = self.due_check(&mut s);
         let conclusion = self.conclude(id, s, verdict);
         let mut wake = conclusion.wake;
         if waits {
@@ -278,6 +300,9 @@ impl Simulation {
         }
         self.forgo_permit(id);
         self.requeue(id, wake, calls);
+        if let Some(issued) = check {
+            self.start_check(id, issued);
+        }
         if !waits && self.api_up && (self.every_reconcile || self.rng.u8(0..32) == 0) {
             self.check_rest(id, started_at);
         }
@@ -319,6 +344,7 @@ impl Simulation {
                 if resync
                     && !self.every_reconcile
                     && !id.is_multiple_of(FULL_RESYNC_EVERY)
+                    && resource.spec.verification.is_none()
                     && token.renewal_time > wake =>
             {
                 token.renewal_time.min(later(REDUCED_RESYNC_SECONDS))

@@ -1,6 +1,6 @@
 //! What users and other programs do to resources and their Secrets.
 
-use arcgis_credential_operator::api::{Format, Reason};
+use arcgis_credential_operator::api::{Format, Reason, VerificationSpec};
 use k8s_openapi::ByteString;
 
 use crate::fleet::{Id, Resource, Role, WRONG_VALUE};
@@ -17,6 +17,8 @@ pub enum Action {
     Contest(Ms),
     Formats,
     Lifetime,
+    /// Turns verification on or off.
+    Verification,
     PortalPath,
     RequestToken,
     RemoveRequest,
@@ -88,7 +90,7 @@ impl Simulation {
         let now = self.clock.now;
         let resource = &mut self.resources[id as usize];
         let undo = match action {
-            Action::Formats | Action::Lifetime | Action::PortalPath | Action::Suspend(_) => {
+            Action::Formats | Action::Lifetime | Action::PortalPath | Action::Verification | Action::Suspend(_) => {
                 resource.generation += 1;
                 resource.plan = None;
                 change_spec(resource, &self.portals[resource.portal].name, action, pick, now)
@@ -128,6 +130,7 @@ impl Simulation {
             Action::RequestToken,
             Action::RequestToken,
             Action::RemoveRequest,
+            Action::Verification,
             Action::Suspend(true),
             Action::Rotate(true),
             Action::Rotate(false),
@@ -150,6 +153,25 @@ impl Simulation {
         let longest = if self.resources[id as usize].role == Role::Edited { 3 * DAY } else { 30 * DAY };
         let wait = self.rng.i64(HOUR..longest);
         self.after(wait, Event::Action(id, Action::Random));
+    }
+
+    /// Makes a user change the resource while the portal answers, now and then.
+    pub fn change_during_exchange(&mut self, id: Id, response_after: Ms) {
+        if self.resources[id as usize].role == Role::Edited && self.rng.u8(0..4) == 0 {
+            let actions = [
+                Action::Formats,
+                Action::Lifetime,
+                Action::PortalPath,
+                Action::Verification,
+                Action::Suspend(true),
+                Action::Rotate(true),
+                Action::DeleteTarget,
+                Action::RequestToken,
+            ];
+            let action = actions[self.rng.usize(0..actions.len())];
+            let wait = self.rng.i64(1..=response_after.max(1));
+            self.after(wait, Event::Action(id, action));
+        }
     }
 
     fn contest(&mut self, id: Id, until: Ms) {
@@ -192,6 +214,11 @@ fn change_spec(resource: &mut Resource, host: &str, action: Action, pick: usize,
             let path = if spec.portal.url.ends_with("/portal") { "/arcgis" } else { "/portal" };
             spec.portal.url = format!("https://{host}{path}");
             resource.history.change_inputs(now);
+        }
+        Action::Verification => {
+            let on = VerificationSpec { interval: "15m".to_owned(), required_privileges: Vec::new() };
+            spec.verification = spec.verification.is_none().then_some(on);
+            resource.history.forget_answers();
         }
         Action::Suspend(suspend) => {
             spec.suspend = suspend;
