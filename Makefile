@@ -109,10 +109,10 @@ reproducible: toolchain ## Build the committed release twice in different folder
 	rustup target add $(MUSL)
 	hack/reproducible $(MUSL)
 
-.PHONY: load
-load: release ## Measure many resources: LOAD="--resources 10000"
+.PHONY: bench
+bench: release ## Measure many resources and compare with the limit of the API server: BENCH="--resources 10000"
 	cargo build --quiet --locked --package testkit
-	target/debug/control-plane -- target/debug/load --operator $(RELEASE) $(LOAD)
+	target/debug/control-plane -- target/debug/bench --operator $(RELEASE) $(BENCH)
 
 .PHONY: image
 image: release tools ## Assemble the container image, without a container engine, into out/image.tar

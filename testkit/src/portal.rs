@@ -204,6 +204,16 @@ impl Portal {
         self.state().tokens.keys().cloned().collect()
     }
 
+    /// Closes every connection without a response, or responds again.
+    pub fn set_outage(&self, outage: bool) {
+        self.state().outage = outage;
+    }
+
+    /// Changes the behavior of every app.
+    pub fn change_apps(&self, change: impl Fn(&mut App)) {
+        self.state().apps.values_mut().for_each(change);
+    }
+
     /// Makes every token invalid: requests with them are answered with 498.
     pub fn revoke_all(&self) {
         self.state().tokens.clear();

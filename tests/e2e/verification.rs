@@ -124,6 +124,6 @@ async fn a_check_takes_one_of_the_permits_of_its_host() {
     env.wait("checked", |r| is(r, "Ready", "True", "TokenValid")).await;
     assert_eq!(checks(&env, "checked"), 0, "all permits are in use");
     // The requests time out after 15 s, and a check that was not admitted is made 10 s later.
-    let limit = Duration::from_secs(60);
+    let limit = Duration::from_mins(1);
     poll_until("the check", limit, async || (checks(&env, "checked") > 0).then_some(())).await;
 }

@@ -57,16 +57,33 @@ impl Calls {
     /// Returns the calls received since a time.
     pub fn since(&self, since: jiff::Timestamp) -> std::io::Result<Counts> {
         let mut counts = Counts::new();
+        self.each(since, |call, _| *counts.entry(call).or_default() += 1)?;
+        Ok(counts)
+    }
+
+    /// Returns when the last call since a time was received, renewals of the Lease aside.
+    pub fn last(&self, since: jiff::Timestamp) -> std::io::Result<Option<jiff::Timestamp>> {
+        let mut last = None;
+        self.each(since, |call, at| {
+            if !call.ends_with("leases") {
+                last = last.max(Some(at));
+            }
+        })?;
+        Ok(last)
+    }
+
+    fn each(&self, since: jiff::Timestamp, mut seen: impl FnMut(String, jiff::Timestamp)) -> std::io::Result<()> {
         for path in self.files(since)? {
             for line in BufReader::new(std::fs::File::open(path)?).lines() {
                 // The last line may be incomplete.
                 let Ok(event) = serde_json::from_str::<Event>(&line?) else { continue };
+                let at = event.request_received_timestamp;
                 if let Some(call) = event.call(since) {
-                    *counts.entry(call).or_default() += 1;
+                    seen(call, at);
                 }
             }
         }
-        Ok(counts)
+        Ok(())
     }
 
     /// Returns the files of the log that were written since a time: it is rotated at 100 MB.
