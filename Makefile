@@ -109,10 +109,19 @@ reproducible: toolchain ## Build the committed release twice in different folder
 	rustup target add $(MUSL)
 	hack/reproducible $(MUSL)
 
+BENCH_SIZES ?= 100 1000 10000
 .PHONY: bench
-bench: release ## Measure many resources and compare with the limit of the API server: BENCH="--resources 10000"
+bench: release ## Measure BENCH_SIZES="100 1000 10000" resources, and write docs/performance.md; takes half an hour
+	cargo build --profile simulation --locked --package testkit --bin bench
 	cargo build --quiet --locked --package testkit
-	target/debug/control-plane -- target/debug/bench --operator $(RELEASE) $(BENCH)
+	@rm -rf out/bench && mkdir -p out/bench
+	for size in $(BENCH_SIZES); do \
+	  target/debug/control-plane -- target/simulation/bench --operator $(RELEASE) --resources $$size \
+	    --json out/bench/$$size.json $(BENCH) || exit; \
+	done
+	@test -x $(TOOLS)/bench/bin/python || python3 -m venv $(TOOLS)/bench
+	@$(TOOLS)/bench/bin/pip install --quiet --disable-pip-version-check matplotlib==3.10.7
+	$(TOOLS)/bench/bin/python hack/bench-report out/bench docs
 
 .PHONY: image
 image: release tools ## Assemble the container image, without a container engine, into out/image.tar
