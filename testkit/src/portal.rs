@@ -281,12 +281,16 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
                 if privileges.is_empty() {
                     privileges.push("premium:user:geocode".to_owned());
                 }
-                plain(&json!({"appInfo": {"appId": identity.unwrap_or(owner), "itemId": "item", "appOwner": "owner",
+                plain(&json!({"id": "org", "name": "Test", "portalName": "Test portal", "isPortal": true,
+                              "appInfo": {"appId": identity.unwrap_or(owner), "itemId": "item", "appOwner": "owner",
                                           "orgId": "org", "privileges": privileges}}))
             }
             None if bearer.is_some() => failure(498, "invalid_token", "Invalid token."),
             None => plain(&json!({"id": "anonymous"})),
         };
+    }
+    if path.ends_with("/sharing/rest/info") {
+        return plain(&json!({"authInfo": {"isTokenBasedSecurity": true}}));
     }
     if path.contains("/FeatureServer/") {
         return match (owner, bearer) {
