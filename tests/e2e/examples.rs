@@ -20,6 +20,7 @@ use serde_json::json;
 use testkit::portal::App;
 
 pub use install::install;
+pub use processes::Process;
 
 /// A folder with the target's keys as files, as the kubelet mounts them.
 struct Mount(tempfile::TempDir);

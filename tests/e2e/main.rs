@@ -16,6 +16,7 @@ mod client_certificates;
 mod cluster_faults;
 mod cost;
 mod examples;
+mod gitops;
 mod leader_election;
 mod memory;
 mod migration;

@@ -151,16 +151,16 @@ fn check(received: &Received, tokens: &[&str], places: &[String]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_gets_the_token_from_nginx_follows_renewals_and_recovers_from_a_rejected_token() {
     let env = TestEnv::new().await;
-    // The page renews a minute before the end: 15 seconds after the token was issued.
-    let first = issue(&env, CLIENT_ID, Some(75)).await;
-    let mount = Mount::new(&first);
     let (Some(mut site), Some(koop), Some(nginx)) =
         (Site::new("browser-token").await, Koop::start(&env).await, install(&["nginx"]).await)
     else {
         return;
     };
-    site.serve_token(&nginx, &mount, &koop).await;
     let Some(mut browser) = Browser::start("browser-token", &koop.certificate()).await else { return };
+    // The page renews a minute before the end: 15 seconds after the token was issued.
+    let first = issue(&env, CLIENT_ID, Some(75)).await;
+    let mount = Mount::new(&first);
+    site.serve_token(&nginx, &mount, &koop).await;
     assert_eq!(browser.run("open", &site.url).await, 200);
     browser.run("wait", "4 places").await;
     browser.screenshot("first-token").await;
