@@ -54,8 +54,9 @@ examples: toolchain ## Run the examples with real clients, servers and a browser
 	target/debug/control-plane -- cargo test --locked --test e2e examples::
 
 .PHONY: gitops
+gitops: export GITOPS := all
 gitops: toolchain ## Run Flux's kustomize-controller, which it builds, and Argo CD's health check on the resource
-	@hack/progress $(TOOLS)/log/flux.log "Building Flux's kustomize-controller, once: about 4 min" \
+	@hack/progress $(TOOLS)/log/flux.log "Building Flux's kustomize-controller and sops, once: about 5 min" \
 	  --hint 'Go is needed.' -- hack/flux/build $(TOOLS)/bin
 	cargo build --workspace --locked
 	target/debug/control-plane -- cargo test --locked --test e2e gitops::

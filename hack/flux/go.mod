@@ -12,7 +12,11 @@ replace (
 
 require github.com/fluxcd/kustomize-controller v1.7.3 // indirect
 
-tool github.com/fluxcd/kustomize-controller
+tool (
+	filippo.io/age/cmd/age-keygen
+	github.com/fluxcd/kustomize-controller
+	github.com/getsops/sops/v3/cmd/sops
+)
 
 require (
 	cel.dev/expr v0.24.0 // indirect

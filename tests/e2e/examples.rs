@@ -1,6 +1,6 @@
 //! The examples use each new token without a restart, with the Secret mounted as files.
 //!
-//! `make examples` installs what they need. Without it, those whose programs take long to install are not run.
+//! `make examples` installs what they need. `make test` runs those that need little.
 
 mod browser;
 mod consumers;

@@ -151,11 +151,9 @@ fn check(received: &Received, tokens: &[&str], places: &[String]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_gets_the_token_from_nginx_follows_renewals_and_recovers_from_a_rejected_token() {
     let env = TestEnv::new().await;
-    let (Some(mut site), Some(koop), Some(nginx)) =
-        (Site::new("browser-token").await, Koop::start(&env).await, install(&["nginx"]).await)
-    else {
-        return;
-    };
+    let Some(mut site) = Site::new("browser-token").await else { return };
+    let Some(koop) = Koop::start(&env).await else { return };
+    let Some(nginx) = install(&["nginx"]).await else { return };
     let Some(mut browser) = Browser::start("browser-token", &koop.certificate()).await else { return };
     // The page renews a minute before the end: 15 seconds after the token was issued.
     let first = issue(&env, CLIENT_ID, Some(75)).await;
@@ -209,11 +207,9 @@ async fn a_page_behind_caddy_reads_a_secured_layer_and_never_gets_a_token() {
     let env = TestEnv::new().await;
     let first = issue(&env, CLIENT_ID, None).await;
     let mount = Mount::new(&first);
-    let (Some(mut site), Some(koop), Some(caddy)) =
-        (Site::new("resource-proxy").await, Koop::start(&env).await, install(&["caddy"]).await)
-    else {
-        return;
-    };
+    let Some(mut site) = Site::new("resource-proxy").await else { return };
+    let Some(koop) = Koop::start(&env).await else { return };
+    let Some(caddy) = install(&["caddy"]).await else { return };
     site.serve_proxy(&caddy, &mount, &koop).await;
     let Some(mut browser) = Browser::start("resource-proxy", &koop.certificate()).await else { return };
     assert_eq!(browser.run("open", &site.url).await, 200);
