@@ -1,6 +1,7 @@
 // Serves places.json as a feature service with Koop, for clients with a token of the portal at $PORTAL_URL. Each request
 // is checked with the portal, so that an expired token is rejected at once; add a cache if that is too much.
 // TLS_DIR is a folder with tls.crt and tls.key, as in a Secret of the type kubernetes.io/tls.
+// Install the packages with npm ci --omit=optional --omit=peer: the others are large and not used.
 import { readFileSync } from "node:fs";
 import { createServer } from "node:https";
 import { createRequire } from "node:module";
