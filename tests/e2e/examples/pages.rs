@@ -198,8 +198,7 @@ fn refuses_others(site: &Site, received: &Received) {
     assert_eq!(site.status("token", &["-H", "Sec-Fetch-Site: cross-site"]), "403", "from another site");
     assert_eq!(site.status("token", &["-X", "POST", OF_THIS_ORIGIN[0], OF_THIS_ORIGIN[1]]), "403");
     assert_eq!(site.status("access_token", &OF_THIS_ORIGIN), "404");
-    let many = (0..20).map(|_| site.status("token", &OF_THIS_ORIGIN));
-    assert_eq!(many.last().unwrap(), "429");
+    assert!((0..60).any(|_| site.status("token", &OF_THIS_ORIGIN) == "429"), "the rate has no limit");
 }
 
 #[tokio::test(flavor = "multi_thread")]
