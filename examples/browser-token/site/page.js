@@ -9,7 +9,7 @@ const RETRY = Math.min(REFRESH, 10_000);
 const REJECTED = [498, 499];
 
 const status = document.getElementById("status");
-const map = L.map("map", { attributionControl: false }).setView([33.98, -117.0], 9);
+const map = L.map("map", { attributionControl: false }).setView([34.15, -117.0], 9);
 const places = L.geoJSON(undefined, {
   pointToLayer: (feature, position) =>
     L.circleMarker(position).bindTooltip(feature.properties.NAME, { permanent: true, direction: "bottom" }),

@@ -3,7 +3,7 @@ const setting = (name) => document.querySelector(`meta[name=${name}]`).content;
 const REFRESH = Number(setting("refresh-seconds")) * 1000;
 
 const status = document.getElementById("status");
-const map = L.map("map", { attributionControl: false }).setView([33.98, -117.0], 9);
+const map = L.map("map", { attributionControl: false }).setView([34.15, -117.0], 9);
 const places = L.geoJSON(undefined, {
   pointToLayer: (feature, position) =>
     L.circleMarker(position).bindTooltip(feature.properties.NAME, { permanent: true, direction: "bottom" }),
