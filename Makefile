@@ -46,6 +46,21 @@ test: toolchain lint deny tools ## Check everything
 	cargo build --workspace --locked
 	target/debug/control-plane -- hack/test
 
+.PHONY: examples
+examples: export EXAMPLES := all
+examples: toolchain ## Run the examples with real clients, servers and a browser, which it installs; pictures in target/tmp/screenshots
+	@hack/examples setup
+	cargo build --workspace --locked
+	target/debug/control-plane -- cargo test --locked --test e2e examples::
+
+.PHONY: gitops
+gitops: export GITOPS := all
+gitops: toolchain ## Run Flux's kustomize-controller, which it builds, and Argo CD's health check on the resource
+	@hack/progress $(TOOLS)/log/flux.log "Building Flux's kustomize-controller and sops, once: about 5 min" \
+	  --hint 'Go is needed.' -- hack/flux/build $(TOOLS)/bin
+	cargo build --workspace --locked
+	target/debug/control-plane -- cargo test --locked --test e2e gitops::
+
 # Most of the time tests wait.
 test: export RUST_TEST_THREADS ?= 10
 

@@ -296,6 +296,9 @@ fn secured(shared: &Shared, head: &Parts, path: &str) -> Response {
             None => plain(&json!({"id": "anonymous"})),
         };
     }
+    if path.ends_with("/sharing/rest/info") {
+        return plain(&json!({"authInfo": {"isTokenBasedSecurity": true}}));
+    }
     if path.contains("/FeatureServer/") {
         return match (owner, bearer) {
             (Some(_), _) => plain(&features()),
@@ -315,7 +318,8 @@ fn app_info(owner: String, app: App) -> Response {
     if privileges.is_empty() {
         privileges.push("premium:user:geocode".to_owned());
     }
-    plain(&json!({"appInfo": {"appId": app.identity.unwrap_or(owner), "itemId": "item", "appOwner": "owner",
+    plain(&json!({"id": "org", "name": "Test", "portalName": "Test portal", "isPortal": true,
+                  "appInfo": {"appId": app.identity.unwrap_or(owner), "itemId": "item", "appOwner": "owner",
                               "orgId": "org", "privileges": privileges}}))
 }
 
