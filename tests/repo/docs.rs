@@ -18,7 +18,7 @@ use serde_json::Value;
 use testkit::control_plane::ControlPlane;
 use testkit::portal::{Certificate, Portal};
 
-fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -209,7 +209,7 @@ fn the_readme_shows_a_recording_of_every_step_of_the_demo() {
 }
 
 /// Returns the README, CONTRIBUTING and the pages in docs.
-fn pages() -> Vec<PathBuf> {
+pub fn pages() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
     found.extend(documents().into_iter().filter(|path| path.starts_with(root().join("docs"))));
     found

@@ -8,6 +8,7 @@ mod support;
 mod architecture;
 mod chart;
 mod crd;
+mod diagrams;
 mod docs;
 mod image;
 mod monitoring;
