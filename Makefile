@@ -47,6 +47,21 @@ test: toolchain lint deny tools ## Check everything
 	cargo build --workspace --locked
 	target/debug/control-plane -- hack/test
 
+.PHONY: examples
+examples: export EXAMPLES := all
+examples: toolchain ## Run the examples with real clients, servers and a browser, which it installs; pictures in target/tmp/screenshots
+	@hack/examples setup
+	cargo build --workspace --locked
+	target/debug/control-plane -- cargo test --locked --test e2e examples::
+
+.PHONY: gitops
+gitops: export GITOPS := all
+gitops: toolchain ## Run Flux's kustomize-controller, which it builds, and Argo CD's health check on the resource
+	@hack/progress $(TOOLS)/log/flux.log "Building Flux's kustomize-controller and sops, once: about 5 min" \
+	  --hint 'Go is needed.' -- hack/flux/build $(TOOLS)/bin
+	cargo build --workspace --locked
+	target/debug/control-plane -- cargo test --locked --test e2e gitops::
+
 # Most of the time tests wait.
 test: export RUST_TEST_THREADS ?= 10
 
@@ -114,10 +129,19 @@ reproducible: toolchain ## Build the committed release twice in different folder
 	rustup target add $(MUSL)
 	hack/reproducible $(MUSL)
 
-.PHONY: load
-load: release ## Measure many resources: LOAD="--resources 10000"
+BENCH_SIZES ?= 100 1000 10000
+.PHONY: bench
+bench: release ## Measure BENCH_SIZES="100 1000 10000" resources, and write docs/performance.md; takes half an hour
+	cargo build --profile simulation --locked --package testkit --bin bench
 	cargo build --quiet --locked --package testkit
-	target/debug/control-plane -- target/debug/load --operator $(RELEASE) $(LOAD)
+	@rm -rf out/bench && mkdir -p out/bench
+	for size in $(BENCH_SIZES); do \
+	  target/debug/control-plane -- target/simulation/bench --operator $(RELEASE) --resources $$size \
+	    --json out/bench/$$size.json $(BENCH) || exit; \
+	done
+	@test -x $(TOOLS)/bench/bin/python || python3 -m venv $(TOOLS)/bench
+	@$(TOOLS)/bench/bin/pip install --quiet --disable-pip-version-check matplotlib==3.10.7
+	$(TOOLS)/bench/bin/python hack/bench-report out/bench docs
 
 .PHONY: image
 image: release tools ## Assemble the container image, without a container engine, into out/image.tar

@@ -138,6 +138,16 @@ mod tests {
     }
 
     #[test]
+    fn a_loop_that_stands_still_for_a_minute_is_stuck() {
+        let readiness = Readiness::default();
+        assert_eq!(readiness.stuck(), None, "it has not started");
+        readiness.beat();
+        assert_eq!(readiness.stuck(), None);
+        readiness.lock().beat = Instant::now().checked_sub(STANDSTILL);
+        assert!(readiness.stuck().is_some_and(|why| why.contains("event loop")));
+    }
+
+    #[test]
     fn a_list_that_does_not_end_is_stuck_only_while_the_api_server_answers() {
         assert!(stuck(Some(10), false));
         assert!(!stuck(Some(300), false), "the API server is down");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::support::fleet::poll_until;
 use crate::support::{SECRET, TestEnv, is};
 use serde_json::json;
-use testkit::portal::App;
+use testkit::portal::{Answer, App};
 
 /// The interval of these tests, and the time that the contract allows on top.
 const NOTICED: Duration = Duration::from_secs(60 + 30);
@@ -89,4 +89,41 @@ async fn checks_repeat_in_intervals_with_one_read_and_without_a_write() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let calls: Vec<_> = env.calls().split_off(before).into_iter().filter(|(verb, ..)| verb != "watch").collect();
     assert_eq!(calls, [("get".to_owned(), "secrets".to_owned(), String::new(), false)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_follows_the_pause_of_its_host() {
+    const PAUSE: Duration = Duration::from_secs(90);
+    let env = TestEnv::new().await;
+    make(&env, "checked", app(), &[]).await;
+    env.wait("checked", |r| is(r, "Verified", "True", "AppKnown")).await;
+    let headers = [("Retry-After".to_owned(), PAUSE.as_secs().to_string())].into();
+    let limited = Answer { status: 429, headers, body: String::new() };
+    make(&env, "limited", App { answer: Some(limited), ..app() }, &[]).await;
+    env.portal.wait_for_requests("limited", 1, Duration::from_secs(20)).await.unwrap();
+    let (paused, before) = (Instant::now(), checks(&env, "checked"));
+    let limit = PAUSE + Duration::from_secs(30);
+    poll_until("the next check", limit, async || (checks(&env, "checked") > before).then_some(())).await;
+    assert!(paused.elapsed() + Duration::from_secs(2) > PAUSE, "{:?}", paused.elapsed());
+}
+
+/// The check can be made while a request of another app waits for an answer, and a host at capacity delays it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_takes_one_of_the_permits_of_its_host() {
+    let env = TestEnv::new().await;
+    for n in 0..8 {
+        let name = format!("slow{n}");
+        env.portal.app(&name, App { hang: true, ..app() });
+        env.credentials(&format!("{name}-oauth"), &name, SECRET).await;
+    }
+    make(&env, "checked", App { delay: 2000, ..app() }, &[]).await;
+    env.portal.wait_for_requests("checked", 1, Duration::from_secs(20)).await.unwrap();
+    for n in 0..8 {
+        env.apply(&env.manifest(&format!("slow{n}"), &format!("slow{n}-oauth"))).await;
+    }
+    env.wait("checked", |r| is(r, "Ready", "True", "TokenValid")).await;
+    assert_eq!(checks(&env, "checked"), 0, "all permits are in use");
+    // The requests time out after 15 s, and a check that was not admitted is made 10 s later.
+    let limit = Duration::from_mins(1);
+    poll_until("the check", limit, async || (checks(&env, "checked") > 0).then_some(())).await;
 }

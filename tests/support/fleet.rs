@@ -235,12 +235,17 @@ pub struct ApiLink {
 
 impl ApiLink {
     pub async fn start(env: &TestEnv) -> Self {
+        Self::start_for(env, &TestEnv::restricted()).await
+    }
+
+    /// Starts a link for the account of a kubeconfig.
+    pub async fn start_for(env: &TestEnv, account: &Path) -> Self {
         let server = std::fs::read_to_string(env.plane.dir().join("server")).unwrap();
         let address = server.trim_start_matches("https://").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let here = format!("https://{}", listener.local_addr().unwrap());
         let kubeconfig = env.plane.dir().join(format!("{}-api-link", env.namespace));
-        let text = std::fs::read_to_string(TestEnv::restricted()).unwrap();
+        let text = std::fs::read_to_string(account).unwrap();
         std::fs::write(&kubeconfig, text.replace(&server, &here)).unwrap();
         let cut = tokio::sync::watch::channel(false).0;
         let cuts = cut.subscribe();

@@ -23,8 +23,6 @@ pub struct Sample {
     pub resident: u64,
     /// The maximum of it.
     pub peak: u64,
-    /// The part of it that no file backs.
-    pub anonymous: u64,
     /// Seconds of processor time.
     pub cpu: f64,
 }
@@ -32,7 +30,7 @@ pub struct Sample {
 pub struct Operator {
     binary: PathBuf,
     kubeconfig: PathBuf,
-    portal: String,
+    portals: Vec<String>,
     ca: PathBuf,
     ca_pem: String,
     log: PathBuf,
@@ -41,28 +39,30 @@ pub struct Operator {
 }
 
 impl Operator {
-    pub fn new(binary: &Path, plane: &ControlPlane, kubeconfig: PathBuf, portal: &Portal) -> Self {
+    pub fn new(binary: &Path, plane: &ControlPlane, kubeconfig: &Path, portals: &[Portal], name: &str) -> Self {
         Self {
             binary: binary.to_owned(),
-            kubeconfig,
-            portal: portal.url(),
-            ca: plane.dir().join("load-ca.pem"),
-            ca_pem: portal.ca().to_owned(),
-            log: plane.dir().join("load-operator.log"),
+            kubeconfig: kubeconfig.to_owned(),
+            portals: portals.iter().map(Portal::url).collect(),
+            ca: plane.dir().join("bench-ca.pem"),
+            ca_pem: portals.iter().map(Portal::ca).collect(),
+            log: plane.dir().join(format!("bench-{name}.log")),
             child: None,
             admin: String::new(),
         }
     }
 
     /// Starts it; returns how long it took to become ready.
-    pub async fn start(&mut self) -> Result<Duration, Error> {
+    pub async fn start(&mut self, leader_elect: bool) -> Result<Duration, Error> {
         std::fs::write(&self.ca, &self.ca_pem).map_err(doing("writing the CA"))?;
         self.admin = testkit::free_address()?.to_string();
         let log = std::fs::File::options().create(true).append(true).open(&self.log).map_err(doing("opening a log"))?;
         let began = Instant::now();
         let child = Command::new(&self.binary)
-            .args(["run", "--leader-elect=false", "--allowed-portal", &self.portal])
-            .args(["--admin-address", &self.admin, "--ca-file"])
+            .args(["run", "--lease-namespace", "arcgis-credential-operator", "--admin-address", &self.admin])
+            .arg(format!("--leader-elect={leader_elect}"))
+            .args(self.portals.iter().map(|portal| format!("--allowed-portal={portal}")))
+            .arg("--ca-file")
             .arg(&self.ca)
             .env("KUBECONFIG", &self.kubeconfig)
             .stdin(Stdio::null())
@@ -72,18 +72,31 @@ impl Operator {
             .spawn()
             .map_err(doing(format!("starting {}", self.binary.display())))?;
         self.child = Some(child);
-        while !self.is_ready().await {
+        self.wait(|_| true, "/readyz").await?;
+        Ok(began.elapsed())
+    }
+
+    /// Waits until it leads.
+    pub async fn leads(&self) -> Result<(), Error> {
+        self.wait(|metrics| metrics.lines().any(|line| line == "arcgis_credential_leader 1"), "/metrics").await
+    }
+
+    async fn wait(&self, until: impl Fn(&str) -> bool, path: &str) -> Result<(), Error> {
+        let began = Instant::now();
+        while !self.http_get(path).await.is_some_and(|answer| until(&answer)) {
             if began.elapsed() > START {
-                return Err(Error("the operator did not become ready".to_owned()));
+                return Err(Error(format!("the operator did not become ready: {path}")));
             }
             // Nothing can be awaited before the address is bound.
             sleep(Duration::from_millis(10)).await;
         }
-        Ok(began.elapsed())
+        Ok(())
     }
 
-    async fn is_ready(&self) -> bool {
-        self.http_get("/readyz").await.is_some()
+    /// Returns how many resources have a problem.
+    pub async fn problems(&self) -> Result<usize, Error> {
+        let metrics = self.http_get("/metrics").await.ok_or_else(|| Error("no metrics".to_owned()))?;
+        Ok(metrics.lines().filter(|line| line.starts_with("arcgis_credential_problem{")).count())
     }
 
     /// Returns a response of the admin address, if its status is 200.
@@ -96,9 +109,17 @@ impl Operator {
         answer.starts_with("HTTP/1.1 200").then_some(answer)
     }
 
-    pub async fn restart(&mut self) -> Result<Duration, Error> {
+    pub async fn restart(&mut self, leader_elect: bool) -> Result<Duration, Error> {
         self.stop().await;
-        self.start().await
+        self.start(leader_elect).await
+    }
+
+    /// Ends it by SIGTERM, and waits for that.
+    pub async fn terminate(&mut self) -> Result<(), Error> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        let pid = child.id().map(|pid| pid.to_string()).unwrap_or_default();
+        Command::new("kill").args(["-TERM", &pid]).status().await.map_err(doing("sending SIGTERM"))?;
+        child.wait().await.map(drop).map_err(doing("waiting for the operator"))
     }
 
     pub async fn stop(&mut self) {
@@ -118,11 +139,6 @@ impl Operator {
         // After the name, which may contain any characters, utime and stime are fields 12 and 13.
         let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().skip(11).take(2);
         let ticks: f64 = fields.filter_map(|field| field.parse::<f64>().ok()).sum();
-        Ok(Sample {
-            resident: kib("VmRSS:"),
-            peak: kib("VmHWM:"),
-            anonymous: kib("RssAnon:"),
-            cpu: ticks / TICKS_PER_SECOND,
-        })
+        Ok(Sample { resident: kib("VmRSS:"), peak: kib("VmHWM:"), cpu: ticks / TICKS_PER_SECOND })
     }
 }

@@ -1,0 +1,34 @@
+#!/usr/bin/env python3
+"""Reads a layer every $EVERY seconds with the ArcGIS API for Python. A GIS keeps the token that it was created with.
+
+A new GIS is created when the token in the file has changed. Its first use asks the portal three questions, so do not
+create one for each request.
+"""
+
+import os
+import pathlib
+import time
+
+from arcgis.features import FeatureLayer
+from arcgis.gis import GIS
+
+FOLDER = pathlib.Path(os.environ["TOKEN_DIR"])
+
+
+def connect(token):
+    gis = GIS((FOLDER / "portal_url").read_text(), token=token)
+    return FeatureLayer(os.environ["LAYER_URL"], gis=gis)
+
+
+used = layer = None
+while True:
+    try:
+        token = (FOLDER / "access_token").read_text()
+        if token != used:
+            layer, used = connect(token), token
+        for feature in layer.query(where="1=1", out_fields="*").features:
+            print(feature.attributes, flush=True)
+    # The package raises plain exceptions: the code 498 is in the text.
+    except Exception as error:
+        print(" ".join(str(error).split()), flush=True)
+    time.sleep(float(os.environ.get("EVERY", "60")))

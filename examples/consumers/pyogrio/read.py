@@ -1,0 +1,22 @@
+#!/usr/bin/env python3
+"""Reads a layer with pyogrio every $EVERY seconds, in one process: GDAL reads the header file again for each request.
+
+Needs the format Headers. pyogrio's wheel contains GDAL.
+"""
+
+import os
+import time
+
+import pyogrio
+
+pyogrio.set_gdal_config_options({"GDAL_HTTP_HEADER_FILE": os.environ["TOKEN_DIR"] + "/headers"})
+source = "ESRIJSON:" + os.environ["LAYER_URL"] + "/query?where=1%3D1&outFields=*&f=json"
+
+while True:
+    try:
+        meta, _, _, columns = pyogrio.raw.read(source)
+        for row in zip(*columns):
+            print(dict(zip(meta["fields"], row)), flush=True)
+    except pyogrio.errors.DataSourceError as error:
+        print(error, flush=True)
+    time.sleep(float(os.environ.get("EVERY", "60")))

@@ -1,0 +1,28 @@
+// Reads a layer every $EVERY seconds with @esri/arcgis-rest-feature-service. Needs the format RestJs.
+import { readFileSync } from "node:fs";
+import { setTimeout } from "node:timers/promises";
+import { queryFeatures } from "@esri/arcgis-rest-feature-service";
+import { ApiKeyManager } from "@esri/arcgis-rest-request";
+
+const { TOKEN_DIR, LAYER_URL, EVERY = "60" } = process.env;
+const manager = () => ApiKeyManager.deserialize(readFileSync(`${TOKEN_DIR}/rest-js.json`, "utf8"));
+
+async function features() {
+  const query = { url: LAYER_URL, where: "1=1", outFields: "*", httpMethod: "GET", hideToken: true };
+  try {
+    return (await queryFeatures({ ...query, authentication: manager() })).features;
+  } catch (error) {
+    // 498 or 499: the file may have been replaced since it was read.
+    if (error.name !== "ArcGISAuthError") throw error;
+    return (await queryFeatures({ ...query, authentication: manager() })).features;
+  }
+}
+
+for (;;) {
+  try {
+    for (const { attributes } of await features()) console.log(JSON.stringify(attributes));
+  } catch (error) {
+    console.log(error.message);
+  }
+  await setTimeout(Number(EVERY) * 1000);
+}

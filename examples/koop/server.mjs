@@ -1,0 +1,44 @@
+// Serves places.json as a feature service with Koop, for clients with a token of the portal at $PORTAL_URL. Each request
+// is checked with the portal, so that an expired token is rejected at once; add a cache if that is too much.
+// TLS_DIR is a folder with tls.crt and tls.key, as in a Secret of the type kubernetes.io/tls.
+// Install the packages with npm ci --omit=optional --omit=peer: the others are large and not used.
+import { readFileSync } from "node:fs";
+import { createServer } from "node:https";
+import { createRequire } from "node:module";
+
+const { PORTAL_URL, TLS_DIR, PORT = "8443", HOST = "0.0.0.0" } = process.env;
+const Koop = createRequire(import.meta.url)("@koopjs/koop-core");
+const places = JSON.parse(readFileSync(new URL("places.json", import.meta.url), "utf8"));
+
+function tokenOf(request) {
+  const header = request.headers["x-esri-authorization"] ?? request.headers.authorization;
+  return header?.replace(/^Bearer /, "") ?? request.query.token ?? request.body?.token;
+}
+
+const failure = (code, message) => Object.assign(new Error(message), { code });
+
+class Places {
+  // The portal answers a request without a valid token too, but then names no app.
+  async authorize(request) {
+    const token = tokenOf(request);
+    if (!token) throw failure(499, "Token Required");
+    const headers = { "X-Esri-Authorization": `Bearer ${token}` };
+    if (request.headers.referer) headers.Referer = request.headers.referer;
+    const { appInfo } = await fetch(`${PORTAL_URL}/sharing/rest/portals/self?f=json`, { headers })
+      .then((answer) => answer.json())
+      .catch((error) => { throw failure(503, `The token cannot be checked: ${error.message}`); });
+    if (!appInfo) throw failure(498, "Invalid token.");
+  }
+
+  async getData({ params: { id } }) {
+    if (id !== "Places") throw failure(404, "Service not found.");
+    return structuredClone(places);
+  }
+}
+
+const koop = new Koop({ logLevel: "error" });
+// The layer is at /server/rest/services/Places/FeatureServer/0.
+koop.register({ type: "provider", name: "server", version: "1.0.0", hosts: false, Model: Places });
+const [cert, key] = ["tls.crt", "tls.key"].map((file) => readFileSync(`${TLS_DIR}/${file}`));
+const server = createServer({ cert, key }, koop.server);
+server.listen(Number(PORT), HOST, () => console.log(`listening on port ${server.address().port}`));

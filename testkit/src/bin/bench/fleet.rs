@@ -1,0 +1,242 @@
+//! Many resources in several namespaces, each with its own credentials, and unrelated objects beside them.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
+use kube::runtime::watcher::{Config, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use testkit::portal::{App, Portal};
+use testkit::{Error, doing};
+
+use crate::Args;
+use crate::tracker::{Key, Tracker};
+
+/// The limit for all of them together.
+const LIMIT: Duration = Duration::from_mins(10);
+/// What ArcGIS grants.
+const DEFAULT_LIFETIME: u64 = 7200;
+const DIGEST: &str = "credentials.arcgis.dev/token-digest";
+
+pub struct Fleet<'a> {
+    client: Client,
+    portals: &'a [Portal],
+    namespaces: usize,
+    concurrency: usize,
+    verification: bool,
+    /// The seconds that portals grant.
+    lifetime: AtomicU64,
+    kind: ApiResource,
+    /// The resources that are ready, and the tokens in targets.
+    ready: Tracker,
+    tokens: Tracker,
+}
+
+fn ready(resource: &DynamicObject) -> Option<String> {
+    let conditions = resource.data.pointer("/status/conditions")?.as_array()?;
+    let ready = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
+    ready.then(|| "Ready".to_owned())
+}
+
+impl<'a> Fleet<'a> {
+    pub async fn new(client: Client, portals: &'a [Portal], args: &Args) -> Result<Self, Error> {
+        let gvk = GroupVersionKind::gvk("credentials.arcgis.dev", "v1alpha1", "ArcGisAppCredential");
+        let kind = ApiResource::from_gvk_with_plural(&gvk, "arcgisappcredentials");
+        let resources = Api::<DynamicObject>::all_with(client.clone(), &kind);
+        let targets = Api::<PartialObjectMeta<Secret>>::all(client.clone());
+        let ours = Config::default().labels("app.kubernetes.io/managed-by=arcgis-credential-operator");
+        let fleet = Self {
+            ready: Tracker::follow(watcher(resources, Config::default()), ready),
+            tokens: Tracker::follow(watcher(targets, ours), |target| target.annotations().get(DIGEST).cloned()),
+            client,
+            portals,
+            namespaces: args.namespaces.unwrap_or(args.resources / 20).max(1),
+            concurrency: args.concurrency,
+            verification: args.verification,
+            lifetime: AtomicU64::new(DEFAULT_LIFETIME),
+            kind,
+        };
+        for n in 0..fleet.namespaces {
+            let body: Namespace = object(json!({"metadata": {"name": fleet.namespace(n)}}))?;
+            create(&Api::all(fleet.client.clone()), &body).await?;
+        }
+        Ok(fleet)
+    }
+
+    fn namespace(&self, n: usize) -> String {
+        format!("bench-{}", n % self.namespaces)
+    }
+
+    fn api<K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>>(&self, n: usize) -> Api<K> {
+        Api::namespaced(self.client.clone(), &self.namespace(n))
+    }
+
+    fn resources(&self, n: usize) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.namespace(n), &self.kind)
+    }
+
+    fn portal(&self, n: usize) -> &Portal {
+        &self.portals[n % self.portals.len()]
+    }
+
+    /// Registers an app with its portal, whose responses take 50 to 150 ms; returns its secret.
+    fn app(&self, n: usize, version: &str) -> String {
+        let secret = format!("secret-{n}-{version}");
+        let delay = u64::try_from(50 + n * 37 % 101).unwrap_or(100);
+        let lifetime = Some(self.lifetime.load(Ordering::Relaxed));
+        self.portal(n).app(&format!("app-{n}"), App { secret: secret.clone(), delay, lifetime, ..App::default() });
+        secret
+    }
+
+    /// Lets portals grant this lifetime, in seconds, to all that exist.
+    pub fn set_lifetime(&self, seconds: u64) {
+        self.lifetime.store(seconds, Ordering::Relaxed);
+        for portal in self.portals {
+            portal.change_apps(|app| app.lifetime = Some(seconds));
+        }
+    }
+
+    /// Creates as many Secrets and writes as many statuses as fast as the API server takes them; returns how long it took.
+    /// What it created is deleted again. The operator must not run.
+    pub async fn calibrate(&self, count: usize) -> Result<Duration, Error> {
+        self.create(0..count, None).await?;
+        let status = json!({"status": {"observedGeneration": 1, "portal": "calibration"}});
+        let began = Instant::now();
+        self.each(0..count, None, async |n| {
+            let body =
+                json!({"metadata": {"name": format!("r{n}-token")}, "stringData": {"access_token": "x".repeat(200)}});
+            create(&self.api(n), &object::<Secret>(body)?).await?;
+            let (api, name) = (self.resources(n), format!("r{n}"));
+            let patched = api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await;
+            patched.map(drop).map_err(doing("patching a status"))
+        })
+        .await?;
+        let took = began.elapsed();
+        self.each(0..count, None, async |n| {
+            let (secrets, resources) = (self.api::<Secret>(n), self.resources(n));
+            secrets
+                .delete(&format!("r{n}-token"), &DeleteParams::default())
+                .await
+                .map_err(doing("deleting a Secret"))?;
+            let deleted = resources.delete(&format!("r{n}"), &DeleteParams::default()).await;
+            deleted.map(drop).map_err(doing("deleting a resource"))
+        })
+        .await?;
+        Ok(took)
+    }
+
+    /// Creates Secrets that no resource names, with annotations of this size.
+    pub async fn foreign(&self, range: Range<usize>, annotations: usize) -> Result<(), Error> {
+        self.each(range, None, async |n| {
+            let text = "x".repeat(annotations);
+            let body = json!({"metadata": {"name": format!("foreign-{n}"), "annotations": {"text": text}},
+                              "stringData": {"data": "x".repeat(100)}});
+            create(&self.api(n), &object::<Secret>(body)?).await
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Creates credentials Secrets.
+    pub async fn credentials(&self, range: Range<usize>) -> Result<(), Error> {
+        self.each(range, None, async |n| {
+            let text = json!({"client_id": format!("app-{n}"), "client_secret": self.app(n, "first")});
+            let body = json!({"metadata": {"name": format!("r{n}-oauth")}, "stringData": text});
+            create(&self.api(n), &object::<Secret>(body)?).await
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Creates resources, as fast as possible or one per `pace`; returns when each request was sent.
+    pub async fn create(&self, range: Range<usize>, pace: Option<Duration>) -> Result<Vec<(Key, Instant)>, Error> {
+        let sent = self.each(range, pace, async |n| {
+            let mut body = json!({
+                "apiVersion": "credentials.arcgis.dev/v1alpha1", "kind": "ArcGisAppCredential",
+                "metadata": {"name": format!("r{n}")},
+                "spec": {"portal": {"url": self.portal(n).url()}, "credentialsRef": {"name": format!("r{n}-oauth")},
+                         "target": {"name": format!("r{n}-token")}},
+            });
+            if self.verification {
+                body["spec"]["verification"] = json!({});
+            }
+            create(&self.resources(n), &object(body)?).await
+        });
+        Ok(sent.await?.into_iter().map(|(n, at)| ((self.namespace(n), format!("r{n}")), at)).collect())
+    }
+
+    /// Waits until all of these are ready; returns how long each took.
+    pub async fn ready(&self, created: &[(Key, Instant)]) -> Result<Vec<Duration>, Error> {
+        self.ready.since(created, LIMIT).await
+    }
+
+    /// Changes the client secret of each app at the portal and in its Secret; returns when each request was sent.
+    pub async fn rotate(&self, range: Range<usize>, pace: Duration) -> Result<Vec<(Key, Instant)>, Error> {
+        let sent = self.each(range, Some(pace), async |n| {
+            let change = json!({"stringData": {"client_secret": self.app(n, "second")}});
+            let api: Api<Secret> = self.api(n);
+            let changed = api.patch(&format!("r{n}-oauth"), &PatchParams::default(), &Patch::Merge(change)).await;
+            changed.map(drop).map_err(doing("changing a Secret"))
+        });
+        Ok(self.targets(sent.await?))
+    }
+
+    /// Requests a new token for each resource; returns when each request was sent.
+    pub async fn request_tokens(&self, range: Range<usize>) -> Result<Vec<(Key, Instant)>, Error> {
+        let now = jiff::Timestamp::now().to_string();
+        let change = json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": now}}});
+        let sent = self.each(range, None, async |n| {
+            let api = self.resources(n);
+            let changed = api.patch(&format!("r{n}"), &PatchParams::default(), &Patch::Merge(&change)).await;
+            changed.map(drop).map_err(doing("annotating a resource"))
+        });
+        Ok(self.targets(sent.await?))
+    }
+
+    fn targets(&self, sent: Vec<(usize, Instant)>) -> Vec<(Key, Instant)> {
+        sent.into_iter().map(|(n, at)| ((self.namespace(n), format!("r{n}-token")), at)).collect()
+    }
+
+    /// Waits until each target holds a new token; returns how long each took.
+    pub async fn renewed(&self, changed: &[(Key, Instant)]) -> Result<Vec<Duration>, Error> {
+        self.tokens.since(changed, LIMIT).await
+    }
+
+    async fn each(
+        &self,
+        range: Range<usize>,
+        pace: Option<Duration>,
+        act: impl AsyncFn(usize) -> Result<(), Error>,
+    ) -> Result<Vec<(usize, Instant)>, Error> {
+        let began = Instant::now();
+        let first = range.start;
+        let act = &act;
+        let sent = stream::iter(range).map(|n| async move {
+            if let Some(pace) = pace {
+                let offset = pace * u32::try_from(n - first).unwrap_or(u32::MAX);
+                tokio::time::sleep_until((began + offset).into()).await;
+            }
+            let sent = Instant::now();
+            act(n).await.map(|()| (n, sent))
+        });
+        sent.buffer_unordered(self.concurrency).try_collect().await
+    }
+}
+
+fn object<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
+    serde_json::from_value(value).map_err(doing("making an object"))
+}
+
+async fn create<K: Serialize + DeserializeOwned + Clone + std::fmt::Debug>(
+    api: &Api<K>,
+    body: &K,
+) -> Result<(), Error> {
+    api.create(&PostParams::default(), body).await.map(drop).map_err(doing("creating an object"))
+}

@@ -1,0 +1,128 @@
+//! The programs in examples/consumers read a layer across a renewal and across a rejected token.
+
+use std::path::Path;
+
+use super::koop::Koop;
+use super::processes::Process;
+use super::{Mount, install, issue, renew};
+use crate::support::TestEnv;
+
+/// A part of each successful response of the layer.
+const FEATURE: &[&str] = &["Redlands"];
+/// Each consumer prints one of these when its token is rejected. GDAL does not distinguish that from other failures.
+const REJECTION: &[&str] = &["nvalid token", "Token Required", "Unable to open datasource", "Failed to read ESRIJSON"];
+
+/// The layer that the consumers read.
+struct Layer<'a> {
+    url: String,
+    ca: &'a Path,
+    mount: &'a Mount,
+}
+
+impl Layer<'_> {
+    fn start(&self, name: &str, command: &[&str]) -> Process {
+        let ca = |variable| (variable, self.ca.display().to_string());
+        let variables = [
+            ("TOKEN_DIR", self.mount.path().display().to_string()),
+            ("LAYER_URL", self.url.clone()),
+            ("EVERY", "0.3".to_owned()),
+            ca("CURL_CA_BUNDLE"),
+            ca("GDAL_CURL_CA_BUNDLE"),
+            ca("SSL_CERT_FILE"),
+            ca("REQUESTS_CA_BUNDLE"),
+            ca("NODE_EXTRA_CA_CERTS"),
+        ];
+        Process::start(name, command, &variables)
+    }
+
+    /// Starts the consumers that need little.
+    async fn small(&self) -> Vec<Process> {
+        let mut consumers = vec![
+            self.start("curl", &["examples/consumers/curl/read.sh"]),
+            self.start("shell", &["examples/consumers/shell/read.sh"]),
+            self.start("python", &["python3", "examples/consumers/python/read.py"]),
+        ];
+        if let Some(python) = install(&["gdal"]).await {
+            let python = python.display().to_string();
+            consumers.push(self.start("gdal", &["examples/consumers/gdal/read.sh"]));
+            consumers.push(self.start("gdal in one process", &[&python, "examples/consumers/gdal/read.py"]));
+        }
+        if let Some(folder) = install(&["npm", "examples/consumers/rest-js"]).await {
+            for script in ["request.mjs", "features.mjs"] {
+                let path = folder.join(script).display().to_string();
+                consumers.push(self.start(&format!("rest-js {script}"), &["node", &path]));
+            }
+        }
+        consumers
+    }
+
+    /// Starts the consumers whose packages are large.
+    async fn large(&self) -> Vec<Process> {
+        let mut consumers = Vec::new();
+        for name in ["arcgis-python", "pyogrio"] {
+            let folder = format!("examples/consumers/{name}");
+            if let Some(python) = install(&["venv", &folder]).await {
+                let python = python.display().to_string();
+                consumers.push(self.start(name, &[&python, &format!("{folder}/read.py")]));
+            }
+        }
+        consumers
+    }
+}
+
+/// Renews the token under running consumers: first without a gap, then with a token that expires before the files change.
+async fn follow(env: &TestEnv, mount: &Mount, mut consumers: Vec<Process>) {
+    for consumer in &mut consumers {
+        consumer.wait_for(FEATURE, 1).await;
+    }
+    let first = env.target("app").await;
+    let second = renew(env, "renewed").await;
+    mount.publish(&second);
+    // A request with the first token that is in flight is still answered.
+    for consumer in &mut consumers {
+        let reads = consumer.count(FEATURE);
+        consumer.wait_for(FEATURE, reads + 2).await;
+    }
+    env.portal.expire(&first["access_token"]);
+    for consumer in &mut consumers {
+        let reads = consumer.count(FEATURE);
+        consumer.wait_for(FEATURE, reads + 2).await;
+        assert_eq!(consumer.count(REJECTION), 0, "{} used the old token", consumer.name);
+    }
+
+    let third = renew(env, "rejected").await;
+    env.portal.expire(&second["access_token"]);
+    for consumer in &mut consumers {
+        consumer.wait_for(REJECTION, 1).await;
+    }
+    mount.publish(&third);
+    for consumer in &mut consumers {
+        let reads = consumer.count(FEATURE);
+        consumer.wait_for(FEATURE, reads + 2).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consumers_switch_to_the_new_token_without_a_restart() {
+    let env = TestEnv::new().await;
+    let mount = Mount::new(&issue(&env, "app", None).await);
+    let layer = Layer {
+        url: format!("{}/server/rest/services/Places/FeatureServer/0", env.portal.url()),
+        ca: &env.ca_file(),
+        mount: &mount,
+    };
+    let consumers = layer.small().await;
+    assert!(consumers.len() >= 3);
+    follow(&env, &mount, consumers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consumers_of_a_service_of_koop_switch_to_the_new_token_without_a_restart() {
+    let env = TestEnv::new().await;
+    let mount = Mount::new(&issue(&env, "app", None).await);
+    let Some(koop) = Koop::start(&env).await else { return };
+    let layer = Layer { url: koop.layer(), ca: &koop.bundle, mount: &mount };
+    let mut consumers = layer.small().await;
+    consumers.extend(layer.large().await);
+    follow(&env, &mount, consumers).await;
+}
