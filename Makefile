@@ -12,12 +12,13 @@ RELEASE := target/$(MUSL)/release/arcgis-credential-operator
 # What is made twice from one commit is to be the same.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 # Only for these: with another value, cargo builds ring and all that depends on it again.
+unexport SOURCE_DATE_EPOCH
 release sbom reproducible: export SOURCE_DATE_EPOCH := $(SOURCE_DATE_EPOCH)
 export PORTAL CLIENT_ID_FILE CLIENT_SECRET_FILE DEMO_KEEP SEED SEEDS TOOLS
 
 .PHONY: help
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: toolchain
 toolchain:
@@ -63,6 +64,10 @@ gitops: toolchain ## Run Flux's kustomize-controller, which it builds, and Argo 
 
 # Most of the time tests wait.
 test: export RUST_TEST_THREADS ?= 10
+
+.PHONY: e2e
+e2e: toolchain ## Run image and chart on a real node with real pods; skipped where no node can run (root, cgroups)
+	@hack/node/e2e
 
 .PHONY: simulate
 simulate: export SIMULATE := full

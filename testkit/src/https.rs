@@ -1,5 +1,6 @@
 //! HTTPS on loopback with a temporary CA, for the test portal and the fault-injecting proxy.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -29,6 +30,8 @@ pub enum Certificate {
     Expired,
     WrongHost,
     SelfSigned,
+    /// A good one that is also for this address.
+    For(IpAddr),
 }
 
 /// The TLS versions that are supported.
@@ -142,11 +145,7 @@ fn signed(certificate: Certificate) -> Result<Signed, rcgen::Error> {
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca_cert = ca.self_signed(&ca_key)?;
     let key = KeyPair::generate()?;
-    let names = match certificate {
-        Certificate::WrongHost => vec!["elsewhere.example.com".to_owned()],
-        _ => vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()],
-    };
-    let mut params = CertificateParams::new(names)?;
+    let mut params = CertificateParams::new(names(certificate))?;
     if certificate == Certificate::Expired {
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2021, 1, 1);
@@ -157,6 +156,16 @@ fn signed(certificate: Certificate) -> Result<Signed, rcgen::Error> {
     }?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     Ok(Signed { ca: ca_cert.pem(), leaf: leaf.der().clone(), key })
+}
+
+/// Returns the names in a certificate.
+fn names(certificate: Certificate) -> Vec<String> {
+    let here = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    match certificate {
+        Certificate::WrongHost => vec!["elsewhere.example.com".to_owned()],
+        Certificate::For(address) => here.into_iter().chain([address.to_string()]).collect(),
+        _ => here.into(),
+    }
 }
 
 /// Requires a certificate of this CA.

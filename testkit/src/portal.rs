@@ -116,7 +116,7 @@ pub struct Portal {
 }
 
 impl Portal {
-    /// Starts a portal on a loopback address.
+    /// Starts a portal on an address.
     pub async fn start(address: SocketAddr, certificate: Certificate) -> Result<Self, Error> {
         Self::with_protocol(address, certificate, Protocol::Any).await
     }
@@ -160,7 +160,10 @@ impl Portal {
     /// Returns its base URL; any path may be appended.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("https://localhost:{}", self.address.port())
+        if self.address.ip().is_loopback() {
+            return format!("https://localhost:{}", self.address.port());
+        }
+        format!("https://{}", self.address)
     }
 
     /// Returns the address that it listens on.

@@ -69,7 +69,7 @@ fn every_rendering_is_accepted_by_kubeconform_and_the_api_server() {
     let folder = tempfile::TempDir::new().unwrap();
     let openapi = loop {
         let openapi = succeed(&mut kubectl(&plane, &["get", "--raw", "/openapi/v2"]), "");
-        if openapi.contains("PrometheusRule") && openapi.contains("PodMonitor") {
+        if ["PrometheusRule", "PodMonitor", "ServiceMonitor"].iter().all(|kind| openapi.contains(kind)) {
             break openapi;
         }
         // A kind appears in the `OpenAPI` document some time after it is established, without an event.
@@ -105,12 +105,14 @@ async fn pods_are_admitted_under_the_restricted_pod_security_standard() {
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     for values in MATRIX {
         let objects = render(values);
-        let mut pod = of_kind(&objects, "Deployment")[0]["spec"]["template"].clone();
-        pod["metadata"]["name"] = json!("pod");
-        pod["spec"]["serviceAccountName"] = json!("default");
-        pods.create(&dry, &serde_json::from_value(pod.clone()).unwrap()).await.unwrap();
-        pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
-        pods.create(&dry, &serde_json::from_value(pod).unwrap()).await.unwrap_err();
+        let template = of_kind(&objects, "Deployment")[0]["spec"]["template"].clone();
+        for mut pod in [vec![&template], of_kind(&objects, "Pod")].concat().into_iter().cloned() {
+            pod["metadata"] = json!({"name": "pod", "labels": pod["metadata"]["labels"]});
+            pod["spec"]["serviceAccountName"] = json!("default");
+            pods.create(&dry, &serde_json::from_value(pod.clone()).unwrap()).await.unwrap();
+            pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
+            pods.create(&dry, &serde_json::from_value(pod).unwrap()).await.unwrap_err();
+        }
     }
 }
 

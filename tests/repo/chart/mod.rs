@@ -2,6 +2,7 @@
 
 mod cluster;
 mod install;
+mod pods;
 mod render;
 mod schemas;
 
@@ -73,6 +74,22 @@ fn a_misspelled_value_is_rejected_by_name() {
         ("allowedPortals: []", "allowedPortals"),
         ("logLevel: verbose", "logLevel"),
         ("concurrency: 0", "concurrency"),
+        ("openshift: yes please", "openshift"),
+        ("podSecurityContext: {runAsuser: 1}", "runAsuser"),
+        ("securityContext: {capabilities: {dropped: [ALL]}}", "dropped"),
+        ("extraArgs: [--x, 7]", "extraArgs"),
+        ("extraEnv: [{name: A, values: b}]", "values"),
+        ("extraVolumes: [{name: a, hostPath: {path: /}}]", "hostPath"),
+        ("extraVolumes: [{name: a, secret: {name: b}}]", "secretName"),
+        ("extraVolumeMounts: [{name: a, mountpath: /a}]", "mountpath"),
+        ("hostAliases: [{ip: 192.0.2.1, hostname: a}]", "hostname"),
+        ("dnsConfig: {nameserver: [192.0.2.1]}", "nameserver"),
+        ("revisionHistoryLimit: -1", "revisionHistoryLimit"),
+        ("networkPolicy: {dnsPorts: ['53']}", "dnsPorts"),
+        ("serviceMonitor: {enabled: true, scheme: tls}", "scheme"),
+        ("podMonitor: {relabelings: [{source_labels: [a]}]}", "source_labels"),
+        ("probe: {credentials: app}", "credentials"),
+        ("probe: {portal: 'http://gis.example.com'}", "portal"),
     ] {
         let error = try_render(CHART, values).expect_err(values);
         assert!(error.contains("schema") && error.contains(named), "{values}: {error}");
@@ -193,5 +210,38 @@ fn the_egress_ports_are_those_of_the_portals_and_the_proxy() {
     assert_eq!(ports(portals), [443, 6443, 7443]);
     assert_eq!(ports("proxy: {url: 'http://proxy.example.com:3128'}"), [443, 3128, 6443]);
     assert_eq!(ports("proxy: {url: 'http://proxy.example.com'}"), [80, 443, 6443]);
-    assert_eq!(ports("networkPolicy: {apiServerPorts: [8443], extraEgressPorts: [9]}"), [9, 443, 8443]);
+    assert_eq!(ports("networkPolicy: {apiServerPorts: [8443, 16443], extraEgressPorts: [9]}"), [9, 443, 8443, 16443]);
+}
+
+#[test]
+fn the_dns_ports_are_configurable_and_include_that_of_openshift() {
+    let ports = |values: &str| {
+        let objects = render(values);
+        let ports = of_kind(&objects, "NetworkPolicy")[0]["spec"]["egress"][0]["ports"].as_array().unwrap().clone();
+        let of = |protocol: &str| {
+            let of_it = ports.iter().filter(|port| port["protocol"] == protocol);
+            of_it.map(|port| port["port"].clone()).collect::<Vec<Value>>()
+        };
+        assert_eq!(of("UDP"), of("TCP"));
+        of("UDP")
+    };
+    assert_eq!(ports("{}"), [53]);
+    assert_eq!(ports("networkPolicy: {dnsPorts: [53, 1053]}"), [53, 1053]);
+    assert_eq!(ports("openshift: true"), [53, 5353]);
+    assert_eq!(ports("{openshift: true, networkPolicy: {dnsPorts: [5353]}}"), [5353]);
+}
+
+#[test]
+fn user_roles_read_the_status_and_do_not_write_it() {
+    for objects in [render("{}"), overlay("base")] {
+        let mut verbs = rules(&objects);
+        verbs.sort_by(|one, other| one.0.cmp(&other.0));
+        verbs.retain(|(role, rule)| {
+            !role.ends_with("/arcgis-credential-operator") && contains(rule, "resources", "arcgisappcredentials/status")
+        });
+        let verbs: Vec<(&str, &Value)> = verbs.iter().map(|(role, rule)| (role.as_str(), &rule["verbs"])).collect();
+        let get = json!(["get"]);
+        let roles = ["editor", "viewer"].map(|role| format!("ClusterRole /{NAME}-{role}"));
+        assert_eq!(verbs, roles.each_ref().map(|role| (role.as_str(), &get)));
+    }
 }

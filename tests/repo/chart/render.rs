@@ -34,7 +34,32 @@ pub const MATRIX: &[&str] = &[
       topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule,
         labelSelector: {matchLabels: {app.kubernetes.io/name: arcgis-credential-operator}}}],
       networkPolicy: {metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}], extraEgressPorts: [8443]}}",
+    "{openshift: true, serviceMonitor: {enabled: true, scrapeTimeout: 10s, scheme: https, labels: {release: prometheus},
+      relabelings: [{sourceLabels: [__meta_kubernetes_pod_node_name], targetLabel: node}],
+      metricRelabelings: [{action: labeldrop, regex: pod}]},
+      podMonitor: {enabled: true, scrapeTimeout: 10s, scheme: https, relabelings: [{action: drop, regex: a,
+      sourceLabels: [b], separator: ;}]}, service: {port: 80, labels: {a: b}, annotations: {a: b}}}",
+    EXTRAS,
+    "{probe: {credentialsSecret: app}, networkPolicy: {enabled: false}}",
 ];
+
+/// Values that add to the pods what an installation may need.
+pub const EXTRAS: &str =
+    "{probe: {credentialsSecret: app, portal: 'https://gis.example.com/portal', referer: 'https://a.example.com',
+      clientIDKey: id, clientSecretKey: secret}, service: {enabled: true}, revisionHistoryLimit: 2,
+      podSecurityContext: {fsGroup: 1000680000, seccompProfile: {type: RuntimeDefault}, supplementalGroups: [1]},
+      securityContext: {runAsUser: 1000680000, seLinuxOptions: {level: 's0:c26,c15'}},
+      extraArgs: ['--allowed-portal=https://gis.example.com'],
+      extraEnv: [{name: A, value: b}, {name: C, valueFrom: {secretKeyRef: {name: d, key: e, optional: true}}},
+        {name: F, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}],
+      extraVolumes: [{name: roots, projected: {sources: [{configMap: {name: a, items: [{key: b, path: c}]}},
+        {serviceAccountToken: {path: t, audience: vault}}]}}, {name: tmp, emptyDir: {medium: Memory, sizeLimit: 1Mi}},
+        {name: vault, csi: {driver: secrets-store.csi.k8s.io, readOnly: true, volumeAttributes: {a: b}}},
+        {name: files, secret: {secretName: a, defaultMode: 288}}],
+      extraVolumeMounts: [{name: roots, mountPath: /roots, readOnly: true}, {name: tmp, mountPath: /tmp},
+        {name: vault, mountPath: /vault}, {name: files, mountPath: /files, subPath: a}],
+      hostAliases: [{ip: 192.0.2.1, hostnames: [gis.example.com]}],
+      dnsConfig: {nameservers: [192.0.2.53], searches: [example.com], options: [{name: ndots, value: '1'}]}}";
 
 /// Runs Helm with a separate home folder.
 pub fn helm(home: &Path, arguments: &[&str], values: &str) -> Printed {
