@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{Failure, Reason, Recovery, Retry};
-use crate::core::scheduling::schedule::{latest_attempt, next_attempt, shifted};
+use crate::core::scheduling::schedule::{backoff_seconds, latest_attempt, next_attempt, shifted};
 
 /// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,8 +117,8 @@ impl RetryState {
         now: Timestamp,
     ) -> Self {
         let follows = previous.filter(|p| p.made_with.same_inputs(&made_with) && p.next_attempt.is_some());
-        let count = follows.map_or(1, |p| p.count.saturating_add(1));
         let retry = retry(reason, made_with.kind, worked);
+        let count = follows.map_or(1, |p| p.next_count(reason, retry));
         let retry_after = retry_after.filter(|_| matches!(reason, Reason::RateLimited | Reason::ClusterError));
         Self {
             reason,
@@ -127,6 +127,24 @@ impl RetryState {
             last_attempt: Some(now),
             next_attempt: next_attempt(uid, retry, count, retry_after, now),
             made_with,
+        }
+    }
+
+    /// Returns the count of a failure that follows this one. Where the waits of the two reasons differ, its wait is at most
+    /// twice the last one, because some failures of seconds must not lead to a wait of an hour. A 429 states its wait and
+    /// counts only others like it.
+    fn next_count(&self, reason: Reason, next: Retry) -> u32 {
+        let last = retry(self.reason, self.made_with.kind, false);
+        match (last, next) {
+            _ if self.reason == reason || self.count == 0 => self.count.saturating_add(1),
+            (Retry::Backoff { first: before, .. }, Retry::Backoff { first, .. }) if before == first => {
+                self.count.saturating_add(1)
+            }
+            (_, Retry::Backoff { first, .. }) => {
+                let doublings = (2 * backoff_seconds(last, self.count) / u64::from(first)).checked_ilog2();
+                doublings.map_or(1, |doublings| doublings + 1)
+            }
+            _ => 1,
         }
     }
 
