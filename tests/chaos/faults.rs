@@ -57,7 +57,6 @@ pub async fn inject(stage: &Stage, planned: &Planned, these: &[usize]) {
     }
     let only = if fault.subject() == Subject::Users { these.to_vec() } else { Vec::new() };
     let window = Window { fault, from, to: now(), only };
-    println!("{window:?}");
     stage.record.lock().unwrap().windows.push(window);
 }
 

@@ -73,6 +73,8 @@ async fn a_fleet_keeps_every_promise_while_everything_fails_and_converges_after_
     let observer = Observer::start(&stage.env);
     let monitored = async {
         converge(&stage, "the fleet is created").await;
+        // From now on some token is renewed all the time.
+        sleep(Duration::from_secs(size.lifetimes[0]) / 2).await;
         let started = now();
         disturb(&stage, &size).await;
         converge(&stage, "after the last fault").await;
@@ -97,6 +99,7 @@ async fn disturb(stage: &Stage, size: &Size) {
     let last = groups.len() - 1;
     for (n, group) in groups.iter().enumerate() {
         let faults: Vec<_> = group.faults.iter().map(|planned| (planned, chosen.take(planned.fault))).collect();
+        println!("{:?}", group.faults);
         join_all(faults.iter().map(|(planned, these)| faults::inject(stage, planned, these))).await;
         if n < last {
             sleep(group.calm).await;

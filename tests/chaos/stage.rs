@@ -1,11 +1,15 @@
 //! What a run takes place on: a control plane of its own, two replicas behind links and a proxy, and a fleet.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use arcgis_credential_operator::api::ArcGisAppCredential;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::ListParams;
 use serde_json::json;
 use testkit::control_plane::ControlPlane;
 use testkit::portal::{App, Certificate, Portal};
@@ -15,7 +19,7 @@ use tokio::time::{sleep, timeout};
 use crate::checks::{Ms, Touch, Window};
 use crate::support::fleet::{Replica, grant};
 use crate::support::link::{ApiLink, Link};
-use crate::support::{SECRET, TestEnv};
+use crate::support::{SECRET, TestEnv, is, peak_memory, text};
 
 /// A call of the test itself is repeated until it succeeds, because it may hit a fault.
 const CALL: Duration = Duration::from_secs(5);
@@ -51,7 +55,7 @@ pub fn now() -> Ms {
 
 impl Stage {
     /// Starts everything, and creates the fleet. Its files are kept in this folder.
-    pub async fn new(bin: &std::path::Path, dir: PathBuf, size: usize, lifetimes: &[u64]) -> Self {
+    pub async fn new(bin: &Path, dir: PathBuf, size: usize, lifetimes: &[u64]) -> Self {
         let plane = ControlPlane::start(bin, Some(dir), false).await.unwrap();
         let mut env = TestEnv::on_without_operator(plane, &[]).await;
         grant(&env, &env.namespace.clone()).await;
@@ -152,7 +156,7 @@ impl Stage {
     pub async fn monitor(&self) {
         loop {
             for (n, replica) in self.replicas.lock().await.iter_mut().enumerate() {
-                let peak = crate::support::peak_memory(&replica.child).unwrap_or_default();
+                let peak = peak_memory(&replica.child).unwrap_or_default();
                 if let Ok(Some(status)) = replica.child.try_wait() {
                     self.problem(format!("replica {n} ended by itself: {status}"));
                 }
@@ -169,7 +173,7 @@ impl Stage {
 
     /// Describes what has not converged: every resource has a valid token and no failure, and one replica leads.
     pub async fn unsettled(&self) -> Option<String> {
-        let list = kube::api::ListParams::default();
+        let list = ListParams::default();
         let listed = timeout(CALL, async {
             let resources = self.env.resources().list(&list).await?.items;
             Ok::<_, kube::Error>((resources, self.env.secrets().list(&list).await?.items))
@@ -177,22 +181,8 @@ impl Stage {
         let Ok(Ok((resources, secrets))) = listed.await else {
             return Some("the API server does not answer".to_owned());
         };
-        let tokens = self.env.portal.tokens();
-        let valid = |name: &str| {
-            let secret = secrets.iter().find(|s| s.metadata.name.as_deref() == Some(name))?;
-            let text = crate::support::text(secret);
-            let expires: Timestamp = text.get("expires_at")?.parse().ok()?;
-            (expires > Timestamp::now() && tokens.contains(text.get("access_token")?)).then_some(())
-        };
-        let mut open = Vec::new();
-        for resource in &resources {
-            let name = resource.metadata.name.clone().unwrap_or_default();
-            let failure = crate::support::failure_reason(resource);
-            let ready = crate::support::is(resource, "Ready", "True", "TokenValid");
-            if !ready || failure.is_some() || valid(&format!("{name}-token")).is_none() {
-                open.push(format!("{name}: ready {ready}, {:?}", resource.status.as_ref().map(|s| &s.failure)));
-            }
-        }
+        let valid = self.valid_targets(&secrets);
+        let mut open: Vec<String> = resources.iter().filter_map(|resource| unready(resource, &valid)).collect();
         let mut leaders = 0;
         for replica in self.replicas.lock().await.iter() {
             leaders += usize::from(replica.is_leader().await == Some(true));
@@ -200,8 +190,20 @@ impl Stage {
         if open.is_empty() && resources.len() == self.size && leaders == 1 {
             return None;
         }
+        let count = open.len();
         open.truncate(5);
-        Some(format!("{} of {} resources, {leaders} leaders: {}", resources.len(), self.size, open.join("; ")))
+        Some(format!("{count} of {} resources, {leaders} leaders: {}", resources.len(), open.join("; ")))
+    }
+
+    /// Returns the names of the Secrets with a token that the portal has issued and that has not expired.
+    fn valid_targets(&self, secrets: &[Secret]) -> BTreeSet<String> {
+        let tokens: BTreeSet<String> = self.env.portal.tokens().into_iter().collect();
+        let valid = |secret: &&Secret| {
+            let text = text(secret);
+            let expires = text.get("expires_at").and_then(|time| time.parse::<Timestamp>().ok());
+            expires > Some(Timestamp::now()) && text.get("access_token").is_some_and(|token| tokens.contains(token))
+        };
+        secrets.iter().filter(valid).filter_map(|secret| secret.metadata.name.clone()).collect()
     }
 
     /// Ends everything.
@@ -214,4 +216,12 @@ impl Stage {
 /// Returns the name of a resource, and of its app.
 pub fn name(n: usize) -> String {
     format!("r{n}")
+}
+
+/// Describes a resource that is not ready, has failed, or has no valid token.
+fn unready(resource: &ArcGisAppCredential, valid: &BTreeSet<String>) -> Option<String> {
+    let name = resource.metadata.name.clone().unwrap_or_default();
+    let ready = is(resource, "Ready", "True", "TokenValid") && valid.contains(&format!("{name}-token"));
+    let failure = resource.status.as_ref().and_then(|status| status.failure.as_ref());
+    (!ready || failure.is_some()).then(|| format!("{name}: ready {ready}, {failure:?}"))
 }

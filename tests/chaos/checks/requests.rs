@@ -34,40 +34,49 @@ fn check_resource(run: &Run, sent: &[Sent], findings: &mut Findings) {
     let mut failures = 0;
     for pair in sent.windows(2) {
         let [before, next] = [pair[0], pair[1]];
-        let (disturbed, touched) = (disturbed(run, before.at, next.at), touched(run, &before, &next));
+        let room = Room { disturbed: disturbed(run, before.at, next.at), touched: touched(run, &before, &next) };
+        let more = room.disturbed || room.touched;
         failures = match before.outcome {
-            Outcome::Failed if disturbed || touched => 1,
+            Outcome::Failed if more => 1,
             Outcome::Failed => failures + 1,
             Outcome::Issued | Outcome::Limited => 0,
         };
-        if disturbed || touched {
-            findings.lenient += 1;
-        } else {
-            findings.strict += 1;
-        }
-        let floor = floor(run, &before, failures, disturbed, touched);
-        let overlaps = next.at < before.ended;
-        let since = if before.outcome == Outcome::Issued || overlaps { before.at } else { before.ended };
-        let numbers = format!("r{} at {}: {before:?}, {failures} failures", next.resource, next.at);
-        if overlaps && !paused(run, before.at, next.at) {
-            findings.violations.push(format!("two requests at once: {numbers}"));
+        *(if more { &mut findings.lenient } else { &mut findings.strict }) += 1;
+        let (floor, since) = (floor(run, &before, failures, &room), spaced_from(&before, &next));
+        let what = if next.at < before.ended && !paused(run, before.at, next.at) {
+            "two requests at once".to_owned()
         } else if next.at - since < floor {
-            findings.violations.push(format!("{} ms after the last request, not {floor}: {numbers}", next.at - since));
-        }
+            format!("{} ms after the last request, not {floor}", next.at - since)
+        } else {
+            continue;
+        };
+        findings.violations.push(format!("{what}: r{} at {}: {before:?}, {failures} failures", next.resource, next.at));
     }
 }
 
+/// What allows a request earlier.
+struct Room {
+    disturbed: bool,
+    touched: bool,
+}
+
+/// Returns from when the time to the next request counts.
+fn spaced_from(before: &Sent, next: &Sent) -> Ms {
+    let overlaps = next.at < before.ended;
+    if before.outcome == Outcome::Issued || overlaps { before.at } else { before.ended }
+}
+
 /// Returns the least time from the request before to the next.
-fn floor(run: &Run, before: &Sent, failures: u32, disturbed: bool, touched: bool) -> Ms {
+fn floor(run: &Run, before: &Sent, failures: u32, room: &Room) -> Ms {
     let margin = run.lifetimes[before.resource] / 2;
     match before.outcome {
-        _ if disturbed => LEAST,
+        _ if room.disturbed => LEAST,
         Outcome::Limited => PAUSE - ROUNDING,
         // The floor of 5 s after a change.
-        Outcome::Issued if touched => 5_000 - ROUNDING,
+        Outcome::Issued if room.touched => 5_000 - ROUNDING,
         // The margin of short lifetimes is half of them, and the spread at most a quarter of the rest.
         Outcome::Issued => (margin * 3 / 4).max(30_000) - ROUNDING,
-        Outcome::Failed if touched => LEAST,
+        Outcome::Failed if room.touched => LEAST,
         Outcome::Failed => (2_000_i64 << failures.saturating_sub(1).min(10)).min(LONGEST_CHECKED) - 100,
     }
 }
