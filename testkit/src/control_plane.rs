@@ -202,9 +202,9 @@ impl ControlPlane {
         self.processes.signal(program, signal).await
     }
 
-    /// Sends a process KILL or TERM and waits until it has ended.
-    pub async fn end(&self, program: Program, signal: &str) -> Result<(), Error> {
-        self.processes.end(program, signal).await
+    /// Sends a process KILL or TERM, and kills it if it has not ended after this time.
+    pub async fn end(&self, program: Program, signal: &str, grace: Duration) -> Result<(), Error> {
+        self.processes.end(program, signal, grace).await
     }
 
     /// Starts a process that was ended, with the same flags, and waits until the API server is ready.

@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
 use crate::{Error, doing};
 
@@ -70,8 +72,8 @@ impl Processes {
         send(program, pid, signal).await
     }
 
-    /// Sends a signal that ends a process, and waits for its end.
-    pub async fn end(&self, program: Program, signal: &str) -> Result<(), Error> {
+    /// Sends a signal that ends a process, and kills it if it has not ended after this time.
+    pub async fn end(&self, program: Program, signal: &str, grace: Duration) -> Result<(), Error> {
         let child = {
             let mut processes = self.lock();
             let process = processes.iter_mut().find(|process| process.program == program);
@@ -79,7 +81,10 @@ impl Processes {
         };
         send(program, child.as_ref().and_then(Child::id), signal).await?;
         let Some(mut child) = child else { return Ok(()) };
-        child.wait().await.map(drop).map_err(doing(format!("waiting for {}", program.name())))
+        if timeout(grace, child.wait()).await.is_err() {
+            child.kill().await.map_err(doing(format!("killing {}", program.name())))?;
+        }
+        Ok(())
     }
 
     /// Returns a process that has ended by itself, with the last lines of its log.

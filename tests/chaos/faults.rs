@@ -18,6 +18,8 @@ use crate::support::{SECRET, WRONG_SECRET};
 
 /// Longer than a Lease lasts, so that the other replica takes over.
 const OUTLASTS_THE_LEASE: Duration = Duration::from_secs(14);
+/// An API server waits up to a minute for its watches to end.
+const GRACE: Duration = Duration::from_secs(10);
 const FLAP: Duration = Duration::from_millis(1500);
 
 /// The resources that users change, in an order that depends on the seed.
@@ -83,7 +85,7 @@ async fn control_plane(stage: &Stage, fault: Fault, lasts: Duration) {
 }
 
 async fn restart(stage: &Stage, program: Program, signal: &str, down: Duration) -> Result<(), testkit::Error> {
-    stage.env.plane.end(program, signal).await?;
+    stage.env.plane.end(program, signal, GRACE).await?;
     sleep(down).await;
     stage.env.plane.start_again(program).await
 }

@@ -48,7 +48,7 @@ impl Size {
         if std::env::var("CHAOS").as_deref() == Ok("full") {
             let length = Duration::from_mins(number("MINUTES").unwrap_or(10));
             let seed = number("SEED").unwrap_or_else(|| fastrand::u64(0..1_000_000));
-            return Self { full: true, seed, length, resources: 300, lifetimes: [120, 240, 480] };
+            return Self { full: true, seed, length, resources: 300, lifetimes: [90, 240, 480] };
         }
         let length = Duration::from_secs(90);
         Self { full: false, seed: number("SEED").unwrap_or(1), length, resources: 60, lifetimes: [60, 90, 120] }

@@ -25,6 +25,8 @@ use crate::support::{SECRET, TestEnv, is, peak_memory, text};
 const CALL: Duration = Duration::from_secs(5);
 const PERSIST: Duration = Duration::from_mins(3);
 const CONCURRENCY: usize = 8;
+/// How late a renewal may be.
+const OVERDUE: Ms = 5_000;
 
 /// What happened in a run.
 #[derive(Default)]
@@ -218,10 +220,14 @@ pub fn name(n: usize) -> String {
     format!("r{n}")
 }
 
-/// Describes a resource that is not ready, has failed, or has no valid token.
+/// Describes a resource that is not ready, has failed, has no valid token, or has one that should have been renewed. A
+/// failure that could not be written yet is not in its status.
 fn unready(resource: &ArcGisAppCredential, valid: &BTreeSet<String>) -> Option<String> {
     let name = resource.metadata.name.clone().unwrap_or_default();
+    let status = resource.status.as_ref();
     let ready = is(resource, "Ready", "True", "TokenValid") && valid.contains(&format!("{name}-token"));
-    let failure = resource.status.as_ref().and_then(|status| status.failure.as_ref());
-    (!ready || failure.is_some()).then(|| format!("{name}: ready {ready}, {failure:?}"))
+    let failure = status.and_then(|status| status.failure.as_ref());
+    let due = status.and_then(|status| status.token.as_ref()).map(|token| token.renewal_time.as_millisecond());
+    let overdue = due.is_none_or(|due| due + OVERDUE < now());
+    (!ready || failure.is_some() || overdue).then(|| format!("{name}: ready {ready}, overdue {overdue}, {failure:?}"))
 }

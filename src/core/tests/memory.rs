@@ -108,7 +108,7 @@ fn the_next_attempt_is_rounded_up_and_other_times_are_rounded_down() {
 }
 
 /// Returns the waits in whole seconds, without jitter, after failures with these reasons in a row.
-fn waits(reasons: &[Reason]) -> Vec<i64> {
+fn backoffs(reasons: &[Reason]) -> Vec<i64> {
     let mut last: Option<RetryState> = None;
     let wait = |reason: &Reason| {
         let kind = if *reason == Reason::TargetRefused { AttemptKind::Write } else { AttemptKind::Request };
@@ -123,14 +123,14 @@ fn waits(reasons: &[Reason]) -> Vec<i64> {
 #[test]
 fn a_wait_is_at_most_twice_the_last_one_when_the_reason_changes() {
     let unreachable = [Reason::PortalUnreachable; 5];
-    let then = |reason| *waits(&[&unreachable[..], &[reason]].concat()).last().unwrap();
+    let then = |reason| *backoffs(&[&unreachable[..], &[reason]].concat()).last().unwrap();
     for reason in [Reason::PortalUntrusted, Reason::TargetRefused, Reason::RateLimited, Reason::MalformedResponse] {
         // With the jitter of up to a quarter, 60 s are 48 to 60 here.
         assert!((24..=60).contains(&then(reason)), "{reason}: {}", then(reason));
     }
     assert!((51..=64).contains(&then(Reason::PortalUnavailable)), "the count of transient reasons continues");
     let flapping = [Reason::PortalUntrusted, Reason::PortalUnreachable].repeat(6);
-    let grown = waits(&flapping);
+    let grown = backoffs(&flapping);
     assert!(grown[5..].iter().all(|wait| *wait > 180), "they grow while the reasons alternate: {grown:?}");
 }
 

@@ -8,7 +8,7 @@ const MAX_IN_FLIGHT: usize = 8;
 /// A change may be observed so late.
 const NOTICED: Ms = 120_000;
 /// After a fault, another process may have taken over so late.
-const TAKEN_OVER: Ms = 30_000;
+const TAKEN_OVER: Ms = 20_000;
 /// The least time between two requests of one resource, whatever happened: a claim ends 2 s before the next begins.
 const LEAST: Ms = 1_900;
 /// The least pause after a 429.
