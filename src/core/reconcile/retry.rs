@@ -12,6 +12,8 @@ use crate::core::scheduling::schedule::{backoff_seconds, latest_attempt, next_at
 pub enum AttemptKind {
     /// A check failed before anything was tried.
     Check,
+    /// A read of the target, or of an object that the spec names, failed.
+    Read,
     /// The token request failed, and is still due.
     Request,
     /// The write of the target failed.
@@ -21,11 +23,12 @@ pub enum AttemptKind {
 }
 
 impl AttemptKind {
-    const ALL: [AttemptKind; 4] = [Self::Check, Self::Request, Self::Write, Self::Ownership];
+    const ALL: [AttemptKind; 5] = [Self::Check, Self::Read, Self::Request, Self::Write, Self::Ownership];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Check => "check",
+            Self::Read => "read",
             Self::Request => "request",
             Self::Write => "write",
             Self::Ownership => "ownership",

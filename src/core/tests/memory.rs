@@ -20,7 +20,9 @@ fn retry_state(reason: Reason, kind: AttemptKind) -> RetryState {
 
 #[test]
 fn an_attempt_round_trips_through_the_status() {
-    for kind in [AttemptKind::Check, AttemptKind::Request, AttemptKind::Write, AttemptKind::Ownership] {
+    for kind in
+        [AttemptKind::Check, AttemptKind::Read, AttemptKind::Request, AttemptKind::Write, AttemptKind::Ownership]
+    {
         let failed = retry_state(Reason::TargetRefused, kind);
         let recalled = RetryState::recall(&failed.report(), attempt(AttemptKind::Check), at(START));
         assert_eq!(recalled.made_with, attempt(kind));
