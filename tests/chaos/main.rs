@@ -172,6 +172,8 @@ fn problems(stage: &Stage, run: &Run) -> Vec<String> {
 }
 
 fn repeat(size: &Size, dir: &Path) -> String {
-    let command = if size.full { "make chaos" } else { "cargo test --test chaos -- --nocapture" };
-    format!("the log is in {}\nrepeat with: SEED={} {command}", dir.join("logs").display(), size.seed)
+    let minutes = size.length.as_secs() / 60;
+    let command =
+        if size.full { format!("MINUTES={minutes} make chaos") } else { "cargo test --test chaos".to_owned() };
+    format!("the logs are in {}\nrepeat with: SEED={} {command}", dir.display(), size.seed)
 }

@@ -22,7 +22,7 @@ use crate::support::link::{ApiLink, Link};
 use crate::support::{SECRET, TestEnv, is, peak_memory, text};
 
 /// A call of the test itself is repeated until it succeeds, because it may hit a fault.
-const CALL: Duration = Duration::from_secs(5);
+const CALL: Duration = Duration::from_secs(10);
 const PERSIST: Duration = Duration::from_mins(3);
 const CONCURRENCY: usize = 8;
 /// How late a renewal may be.
