@@ -75,6 +75,8 @@ pub struct Run {
     /// In the order of arrival.
     pub sent: Vec<Sent>,
     pub published: BTreeMap<usize, Vec<Publication>>,
+    /// When a replica reported that it leads, or that it cannot reach its Lease: on a busy machine that needs no fault.
+    pub unsteady: Vec<Ms>,
     /// The granted lifetime by resource.
     pub lifetimes: Vec<Ms>,
     pub ended: Ms,

@@ -81,8 +81,14 @@ async fn a_fleet_keeps_every_promise_while_everything_fails_and_converges_after_
         started
     };
     let started = tokio::select! {
-        started = monitored => started,
+        started = monitored => Some(started),
+        // Its processes are in groups of their own.
+        _ = tokio::signal::ctrl_c() => None,
         () = stage.monitor() => unreachable!("it never ends"),
+    };
+    let Some(started) = started else {
+        stage.end().await;
+        panic!("interrupted");
     };
     let run = run(&stage, &observer);
     report(&stage, &run, started);
@@ -128,7 +134,16 @@ fn run(stage: &Stage, observer: &Observer) -> Run {
     let sent = stage.env.portal.journal().iter().filter_map(sent).collect();
     let lifetimes = (0..stage.size).map(|n| Ms::try_from(stage.lifetime(n).as_millis()).unwrap()).collect();
     let touches = std::mem::take(&mut record.touches);
-    Run { windows, touches, sent, published: observer.published(), lifetimes, ended: now() }
+    let unsteady = stage.env.log().lines().filter_map(unsteady).collect();
+    Run { windows, touches, sent, published: observer.published(), unsteady, lifetimes, ended: now() }
+}
+
+/// Returns when a replica wrote that it leads, or that it cannot reach its Lease.
+fn unsteady(line: &str) -> Option<Ms> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    let message = line["message"].as_str()?;
+    let time: jiff::Timestamp = line["timestamp"].as_str()?.parse().ok()?;
+    (message == "leading" || message.starts_with("no lease")).then(|| time.as_millisecond())
 }
 
 fn sent(entry: &Entry) -> Option<Sent> {

@@ -43,15 +43,16 @@ macro_rules! faults {
 
 /// Retries double from 2 s on: the last wait is about as long as the faults together, after the 15 s of a request.
 const SOON: Duration = Duration::from_mins(1);
-/// The first retry comes after 60 to 75 s, or a silent connection is given up within 90 s.
+/// The first retry comes after 60 to 75 s, or a silent connection is given up within 90 s. An API server that has just
+/// started answers 403 until it knows the permissions.
 const LATER: Duration = Duration::from_secs(105);
 
 faults! {
-    ApiServerKilled: ControlPlane, SOON;
-    ApiServerRestarted: ControlPlane, SOON;
+    ApiServerKilled: ControlPlane, LATER;
+    ApiServerRestarted: ControlPlane, LATER;
     ApiServerFrozen: ControlPlane, SOON;
     EtcdRestarted: ControlPlane, SOON;
-    EtcdCompacted: ControlPlane, SOON;
+    EtcdCompacted: ControlPlane, LATER;
     ApiSlow: Connections, SOON;
     ApiTooManyRequests: Connections, SOON;
     ApiErrors: Connections, SOON;

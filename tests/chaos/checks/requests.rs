@@ -85,6 +85,7 @@ fn floor(run: &Run, before: &Sent, failures: u32, room: &Room) -> Ms {
 fn disturbed(run: &Run, from: Ms, to: Ms) -> bool {
     let subjects = [Subject::ControlPlane, Subject::Connections, Subject::Replicas, Subject::Rules];
     run.windows_of(&subjects).any(|window| window.from <= to && from <= window.to + TAKEN_OVER)
+        || run.unsteady.iter().any(|at| at - TAKEN_OVER <= to && from <= at + TAKEN_OVER)
 }
 
 /// Whether a change of the resource may have caused the next request.

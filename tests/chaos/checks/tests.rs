@@ -35,6 +35,8 @@ fn requests_closer_than_any_rule_allows_are_found_even_in_a_fault() {
     let windows = vec![window(Fault::LeaderKilled, 0, 10_000)];
     let close = |gap| Run { windows: windows.clone(), ..run(&[sent(0, Outcome::Issued), sent(gap, Outcome::Issued)]) };
     assert_eq!((violations(&close(2_000)), violations(&close(1_500))), (0, 1));
+    let unsteady = |at| Run { windows: Vec::new(), unsteady: vec![at], ..close(2_000) };
+    assert_eq!((violations(&unsteady(3_000)), violations(&unsteady(60_000))), (0, 1));
 }
 
 #[test]
