@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use crate::plan::{Fault, Subject};
 
+mod calls;
 mod lapses;
 mod requests;
 #[cfg(test)]
 mod tests;
 
+pub use calls::check_calls;
 pub use lapses::check_lapses;
 pub use requests::check_requests;
 
@@ -59,6 +61,13 @@ pub struct Sent {
     pub outcome: Outcome,
 }
 
+/// A call of an operator that the API server received: its verb and path.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub at: Ms,
+    pub what: String,
+}
+
 /// A token in a target, as the API server recorded its write: in whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Publication {
@@ -74,6 +83,7 @@ pub struct Run {
     pub touches: Vec<Touch>,
     /// In the order of arrival.
     pub sent: Vec<Sent>,
+    pub calls: Vec<Call>,
     pub published: BTreeMap<usize, Vec<Publication>>,
     /// When a replica reported that it leads, or that it cannot reach its Lease: on a busy machine that needs no fault.
     pub unsteady: Vec<Ms>,

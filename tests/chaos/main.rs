@@ -9,6 +9,7 @@
 mod support;
 
 mod checks;
+mod collect;
 mod faults;
 mod observer;
 mod plan;
@@ -20,10 +21,10 @@ use std::time::Duration;
 use fastrand::Rng;
 use futures::future::join_all;
 use testkit::control_plane::{ControlPlane, ENV, binaries};
-use testkit::portal::Entry;
 use tokio::time::{Instant, sleep};
 
-use checks::{Findings, Ms, Outcome, Run, Sent, check_lapses, check_requests};
+use checks::{Findings, Ms, Run, check_calls, check_lapses, check_requests};
+use collect::run;
 use observer::Observer;
 use stage::{Stage, now};
 use support::canaries::leaked;
@@ -126,44 +127,14 @@ async fn converge(stage: &Stage, when: &str) {
     println!("converged after {:?}, {when}", started.elapsed());
 }
 
-/// Collects what was recorded.
-fn run(stage: &Stage, observer: &Observer) -> Run {
-    let mut record = stage.record.lock().unwrap();
-    let mut windows = std::mem::take(&mut record.windows);
-    windows.sort_by_key(|window| window.from);
-    let sent = stage.env.portal.journal().iter().filter_map(sent).collect();
-    let lifetimes = (0..stage.size).map(|n| Ms::try_from(stage.lifetime(n).as_millis()).unwrap()).collect();
-    let touches = std::mem::take(&mut record.touches);
-    let unsteady = stage.env.log().lines().filter_map(unsteady).collect();
-    Run { windows, touches, sent, published: observer.published(), unsteady, lifetimes, ended: now() }
-}
-
-/// Returns when a replica wrote that it leads, or that it cannot reach its Lease.
-fn unsteady(line: &str) -> Option<Ms> {
-    let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    let message = line["message"].as_str()?;
-    let time: jiff::Timestamp = line["timestamp"].as_str()?.parse().ok()?;
-    (message == "leading" || message.starts_with("no lease")).then(|| time.as_millisecond())
-}
-
-fn sent(entry: &Entry) -> Option<Sent> {
-    let resource = entry.client_id.strip_prefix('r')?.parse().ok()?;
-    let outcome = match entry.status {
-        _ if entry.issued => Outcome::Issued,
-        Some(429) => Outcome::Limited,
-        _ => Outcome::Failed,
-    };
-    let ended = entry.ended.map_or(Ms::MAX, jiff::Timestamp::as_millisecond);
-    Some(Sent { resource, at: entry.at.as_millisecond(), ended, outcome })
-}
-
 /// Prints what was done and how much was checked.
 fn report(stage: &Stage, run: &Run, started: Ms) {
     for window in &run.windows {
         let second = |at: Ms| (at - started) / 1000;
         println!("{:4} s to {:4} s: {:?} {:?}", second(window.from), second(window.to), window.fault, window.only);
     }
-    for (what, Findings { strict, lenient, .. }) in [("requests", check_requests(run)), ("tokens", check_lapses(run))] {
+    let findings = [("requests", check_requests(run)), ("tokens", check_lapses(run)), ("calls", check_calls(run))];
+    for (what, Findings { strict, lenient, .. }) in findings {
         println!("{what}: {strict} judged strictly, {lenient} with the room that a fault or a change gives");
     }
     let published: usize = run.published.values().map(Vec::len).sum();
@@ -174,7 +145,7 @@ fn report(stage: &Stage, run: &Run, started: Ms) {
 /// Returns everything that must not have happened.
 fn problems(stage: &Stage, run: &Run) -> Vec<String> {
     let mut problems = stage.record.lock().unwrap().problems.clone();
-    for findings in [check_requests(run), check_lapses(run)] {
+    for findings in [check_requests(run), check_lapses(run), check_calls(run)] {
         problems.extend(findings.violations.iter().take(10).cloned());
         problems.extend((findings.violations.len() > 10).then(|| format!("{} of these", findings.violations.len())));
     }

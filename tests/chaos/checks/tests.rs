@@ -116,3 +116,12 @@ fn a_destroyed_token_that_is_not_replaced_is_found() {
     };
     assert_eq!((destroyed(36_000), destroyed(50_000)), (0, 1));
 }
+
+#[test]
+fn a_call_that_is_repeated_in_a_loop_is_found() {
+    let repeated = |every: Ms| {
+        let calls = (0..10).map(|n| Call { at: n * every, what: "get /a".to_owned() }).collect();
+        check_calls(&Run { calls, ..run(&[]) }).violations.len()
+    };
+    assert_eq!((repeated(200), repeated(10)), (0, 1));
+}
