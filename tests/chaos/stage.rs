@@ -64,8 +64,8 @@ impl Stage {
         let kubeconfig = env.add_api_proxy().await;
         let address = "127.0.0.1:0".parse().unwrap();
         let mut links = Vec::new();
-        for n in 0..2 {
-            links.push(ApiLink::before(&env, &kubeconfig, &format!("replica-{n}")).await);
+        for _ in 0..2 {
+            links.push(ApiLink::start_for(&env, &kubeconfig).await);
         }
         let stage = Self {
             portal_link: Link::start(env.portal.address()).await,

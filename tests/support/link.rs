@@ -87,16 +87,16 @@ pub struct ApiLink {
 
 impl ApiLink {
     pub async fn start(env: &TestEnv) -> Self {
-        Self::before(env, &TestEnv::restricted(), "api-link").await
+        Self::start_for(env, &TestEnv::restricted()).await
     }
 
-    /// Starts a link to the server of a kubeconfig.
-    pub async fn before(env: &TestEnv, kubeconfig: &Path, name: &str) -> Self {
-        let text = std::fs::read_to_string(kubeconfig).unwrap();
+    /// Starts a link to the server of a kubeconfig, for its account.
+    pub async fn start_for(env: &TestEnv, account: &Path) -> Self {
+        let text = std::fs::read_to_string(account).unwrap();
         let config: serde_json::Value = serde_json::from_str(&text).unwrap();
         let server = config["clusters"][0]["cluster"]["server"].as_str().unwrap();
         let link = Link::start(server.trim_start_matches("https://").parse().unwrap()).await;
-        let kubeconfig = env.plane.dir().join(format!("{}-{name}", env.namespace));
+        let kubeconfig = env.plane.dir().join(format!("{}-link-{}", env.namespace, link.port()));
         let here = format!("https://127.0.0.1:{}", link.port());
         std::fs::write(&kubeconfig, text.replace(server, &here)).unwrap();
         Self { kubeconfig, link }
