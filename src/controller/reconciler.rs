@@ -1,6 +1,6 @@
 //! One reconcile of one resource: asks the core what to do, does it, records the outcome, until nothing is left to do.
 //!
-//! `tests/simulation/reconciler.rs` is the same loop in virtual time.
+//! `tests/simulation/reconciliation.rs` is the same loop in virtual time.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

@@ -94,20 +94,10 @@ fn stored(s: &Situation, issue_time: Timestamp, seconds: i64) -> LiveSecret {
 
 /// Performs the decided steps until the decision is to rest; the portal gives the same answer to each request.
 fn reconcile(mut s: Situation, now: Timestamp, answer: Result<i64, Reason>, requests: &mut u32) -> Conclusion {
-    let version = |n: u32| Version { uid: "target".to_owned(), resource: n.to_string() };
     for _ in 0..20 {
         let verdict = decide(&s, now);
         match verdict.step {
             Step::Rest => return conclude(s, verdict, now),
-            Step::ReadTarget => panic!("the target does not have to be read"),
-            Step::ReadCredentials => {
-                let version = s.credentials.version().unwrap().clone();
-                s.credentials_read(Some((version, Ok(7))));
-            }
-            Step::ReadCa => s.ca_read(None),
-            Step::ReadClientCertificate => s.client_certificate_read(None),
-            Step::TryCreate => s.create_tried(),
-            Step::AcquirePermit => s.has_permit = true,
             Step::Request => {
                 *requests += 1;
                 match answer {
@@ -115,12 +105,28 @@ fn reconcile(mut s: Situation, now: Timestamp, answer: Result<i64, Reason>, requ
                     Err(reason) => s.failed(AttemptKind::Request, reason, None, now),
                 }
             }
-            Step::Create => s.created(version(10 + *requests), now),
-            Step::Patch(_) => s.written(version(10 + *requests), now),
-            Step::Own(_) => panic!("the owner reference is correct from the start"),
+            step => call(&mut s, &step, *requests, now),
         }
     }
     panic!("the reconciliation does not end");
+}
+
+/// Performs one successful call to the API server.
+fn call(s: &mut Situation, step: &Step, requests: u32, now: Timestamp) {
+    let written = Version { uid: "target".to_owned(), resource: (10 + requests).to_string() };
+    match step {
+        Step::ReadCredentials => {
+            let version = s.credentials.version().unwrap().clone();
+            s.credentials_read(Some((version, Ok(7))));
+        }
+        Step::ReadCa => s.ca_read(None),
+        Step::ReadClientCertificate => s.client_certificate_read(None),
+        Step::TryCreate => s.create_tried(),
+        Step::AcquirePermit => s.has_permit = true,
+        Step::Create => s.created(written, now),
+        Step::Patch(_) => s.written(written, now),
+        step => panic!("the target is known and its owner reference is correct, so there is no {step:?}"),
+    }
 }
 
 /// Returns the situation of the next reconciliation, given the conclusion of the last one.

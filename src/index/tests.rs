@@ -1,11 +1,12 @@
-//! Which of several resources creates a target.
+//! Which of several resources creates a target, and what is believed of what watches and lists report.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 use serde_json::json;
 
-use super::{Index, Key};
+use super::{Index, Key, ObjectKind, Seen};
 use crate::cluster::LeanResource;
+use crate::core::{Observed, Version};
 
 fn resource(name: &str, created: &str, deleting: bool) -> LeanResource {
     let mut resource = json!({
@@ -35,4 +36,76 @@ fn the_older_creates_the_target_and_a_tie_goes_to_the_smaller_name() {
     assert_eq!(rivals(&index)[0], of("c"), "one that is being deleted creates nothing");
     index.remove(&key("c"));
     assert_eq!(rivals(&index)[0], None);
+}
+
+const TARGET: ObjectKind = ObjectKind::Secret;
+
+fn version(resource: &str) -> Version {
+    Version { uid: "target".to_owned(), resource: resource.to_owned() }
+}
+
+/// Reports the shared target to an index.
+fn see(index: &mut Index, resource: &str, seen: Seen) {
+    let key = Key { namespace: "maps".to_owned(), name: "shared".to_owned() };
+    index.observe(TARGET, key, version(resource), seen);
+}
+
+fn observed(index: &Index) -> Observed<()> {
+    index.observed(TARGET, "maps", "shared")
+}
+
+/// An index with a resource whose target has this version.
+fn watched(resource_version: &str) -> Index {
+    let mut index = Index::default();
+    index.upsert(resource("a", "2026-01-01T00:00:00Z", false), false);
+    see(&mut index, resource_version, Seen::Changed);
+    index
+}
+
+#[test]
+fn a_complete_list_is_believed_when_versions_went_back() {
+    let mut index = watched("900");
+    see(&mut index, "100", Seen::Changed);
+    assert_eq!(observed(&index), Observed::Cached(version("900")), "a late event is not");
+    index.begin_list(TARGET, None);
+    see(&mut index, "100", Seen::Listed);
+    assert_eq!(observed(&index), Observed::Cached(version("100")));
+
+    let mut index = watched("900");
+    index.begin_list(TARGET, None);
+    index.complete_list(TARGET, None);
+    assert_eq!(observed(&index), Observed::Absent, "what a list does not return is gone");
+
+    let mut index = watched("900");
+    index.begin_list(TARGET, None);
+    see(&mut index, "950", Seen::Changed);
+    see(&mut index, "900", Seen::Listed);
+    index.complete_list(TARGET, None);
+    assert_eq!(observed(&index), Observed::Cached(version("950")), "something newer was seen since it began");
+}
+
+#[test]
+fn a_resource_in_a_complete_list_is_believed_when_versions_went_back() {
+    let mut index = Index::default();
+    let key = Key { namespace: "maps".to_owned(), name: "a".to_owned() };
+    let with_version = |version: &str| {
+        let mut resource = resource("a", "2026-01-01T00:00:00Z", false);
+        resource.metadata.resource_version = Some(version.to_owned());
+        resource
+    };
+    index.upsert(with_version("900"), false);
+    assert!(index.upsert(with_version("100"), false).is_empty(), "a late event is not");
+    index.begin_resource_list(None);
+    assert_eq!(index.upsert(with_version("100"), true), [key]);
+}
+
+#[test]
+fn the_echo_of_an_earlier_write_does_not_undo_a_deletion() {
+    let mut index = watched("10");
+    let before = observed(&index);
+    see(&mut index, "12", Seen::Deleted);
+    index.record(TARGET, "maps", "shared", &before, Some(&version("11")));
+    assert_eq!(observed(&index), Observed::Absent, "the write returned after the deletion was reported");
+    index.record(TARGET, "maps", "shared", &Observed::Absent, Some(&version("13")));
+    assert_eq!(observed(&index), Observed::Cached(version("13")), "a new Secret is another matter");
 }

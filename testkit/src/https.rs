@@ -117,37 +117,46 @@ pub(crate) fn identity_for(
     protocol: Protocol,
     clients: Option<&str>,
 ) -> Result<(String, ServerConfig), Error> {
-    let failed = || doing::<rcgen::Error>("making a certificate");
-    let ca_key = KeyPair::generate().map_err(failed())?;
-    let mut ca = CertificateParams::new(Vec::new()).map_err(failed())?;
-    // Issuer and subject of the leaf must differ, or OpenSSL treats it as self-signed.
-    ca.distinguished_name.push(rcgen::DnType::CommonName, "test portal CA");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_cert = ca.self_signed(&ca_key).map_err(failed())?;
-    let key = KeyPair::generate().map_err(failed())?;
-    let names = match certificate {
-        Certificate::WrongHost => vec!["elsewhere.example.com".to_owned()],
-        _ => vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()],
-    };
-    let mut params = CertificateParams::new(names).map_err(failed())?;
-    if certificate == Certificate::Expired {
-        params.not_before = date_time_ymd(2020, 1, 1);
-        params.not_after = date_time_ymd(2021, 1, 1);
-    }
-    let signed = match certificate {
-        Certificate::SelfSigned => params.self_signed(&key),
-        _ => params.signed_by(&key, &Issuer::new(ca, ca_key)),
-    };
-    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let made = signed(certificate).map_err(doing("making a certificate"))?;
     let config = ServerConfig::builder_with_protocol_versions(&protocol.versions());
     let config = match clients {
         None => config.with_no_client_auth(),
         Some(pem) => config.with_client_cert_verifier(verifier(pem)?),
     };
-    let config = config
-        .with_single_cert(vec![signed.map_err(failed())?.der().clone()], private)
-        .map_err(doing("setting up TLS"))?;
-    Ok((ca_cert.pem(), config))
+    let config = config.with_single_cert(vec![made.leaf], made.key).map_err(doing("setting up TLS"))?;
+    Ok((made.ca, config))
+}
+
+struct Signed {
+    /// In PEM.
+    ca: String,
+    leaf: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+}
+
+fn signed(certificate: Certificate) -> Result<Signed, rcgen::Error> {
+    let ca_key = KeyPair::generate()?;
+    let mut ca = CertificateParams::new(Vec::new())?;
+    // Issuer and subject of the leaf must differ, or OpenSSL treats it as self-signed.
+    ca.distinguished_name.push(rcgen::DnType::CommonName, "test portal CA");
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_cert = ca.self_signed(&ca_key)?;
+    let key = KeyPair::generate()?;
+    let names = match certificate {
+        Certificate::WrongHost => vec!["elsewhere.example.com".to_owned()],
+        _ => vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()],
+    };
+    let mut params = CertificateParams::new(names)?;
+    if certificate == Certificate::Expired {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+    }
+    let leaf = match certificate {
+        Certificate::SelfSigned => params.self_signed(&key),
+        _ => params.signed_by(&key, &Issuer::new(ca, ca_key)),
+    }?;
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    Ok(Signed { ca: ca_cert.pem(), leaf: leaf.der().clone(), key })
 }
 
 /// Requires a certificate of this CA.

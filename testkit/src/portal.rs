@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use rcgen::KeyPair;
@@ -272,6 +273,11 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     if path.ends_with("/sharing/rest/oauth2/token") {
         return token(&shared, &head.method, &head.uri, &head.headers, &body).await;
     }
+    secured(&shared, &head, &path)
+}
+
+/// Answers a request for a resource that a token guards.
+fn secured(shared: &Shared, head: &Parts, path: &str) -> Response {
     let bearer = ["x-esri-authorization", "authorization"]
         .iter()
         .find_map(|name| head.headers.get(*name)?.to_str().ok()?.strip_prefix("Bearer ").map(str::to_owned));
@@ -279,17 +285,9 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let app = owner.as_ref().and_then(|owner| shared.state().apps.get(owner).cloned());
     let owner = owner.filter(|_| app.as_ref().is_some_and(|app| !app.reject_tokens && app.admits(&head.headers)));
     if path.ends_with("/sharing/rest/portals/self") {
-        record(&shared, &head.method, &head.uri, &head.headers, Vec::new(), owner.clone().unwrap_or_default(), false);
+        record(shared, &head.method, &head.uri, &head.headers, Vec::new(), owner.clone().unwrap_or_default(), false);
         return match owner {
-            Some(_) if app.as_ref().is_some_and(|app| app.close_on_verify) => closed(),
-            Some(owner) => {
-                let (identity, mut privileges) = app.map(|app| (app.identity, app.privileges)).unwrap_or_default();
-                if privileges.is_empty() {
-                    privileges.push("premium:user:geocode".to_owned());
-                }
-                plain(&json!({"appInfo": {"appId": identity.unwrap_or(owner), "itemId": "item", "appOwner": "owner",
-                                          "orgId": "org", "privileges": privileges}}))
-            }
+            Some(owner) => app_info(owner, app.unwrap_or_default()),
             None if bearer.is_some() => failure(498, "invalid_token", "Invalid token."),
             None => plain(&json!({"id": "anonymous"})),
         };
@@ -302,6 +300,19 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         };
     }
     (StatusCode::NOT_FOUND, [("content-type", "text/html")], "<html><body>Not found</body></html>").into_response()
+}
+
+/// Returns what `portals/self` tells the owner of a token about its app.
+fn app_info(owner: String, app: App) -> Response {
+    if app.close_on_verify {
+        return closed();
+    }
+    let mut privileges = app.privileges;
+    if privileges.is_empty() {
+        privileges.push("premium:user:geocode".to_owned());
+    }
+    plain(&json!({"appInfo": {"appId": app.identity.unwrap_or(owner), "itemId": "item", "appOwner": "owner",
+                              "orgId": "org", "privileges": privileges}}))
 }
 
 fn features() -> Value {

@@ -7,8 +7,9 @@ use crate::support::link::ApiLink;
 use crate::support::policy::{allow_targets, deny_targets};
 use crate::support::{SECRET, TestEnv, failure_reason, is};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Api;
-use kube::api::{ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::json;
 use testkit::api_proxy::InjectedFault;
 use testkit::portal::{App, Certificate, Portal};
@@ -83,6 +84,32 @@ async fn a_namespace_without_permissions_stops_only_its_own_resources() {
     let readiness = operator.http_get("/readyz").await.unwrap();
     assert!(readiness.starts_with("HTTP/1.1 503") && readiness.contains(&other), "{readiness}");
     assert!(!readiness.contains(&format!("in namespace {}:", env.namespace)), "{readiness}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_is_lost_later_keeps_readiness_and_shows_in_metrics() {
+    let mut env = TestEnv::without_operator(&[]).await;
+    let link = ApiLink::start_for(&env, &env.account_of_one_namespace().await).await;
+    env.start_with_kubeconfig(&link.kubeconfig);
+    env.ready("before").await;
+    let bindings = Api::<RoleBinding>::namespaced(env.client.clone(), &env.namespace);
+    let binding = bindings.get("only-here").await.unwrap();
+    bindings.delete("only-here", &DeleteParams::default()).await.unwrap();
+    // The watches in progress are not affected: they have to be started again.
+    link.cut(true);
+    link.cut(false);
+    let failing = async |value: &str| {
+        let metrics = env.http_get("/metrics").await.unwrap_or_default();
+        let mut watches = metrics.lines().filter(|line| line.starts_with("arcgis_credential_watch_failing{"));
+        watches.any(|line| line.ends_with(value)).then_some(())
+    };
+    poll_until("a failing watch", SILENT, async || failing(" 1").await).await;
+    assert!(env.http_get("/readyz").await.unwrap().starts_with("HTTP/1.1 200"));
+    let again = serde_json::from_value(json!({
+        "metadata": {"name": "only-here"}, "roleRef": binding.role_ref, "subjects": binding.subjects,
+    }));
+    bindings.create(&PostParams::default(), &again.unwrap()).await.unwrap();
+    env.ready("after").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,7 @@ impl Failures {
 
 /// The parts of a status that are compared before and after a reconciliation.
 pub struct StatusBefore {
-    ready_until: Option<Timestamp>,
+    unexpired_until: Option<Timestamp>,
     reason: Option<Reason>,
 }
 
@@ -29,14 +29,20 @@ impl StatusBefore {
     /// Records them before the reconciliation concludes.
     pub fn new(s: &Situation) -> Self {
         Self {
-            ready_until: s.status.token.as_ref().filter(|_| ready(&s.status)).map(|token| token.expiration_time),
+            unexpired_until: s
+                .status
+                .token
+                .as_ref()
+                .filter(|_| unexpired(&s.status))
+                .map(|token| token.expiration_time),
             reason: s.status.failure.as_ref().map(|failure| failure.reason),
         }
     }
 }
 
-fn ready(status: &ArcGisAppCredentialStatus) -> bool {
-    status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
+/// Whether the status reports an unexpired token: a valid one, or one that the portal rejects.
+fn unexpired(status: &ArcGisAppCredentialStatus) -> bool {
+    status.conditions.iter().any(|c| c.type_ == "Ready" && (c.status == "True" || c.reason == "TokenRejected"))
 }
 
 impl Resource {
@@ -75,6 +81,14 @@ impl Simulation {
         self.failures.0.push(line);
     }
 
+    /// Checks that the first reconciliation after a start does nothing for a resource that was at rest before.
+    pub fn check_restart(&mut self, id: Id, calls: u32, requested: bool, changed: bool) {
+        if calls > 0 || requested || changed {
+            let numbers = format!("{calls} calls, request {requested}, status changed {changed}");
+            self.fail_check("a restart does nothing that is not due", id, &numbers);
+        }
+    }
+
     /// Checks that each reconciliation schedules the next one: in the future, and no later than the resync.
     pub fn check_next_wake(&mut self, id: Id, wake: Timestamp) {
         let wait = self.clock.time_of(wake) - self.clock.now;
@@ -93,7 +107,7 @@ impl Simulation {
         let timestamp = self.clock.timestamp();
         let resource = &mut self.resources[id as usize];
         let history = &mut resource.history;
-        let expired = before.ready_until.is_some_and(|until| until <= timestamp);
+        let expired = before.unexpired_until.is_some_and(|until| until <= timestamp);
         let recovered = before.reason.is_some() && resource.status.failure.is_none();
         // A change since this reconciliation started is reported by the next one.
         let expected = std::mem::replace(&mut history.status_write_expected, history.user_changed_at > started_at);

@@ -1,12 +1,12 @@
 //! Checks of the host limiter: pauses that a host asked for, and permits in the order of expiry.
 
-use arcgis_credential_operator::core::{AttemptKind, Memory, Priority};
+use arcgis_credential_operator::core::{AttemptKind, Memory, Outcome, Priority};
 use jiff::Timestamp;
 
 use crate::fleet::{Id, Resource};
 use crate::portal::PortalState;
 use crate::simulation::Simulation;
-use crate::time::{MINUTE, SECOND, seconds};
+use crate::time::{MINUTE, Ms, SECOND, seconds};
 
 /// How often a waiting resource may be overtaken: as often as there are permits, because a resource that is woken for a
 /// free permit may no longer need it, and the next one that asks then gets it.
@@ -64,10 +64,31 @@ impl Simulation {
         }
     }
 
+    /// Checks that a host receives no request during a pause, whichever of its requests it answered with 429, and few while
+    /// it keeps doing so.
+    pub fn check_pause(&mut self, id: Id) {
+        let until = self.portals[self.resources[id as usize].portal].paused_until;
+        if self.clock.now < until {
+            let numbers = format!("{} s before its end", seconds(until - self.clock.now));
+            self.fail_check("a pause ends before the next request", id, &numbers);
+        }
+        self.check_rate_limit_pause(id);
+    }
+
+    /// Records a 429: a pause of at least a minute and at most five.
+    pub fn record_limit(&mut self, id: Id, outcome: Outcome) {
+        let portal = &mut self.portals[self.resources[id as usize].portal];
+        if let Outcome::Limited(seconds) = outcome {
+            let until = self.clock.now + Ms::from(seconds).clamp(60, 300) * SECOND;
+            portal.paused_until = portal.paused_until.max(until);
+            portal.paused = true;
+        }
+    }
+
     /// Checks that a host that keeps returning 429 receives at most two requests within five minutes after the first
     /// 429. The requests in flight before the first 429 are one burst. The pauses after it are 60, 120, 240 and 300 s,
     /// because the host may ask for a pause of only 60 s, so windows that begin with that burst do not count.
-    pub fn check_rate_limit_pause(&mut self, id: Id) {
+    fn check_rate_limit_pause(&mut self, id: Id) {
         let now = self.clock.now;
         let portal = &mut self.portals[self.resources[id as usize].portal];
         let Some(phase) = portal.phase(now).filter(|phase| matches!(phase.state, PortalState::Limited(_))).copied()
@@ -96,6 +117,7 @@ impl Simulation {
     pub fn reset_rate_limit_checks(&mut self) {
         for portal in &mut self.portals {
             portal.rate_limited_requests.clear();
+            portal.paused_until = 0;
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The simulated portals, and the resources with their roles.
 
-use arcgis_credential_operator::api::{ArcGisAppCredentialSpec, ArcGisAppCredentialStatus, Reason};
+use arcgis_credential_operator::api::{ArcGisAppCredentialSpec, ArcGisAppCredentialStatus, Reason, VerificationSpec};
 use arcgis_credential_operator::core::{Identity, Memory, Plan, SpecError};
+use arcgis_credential_operator::index::CheckResult;
 use fastrand::Rng;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
@@ -11,6 +12,7 @@ use crate::portal::Portal;
 use crate::reconciliation::Reconciliation;
 use crate::secrets::CredentialsSecret;
 use crate::time::log_uniform;
+use crate::verification::{CheckInFlight, PRIVILEGE};
 
 /// The index of a resource in the fleet.
 pub type Id = u32;
@@ -45,6 +47,7 @@ pub enum GrantedLifetimes {
 
 /// A resource with everything that belongs to it.
 pub struct Resource {
+    pub id: Id,
     pub me: Identity,
     pub spec: ArcGisAppCredentialSpec,
     /// `None`: it has to be computed from the spec.
@@ -62,6 +65,9 @@ pub struct Resource {
     pub rejected: Option<Reason>,
     /// The reconciliation that waits for the portal.
     pub reconciliation: Option<Box<Reconciliation>>,
+    /// The check that waits for the portal, and the result of the last one.
+    pub check: Option<CheckInFlight>,
+    pub check_result: Option<CheckResult>,
     pub history: History,
 }
 
@@ -95,51 +101,78 @@ impl Resource {
 
 /// Returns a fleet with every role on a dozen hosts, half of it on the first.
 pub fn mixed(count: u32, rng: &mut Rng) -> (Vec<Portal>, Vec<Resource>) {
-    let mut portals: Vec<Portal> = (0..12)
-        .map(|at| {
-            let most = if at % 4 == 3 { 3600 * rng.i64(1..48) } else { 14 * 86_400 };
-            Portal { name: format!("portal-{at}.example.com"), max_lifetime: most, ..Portal::default() }
-        })
-        .collect();
+    let mut portals: Vec<Portal> = (0..12).map(|at| random_portal(at, rng)).collect();
     let mut resources = Vec::new();
     for id in 0..count {
         let portal = if rng.bool() { 0 } else { rng.usize(0..portals.len()) };
         portals[portal].users += 1;
-        let (mut role, mut granted_lifetimes, mut before) = (Role::Plain, GrantedLifetimes::AsRequested, None);
-        match id % 100 {
-            0 | 1 => role = Role::Rejected,
-            2 => role = Role::BecomesRejected,
-            3 => role = Role::Contested { damage: rng.bool() },
-            4..=13 => role = Role::Edited,
-            14..=18 => before = Some(["1m", "7m", "29m"][rng.usize(0..3)]),
-            19..=27 => granted_lifetimes = GrantedLifetimes::Varying(7200),
-            28 if id < 1000 => {
-                granted_lifetimes = GrantedLifetimes::Fixed([1, 10, 29, 45, 60, 75, 299, 600][rng.usize(0..8)]);
-            }
-            _ => {}
-        }
-        let lifetime = match rng.u8(0..100) {
-            0..32 => None,
-            32..33 => Some("30m"),
-            33..67 => Some("12h"),
-            67..82 => Some("24h"),
-            82..92 => Some("168h"),
-            _ => Some("336h"),
-        };
-        let name = &portals[portal].name;
-        let mut resource = resource(id, portal, name, lifetime, before, rng);
+        let (role, granted_lifetimes, before) = assigned_role(id, rng);
+        let lifetime = random_lifetime(rng);
+        let mut resource = resource(id, portal, &portals[portal].name, lifetime, before, rng);
         resource.role = role;
         resource.granted_lifetimes = granted_lifetimes;
+        resource.spec.verification = verification(id);
+        resource.history.always_verified = resource.spec.verification.is_some() && role == Role::Plain;
         if role == Role::Rejected {
-            match rng.u8(0..4) {
-                0 | 1 => resource.credentials.iter_mut().for_each(|credentials| credentials.value = WRONG_VALUE),
-                2 => resource.rejected = Some(Reason::RequestRejected),
-                _ => resource.rejected = Some(Reason::ClientIdRejected),
-            }
+            reject(&mut resource, rng);
         }
         resources.push(resource);
     }
     (portals, resources)
+}
+
+fn random_portal(at: usize, rng: &mut Rng) -> Portal {
+    let most = if at % 4 == 3 { 3600 * rng.i64(1..48) } else { 14 * 86_400 };
+    Portal { name: format!("portal-{at}.example.com"), max_lifetime: most, ..Portal::default() }
+}
+
+/// Returns the role of a resource, the lifetimes that it is granted, and its `renewBefore`.
+fn assigned_role(id: Id, rng: &mut Rng) -> (Role, GrantedLifetimes, Option<&'static str>) {
+    let as_requested = GrantedLifetimes::AsRequested;
+    match id % 100 {
+        0 | 1 => (Role::Rejected, as_requested, None),
+        2 => (Role::BecomesRejected, as_requested, None),
+        3 => (Role::Contested { damage: rng.bool() }, as_requested, None),
+        4..=13 => (Role::Edited, as_requested, None),
+        14..=18 => (Role::Plain, as_requested, Some(["1m", "7m", "29m"][rng.usize(0..3)])),
+        19..=27 => (Role::Plain, GrantedLifetimes::Varying(7200), None),
+        28 if id < 1000 => {
+            let seconds = [1, 10, 29, 45, 60, 75, 299, 600][rng.usize(0..8)];
+            (Role::Plain, GrantedLifetimes::Fixed(seconds), None)
+        }
+        _ => (Role::Plain, as_requested, None),
+    }
+}
+
+/// Every fifth resource is verified, some of them once a minute.
+fn verification(id: Id) -> Option<VerificationSpec> {
+    let interval = match id % 100 {
+        26 => "1m",
+        1 | 21 | 41 | 61 | 81 => "15m",
+        _ => "1h",
+    };
+    let required_privileges = if id % 10 == 1 { vec![PRIVILEGE.to_owned()] } else { Vec::new() };
+    (id % 5 == 1).then(|| VerificationSpec { interval: interval.to_owned(), required_privileges })
+}
+
+fn random_lifetime(rng: &mut Rng) -> Option<&'static str> {
+    match rng.u8(0..100) {
+        0..32 => None,
+        32..33 => Some("30m"),
+        33..67 => Some("12h"),
+        67..82 => Some("24h"),
+        82..92 => Some("168h"),
+        _ => Some("336h"),
+    }
+}
+
+/// Makes the portal reject a resource: its secret, its request, or its app.
+fn reject(resource: &mut Resource, rng: &mut Rng) {
+    match rng.u8(0..4) {
+        0 | 1 => resource.credentials.iter_mut().for_each(|credentials| credentials.value = WRONG_VALUE),
+        2 => resource.rejected = Some(Reason::RequestRejected),
+        _ => resource.rejected = Some(Reason::ClientIdRejected),
+    }
 }
 
 /// Returns a fleet on one host whose tokens all have the default lifetime of two hours.
@@ -173,6 +206,7 @@ fn resource(
     });
     let uid = format!("{:032x}", rng.u128(..));
     Resource {
+        id,
         me: Identity { namespace: "maps".to_owned(), name, uid },
         spec: serde_json::from_value(spec).expect("a valid spec"),
         plan: None,
@@ -192,6 +226,8 @@ fn resource(
         }),
         rejected: None,
         reconciliation: None,
+        check: None,
+        check_result: None,
         history: History { custom_renew_before: renew_before.is_some(), ..History::default() },
     }
 }

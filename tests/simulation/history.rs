@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
-use arcgis_credential_operator::api::{Reason, Retry};
+use arcgis_credential_operator::api::{Reason, Retry, Verification};
 use arcgis_credential_operator::core::Priority;
+use jiff::Timestamp;
 
 use crate::time::{Clock, DAY, Ms, SECOND};
 
@@ -73,6 +74,21 @@ pub struct History {
     /// The start of the phase in which a pause of the host was last reported.
     pub pause_reported_in: Option<Ms>,
     pub was_at_rest: bool,
+    /// Whether it has `spec.verification` at all times.
+    pub always_verified: bool,
+    /// The answer to a check that was last reported, the issue time of the token that it was about, and how many checks in
+    /// a row had none.
+    pub answer: Option<Verification>,
+    pub answered_for: Option<Timestamp>,
+    pub unanswered: u32,
+    /// The token that the portal was last heard to reject.
+    pub rejected_token: Option<u64>,
+    /// When tokens of the last day were requested because of that.
+    pub replacements: VecDeque<Ms>,
+    pub most_replacements: usize,
+    pub checks: u32,
+    /// How many tokens were published.
+    pub published: u32,
     pub requests: u32,
     pub requests_today: (Ms, u32),
     pub most_requests_a_day: u32,

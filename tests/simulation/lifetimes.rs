@@ -25,6 +25,7 @@ impl Simulation {
         self.serial += 1;
         history.token = Some(token);
         history.unpublished = false;
+        history.published += 1;
         history.status_write_expected = true;
         if !token.exempt {
             self.at(token.deadline(), Event::Deadline(id, serial));
@@ -48,7 +49,7 @@ impl Simulation {
 
     /// Returns when nothing delays a renewal any more. Delays are a failing portal and the requests of all resources
     /// after it, the wait after a failure, and an unavailable operator or API server.
-    fn unblocked_at(&self, resource: &Resource) -> Ms {
+    pub fn unblocked_at(&self, resource: &Resource) -> Ms {
         let state = self.portals[resource.portal].settled_at(self.clock.now);
         resource.history.exempt_until.max(self.exempt_until).max(state)
     }

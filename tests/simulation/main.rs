@@ -18,6 +18,7 @@ mod simulation;
 mod statistics;
 mod time;
 mod users;
+mod verification;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -69,6 +70,7 @@ fn mixed(seed: u64, size: &Size) -> Simulation {
     simulation.exempt_until = MINUTE + simulation.portals.iter().map(portal::Portal::drain_time).max().unwrap_or(0);
     simulation.schedule_first_actions();
     schedule_disruptions(&mut simulation);
+    simulation.schedule_rejections();
     simulation
 }
 
@@ -192,7 +194,7 @@ fn run(
 #[test]
 fn a_mixed_fleet_passes_every_check_over_weeks() {
     let size = Size::from_env();
-    run(&size, "a_mixed_fleet", |seed| mixed(seed, &size), |_| String::new());
+    run(&size, "a_mixed_fleet", |seed| mixed(seed, &size), Simulation::check_count_of_checks);
 }
 
 #[test]

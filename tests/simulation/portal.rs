@@ -3,7 +3,7 @@
 use arcgis_credential_operator::api::Reason;
 use fastrand::Rng;
 
-use crate::time::{HOUR, MINUTE, Ms, SECOND, log_uniform};
+use crate::time::{DAY, HOUR, MINUTE, Ms, SECOND, log_uniform};
 
 /// How a host responds during a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum PortalState {
     Unavailable,
     /// 429, with the seconds of `Retry-After` if the host sends it.
     Limited(Option<u32>),
+    /// 429 to every second request, on average.
+    PartlyLimited,
     Malformed,
     /// 403 to every request.
     Maintenance,
@@ -45,6 +47,12 @@ pub struct Portal {
     pub rate_limited_requests: Vec<Ms>,
     /// Whether the last response that was a 429 or a token was a 429.
     pub paused: bool,
+    /// Until when no request may be sent after the last 429.
+    pub paused_until: Ms,
+    /// Tokens with a smaller serial are not valid.
+    pub tokens_ended: u64,
+    /// When every token is rejected; in order, without overlaps.
+    pub rejecting: Vec<(Ms, Ms)>,
 }
 
 /// The result of a request.
@@ -61,12 +69,26 @@ impl Portal {
         self.phases.get(next).filter(|phase| phase.from <= now)
     }
 
+    /// Whether every token is rejected at a time.
+    pub fn rejects(&self, now: Ms) -> bool {
+        self.rejecting.iter().any(|(from, until)| (*from..*until).contains(&now))
+    }
+
+    /// Returns until when every token was or will be rejected, the last time that this began.
+    pub fn rejected_until(&self, now: Ms) -> Ms {
+        self.rejecting.iter().filter(|(from, _)| *from <= now).map(|(_, until)| *until).max().unwrap_or(-DAY)
+    }
+
     /// Returns when the last phase that began by now is over and every waiting resource has had a permit.
     pub fn settled_at(&self, now: Ms) -> Ms {
         let started_at = self.phases.partition_point(|phase| phase.from <= now);
         let Some(last) = started_at.checked_sub(1).map(|at| self.phases[at]) else { return 0 };
         // A pause asked for in responses to others lasts at most five minutes, plus one probe.
-        let pause = if matches!(last.state, PortalState::Limited(_)) { 5 * MINUTE + 2 * SECOND } else { 0 };
+        let pause = if matches!(last.state, PortalState::Limited(_) | PortalState::PartlyLimited) {
+            5 * MINUTE + 2 * SECOND
+        } else {
+            0
+        };
         last.until + pause + self.drain_time()
     }
 
@@ -79,10 +101,14 @@ impl Portal {
     /// Returns the response to a token request.
     pub fn response(&self, now: Ms, rng: &mut Rng, granted: i64, rejection: Option<Reason>) -> Response {
         let quick = rng.i64(LATENCY.0..LATENCY.1);
-        let state = self.phase(now).map_or(PortalState::Healthy, |phase| phase.state);
+        let state = match self.phase(now).map_or(PortalState::Healthy, |phase| phase.state) {
+            PortalState::PartlyLimited if rng.bool() => PortalState::Limited(Some(60)),
+            PortalState::PartlyLimited => PortalState::Healthy,
+            state => state,
+        };
         let fail = |after, reason| Response { after, result: Err((reason, None)) };
         match state {
-            PortalState::Healthy => match rejection {
+            PortalState::Healthy | PortalState::PartlyLimited => match rejection {
                 Some(reason) => fail(quick, reason),
                 None => Response { after: quick, result: Ok(granted.min(self.max_lifetime)) },
             },
@@ -108,7 +134,7 @@ pub fn random_phases(rng: &mut Rng, end: Ms) -> Vec<Phase> {
     let mut from = rng.i64(6 * HOUR..40 * HOUR);
     while from < end {
         let until = from + log_uniform(rng, 2 * MINUTE, 6 * HOUR);
-        let state = match rng.u8(0..10) {
+        let state = match rng.u8(0..12) {
             0 => PortalState::Unreachable { slow: true },
             1 | 2 => PortalState::Unreachable { slow: false },
             3 | 4 => PortalState::Unavailable,
@@ -116,6 +142,7 @@ pub fn random_phases(rng: &mut Rng, end: Ms) -> Vec<Phase> {
             6 => PortalState::Limited(Some(rng.u32(1..120))),
             7 => PortalState::Limited(Some(rng.u32(120..7200))),
             8 => PortalState::Malformed,
+            9 | 10 => PortalState::PartlyLimited,
             _ => PortalState::Maintenance,
         };
         phases.push(Phase { from, until, state });

@@ -3,8 +3,8 @@
 use arcgis_credential_operator::api::Reason;
 use arcgis_credential_operator::core::AccessToken;
 use arcgis_credential_operator::core::{
-    Admit, AttemptKind, CredentialsError, Epoch, IssuedToken, LiveSecret, Observed, Outcome, Plan, RESYNC_SECONDS,
-    Situation, Step, Verdict, Version, conclude, decide, render,
+    Admit, AttemptKind, Epoch, IssuedToken, LiveSecret, Observed, Outcome, Plan, RESYNC_SECONDS, Situation, Step,
+    Verdict, conclude, decide, render,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
@@ -42,6 +42,13 @@ pub struct Reconciliation {
     pub was_at_rest: bool,
 }
 
+/// What a finished reconciliation leaves to do: the next one, and a status write.
+struct Finished {
+    wake: Timestamp,
+    changed: bool,
+    problem: Option<Reason>,
+}
+
 fn cached(secret: Option<&Secret>) -> Observed<LiveSecret> {
     secret.map_or(Observed::Absent, |secret| Observed::Cached(secrets::version(secret)))
 }
@@ -51,9 +58,8 @@ impl Simulation {
     pub fn observe(&mut self, id: Id) -> Situation {
         let resource = &mut self.resources[id as usize];
         let plan = resource.plan.take().unwrap_or_else(|| Plan::new(&resource.spec));
-        let credentials = resource.credentials.as_ref().map_or(Observed::Absent, |credentials| {
-            Observed::Cached(Version { uid: credentials.uid.to_string(), resource: credentials.version.to_string() })
-        });
+        let credentials = resource.credentials.as_ref();
+        let credentials = credentials.map_or(Observed::Absent, |credentials| Observed::Cached(credentials.version()));
         let mut s = Situation {
             me: resource.me.clone(),
             generation: resource.generation,
@@ -78,7 +84,8 @@ impl Simulation {
     pub fn reconcile(&mut self, id: Id) {
         self.statistics.reconciles += 1;
         let was_at_rest = std::mem::take(&mut self.resources[id as usize].history.was_at_rest);
-        let s = self.observe(id);
+        let mut s = self.observe(id);
+        self.apply_check(id, &mut s);
         let now = self.clock.now;
         let sent = self.clock;
         let reconciliation = Reconciliation {
@@ -103,6 +110,7 @@ impl Simulation {
             Ok(_) => Outcome::Issued,
             Err((_, retry_after)) => retry_after.map_or(Outcome::Failed, Outcome::Limited),
         };
+        self.record_limit(id, outcome);
         if let Some(acquired) = reconciliation.permit.take() {
             self.release_permit(id, acquired, outcome);
         }
@@ -142,9 +150,27 @@ impl Simulation {
                     rejected => reconciliation.s.admit = rejected,
                 },
                 Step::Request => return self.request(id, reconciliation),
+                // What changed while the portal answered is evaluated first.
+                Step::Create | Step::Patch(_) | Step::Own(_)
+                    if self.resources[id as usize].generation != reconciliation.s.generation =>
+                {
+                    return self.abandon(id, *reconciliation);
+                }
                 step => self.call(id, &mut reconciliation, step),
             }
         }
+    }
+
+    /// Ends a reconciliation before a write, because the resource has changed since; the next one follows at once.
+    fn abandon(&mut self, id: Id, reconciliation: Reconciliation) {
+        let Reconciliation { s, permit, calls, .. } = reconciliation;
+        let resource = &mut self.resources[id as usize];
+        (resource.memory, resource.status) = (s.memory, s.status);
+        if let Some(acquired) = permit {
+            self.release_permit(id, acquired, Outcome::Failed);
+        }
+        self.forgo_permit(id);
+        self.requeue(id, self.clock.timestamp(), calls);
     }
 
     fn request(&mut self, id: Id, mut reconciliation: Box<Reconciliation>) {
@@ -160,17 +186,14 @@ impl Simulation {
         reconciliation.response = Some(response.result);
         resource.reconciliation = Some(reconciliation);
         self.after(response.after, Event::Response(id, self.operator.started));
+        self.change_during_exchange(id, response.after);
     }
 
     /// Makes one call to the API server.
     fn call(&mut self, id: Id, reconciliation: &mut Reconciliation, step: Step) {
         reconciliation.calls += 1;
-        let now = self.clock.timestamp();
-        let kind = if matches!(step, Step::Own(_)) { AttemptKind::Ownership } else { AttemptKind::Write };
         if !self.api_up {
-            reconciliation.s.failed(kind, Reason::ClusterError, None, now);
-            self.record_failure(id, Reason::ClusterError, None, None);
-            return;
+            return self.fail_call(id, reconciliation, &step);
         }
         self.version += 1;
         let number = self.version;
@@ -181,41 +204,17 @@ impl Simulation {
                 reconciliation.s.target_read(live);
             }
             Step::ReadCredentials => {
-                let started = self.operator.started;
-                reconciliation.s.credentials_read(resource.credentials.as_ref().map(|credentials| {
-                    let version =
-                        Version { uid: credentials.uid.to_string(), resource: credentials.version.to_string() };
-                    let missing = CredentialsError { key: "client_secret".to_owned() };
-                    (
-                        version,
-                        if credentials.incomplete { Err(missing) } else { Ok(credentials.value ^ (started << 32)) },
-                    )
-                }));
+                let read = resource.credentials.as_ref().map(|credentials| credentials.read(self.operator.started));
+                reconciliation.s.credentials_read(read);
             }
             Step::ReadCa => reconciliation.s.ca_read(None),
             Step::ReadClientCertificate => reconciliation.s.client_certificate_read(None),
             Step::TryCreate => reconciliation.s.create_tried(),
-            Step::Create => {
-                let (Ok(plan), Some(unpublished)) = (&reconciliation.s.plan, reconciliation.s.unpublished(now)) else {
-                    return;
-                };
-                let manifest = render(plan, &reconciliation.s.me, unpublished).manifest(plan, &reconciliation.s.me);
-                if resource.target.is_some() {
-                    reconciliation.s.conflicted();
-                    return;
-                }
-                let unpublished = unpublished.clone();
-                let secret = secrets::create(manifest, number, number);
-                reconciliation.s.created(secrets::version(&secret), now);
-                resource.target = Some(secret);
-                self.record_published(id, &unpublished);
-            }
+            Step::Create => self.create(id, reconciliation, number),
             Step::Patch(patch) => self.patch(id, reconciliation, &patch, number),
             Step::Own(patch) => {
-                match resource
-                    .target
-                    .as_mut()
-                    .and_then(|secret| secrets::patch(secret, &patch, number).then(|| secrets::version(secret)))
+                let target = resource.target.as_mut();
+                match target.and_then(|secret| secrets::patch(secret, &patch, number).then(|| secrets::version(secret)))
                 {
                     Some(version) => reconciliation.s.owned(version),
                     None => reconciliation.s.conflicted(),
@@ -223,6 +222,28 @@ impl Simulation {
             }
             Step::AcquirePermit | Step::Request | Step::Rest => {}
         }
+    }
+
+    fn fail_call(&mut self, id: Id, reconciliation: &mut Reconciliation, step: &Step) {
+        let kind = if matches!(step, Step::Own(_)) { AttemptKind::Ownership } else { AttemptKind::Write };
+        reconciliation.s.failed(kind, Reason::ClusterError, None, self.clock.timestamp());
+        self.record_failure(id, Reason::ClusterError, None, None);
+    }
+
+    fn create(&mut self, id: Id, reconciliation: &mut Reconciliation, number: u64) {
+        let now = self.clock.timestamp();
+        let (Ok(plan), Some(unpublished)) = (&reconciliation.s.plan, reconciliation.s.unpublished(now)) else { return };
+        let manifest = render(plan, &reconciliation.s.me, unpublished).manifest(plan, &reconciliation.s.me);
+        let resource = &mut self.resources[id as usize];
+        if resource.target.is_some() {
+            reconciliation.s.conflicted();
+            return;
+        }
+        let unpublished = unpublished.clone();
+        let secret = secrets::create(manifest, number, number);
+        reconciliation.s.created(secrets::version(&secret), now);
+        resource.target = Some(secret);
+        self.record_published(id, &unpublished);
     }
 
     fn patch(&mut self, id: Id, reconciliation: &mut Reconciliation, patch: &Value, number: u64) {
@@ -253,14 +274,45 @@ impl Simulation {
 
     fn finish(&mut self, id: Id, reconciliation: Box<Reconciliation>, verdict: Verdict) {
         let now = self.clock.timestamp();
-        let Reconciliation { s, started_at, requested, calls, permit, was_at_rest, .. } = *reconciliation;
+        let Reconciliation { mut s, started_at, requested, calls, permit, was_at_rest, .. } = *reconciliation;
         let (waits, waiting_for) = (verdict.awaits_permit, s.status.token.as_ref().map(|token| token.expiration_time));
-        let (me, plan, generation) = (s.me.clone(), s.plan.clone(), s.generation);
-        let before = (!self.api_up).then(|| s.status.clone());
+        let before = s.status.clone();
         let previous = StatusBefore::new(&s);
-        let conclusion = conclude(s, verdict, now);
+        let check = self.due_check(&mut s);
+        let conclusion = self.conclude(id, s, verdict);
         let mut wake = conclusion.wake;
-        self.check_next_wake(id, wake);
+        if waits {
+            self.queue(id, waiting_for);
+        }
+        if let Some(acquired) = permit {
+            self.release_permit(id, acquired, Outcome::Failed);
+        }
+        if was_at_rest {
+            self.check_restart(id, calls, requested, conclusion.changed);
+        }
+        if conclusion.changed && !self.api_up {
+            let resource = &mut self.resources[id as usize];
+            resource.status = before;
+            resource.history.status_write_expected = true;
+            wake = wake.min(now.checked_add(SignedDuration::from_secs(STATUS_RETRY_SECONDS)).expect("in range"));
+        } else if conclusion.changed {
+            self.check_status_write(id, started_at, &previous, conclusion.problem);
+        }
+        self.forgo_permit(id);
+        self.requeue(id, wake, calls);
+        if let Some(issued) = check {
+            self.start_check(id, issued);
+        }
+        if !waits && self.api_up && (self.every_reconcile || self.rng.u8(0..32) == 0) {
+            self.check_rest(id, started_at);
+        }
+    }
+
+    /// Concludes a reconciliation, and keeps what the resource remembers of it.
+    fn conclude(&mut self, id: Id, s: Situation, verdict: Verdict) -> Finished {
+        let (me, plan, generation) = (s.me.clone(), s.plan.clone(), s.generation);
+        let conclusion = conclude(s, verdict, self.clock.timestamp());
+        self.check_next_wake(id, conclusion.wake);
         let resource = &mut self.resources[id as usize];
         resource.me = me;
         if resource.generation == generation {
@@ -268,38 +320,16 @@ impl Simulation {
         }
         resource.memory = conclusion.memory;
         resource.status = conclusion.status;
-        if waits {
-            self.queue(id, waiting_for);
-        }
-        if let Some(acquired) = permit {
-            self.release_permit(id, acquired, Outcome::Failed);
-        }
-        if was_at_rest && (calls > 0 || requested || conclusion.changed) {
-            self.fail_check(
-                "a restart does nothing that is not due",
-                id,
-                &format!("{calls} calls, request {requested}, status changed {}", conclusion.changed),
-            );
-        }
-        if conclusion.changed {
-            if let Some(before) = before {
-                self.resources[id as usize].status = before;
-                let soon = now.checked_add(SignedDuration::from_secs(STATUS_RETRY_SECONDS)).expect("in range");
-                wake = wake.min(soon);
-                self.resources[id as usize].history.status_write_expected = true;
-            } else {
-                self.check_status_write(id, started_at, &previous, conclusion.problem);
-            }
-        }
-        self.forgo_permit(id);
+        Finished { wake: conclusion.wake, changed: conclusion.changed, problem: conclusion.problem }
+    }
+
+    /// Schedules the next reconciliation; the worker is free after the calls of this one.
+    fn requeue(&mut self, id: Id, wake: Timestamp, calls: u32) {
         let wake = self.reduce_resync(id, wake);
         self.operator.queue.done(id, Some(wake));
         if calls > 0 {
             self.operator.busy += 1;
             self.after(CALL * Ms::from(calls), Event::WorkerFree(self.operator.started));
-        }
-        if !waits && self.api_up && (self.every_reconcile || self.rng.u8(0..32) == 0) {
-            self.check_rest(id, started_at);
         }
     }
 
@@ -314,6 +344,7 @@ impl Simulation {
                 if resync
                     && !self.every_reconcile
                     && !id.is_multiple_of(FULL_RESYNC_EVERY)
+                    && resource.spec.verification.is_none()
                     && token.renewal_time > wake =>
             {
                 token.renewal_time.min(later(REDUCED_RESYNC_SECONDS))

@@ -26,7 +26,7 @@ impl Simulation {
             }
         }
         self.check_order(id, reconciliation.s.status.token.as_ref().map(|token| token.expiration_time));
-        self.check_rate_limit_pause(id);
+        self.check_pause(id);
     }
 
     /// Records the response of the portal.
@@ -40,10 +40,12 @@ impl Simulation {
         // The status reports the requested renewal as handled.
         self.resources[id as usize].history.status_write_expected |=
             reconciliation.s.requested_at != reconciliation.s.status.last_handled_request;
-        let portal = &mut self.portals[self.resources[id as usize].portal];
         match response {
             Ok(_) => {
-                portal.paused = false;
+                let (token, sent) = (&reconciliation.s.status.token, reconciliation.sent);
+                let renewal_due = token.as_ref().is_none_or(|token| token.renewal_time <= sent.timestamp());
+                self.check_replacement_rate(id, sent.now, renewal_due);
+                self.portals[self.resources[id as usize].portal].paused = false;
                 let history = &mut self.resources[id as usize].history;
                 history.last_success =
                     Some(Success { sent: reconciliation.sent, started_at: reconciliation.started_at });
@@ -54,7 +56,7 @@ impl Simulation {
                 history.status_write_expected = true;
             }
             Err((reason, retry_after)) => {
-                portal.paused |= reason == Reason::RateLimited;
+                self.portals[self.resources[id as usize].portal].paused |= reason == Reason::RateLimited;
                 self.check_rejection_rate(id, reason);
                 self.record_failure(id, reason, retry_after, reported);
             }

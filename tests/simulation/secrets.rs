@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arcgis_credential_operator::core::Version;
+use arcgis_credential_operator::core::{CredentialsError, Version};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
@@ -15,6 +15,20 @@ pub struct CredentialsSecret {
     pub value: u64,
     /// Whether a key is missing.
     pub incomplete: bool,
+}
+
+impl CredentialsSecret {
+    /// Returns its UID and its resourceVersion.
+    pub fn version(&self) -> Version {
+        Version { uid: self.uid.to_string(), resource: self.version.to_string() }
+    }
+
+    /// Returns what a read of it yields: the version, and the digest by the key of the process that has started `started`
+    /// times.
+    pub fn read(&self, started: u64) -> (Version, Result<u64, CredentialsError>) {
+        let missing = CredentialsError { key: "client_secret".to_owned() };
+        (self.version(), if self.incomplete { Err(missing) } else { Ok(self.value ^ (started << 32)) })
+    }
 }
 
 /// Returns the UID and the resourceVersion of an object.

@@ -13,6 +13,7 @@ use crate::portal::Portal;
 use crate::statistics::Statistics;
 use crate::time::{Clock, Ms, SECOND};
 use crate::users::Action;
+use crate::verification::CheckEvent;
 
 /// Concurrent reconciliations, as in the program's default.
 const CONCURRENCY: u32 = 16;
@@ -29,6 +30,7 @@ pub enum Event {
     /// The deadline for the successor of a token.
     Deadline(Id, u64),
     Action(Id, Action),
+    Verification(CheckEvent),
     /// The operator's clock is set forward or back.
     SetClock(Ms),
     Stop,
@@ -153,8 +155,9 @@ impl Simulation {
                 self.wake(id);
             }
             Event::Response(id, started) if started == self.operator.started => self.on_response(id),
-            Event::WorkerFree(started) if started == self.operator.started => self.operator.busy -= 1,
-            Event::Response(..) | Event::WorkerFree(_) => {}
+            Event::WorkerFree(started) => self.operator.busy -= u32::from(started == self.operator.started),
+            Event::Response(..) => {}
+            Event::Verification(event) => self.handle_check(event),
             Event::Deadline(id, serial) => self.check_deadline(id, serial),
             Event::Action(id, action) => self.perform(id, action),
             Event::SetClock(by) => self.set_clock(by),
@@ -222,10 +225,14 @@ impl Simulation {
         self.operator.hosts = self.portals.iter().map(|_| HostQueue::default()).collect();
         for resource in &mut self.resources {
             resource.memory = arcgis_credential_operator::core::Memory::default();
+            (resource.check, resource.check_result) = (None, None);
+            resource.history.unanswered = 0;
             if let Some(reconciliation) = resource.reconciliation.take() {
                 resource.status = reconciliation.s.status;
                 // The next reconciliation computes the plan again.
                 resource.plan = None;
+                // What it was about to report is unknown.
+                resource.history.answer = None;
             }
             resource.history.queue_priority = None;
             if std::mem::take(&mut resource.history.unpublished) {
@@ -233,6 +240,8 @@ impl Simulation {
             }
         }
         self.waiting.iter_mut().for_each(BTreeSet::clear);
+        // What a status does not record of a pause is lost.
+        self.portals.iter_mut().for_each(|portal| portal.paused_until = 0);
     }
 
     fn start(&mut self) {
@@ -273,6 +282,7 @@ impl Simulation {
             // By the new time a token may have expired, and a retry may come sooner.
             resource.history.status_write_expected = true;
             resource.history.rejected.clear();
+            resource.history.replacements.clear();
         }
         let recovered = self.portals.iter().map(|portal| portal.settled_at(now)).max().unwrap_or(0);
         self.exempt_until = self.exempt_until.max(recovered);

@@ -60,10 +60,11 @@ impl Statistics {
             let of = resources.iter().filter(|r| (r.role == Role::Rejected) == from_start);
             of.map(|r| r.history.most_rejections).max().unwrap_or(0)
         };
+        let replaced = resources.iter().map(|r| r.history.most_replacements).max().unwrap_or(0);
         let (peak, mean) = self.peak_and_mean(4 * 60 * MINUTE, end, MINUTE);
         format!(
             "requests a day: median {:.1}, most {most}; least lifetime left {:.1} s, {:.1} %; peak to mean {:.1}; at most {} rejections a day, \
-             {} where the inputs worked before; {} reconciles, {} status writes",
+             {} where the inputs worked before; at most {replaced} replacements a day; {} reconciles, {} status writes",
             a_day[a_day.len() / 2],
             self.least_left.map_or(f64::NAN, seconds),
             self.least_share * 100.0,

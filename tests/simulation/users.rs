@@ -1,6 +1,6 @@
 //! What users and other programs do to resources and their Secrets.
 
-use arcgis_credential_operator::api::{Format, Reason};
+use arcgis_credential_operator::api::{Format, Reason, VerificationSpec};
 use k8s_openapi::ByteString;
 
 use crate::fleet::{Id, Resource, Role, WRONG_VALUE};
@@ -17,6 +17,8 @@ pub enum Action {
     Contest(Ms),
     Formats,
     Lifetime,
+    /// Turns verification on or off.
+    Verification,
     PortalPath,
     RequestToken,
     RemoveRequest,
@@ -87,49 +89,26 @@ impl Simulation {
         let again = self.rng.i64(6 * MINUTE..12 * HOUR);
         let now = self.clock.now;
         let resource = &mut self.resources[id as usize];
-        let spec = &mut resource.spec;
-        let mut undo = None;
-        match action {
-            Action::Formats => spec.target.formats = Format::ALL[..pick].to_vec(),
-            Action::Lifetime => {
-                let token = spec.token.get_or_insert_default();
-                token.renew_before = None;
-                token.lifetime = [None, Some("15m"), Some("1h"), Some("24h"), Some("336h")][pick].map(str::to_owned);
-                resource.history.custom_renew_before = false;
-                resource.history.change_inputs(now);
+        let undo = match action {
+            Action::Formats | Action::Lifetime | Action::PortalPath | Action::Verification | Action::Suspend(_) => {
+                resource.generation += 1;
+                resource.plan = None;
+                change_spec(resource, &self.portals[resource.portal].name, action, pick, now)
             }
-            Action::PortalPath => {
-                let path = if spec.portal.url.ends_with("/portal") { "/arcgis" } else { "/portal" };
-                spec.portal.url = format!("https://{}{path}", self.portals[resource.portal].name);
-                resource.history.change_inputs(now);
-            }
-            Action::RequestToken => resource.requested_at = Some(number.to_string()),
-            Action::RemoveRequest => resource.requested_at = None,
-            Action::Suspend(suspend) => {
-                spec.suspend = suspend;
-                undo = suspend.then_some(Action::Suspend(false));
-            }
-            Action::Rotate(_)
-            | Action::Touch
-            | Action::RemoveKey
-            | Action::DeleteCredentials
-            | Action::RestoreCredentials => undo = change_credentials(resource, action, number, now),
             Action::DriftTarget | Action::LabelTarget => {
-                if let Some(secret) = &mut resource.target {
-                    secret.metadata.resource_version = Some(number.to_string());
-                    let labels = secret.metadata.labels.get_or_insert_default();
-                    if action == Action::DriftTarget {
-                        labels.clear();
-                    }
-                    labels.insert("team".to_owned(), number.to_string());
-                }
+                change_labels(resource, action, number);
+                None
             }
-            _ => {}
-        }
-        if matches!(action, Action::Formats | Action::Lifetime | Action::PortalPath | Action::Suspend(_)) {
-            resource.generation += 1;
-            resource.plan = None;
-        }
+            Action::RequestToken => {
+                resource.requested_at = Some(number.to_string());
+                None
+            }
+            Action::RemoveRequest => {
+                resource.requested_at = None;
+                None
+            }
+            _ => change_credentials(resource, action, number, now),
+        };
         if let Some(undo) = undo {
             self.after(again, Event::Action(id, undo));
         }
@@ -151,6 +130,7 @@ impl Simulation {
             Action::RequestToken,
             Action::RequestToken,
             Action::RemoveRequest,
+            Action::Verification,
             Action::Suspend(true),
             Action::Rotate(true),
             Action::Rotate(false),
@@ -175,6 +155,25 @@ impl Simulation {
         self.after(wait, Event::Action(id, Action::Random));
     }
 
+    /// Makes a user change the resource while the portal answers, now and then.
+    pub fn change_during_exchange(&mut self, id: Id, response_after: Ms) {
+        if self.resources[id as usize].role == Role::Edited && self.rng.u8(0..4) == 0 {
+            let actions = [
+                Action::Formats,
+                Action::Lifetime,
+                Action::PortalPath,
+                Action::Verification,
+                Action::Suspend(true),
+                Action::Rotate(true),
+                Action::DeleteTarget,
+                Action::RequestToken,
+            ];
+            let action = actions[self.rng.usize(0..actions.len())];
+            let wait = self.rng.i64(1..=response_after.max(1));
+            self.after(wait, Event::Action(id, action));
+        }
+    }
+
     fn contest(&mut self, id: Id, until: Ms) {
         let now = self.clock.now;
         let Role::Contested { damage } = self.resources[id as usize].role else { return };
@@ -197,6 +196,48 @@ impl Simulation {
         let wait = self.rng.i64(if reject { HOUR..4 * DAY } else { 2 * HOUR..6 * DAY });
         self.after(wait, Event::Action(id, Action::Reject(!reject)));
     }
+}
+
+/// Changes the spec of a resource; returns the action that restores it, if it does not work afterward.
+fn change_spec(resource: &mut Resource, host: &str, action: Action, pick: usize, now: Ms) -> Option<Action> {
+    let spec = &mut resource.spec;
+    match action {
+        Action::Formats => spec.target.formats = Format::ALL[..pick].to_vec(),
+        Action::Lifetime => {
+            let token = spec.token.get_or_insert_default();
+            token.renew_before = None;
+            token.lifetime = [None, Some("15m"), Some("1h"), Some("24h"), Some("336h")][pick].map(str::to_owned);
+            resource.history.custom_renew_before = false;
+            resource.history.change_inputs(now);
+        }
+        Action::PortalPath => {
+            let path = if spec.portal.url.ends_with("/portal") { "/arcgis" } else { "/portal" };
+            spec.portal.url = format!("https://{host}{path}");
+            resource.history.change_inputs(now);
+        }
+        Action::Verification => {
+            let on = VerificationSpec { interval: "15m".to_owned(), required_privileges: Vec::new() };
+            spec.verification = spec.verification.is_none().then_some(on);
+            resource.history.forget_answers();
+        }
+        Action::Suspend(suspend) => {
+            spec.suspend = suspend;
+            return suspend.then_some(Action::Suspend(false));
+        }
+        _ => {}
+    }
+    None
+}
+
+/// Changes the labels of a target; a drift removes those of the operator.
+fn change_labels(resource: &mut Resource, action: Action, number: u64) {
+    let Some(secret) = &mut resource.target else { return };
+    secret.metadata.resource_version = Some(number.to_string());
+    let labels = secret.metadata.labels.get_or_insert_default();
+    if action == Action::DriftTarget {
+        labels.clear();
+    }
+    labels.insert("team".to_owned(), number.to_string());
 }
 
 /// Changes the credentials of a resource; returns the action that restores them, if they do not work afterward.

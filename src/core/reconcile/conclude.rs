@@ -6,13 +6,11 @@ use super::conditions::Conditions;
 use super::decide::{Problem, Verdict, wait};
 use super::retry::{AttemptKind, RetryState};
 use super::situation::{Memory, Situation, TargetDetails, TargetState, TokenDetails};
+use super::verification::MAX_PRIVILEGES;
 use crate::api::{App, ArcGisAppCredentialStatus, Condition, Reason, TokenStatus, Verification};
 use crate::core::object::Observed;
 use crate::core::scheduling::schedule::after;
 use crate::core::spec::format_seconds;
-
-/// As many as the schema of `status.app` allows.
-const MAX_PRIVILEGES: usize = 200;
 
 /// The result of one reconcile.
 pub struct Conclusion {
@@ -131,12 +129,12 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
     let reported = if read { token.map(|token| report(s, token)) } else { s.status.token.clone() };
     let current = details.as_ref().zip(token).is_some_and(|(details, token)| is_current(s, details, token));
     let satisfied = if current || reported.is_none() { s.generation } else { s.satisfied().unwrap_or(0) };
-    let verifies = plan.is_none_or(|plan| plan.verification.is_some());
-    let verification = s.memory.checks.answer.as_ref().filter(|_| verifies);
+    let verifies = s.verifies();
+    let verification = s.last_answer();
     let mut conditions = Conditions { s, now, list: Vec::new() };
     conditions.assess(problem, plan, reported.as_ref(), satisfied, suspended);
     if verifies {
-        conditions.verified(verification, plan, satisfied);
+        conditions.verified(verification.as_ref(), plan, satisfied);
     }
     ArcGisAppCredentialStatus {
         observed_generation: s.generation,
@@ -155,7 +153,7 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
         },
         credentials_version: credentials_version(s),
         app: match verification {
-            Some(Verification::AppKnown(app)) => Some(reported_app(app)),
+            Some(Verification::AppKnown(app)) => Some(reported_app(&app)),
             Some(Verification::AppUnknown) => None,
             _ => s.status.app.clone().filter(|_| verifies),
         },

@@ -28,14 +28,10 @@ impl Conditions<'_> {
         let what = shown.map_or(("Pending", "The token is being requested.".to_owned()), |problem| {
             (problem.reason.as_str(), self.message(problem, plan))
         });
-        let unexpired = token.is_some_and(|token| token.expiration_time > self.now);
-        let valid = unexpired && !token.is_some_and(|token| self.s.is_rejected(token.issue_time));
-        let (reason, message) = match token {
-            Some(_) if valid => ("TokenValid", "The target holds a valid token."),
-            Some(_) if unexpired => ("TokenRejected", "The portal rejects the token in the target."),
-            Some(_) => ("TokenExpired", "The token in the target has expired."),
-            None if suspended => ("Suspended", "There is no token, and spec.suspend is true."),
-            None => (what.0, what.1.as_str()),
+        let (valid, reason, message) = match token {
+            Some(token) => self.validity(token),
+            None if suspended => (false, "Suspended", "There is no token, and spec.suspend is true."),
+            None => (false, what.0, what.1.as_str()),
         };
         self.add("Ready", if valid { "True" } else { "False" }, reason, message, satisfied);
         if suspended {
@@ -45,6 +41,17 @@ impl Conditions<'_> {
             self.add("Stalled", "True", what.0, &what.1, generation);
         } else if !valid || satisfied != generation {
             self.add("Reconciling", "True", what.0, &what.1, generation);
+        }
+    }
+
+    /// Returns whether a published token is valid, the reason and the message.
+    fn validity(&self, token: &TokenStatus) -> (bool, &'static str, &'static str) {
+        if token.expiration_time <= self.now {
+            (false, "TokenExpired", "The token in the target has expired.")
+        } else if self.s.is_rejected(token.issue_time) {
+            (false, "TokenRejected", "The portal rejects the token in the target.")
+        } else {
+            (true, "TokenValid", "The target holds a valid token.")
         }
     }
 

@@ -297,7 +297,7 @@ fn schedule(s: &Situation, target: &TargetState, now: Timestamp) -> Timestamp {
 fn due(s: &Situation, token: &TokenDetails, scheduled: Timestamp, now: Timestamp) -> Timestamp {
     let renewal =
         if Situation::issued_in_future(token, now) { scheduled } else { s.renewal_time(token).max(scheduled) };
-    s.replacement_due(token).map_or(renewal, |replacement| renewal.min(replacement.max(scheduled)))
+    s.replacement_due(token, now).map_or(renewal, |replacement| renewal.min(replacement.max(scheduled)))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -121,8 +121,9 @@ pub struct Situation {
 }
 
 impl Situation {
-    /// Restores from the status what must be known after a restart.
+    /// Restores from the status what must be known after a restart, and forgets what no longer applies.
     pub fn recall(&mut self, now: Timestamp) {
+        self.forget_checks();
         if std::mem::replace(&mut self.memory.recalled, true) {
             return;
         }

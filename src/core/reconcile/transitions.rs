@@ -117,7 +117,6 @@ impl Situation {
         self.memory.last_request = Some(sent);
         self.memory.issued = true;
         self.memory.renewal_requested = false;
-        self.memory.checks.answer = None;
         if self.memory.checks.rejected.is_some() {
             self.memory.checks.replacement = Some(issue_time);
         }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::checks::Checks;
 use super::situation::{Situation, TargetState, TokenDetails};
 use crate::api::Verification;
 use crate::core::scheduling::schedule::{after, fraction};
@@ -11,6 +12,8 @@ const MIN_REJECTION_SECONDS: i64 = 300;
 const MAX_REJECTION_SECONDS: i64 = 3600;
 /// After so many checks in a row without an answer, the condition of a token that was checked before says so.
 const UNANSWERED: u32 = 3;
+/// As many as the schema of `status.app` allows.
+pub(super) const MAX_PRIVILEGES: usize = 200;
 /// A token issued so shortly before its rejection was recorded was requested because the one before it was rejected.
 const RECENT_SECONDS: i64 = 60;
 
@@ -38,6 +41,37 @@ impl Situation {
             (self.memory.checks.asked, self.memory.checks.answered) = (Some(issued), Some(issued));
             self.memory.checks.next = Some(after(now, wait));
         }
+    }
+
+    /// Returns the last answer: as remembered, else as the status reports it.
+    pub(super) fn last_answer(&self) -> Option<Verification> {
+        let remembered = self.memory.checks.answer.clone();
+        remembered.or_else(|| self.reported_answer()).filter(|_| self.verifies())
+    }
+
+    fn reported_answer(&self) -> Option<Verification> {
+        match (self.condition("Verified")?.reason.as_str(), &self.status.app) {
+            // Some of its privileges may not be reported.
+            ("AppKnown" | "PrivilegesMissing", Some(app)) if app.privileges.len() < MAX_PRIVILEGES => {
+                Some(Verification::AppKnown(app.clone()))
+            }
+            ("AppUnknown", _) => Some(Verification::AppUnknown),
+            ("TokenRejected", _) => Some(Verification::TokenRejected),
+            ("NotAnswered", _) => Some(Verification::NotAnswered),
+            _ => None,
+        }
+    }
+
+    /// Without verification no answer counts: a user may turn it off because only the checks fail.
+    pub(super) fn forget_checks(&mut self) {
+        if !self.verifies() {
+            self.memory.checks = Checks { app: self.memory.checks.app, ..Checks::default() };
+        }
+    }
+
+    /// Whether tokens are checked. A spec that cannot be used changes nothing about that.
+    pub(super) fn verifies(&self) -> bool {
+        self.plan.as_ref().map_or(true, |plan| plan.verification.is_some())
     }
 
     /// Returns when the next check of the published token is due; `None` while there is nothing to check.
@@ -74,6 +108,9 @@ impl Situation {
 
     /// Records the answer about the token that was issued at `issued`.
     pub fn checked(&mut self, issued: Timestamp, answer: Verification, now: Timestamp) {
+        if !self.verifies() {
+            return;
+        }
         let first = self.memory.checks.answered != Some(issued);
         let checks = &mut self.memory.checks;
         if answer == Verification::NotAnswered {
@@ -101,13 +138,15 @@ impl Situation {
 
     /// Returns from when on a rejected token is replaced: at once for the first in a row, then after 5 minutes, doubling to
     /// an hour. The time since the first rejection doubles with each wait, so nothing has to be counted.
-    pub(super) fn replacement_due(&self, token: &TokenDetails) -> Option<Timestamp> {
+    pub(super) fn replacement_due(&self, token: &TokenDetails, now: Timestamp) -> Option<Timestamp> {
         let since = self.memory.checks.rejected_since.filter(|_| self.is_rejected(token.issue_time))?;
-        if self.memory.checks.replacement != Some(token.issue_time) {
+        // A replacement that expired before it could be written counts, too.
+        let Some(last) = self.memory.checks.replacement.filter(|last| *last >= token.issue_time) else {
             return Some(Timestamp::MIN);
-        }
-        let elapsed = token.issue_time.duration_since(since).as_secs().max(0);
+        };
+        let elapsed = last.duration_since(since).as_secs().max(0);
         let wait = (elapsed + MIN_REJECTION_SECONDS).clamp(MIN_REJECTION_SECONDS, MAX_REJECTION_SECONDS);
-        Some(after(token.issue_time, wait))
+        // The issue time has whole seconds: the next full second counts. One in the future is of a clock that was ahead.
+        Some(after(last, wait + 1).min(after(now, wait)))
     }
 }

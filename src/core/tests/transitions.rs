@@ -84,7 +84,8 @@ fn an_issued_token_handles_the_requested_renewal() {
         (s.inputs().unwrap(), "https://www.arcgis.com")
     );
     assert_eq!((s.memory.last_request, s.memory.renewal_requested, attempt_kind(&s)), (Some(sent), false, None));
-    assert_eq!((s.memory.checks.answer.is_none(), s.memory.last_handled_request.as_deref()), (true, Some("now")));
+    assert_eq!(s.memory.checks.answer, Some(crate::api::Verification::AppUnknown), "until the next check");
+    assert_eq!(s.memory.last_handled_request.as_deref(), Some("now"));
     s.requested_at = None;
     s.issued(token("t"), 100, sent);
     assert_eq!(s.memory.last_handled_request.as_deref(), Some("now"), "removing the annotation requests nothing");

@@ -163,3 +163,47 @@ fn a_token_that_is_rejected_in_the_second_of_its_issue_is_replaced_at_once_and_i
     assert!(matches!(decide(&s, at(START + 300)).step, Step::Rest));
     assert!(matches!(decide(&s, at(START + 360)).step, Step::AcquirePermit));
 }
+
+#[test]
+fn without_verification_a_rejected_token_counts_as_valid_and_is_not_replaced() {
+    let mut s = verified(START);
+    check(&mut s, START, app(&["geocode"]));
+    check(&mut s, START + INTERVAL, Verification::TokenRejected);
+    let mut off = s.plan.clone();
+    off.as_mut().unwrap().verification = None;
+    let conclusion = concluded(s, START + INTERVAL);
+    assert_eq!(condition(&conclusion.status, "Ready"), pair("False", "TokenRejected"));
+    let mut s = next_situation(Situation { plan: off, ..verified(START) }, conclusion, 1, at(START + INTERVAL + 60));
+    s.checked(at(START), Verification::TokenRejected, at(START + INTERVAL + 60));
+    assert!(matches!(decide(&s, at(START + INTERVAL + 60)).step, Step::Rest), "nothing is requested");
+    let status = concluded(s, START + INTERVAL + 60).status;
+    assert_eq!(condition(&status, "Ready"), pair("True", "TokenValid"));
+    assert!(status.conditions.iter().all(|c| c.type_ != "Verified"));
+}
+
+#[test]
+fn a_new_generation_is_reported_at_once_and_not_again_with_the_same_answer() {
+    for restarted in [false, true] {
+        let mut s = verified(START);
+        check(&mut s, START, app(&["geocode"]));
+        let plan = s.plan.clone();
+        let conclusion = concluded(s, START);
+        let memory = if restarted { Memory::default() } else { conclusion.memory.clone() };
+        let changed = Situation { plan, generation: 2, ..verified(START) };
+        let mut s = next_situation(changed, Conclusion { memory, ..conclusion }, 1, at(START + 10));
+        s.target_read(Some(stored(&verified(START), at(START), 7200)));
+        let status = concluded(s, START + 10).status;
+        let verified = status.conditions.iter().find(|c| c.type_ == "Verified").unwrap();
+        assert_eq!((verified.reason.as_str(), verified.observed_generation), ("AppKnown", 2), "restarted: {restarted}");
+    }
+}
+
+#[test]
+fn a_replacement_that_expires_before_it_is_written_counts_as_one() {
+    let mut s = verified(START);
+    check(&mut s, START, app(&["geocode"]));
+    check(&mut s, START + INTERVAL, Verification::TokenRejected);
+    s.issued(token("short"), 1, at(START + INTERVAL));
+    assert!(matches!(decide(&s, at(START + INTERVAL + 40)).step, Step::Rest), "no other one after the minimum spacing");
+    assert!(matches!(decide(&s, at(START + INTERVAL + 301)).step, Step::AcquirePermit));
+}

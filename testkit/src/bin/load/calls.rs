@@ -23,6 +23,17 @@ struct Event {
     stage: String,
 }
 
+impl Event {
+    /// Returns the verb and the resource of a call of the operator since a time. A watch is logged twice and counted once.
+    fn call(self, since: jiff::Timestamp) -> Option<String> {
+        let counted = if self.verb == "watch" { "ResponseStarted" } else { "ResponseComplete" };
+        let counts = self.stage == counted && self.user.username == USER && self.request_received_timestamp >= since;
+        let of = self.object_ref.map(|of| [Some(of.resource), of.subresource].into_iter().flatten());
+        let of: Vec<String> = of.into_iter().flatten().collect();
+        counts.then(|| format!("{} {}", self.verb, of.join("/")))
+    }
+}
+
 #[derive(Deserialize)]
 struct User {
     username: String,
@@ -43,30 +54,32 @@ impl Calls {
         Self { folder: plane.dir().to_owned() }
     }
 
-    /// Returns the calls received since a time. The log is rotated at 100 MB, so every file that was written since then
-    /// is read.
+    /// Returns the calls received since a time.
     pub fn since(&self, since: jiff::Timestamp) -> std::io::Result<Counts> {
         let mut counts = Counts::new();
-        for file in std::fs::read_dir(&self.folder)? {
-            let file = file?;
-            let is_log = file.file_name().to_string_lossy().starts_with("audit")
-                && file.path().extension().is_some_and(|e| e == "log");
-            if !is_log || file.metadata()?.modified()? < SystemTime::from(since) {
-                continue;
-            }
-            for line in BufReader::new(std::fs::File::open(file.path())?).lines() {
+        for path in self.files(since)? {
+            for line in BufReader::new(std::fs::File::open(path)?).lines() {
                 // The last line may be incomplete.
                 let Ok(event) = serde_json::from_str::<Event>(&line?) else { continue };
-                // A watch is logged twice.
-                let counted = event.stage != "ResponseStarted" || event.verb == "watch";
-                let twice = event.stage == "ResponseComplete" && event.verb == "watch";
-                if event.user.username == USER && event.request_received_timestamp >= since && counted && !twice {
-                    let of = event.object_ref.map(|o| [Some(o.resource), o.subresource].into_iter().flatten());
-                    let of: Vec<String> = of.into_iter().flatten().collect();
-                    *counts.entry(format!("{} {}", event.verb, of.join("/"))).or_default() += 1;
+                if let Some(call) = event.call(since) {
+                    *counts.entry(call).or_default() += 1;
                 }
             }
         }
         Ok(counts)
+    }
+
+    /// Returns the files of the log that were written since a time: it is rotated at 100 MB.
+    fn files(&self, since: jiff::Timestamp) -> std::io::Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for file in std::fs::read_dir(&self.folder)? {
+            let (path, modified) = file.and_then(|file| Ok((file.path(), file.metadata()?.modified()?)))?;
+            let is_log = path.extension().is_some_and(|extension| extension == "log");
+            let is_audit = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("audit"));
+            if is_log && is_audit && modified >= SystemTime::from(since) {
+                files.push(path);
+            }
+        }
+        Ok(files)
     }
 }

@@ -20,7 +20,7 @@ use tokio::time::sleep;
 
 use calls::Calls;
 use fleet::Fleet;
-use process::Operator;
+use process::{Operator, Sample};
 use report::Report;
 
 /// By then memory that was allocated for a burst is released, as far as it ever is.
@@ -67,55 +67,94 @@ async fn run(args: Args) -> Result<bool, Error> {
     let portal = Portal::start(([127, 0, 0, 1], 0).into(), Certificate::Good).await?;
     let kubeconfig = plane.kubeconfig_for("load-operator", &plane.install(&args.install).await?)?;
     let client = client(&plane.kubeconfig()).await?;
-    let calls = Calls::new(&plane);
-    let mut report = Report::default();
-    let mut operator = Operator::new(&args.operator, &plane, kubeconfig, &portal);
-    let fleet = Fleet::new(client, &portal, args.namespaces, args.concurrency).await?;
+    let mut load = Load {
+        calls: Calls::new(&plane),
+        report: Report::default(),
+        operator: Operator::new(&args.operator, &plane, kubeconfig, &portal),
+        fleet: Fleet::new(client, &portal, args.namespaces, args.concurrency).await?,
+        portal: &portal,
+        size: args.resources,
+    };
+    load.measure(args.foreign.unwrap_or(2 * args.resources)).await?;
+    load.operator.stop().await;
+    Ok(load.report.print())
+}
 
-    operator.start().await?;
-    sleep(SETTLE).await;
-    let empty = operator.sample()?;
-    report.idle(&empty);
+struct Load<'a> {
+    calls: Calls,
+    report: Report,
+    operator: Operator,
+    fleet: Fleet<'a>,
+    portal: &'a Portal,
+    size: usize,
+}
 
-    let foreign = args.foreign.unwrap_or(2 * args.resources);
-    fleet.foreign(foreign).await?;
-    sleep(SETTLE).await;
-    report.foreign(foreign, &operator.sample()?);
-    operator.restart().await?;
-    sleep(SETTLE).await;
-    report.foreign_after_restart(foreign, &operator.sample()?);
+impl Load<'_> {
+    async fn measure(&mut self, foreign: usize) -> Result<(), Error> {
+        self.operator.start().await?;
+        let empty = self.settled().await?;
+        self.report.idle(&empty);
+        self.ignore_foreign(foreign).await?;
+        self.create_at_once(&empty).await?;
+        self.create_paced().await?;
+        self.rotate().await?;
+        self.restart().await
+    }
 
-    let size = args.resources;
-    fleet.credentials(0..size).await?;
-    let before = operator.sample()?;
-    let began = Instant::now();
-    let created = fleet.create(0..size, None).await?;
-    let filled = fleet.ready(&created).await?;
-    let took = began.elapsed();
-    report.filled(size, took, &before, &operator.sample()?, &filled);
-    sleep(SETTLE).await;
-    report.resident(size, &empty, &operator.sample()?);
-    let scraped = operator.http_get("/metrics").await.ok_or_else(|| Error("no metrics".to_owned()))?.len();
-    report.scraped(size, scraped, &operator.sample()?);
+    async fn settled(&self) -> Result<Sample, Error> {
+        sleep(SETTLE).await;
+        self.operator.sample()
+    }
 
-    let more = size..size + PACED;
-    fleet.credentials(more.clone()).await?;
-    let created = fleet.create(more, Some(PACE)).await?;
-    report.created_paced(&fleet.ready(&created).await?);
+    /// Measures objects that no resource names, when they appear and when they are listed.
+    async fn ignore_foreign(&mut self, count: usize) -> Result<(), Error> {
+        self.fleet.foreign(count).await?;
+        self.report.foreign(count, &self.settled().await?);
+        self.operator.restart().await?;
+        self.report.foreign_after_restart(count, &self.settled().await?);
+        Ok(())
+    }
 
-    let before = operator.sample()?;
-    let rotated = fleet.rotate(0..BURST.min(size), None).await?;
-    let waits = fleet.renewed(&rotated).await?;
-    report.rotated("at once", waits.len(), &before, &operator.sample()?, &waits);
-    let rotated = fleet.rotate(size..size + PACED, Some(PACE)).await?;
-    report.rotated_paced(&fleet.renewed(&rotated).await?);
+    async fn create_at_once(&mut self, empty: &Sample) -> Result<(), Error> {
+        let size = self.size;
+        self.fleet.credentials(0..size).await?;
+        let before = self.operator.sample()?;
+        let began = Instant::now();
+        let created = self.fleet.create(0..size, None).await?;
+        let filled = self.fleet.ready(&created).await?;
+        self.report.filled(size, began.elapsed(), &before, &self.operator.sample()?, &filled);
+        self.report.resident(size, empty, &self.settled().await?);
+        let scraped = self.operator.http_get("/metrics").await.ok_or_else(|| Error("no metrics".to_owned()))?.len();
+        self.report.scraped(size, scraped, &self.operator.sample()?);
+        Ok(())
+    }
 
-    let (requests, since) = (portal.journal().len(), jiff::Timestamp::now());
-    let ready_after = operator.restart().await?;
-    sleep(SETTLE).await;
-    let after = operator.sample()?;
-    let made = calls.since(since).map_err(doing("counting calls"))?;
-    report.restarted(size + PACED, ready_after, &after, &made, portal.journal().len() - requests);
-    operator.stop().await;
-    Ok(report.print())
+    async fn create_paced(&mut self) -> Result<(), Error> {
+        let more = self.size..self.size + PACED;
+        self.fleet.credentials(more.clone()).await?;
+        let created = self.fleet.create(more, Some(PACE)).await?;
+        self.report.created_paced(&self.fleet.ready(&created).await?);
+        Ok(())
+    }
+
+    /// Measures credentials that change at once, then one after the other.
+    async fn rotate(&mut self) -> Result<(), Error> {
+        let before = self.operator.sample()?;
+        let rotated = self.fleet.rotate(0..BURST.min(self.size), None).await?;
+        let waits = self.fleet.renewed(&rotated).await?;
+        self.report.rotated("at once", waits.len(), &before, &self.operator.sample()?, &waits);
+        let rotated = self.fleet.rotate(self.size..self.size + PACED, Some(PACE)).await?;
+        self.report.rotated_paced(&self.fleet.renewed(&rotated).await?);
+        Ok(())
+    }
+
+    async fn restart(&mut self) -> Result<(), Error> {
+        let (requests, since) = (self.portal.journal().len(), jiff::Timestamp::now());
+        let ready_after = self.operator.restart().await?;
+        let after = self.settled().await?;
+        let made = self.calls.since(since).map_err(doing("counting calls"))?;
+        let requests = self.portal.journal().len() - requests;
+        self.report.restarted(self.size + PACED, ready_after, &after, &made, requests);
+        Ok(())
+    }
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Event {
     Step(usize),
     TryAcquireOrRenew(usize),
@@ -35,6 +35,41 @@ fn event() -> impl Strategy<Value = Event> {
 
 const NAMES: [&str; 5] = ["a", "b", "c", "unknown", ""];
 
+fn perform(event: Event, all: &mut [Process], store: &mut Store, late: &mut Vec<Next>) {
+    match event {
+        Event::Step(who) => all[who].step(store),
+        Event::TryAcquireOrRenew(who) => all[who].try_acquire_or_renew(store),
+        Event::TimeOut(who) => all[who].time_out(late),
+        Event::LateWrite => {
+            late.pop().map(|next| serve(store, &next));
+        }
+        Event::Advance(ms) => all.iter_mut().for_each(|process| process.clock.advance(ms, false)),
+        Event::Suspend(who, ms) => {
+            (0..3).for_each(|n| all[n].clock.advance(ms, n == who));
+        }
+        Event::Release(who) => release(who, all, store),
+        Event::Edit(holder) => store.edit(NAMES[holder]),
+        Event::Delete => {
+            store.lease = None;
+            // Only a creation that arrives after a deletion by a user is not protected by a resourceVersion.
+            late.retain(|next| matches!(next, Next::Replace(_)));
+        }
+    }
+}
+
+/// A process that releases the Lease has finished its work and exits. A Lease that a user has just deleted is skipped: a
+/// starting process cannot distinguish it from one that never existed.
+fn release(who: usize, all: &mut [Process], store: &mut Store) {
+    if store.lease.is_some()
+        && let Some(lease) = all[who].candidate.release(all[who].clock.now())
+    {
+        let clock = all[who].clock;
+        all[who] = Process { clock, ..Process::new(NAMES[who], 0) };
+        let _ = store.replace(&lease);
+        all[who].try_acquire_or_renew(store);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
     #[test]
@@ -49,35 +84,7 @@ proptest! {
         }
         let mut late = Vec::new();
         for event in events {
-            match event {
-                Event::Step(who) => all[who].step(&mut store),
-                Event::TryAcquireOrRenew(who) => all[who].try_acquire_or_renew(&mut store),
-                Event::TimeOut(who) => all[who].time_out(&mut late),
-                Event::LateWrite => {
-                    late.pop().map(|next| serve(&mut store, &next));
-                }
-                Event::Advance(ms) => all.iter_mut().for_each(|process| process.clock.advance(ms, false)),
-                Event::Suspend(who, ms) => {
-                    (0..3).for_each(|n| all[n].clock.advance(ms, n == who));
-                }
-                Event::Release(who) => {
-                    // A process that releases the Lease has finished its work and exits. A Lease that a user has just deleted
-                    // is skipped: a starting process cannot distinguish it from one that never existed.
-                    if store.lease.is_some()
-                        && let Some(lease) = all[who].candidate.release(all[who].clock.now()) {
-                        let clock = all[who].clock;
-                        all[who] = Process { clock, ..Process::new(NAMES[who], 0) };
-                        let _ = store.replace(&lease);
-                        all[who].try_acquire_or_renew(&mut store);
-                    }
-                }
-                Event::Edit(holder) => store.edit(NAMES[holder]),
-                Event::Delete => {
-                    store.lease = None;
-                    // Only a creation that arrives after a deletion by a user is not protected by a resourceVersion.
-                    late.retain(|next| matches!(next, Next::Replace(_)));
-                }
-            }
+            perform(event, &mut all, &mut store, &mut late);
             let leaders: Vec<_> = (0..3).filter(|n| all[*n].leads()).map(|n| NAMES[n]).collect();
             prop_assert!(leaders.len() <= 1, "{leaders:?} lead while the lease names {:?}", store.holder());
         }
