@@ -121,7 +121,7 @@ impl RetryState {
     ) -> Self {
         let follows = previous.filter(|p| p.made_with.same_inputs(&made_with) && p.next_attempt.is_some());
         let retry = retry(reason, made_with.kind, worked);
-        let count = follows.map_or(1, |p| p.next_count(reason, retry));
+        let count = follows.map_or(1, |p| p.next_count(retry));
         let retry_after = retry_after.filter(|_| matches!(reason, Reason::RateLimited | Reason::ClusterError));
         Self {
             reason,
@@ -134,21 +134,15 @@ impl RetryState {
     }
 
     /// Returns the count of a failure that follows this one. Where the waits of the two reasons differ, its wait is at most
-    /// twice the last one, because some failures of seconds must not lead to a wait of an hour. A 429 states its wait and
-    /// counts only others like it.
-    fn next_count(&self, reason: Reason, next: Retry) -> u32 {
+    /// twice the last one, because some failures of seconds must not lead to a wait of an hour.
+    fn next_count(&self, next: Retry) -> u32 {
         let last = retry(self.reason, self.made_with.kind, false);
-        match (last, next) {
-            _ if self.reason == reason || self.count == 0 => self.count.saturating_add(1),
-            (Retry::Backoff { first: before, .. }, Retry::Backoff { first, .. }) if before == first => {
-                self.count.saturating_add(1)
-            }
-            (_, Retry::Backoff { first, .. }) => {
-                let doublings = (2 * backoff_seconds(last, self.count) / u64::from(first)).checked_ilog2();
-                doublings.map_or(1, |doublings| doublings + 1)
-            }
-            _ => 1,
+        let (before, first) = (backoff_seconds(last, 1), backoff_seconds(next, 1));
+        if before == first || self.count == 0 {
+            return self.count.saturating_add(1);
         }
+        let doublings = (2 * backoff_seconds(last, self.count)).checked_div(first).and_then(u64::checked_ilog2);
+        doublings.map_or(1, |doublings| doublings + 1)
     }
 
     /// Returns the latest time that the next attempt can be due at, seen from `now`; `None`: only a change makes it due.
