@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use crate::plan::{Fault, Subject};
 
 mod calls;
-mod lapses;
+mod renewals;
 mod requests;
 #[cfg(test)]
 mod tests;
 
 pub use calls::check_calls;
-pub use lapses::check_lapses;
+pub use renewals::check_renewals;
 pub use requests::check_requests;
 
 /// Milliseconds since 1970.
@@ -72,7 +72,6 @@ pub struct Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Publication {
     pub issued: Ms,
-    pub expires: Ms,
     pub at: Ms,
 }
 

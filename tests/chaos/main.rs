@@ -23,7 +23,7 @@ use futures::future::join_all;
 use testkit::control_plane::{ControlPlane, ENV, binaries};
 use tokio::time::{Instant, sleep};
 
-use checks::{Findings, Ms, Run, check_calls, check_lapses, check_requests};
+use checks::{Findings, Ms, Run, check_calls, check_renewals, check_requests};
 use collect::run;
 use observer::Observer;
 use stage::{Stage, now};
@@ -133,7 +133,7 @@ fn report(stage: &Stage, run: &Run, started: Ms) {
         let second = |at: Ms| (at - started) / 1000;
         println!("{:4} s to {:4} s: {:?} {:?}", second(window.from), second(window.to), window.fault, window.only);
     }
-    let findings = [("requests", check_requests(run)), ("tokens", check_lapses(run)), ("calls", check_calls(run))];
+    let findings = [("requests", check_requests(run)), ("tokens", check_renewals(run)), ("calls", check_calls(run))];
     for (what, Findings { strict, lenient, .. }) in findings {
         println!("{what}: {strict} judged strictly, {lenient} with the room that a fault or a change gives");
     }
@@ -145,7 +145,7 @@ fn report(stage: &Stage, run: &Run, started: Ms) {
 /// Returns everything that must not have happened.
 fn problems(stage: &Stage, run: &Run) -> Vec<String> {
     let mut problems = stage.record.lock().unwrap().problems.clone();
-    for findings in [check_requests(run), check_lapses(run), check_calls(run)] {
+    for findings in [check_requests(run), check_renewals(run), check_calls(run)] {
         problems.extend(findings.violations.iter().take(10).cloned());
         problems.extend((findings.violations.len() > 10).then(|| format!("{} of these", findings.violations.len())));
     }

@@ -56,11 +56,8 @@ impl Observer {
 
 fn publication(target: &PartialObjectMeta<Secret>) -> Option<(usize, Publication)> {
     let resource = target.name_any().strip_prefix('r')?.strip_suffix("-token")?.parse().ok()?;
-    let time = |key: &str| {
-        let text = target.annotations().get(&format!("credentials.arcgis.dev/{key}"))?;
-        Some(text.parse::<Timestamp>().ok()?.as_millisecond())
-    };
+    let issued: Timestamp = target.annotations().get("credentials.arcgis.dev/issued-at")?.parse().ok()?;
     let fields = target.managed_fields().iter().filter(|fields| fields.manager.as_deref() == Some(MANAGER));
     let at = fields.filter_map(|fields| fields.time.as_ref()).map(|time| time.0.as_millisecond()).max()?;
-    Some((resource, Publication { issued: time("issued-at")?, expires: time("expires-at")?, at }))
+    Some((resource, Publication { issued: issued.as_millisecond(), at }))
 }

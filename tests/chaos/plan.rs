@@ -47,6 +47,9 @@ const SOON: Duration = Duration::from_mins(1);
 /// started answers 403 until it knows the permissions.
 const LATER: Duration = Duration::from_secs(105);
 
+/// Then nothing is wrong for a while, so that what is late is late without an excuse.
+const QUIET: Duration = Duration::from_secs(20);
+
 faults! {
     ApiServerKilled: ControlPlane, LATER;
     ApiServerRestarted: ControlPlane, LATER;
@@ -112,7 +115,7 @@ impl Deck {
     }
 }
 
-/// Returns groups of which the last begins before this time is over. `short`: only kinds that settle soon.
+/// Returns groups of which the last begins before this time is over. `short`: only kinds that settle soon, and less calm.
 pub fn plan(seed: u64, length: Duration, short: bool) -> Vec<Group> {
     let mut rng = Rng::with_seed(seed);
     let usable = |fault: &&Fault| !short || fault.settle() == SOON;
@@ -122,7 +125,8 @@ pub fn plan(seed: u64, length: Duration, short: bool) -> Vec<Group> {
     let mut groups = Vec::new();
     let mut passed = Duration::ZERO;
     while passed < length {
-        let group = group(&mut decks, &mut rng);
+        let mut group = group(&mut decks, &mut rng);
+        group.calm += if short { Duration::ZERO } else { QUIET };
         passed += group.length() + group.calm;
         groups.push(group);
     }

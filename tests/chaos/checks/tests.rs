@@ -79,42 +79,45 @@ fn more_requests_in_flight_than_a_process_may_send_are_found() {
     assert_eq!((flight(8), flight(9)), (false, true));
 }
 
-fn lapses(run: &Run) -> usize {
-    check_lapses(run).violations.len()
+/// When the tokens of these tests are to be renewed at the latest.
+const RENEWAL: Ms = LIFETIME / 2;
+
+fn late(run: &Run) -> usize {
+    check_renewals(run).violations.len()
 }
 
-fn published(tokens: &[(Ms, Ms)]) -> Run {
-    let tokens = tokens.iter().map(|(at, expires)| Publication { issued: *at, expires: *expires, at: *at });
-    Run { published: [(0, tokens.collect())].into(), ..run(&[]) }
+/// Returns a run in which a token was published at the start, and its successor at this time.
+fn renewed(at: Ms) -> Run {
+    let token = |at| Publication { issued: at, at };
+    Run { published: [(0, vec![token(0), token(at)])].into(), ended: at + MINUTE, ..run(&[]) }
 }
 
 #[test]
-fn an_expired_token_without_a_successor_is_found() {
-    let hour = 60 * MINUTE;
-    assert_eq!(lapses(&published(&[(0, LIFETIME), (LIFETIME - 1_000, hour)])), 0);
-    assert_eq!(lapses(&published(&[(0, LIFETIME), (LIFETIME + 10_000, hour)])), 1);
-    assert_eq!(lapses(&published(&[(0, LIFETIME)])), 1, "the last token has expired");
+fn a_token_that_is_not_renewed_in_time_is_found() {
+    assert_eq!((late(&renewed(RENEWAL + 9_000)), late(&renewed(RENEWAL + 11_000))), (0, 1));
+    let never = Run { ended: 60 * MINUTE, ..renewed(RENEWAL) };
+    assert_eq!(late(&never), 1, "the last token was never renewed");
 }
 
 #[test]
 fn a_fault_gives_more_time_until_it_has_settled() {
     let late = |at, from, only: &[usize]| {
         let window = Window { only: only.to_vec(), ..window(Fault::PortalHangs, from, from + 10_000) };
-        lapses(&Run { windows: vec![window], ..published(&[(0, LIFETIME), (at, 60 * MINUTE)]) })
+        late(&Run { windows: vec![window], ..renewed(at) })
     };
-    let before = LIFETIME - 5_000;
-    assert_eq!((late(LIFETIME + 69_000, before, &[]), late(LIFETIME + 71_000, before, &[])), (0, 1));
-    assert_eq!(late(LIFETIME + 50_000, LIFETIME + 20_000, &[]), 1, "it began after the end of the token");
-    assert_eq!(late(LIFETIME + 50_000, before, &[1]), 1, "it was about another resource");
+    let before = RENEWAL - 5_000;
+    assert_eq!((late(RENEWAL + 74_000, before, &[]), late(RENEWAL + 76_000, before, &[])), (0, 1));
+    assert_eq!(late(RENEWAL + 50_000, RENEWAL + 20_000, &[]), 1, "there was time before it");
+    assert_eq!(late(RENEWAL + 50_000, before, &[1]), 1, "it was about another resource");
 }
 
 #[test]
 fn a_destroyed_token_that_is_not_replaced_is_found() {
     let destroyed = |replaced| {
         let touches = vec![Touch { resource: 0, at: 30_000, destroys: true }];
-        lapses(&Run { touches, ..published(&[(0, LIFETIME), (replaced, 60 * MINUTE)]) })
+        late(&Run { touches, ..renewed(replaced) })
     };
-    assert_eq!((destroyed(36_000), destroyed(50_000)), (0, 1));
+    assert_eq!((destroyed(45_000), destroyed(55_000)), (0, 1));
 }
 
 #[test]
