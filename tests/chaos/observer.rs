@@ -39,8 +39,8 @@ impl Observer {
                 {
                     let mut published = written.lock().unwrap();
                     let tokens: &mut Vec<Publication> = published.entry(resource).or_default();
-                    // Another write of the same token is no publication.
-                    if tokens.last().is_none_or(|last| last.issued != publication.issued) {
+                    // Another write of the same token is no publication, and a list may be older than what was seen.
+                    if tokens.last().is_none_or(|last| last.issued < publication.issued) {
                         tokens.push(publication);
                     }
                 }
