@@ -47,7 +47,7 @@ impl Size {
     fn from_env() -> Self {
         let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
         if std::env::var("CHAOS").as_deref() == Ok("full") {
-            let length = Duration::from_mins(number("MINUTES").unwrap_or(10));
+            let length = Duration::from_mins(number("MINUTES").unwrap_or(10).max(1));
             let seed = number("SEED").unwrap_or_else(|| fastrand::u64(0..1_000_000));
             return Self { full: true, seed, length, resources: 300, lifetimes: [90, 240, 480] };
         }
