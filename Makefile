@@ -14,7 +14,7 @@ SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 # Only for these: with another value, cargo builds ring and all that depends on it again.
 unexport SOURCE_DATE_EPOCH
 release sbom reproducible: export SOURCE_DATE_EPOCH := $(SOURCE_DATE_EPOCH)
-export PORTAL CLIENT_ID_FILE CLIENT_SECRET_FILE DEMO_KEEP SEED SEEDS TOOLS
+export PORTAL CLIENT_ID_FILE CLIENT_SECRET_FILE DEMO_KEEP SEED SEEDS MINUTES TOOLS
 
 .PHONY: help
 help: ## Show this list
@@ -73,6 +73,12 @@ e2e: toolchain ## Run image and chart on a real node with real pods; skipped whe
 simulate: export SIMULATE := full
 simulate: toolchain ## Simulate 10,000 resources for 30 days of virtual time with SEEDS=20 seeds; SEED=7 replays one
 	cargo test --profile simulation --locked --test simulation -- --nocapture --test-threads=1
+
+.PHONY: chaos
+chaos: export CHAOS := full
+chaos: toolchain ## Let everything around two replicas fail at random for MINUTES=10; SEED=7 repeats the faults of one run
+	cargo build --workspace --locked
+	cargo test --locked --test chaos a_fleet -- --nocapture
 
 FUZZ_SECONDS ?= 120
 .PHONY: fuzz

@@ -45,7 +45,7 @@ impl Reconciler<'_> {
     async fn read_target(&mut self, plan: &Plan) {
         match self.secret(&plan.target.name).await {
             Ok(secret) => self.s.target_read(secret.map(|secret| LiveSecret::new(secret, &self.s.me))),
-            Err(error) => self.cluster_failed(AttemptKind::Write, error),
+            Err(error) => self.cluster_failed(AttemptKind::Read, error),
         }
     }
 
@@ -63,7 +63,7 @@ impl Reconciler<'_> {
                 self.s.credentials_read(version.zip(digest));
                 self.credentials = read.and_then(Result::ok);
             }
-            Err(error) => self.cluster_failed(AttemptKind::Write, error),
+            Err(error) => self.cluster_failed(AttemptKind::Read, error),
         }
     }
 
@@ -80,7 +80,7 @@ impl Reconciler<'_> {
                 self.s.ca_read(judged.as_ref().map(|(v, judged)| (v.clone(), judged.as_ref().err().copied())));
                 self.ca = judged.and_then(|(_, judged)| judged.ok());
             }
-            Err(error) => self.cluster_failed(AttemptKind::Write, error),
+            Err(error) => self.cluster_failed(AttemptKind::Read, error),
         }
     }
 
@@ -94,7 +94,7 @@ impl Reconciler<'_> {
                 self.s.client_certificate_read(version.zip(error));
                 self.client_certificate = read.and_then(Result::ok);
             }
-            Err(error) => self.cluster_failed(AttemptKind::Write, error),
+            Err(error) => self.cluster_failed(AttemptKind::Read, error),
         }
     }
 

@@ -53,6 +53,8 @@ pub enum InjectedFault {
     ClosedAfter,
     /// It is forwarded only after [`ApiProxy::clear_faults`].
     Held,
+    /// It is forwarded after this time.
+    Delayed(Duration),
     /// It is answered with this status and not forwarded.
     Status(u16),
     /// It is answered with 422 for the labels of the object, and not forwarded.
@@ -159,6 +161,11 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
             injected();
             // The sender exists as long as the proxy.
             let _ = cleared.changed().await;
+            forward(&shared, &call.path, request).await
+        }
+        Some(InjectedFault::Delayed(time)) => {
+            injected();
+            tokio::time::sleep(time).await;
             forward(&shared, &call.path, request).await
         }
         Some(InjectedFault::Status(code)) => {

@@ -1,14 +1,15 @@
 //! A real kube-apiserver with etcd and controllers on loopback. They are stopped by their process IDs.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::time::sleep;
 
+use crate::processes::Processes;
+pub use crate::processes::Program;
 use crate::{Error, doing};
 
 /// The environment variable that holds the folder of a running control plane.
@@ -25,8 +26,7 @@ const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStage
 pub struct ControlPlane {
     dir: PathBuf,
     bin: PathBuf,
-    // In the order in which they are stopped.
-    children: Vec<(&'static str, Child)>,
+    processes: Processes,
     _own: Option<TempDir>,
 }
 
@@ -37,7 +37,7 @@ impl ControlPlane {
         let own = if dir.is_none() { Some(TempDir::new().map_err(doing("making a folder"))?) } else { None };
         let dir = dir.or_else(|| own.as_ref().map(|own| own.path().to_owned())).unwrap_or_default();
         std::fs::create_dir_all(&dir).map_err(doing("making a folder"))?;
-        let mut plane = Self { dir, bin: bin.to_owned(), children: Vec::new(), _own: own };
+        let plane = Self { dir, bin: bin.to_owned(), processes: Processes::default(), _own: own };
         let etcd = plane.start_etcd()?;
         plane.start_api_server(&etcd, guard_owners).await?;
         plane.start_controllers()?;
@@ -45,12 +45,13 @@ impl ControlPlane {
     }
 
     /// Starts etcd; returns its URL.
-    fn start_etcd(&mut self) -> Result<String, Error> {
+    fn start_etcd(&self) -> Result<String, Error> {
         let [client, peer] =
             [crate::free_address()?, crate::free_address()?].map(|address| format!("http://{address}"));
         let data = self.path("etcd");
+        self.write("etcd-url", &client)?;
         self.spawn(
-            "etcd",
+            Program::Etcd,
             &[
                 format!("--data-dir={data}"),
                 "--unsafe-no-fsync".to_owned(),
@@ -65,7 +66,7 @@ impl ControlPlane {
     }
 
     /// Starts the API server and waits until it is ready.
-    async fn start_api_server(&mut self, etcd: &str, guard_owners: bool) -> Result<(), Error> {
+    async fn start_api_server(&self, etcd: &str, guard_owners: bool) -> Result<(), Error> {
         let secure = crate::free_address()?;
         self.write("tokens.csv", &format!("{ADMIN_TOKEN},admin,admin,system:masters\n"))?;
         self.write("audit.yaml", AUDIT_POLICY)?;
@@ -89,7 +90,7 @@ impl ControlPlane {
         if guard_owners {
             flags.push("--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned());
         }
-        self.spawn("kube-apiserver", &flags)?;
+        self.spawn(Program::ApiServer, &flags)?;
         self.write("server", &format!("https://{secure}"))?;
         self.write("bin", &self.bin.display().to_string())?;
         self.kubeconfig_for("kubeconfig", ADMIN_TOKEN)?;
@@ -98,14 +99,14 @@ impl ControlPlane {
 
     /// Starts the controllers that tests need: those of kube-controller-manager where it is found, else our smaller program
     /// with the same ones.
-    fn start_controllers(&mut self) -> Result<(), Error> {
+    fn start_controllers(&self) -> Result<(), Error> {
         let kubeconfig = format!("--kubeconfig={}", self.path("kubeconfig"));
         if !self.tool("kube-controller-manager").exists() {
-            return self.spawn("core-controllers", &[kubeconfig]);
+            return self.spawn(Program::CoreControllers, &[kubeconfig]);
         }
         let key = self.path("sa.key");
         self.spawn(
-            "kube-controller-manager",
+            Program::ControllerManager,
             &[
                 kubeconfig,
                 format!("--service-account-private-key-file={key}"),
@@ -126,7 +127,7 @@ impl ControlPlane {
             Error(format!("{ENV} is not set: run `cargo run -p testkit --bin control-plane -- COMMAND`"))
         })?;
         let bin = std::fs::read_to_string(dir.join("bin")).map_err(doing("finding the control plane"))?;
-        Ok(Self { dir, bin: bin.into(), children: Vec::new(), _own: None })
+        Ok(Self { dir, bin: bin.into(), processes: Processes::default(), _own: None })
     }
 
     /// Returns its folder.
@@ -192,10 +193,43 @@ impl ControlPlane {
     }
 
     /// Stops the processes in order and waits for them.
-    pub async fn stop(mut self) {
-        while let Some((_, mut child)) = self.children.pop() {
-            let _ = child.kill().await;
-        }
+    pub async fn stop(self) {
+        self.processes.stop().await;
+    }
+
+    /// Stops or continues a process: STOP or CONT.
+    pub async fn signal(&self, program: Program, signal: &str) -> Result<(), Error> {
+        self.processes.signal(program, signal).await
+    }
+
+    /// Sends a process KILL or TERM, and kills it if it has not ended after this time.
+    pub async fn end(&self, program: Program, signal: &str, grace: Duration) -> Result<(), Error> {
+        self.processes.end(program, signal, grace).await
+    }
+
+    /// Starts a process that was ended, with the same flags, and waits until the API server is ready.
+    pub async fn start_again(&self, program: Program) -> Result<(), Error> {
+        self.processes.start_again(program, &self.bin, &self.dir)?;
+        self.ready().await
+    }
+
+    /// Returns a process that has ended by itself.
+    pub fn ended(&self) -> Option<String> {
+        self.processes.ended(&self.dir)
+    }
+
+    /// Compacts etcd at its current revision, by its JSON gateway.
+    pub async fn compact(&self) -> Result<(), Error> {
+        let url = std::fs::read_to_string(self.dir.join("etcd-url")).map_err(doing("finding etcd"))?;
+        let client = reqwest::Client::builder().no_proxy().build().map_err(doing("making a client"))?;
+        let call = async |path: &str, body: Value| {
+            let sent = client.post(format!("{url}/v3/kv/{path}")).body(body.to_string()).send().await;
+            let answer = sent.and_then(reqwest::Response::error_for_status).map_err(doing("calling etcd"))?;
+            let text = answer.text().await.map_err(doing("calling etcd"))?;
+            serde_json::from_str::<Value>(&text).map_err(doing("reading the answer of etcd"))
+        };
+        let found = call("range", json!({"key": "AA=="})).await?;
+        call("compaction", json!({"revision": found["header"]["revision"], "physical": true})).await.map(drop)
     }
 
     fn path(&self, name: &str) -> String {
@@ -223,33 +257,16 @@ impl ControlPlane {
         self.write("sa.key", &key.serialize_pem())
     }
 
-    fn spawn(&mut self, name: &'static str, flags: &[String]) -> Result<(), Error> {
-        let log = std::fs::File::create(self.dir.join(format!("{name}.log"))).map_err(doing("opening a log"))?;
-        let errors = log.try_clone().map_err(doing("opening a log"))?;
-        let child = Command::new(self.bin.join(name))
-            .args(flags)
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(errors)
-            .kill_on_drop(true)
-            // Ctrl-C must reach only the user of the control plane, who may need it until the end.
-            .process_group(0)
-            .spawn()
-            .map_err(doing(format!("starting {name}")))?;
-        self.children.push((name, child));
-        Ok(())
+    fn spawn(&self, program: Program, flags: &[String]) -> Result<(), Error> {
+        self.processes.spawn(program, flags, &self.bin, &self.dir)
     }
 
-    async fn ready(&mut self) -> Result<(), Error> {
+    async fn ready(&self) -> Result<(), Error> {
         let until = Instant::now() + START;
         let kubeconfig = self.kubeconfig();
         loop {
-            for (name, child) in &mut self.children {
-                if let Ok(Some(status)) = child.try_wait() {
-                    let log = std::fs::read_to_string(self.dir.join(format!("{name}.log"))).unwrap_or_default();
-                    let tail: Vec<&str> = log.lines().rev().take(5).collect();
-                    return Err(Error(format!("{name} ended with {status}: {}", tail.join(" | "))));
-                }
+            if let Some(ended) = self.ended() {
+                return Err(Error(ended));
             }
             if check_ready(&kubeconfig).await.is_ok() {
                 return Ok(());
@@ -261,6 +278,16 @@ impl ControlPlane {
             sleep(Duration::from_millis(100)).await;
         }
     }
+}
+
+/// Runs the script that builds the binaries where they are missing; returns their folder.
+pub fn binaries(script: &Path) -> Result<PathBuf, Error> {
+    let built = std::process::Command::new(script).stderr(std::process::Stdio::inherit()).output();
+    let built = built.map_err(doing(script.display().to_string()))?;
+    if !built.status.success() {
+        return Err(Error("the binaries could not be built".to_owned()));
+    }
+    Ok(PathBuf::from(String::from_utf8_lossy(&built.stdout).trim()))
 }
 
 /// Returns a client for a kubeconfig.

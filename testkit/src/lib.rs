@@ -7,6 +7,7 @@ pub mod hostile;
 mod https;
 pub mod pki;
 pub mod portal;
+mod processes;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -90,6 +90,12 @@ pub struct Entry {
     pub fields: Vec<(String, String)>,
     pub client_id: String,
     pub secret_matched: bool,
+    /// When the response to a token request was ready, or the client was gone; `None` while it is in flight.
+    pub ended: Option<jiff::Timestamp>,
+    /// The status of the response to a token request.
+    pub status: Option<u16>,
+    /// Whether a token was issued.
+    pub issued: bool,
 }
 
 #[derive(Default)]
@@ -350,7 +356,7 @@ fn record(
     fields: Vec<(String, String)>,
     client_id: String,
     secret_matched: bool,
-) {
+) -> usize {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut state = shared.state();
     state.journal.push(Entry {
@@ -365,8 +371,27 @@ fn record(
         fields,
         client_id,
         secret_matched,
+        ended: None,
+        status: None,
+        issued: false,
     });
     shared.received.send_replace(state.journal.len());
+    state.journal.len() - 1
+}
+
+/// A token request in flight; when it is dropped, the journal records its end.
+struct InFlight<'a> {
+    shared: &'a Shared,
+    index: usize,
+    status: Option<u16>,
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        let entry = &mut state.journal[self.index];
+        (entry.ended, entry.status) = (Some(jiff::Timestamp::now()), self.status);
+    }
 }
 
 async fn token(shared: &Shared, method: &Method, uri: &axum::http::Uri, headers: &HeaderMap, body: &[u8]) -> Response {
@@ -381,7 +406,22 @@ async fn token(shared: &Shared, method: &Method, uri: &axum::http::Uri, headers:
             "***".clone_into(value);
         }
     }
-    record(shared, method, uri, headers, fields, id.clone(), matched);
+    let index = record(shared, method, uri, headers, fields, id.clone(), matched);
+    let mut in_flight = InFlight { shared, index, status: None };
+    let response = respond(shared, app, index, &id, matched, requested, headers).await;
+    in_flight.status = Some(response.status().as_u16());
+    response
+}
+
+async fn respond(
+    shared: &Shared,
+    app: Option<App>,
+    index: usize,
+    id: &str,
+    matched: bool,
+    requested: Option<u64>,
+    headers: &HeaderMap,
+) -> Response {
     let Some(app) = app else { return failure(400, "invalid_client_id", "Invalid client_id") };
     let admitted = app.admits(headers);
     tokio::time::sleep(Duration::from_millis(app.delay)).await;
@@ -406,6 +446,9 @@ async fn token(shared: &Shared, method: &Method, uri: &axum::http::Uri, headers:
     }
     let serial = shared.counter.fetch_add(1, Ordering::Relaxed);
     let token = format!("{TOKEN_CANARY}{serial:06}-{}..", shared.salt);
-    shared.state().tokens.insert(token.clone(), id);
+    let mut state = shared.state();
+    state.tokens.insert(token.clone(), id.to_owned());
+    state.journal[index].issued = true;
+    drop(state);
     plain(&json!({"access_token": token, "expires_in": app.lifetime.or(requested).unwrap_or(DEFAULT_LIFETIME)}))
 }

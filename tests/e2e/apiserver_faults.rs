@@ -22,6 +22,21 @@ async fn a_kubernetes_api_error_is_reported_as_reconciling_and_recovers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refused_read_of_the_credentials_is_reported_and_not_repeated_at_once() {
+    let env = TestEnv::with_api_proxy().await;
+    env.ready("unread").await;
+    env.api_proxy().inject(usize::MAX, InjectedFault::Status(403), |call| call.is("GET", "/unread-oauth"));
+    env.request_token("unread", "now").await;
+    env.wait("unread", |r| is(r, "Stalled", "True", "TargetRefused")).await;
+    env.api_proxy().wait_for_faults(2, Duration::from_secs(5)).await.expect_err("the read waits a minute");
+    env.api_proxy().clear_faults();
+    // A user's change ends the wait.
+    env.request_token("unread", "again").await;
+    env.wait("unread", |r| is(r, "Ready", "True", "TokenValid") && failure_reason(r).is_none()).await;
+    assert_eq!(env.portal.requests("unread"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_could_not_be_written_is_kept_and_not_requested_again() {
     let env = TestEnv::with_api_proxy().await;
     let before = env.ready("held").await;

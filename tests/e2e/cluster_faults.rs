@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::fleet::{ApiLink, Fleet, poll_until};
+use crate::support::fleet::{Fleet, poll_until};
+use crate::support::link::ApiLink;
+use crate::support::policy::{allow_targets, deny_targets};
 use crate::support::{SECRET, TestEnv, failure_reason, is};
-use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
-use serde_json::{Value, json};
+use serde_json::json;
 use testkit::api_proxy::InjectedFault;
 use testkit::portal::{App, Certificate, Portal};
 
@@ -18,57 +19,11 @@ const SILENT: Duration = Duration::from_secs(100);
 /// A retry after 1 m, with jitter.
 const RETRIED: Duration = Duration::from_secs(90);
 
-/// A policy that denies writes of the Secrets in a namespace, with the default reason: 422.
-struct Policy {
-    policies: Api<ValidatingAdmissionPolicy>,
-    bindings: Api<ValidatingAdmissionPolicyBinding>,
-    name: String,
-}
-
-impl Policy {
-    async fn deny_targets(env: &TestEnv) -> Self {
-        let name = format!("deny-{}", env.namespace);
-        let policy = json!({"metadata": {"name": name}, "spec": {
-            "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["secrets"],
-                                                    "operations": ["CREATE", "UPDATE"]}],
-                                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": env.namespace}}},
-            "validations": [{"expression": "!object.metadata.name.endsWith('-token')", "message": "denied"}]}});
-        let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]}});
-        let policy = Self { policies: put(env, policy).await, bindings: put(env, binding).await, name };
-        // It is in force some time after it was created.
-        poll_until("the policy is in force", Duration::from_secs(30), async || {
-            let body = json!({"metadata": {"name": "probe-token"}});
-            let dry = PostParams { dry_run: true, ..PostParams::default() };
-            env.secrets().create(&dry, &serde_json::from_value(body).unwrap()).await.is_err().then_some(())
-        })
-        .await;
-        policy
-    }
-
-    async fn remove(self) {
-        self.bindings.delete(&self.name, &DeleteParams::default()).await.unwrap();
-        self.policies.delete(&self.name, &DeleteParams::default()).await.unwrap();
-    }
-}
-
-async fn put<K>(env: &TestEnv, body: Value) -> Api<K>
-where
-    K: kube::Resource<Scope = k8s_openapi::ClusterResourceScope, DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + serde::Serialize
-        + serde::de::DeserializeOwned,
-{
-    let api = Api::<K>::all(env.client.clone());
-    api.create(&PostParams::default(), &serde_json::from_value(body).unwrap()).await.unwrap();
-    api
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_that_denies_the_target_is_reported_and_writes_resume_after_it_is_removed() {
     let env = TestEnv::new().await;
     let before = env.ready("old").await;
-    let policy = Policy::deny_targets(&env).await;
+    deny_targets(&env).await;
     env.credentials("new-oauth", "app", SECRET).await;
     env.apply(&env.manifest("new", "new-oauth")).await;
     env.request_token("old", "now").await;
@@ -77,7 +32,7 @@ async fn a_policy_that_denies_the_target_is_reported_and_writes_resume_after_it_
     }
     assert_eq!((env.portal.requests("app"), env.portal.requests("old")), (0, 2), "a new target is tried before");
     assert_eq!(env.target("old").await, before, "the old token stays");
-    policy.remove().await;
+    allow_targets(&env).await;
     for name in ["old", "new"] {
         env.wait_for(name, RETRIED, |r| is(r, "Ready", "True", "TokenValid") && failure_reason(r).is_none()).await;
     }

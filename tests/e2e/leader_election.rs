@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::fleet::{ApiLink, Fleet, HANDOVER_TIMEOUT, LEASE, TAKEOVER_TIMEOUT, grant, handled, poll_until};
+use crate::support::fleet::{Fleet, HANDOVER_TIMEOUT, LEASE, TAKEOVER_TIMEOUT, grant, handled, poll_until};
+use crate::support::link::ApiLink;
 use crate::support::{SECRET, TestEnv};
 use kube::api::DeleteParams;
 use testkit::portal::App;

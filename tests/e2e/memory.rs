@@ -1,6 +1,6 @@
 //! The peak of memory while objects of others are listed, and with resources of the largest size.
 
-use crate::support::{SECRET, TestEnv, is};
+use crate::support::{SECRET, TestEnv, is, peak_memory};
 use futures::future::join_all;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -13,14 +13,6 @@ const MIB: u64 = 1024 * 1024;
 /// Texts of so many bytes in all, under as many keys as it takes.
 fn texts(bytes: usize, each: usize) -> Value {
     (0..bytes / each).map(|n| (format!("key-{n}"), json!("x".repeat(each)))).collect::<serde_json::Map<_, _>>().into()
-}
-
-/// Returns the peak of the operator's memory in bytes.
-fn peak(env: &TestEnv) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", env.operator.as_ref().unwrap().id().unwrap()));
-    let status = status.unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
 /// Creates 300 objects with 250 KiB of annotations each.
@@ -60,7 +52,7 @@ async fn large_annotations_of_others_stay_below_96_mib() {
     env.apply(&manifest).await;
     env.start().await;
     env.wait("small", |r| is(r, "Ready", "True", "TokenValid")).await;
-    let peak = peak(&env);
+    let peak = peak_memory(env.operator.as_ref().unwrap()).unwrap();
     println!("peak with 300 ConfigMaps and 300 Secrets of 250 KiB each: {} MiB", peak / MIB);
     assert!(peak < 96 * MIB, "{} MiB", peak / MIB);
     // The search for secrets reads what is left of every object.
@@ -87,7 +79,7 @@ async fn resources_of_the_largest_size_stay_below_128_mib() {
     for n in 0..150 {
         env.wait(&format!("large-{n}"), |r| is(r, "Ready", "True", "TokenValid")).await;
     }
-    let peak = peak(&env);
+    let peak = peak_memory(env.operator.as_ref().unwrap()).unwrap();
     println!("peak with 150 resources of the largest size: {} MiB", peak / MIB);
     assert!(peak < 128 * MIB, "{} MiB", peak / MIB);
 }

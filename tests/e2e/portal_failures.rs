@@ -1,5 +1,6 @@
 //! Each reason of the failure table, with the conditions of the status table.
 
+use crate::support::policy::{exhausted_quota, put_quota};
 use crate::support::{SECRET, TestEnv, condition, failure_reason, is};
 use arcgis_credential_operator::api::{Reason, Recovery};
 use serde_json::{Value, json};
@@ -107,13 +108,7 @@ async fn a_failed_check_prevents_the_request() {
 async fn an_exceeded_quota_is_reported_before_a_token_is_requested() {
     let env = TestEnv::new().await;
     env.credentials("oauth", "app", SECRET).await;
-    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"},
-                       "spec": {"hard": {"count/secrets": "1"}}});
-    let quotas = kube::Api::<k8s_openapi::api::core::v1::ResourceQuota>::namespaced(env.client.clone(), &env.namespace);
-    quotas.create(&kube::api::PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
-    // The status that the quota controller would write; it does not run here.
-    let status = json!({"status": {"hard": {"count/secrets": "1"}, "used": {"count/secrets": "1"}}});
-    quotas.patch_status("none", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(&status)).await.unwrap();
+    put_quota(&env.client, &exhausted_quota(&env.namespace)).await.unwrap();
     env.apply(&env.manifest("full", "oauth")).await;
     shows(&env, "full", Reason::TargetRefused).await;
     assert_eq!(env.portal.requests("app"), 0);

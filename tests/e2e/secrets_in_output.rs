@@ -4,29 +4,15 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::{SECRET, SECRET_CANARY, TestEnv, WRONG_SECRET, failure_reason, is};
+use crate::support::canaries::clean;
+use crate::support::{SECRET, TestEnv, WRONG_SECRET, failure_reason, is};
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::Api;
 use kube::api::{ListParams, PostParams};
 use serde_json::{Value, json};
-use testkit::portal::{Answer, App, BODY_CANARY, TOKEN_CANARY};
-
-/// Asserts that a text contains no secret.
-fn clean(what: &str, text: &str) {
-    for canary in [SECRET_CANARY, TOKEN_CANARY, BODY_CANARY] {
-        // The base64 form, as in a Secret, must not appear either.
-        let encoded = encode(canary);
-        assert!(!text.contains(canary) && !text.contains(&encoded), "{canary} appears in {what}");
-    }
-}
-
-/// Returns the part of a text's base64 form that does not depend on what follows it.
-fn encode(text: &str) -> String {
-    let secret = k8s_openapi::ByteString(text.as_bytes()[..text.len() / 3 * 3].to_vec());
-    serde_json::to_value(secret).unwrap().as_str().unwrap().to_owned()
-}
+use testkit::portal::{Answer, App, BODY_CANARY};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_token_or_response_body_appears_in_logs_statuses_events_or_metrics() {

@@ -1,7 +1,7 @@
 //! Several operators in one environment, and what tests do to them.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use arcgis_credential_operator::api::ArcGisAppCredential;
@@ -10,7 +10,6 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
@@ -222,61 +221,5 @@ pub async fn grant(env: &TestEnv, namespace: &str) {
             }
             _ => {}
         }
-    }
-}
-
-/// A connection to the API server that can be cut: then nothing is forwarded, and nothing is refused.
-pub struct ApiLink {
-    pub kubeconfig: PathBuf,
-    cut: tokio::sync::watch::Sender<bool>,
-    /// Connections that were opened before it last changed carry nothing more.
-    epoch: tokio::sync::watch::Sender<u64>,
-}
-
-impl ApiLink {
-    pub async fn start(env: &TestEnv) -> Self {
-        Self::start_for(env, &TestEnv::restricted()).await
-    }
-
-    /// Starts a link for the account of a kubeconfig.
-    pub async fn start_for(env: &TestEnv, account: &Path) -> Self {
-        let server = std::fs::read_to_string(env.plane.dir().join("server")).unwrap();
-        let address = server.trim_start_matches("https://").to_owned();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let here = format!("https://{}", listener.local_addr().unwrap());
-        let kubeconfig = env.plane.dir().join(format!("{}-api-link", env.namespace));
-        let text = std::fs::read_to_string(account).unwrap();
-        std::fs::write(&kubeconfig, text.replace(&server, &here)).unwrap();
-        let cut = tokio::sync::watch::channel(false).0;
-        let cuts = cut.subscribe();
-        let epoch = tokio::sync::watch::channel(0).0;
-        let epochs = epoch.subscribe();
-        tokio::spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
-                let (mut cuts, mut epochs, address) = (cuts.clone(), epochs.clone(), address.clone());
-                epochs.mark_unchanged();
-                tokio::spawn(async move {
-                    let mut server = TcpStream::connect(address).await.unwrap();
-                    tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
-                        () = async { drop(cuts.wait_for(|cut| *cut).await) } => {}
-                        // Not a byte more, and neither end is closed.
-                        changed = epochs.changed() => if changed.is_ok() { std::future::pending().await },
-                    }
-                    // A cut connection hangs until the link is restored, and is then closed.
-                    let _ = cuts.wait_for(|cut| !*cut).await;
-                });
-            }
-        });
-        Self { kubeconfig, cut, epoch }
-    }
-
-    /// Lets every open connection go silent; new ones work.
-    pub fn silence(&self) {
-        self.epoch.send_modify(|epoch| *epoch += 1);
-    }
-
-    pub fn cut(&self, cut: bool) {
-        self.cut.send_replace(cut);
     }
 }

@@ -4,10 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod canaries;
 pub mod fences;
 pub mod fleet;
 mod kstatus;
+pub mod link;
 mod objects;
+pub mod policy;
 pub mod tools;
 
 use std::net::SocketAddr;
@@ -84,11 +87,17 @@ impl TestEnv {
     /// Creates the same environment without starting the operator.
     pub async fn without_operator_with_api_proxy() -> Self {
         let mut env = Self::without_operator(&[]).await;
-        let api_proxy = ApiProxy::start(&env.plane).await.unwrap();
-        let name = format!("{}-api-proxy", env.namespace);
-        let path = api_proxy.kubeconfig(&env.plane, &name, &env.restricted.token).unwrap();
-        env.api_proxy = Some((api_proxy, path));
+        env.add_api_proxy().await;
         env
+    }
+
+    /// Starts a fault-injecting API proxy; returns the kubeconfig that connects through it.
+    pub async fn add_api_proxy(&mut self) -> PathBuf {
+        let api_proxy = ApiProxy::start(&self.plane).await.unwrap();
+        let name = format!("{}-api-proxy", self.namespace);
+        let path = api_proxy.kubeconfig(&self.plane, &name, &self.restricted.token).unwrap();
+        self.api_proxy = Some((api_proxy, path.clone()));
+        path
     }
 
     /// Returns the proxy of an environment that has one.
@@ -105,10 +114,15 @@ impl TestEnv {
 
     /// Creates an environment on a separate control plane.
     pub async fn on(plane: ControlPlane, flags: &[&str]) -> Self {
-        let restricted = install(&plane).await;
-        let mut env = Self::prepare(plane, restricted, flags).await;
+        let mut env = Self::on_without_operator(plane, flags).await;
         env.start().await;
         env
+    }
+
+    /// Creates the same environment without starting the operator.
+    pub async fn on_without_operator(plane: ControlPlane, flags: &[&str]) -> Self {
+        let restricted = install(&plane).await;
+        Self::prepare(plane, restricted, flags).await
     }
 
     /// Stops the operator and the separate control plane.
@@ -215,7 +229,10 @@ impl TestEnv {
 
     fn spawn(&self, kubeconfig: &std::path::Path, admin: SocketAddr, flags: &[String]) -> Child {
         let ca = self.ca_file();
-        std::fs::write(&ca, self.portal.ca()).unwrap();
+        // Operators that run read it at any moment, so it is written once.
+        if !ca.exists() {
+            std::fs::write(&ca, self.portal.ca()).unwrap();
+        }
         // All tests share one folder of logs, because a test searches all of them.
         let logs = self.plane.dir().join("logs");
         std::fs::create_dir_all(&logs).unwrap();
@@ -257,6 +274,13 @@ impl TestEnv {
         Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
         timeout(Duration::from_secs(20), child.wait()).await.unwrap().unwrap().code()
     }
+}
+
+/// Returns the peak of a process's memory in bytes; `None` after its end.
+pub fn peak_memory(process: &Child) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id()?)).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 pub fn free_address() -> SocketAddr {

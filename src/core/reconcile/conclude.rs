@@ -109,6 +109,7 @@ fn is_resolved(s: &Situation, retry_state: &RetryState, now: Timestamp) -> bool 
         && matches!(s.target_state(), TargetState::Present(f) if f.rendered && f.token.is_some());
     match retry_state.made_with.kind {
         AttemptKind::Check => true,
+        AttemptKind::Read => retried,
         AttemptKind::Request => false,
         AttemptKind::Write => {
             retried || (whole && !matches!(retry_state.reason, Reason::ClusterError | Reason::Internal))

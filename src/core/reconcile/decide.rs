@@ -96,8 +96,11 @@ fn step(s: &Situation, now: Timestamp, verdict: &mut Verdict) -> Step {
             return Step::Rest;
         }
     };
-    // After a failure of the Kubernetes API or of the operator itself, everything about this resource waits.
-    let suspends_all = |failed: &&RetryState| matches!(failed.reason, Reason::ClusterError | Reason::Internal);
+    // After a failed read, or a failure of the Kubernetes API or of the operator itself, everything about this resource
+    // waits: what is decided next may need the same call.
+    let suspends_all = |failed: &&RetryState| {
+        failed.made_with.kind == AttemptKind::Read || matches!(failed.reason, Reason::ClusterError | Reason::Internal)
+    };
     if let Some(until) = s.memory.retry_state.as_ref().filter(suspends_all).and_then(|failed| wait(s, failed, now)) {
         verdict.sleep(until);
         return Step::Rest;

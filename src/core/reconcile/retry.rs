@@ -5,13 +5,15 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{Failure, Reason, Recovery, Retry};
-use crate::core::scheduling::schedule::{latest_attempt, next_attempt, shifted};
+use crate::core::scheduling::schedule::{backoff_seconds, latest_attempt, next_attempt, shifted};
 
 /// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptKind {
     /// A check failed before anything was tried.
     Check,
+    /// A read of the target, or of an object that the spec names, failed.
+    Read,
     /// The token request failed, and is still due.
     Request,
     /// The write of the target failed.
@@ -21,11 +23,12 @@ pub enum AttemptKind {
 }
 
 impl AttemptKind {
-    const ALL: [AttemptKind; 4] = [Self::Check, Self::Request, Self::Write, Self::Ownership];
+    const ALL: [AttemptKind; 5] = [Self::Check, Self::Read, Self::Request, Self::Write, Self::Ownership];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Check => "check",
+            Self::Read => "read",
             Self::Request => "request",
             Self::Write => "write",
             Self::Ownership => "ownership",
@@ -117,8 +120,8 @@ impl RetryState {
         now: Timestamp,
     ) -> Self {
         let follows = previous.filter(|p| p.made_with.same_inputs(&made_with) && p.next_attempt.is_some());
-        let count = follows.map_or(1, |p| p.count.saturating_add(1));
         let retry = retry(reason, made_with.kind, worked);
+        let count = follows.map_or(1, |p| p.next_count(retry));
         let retry_after = retry_after.filter(|_| matches!(reason, Reason::RateLimited | Reason::ClusterError));
         Self {
             reason,
@@ -128,6 +131,18 @@ impl RetryState {
             next_attempt: next_attempt(uid, retry, count, retry_after, now),
             made_with,
         }
+    }
+
+    /// Returns the count of a failure that follows this one. Where the waits of the two reasons differ, its wait is at most
+    /// twice the last one, because some failures of seconds must not lead to a wait of an hour.
+    fn next_count(&self, next: Retry) -> u32 {
+        let last = retry(self.reason, self.made_with.kind, false);
+        let (before, first) = (backoff_seconds(last, 1), backoff_seconds(next, 1));
+        if before == first || self.count == 0 {
+            return self.count.saturating_add(1);
+        }
+        let doublings = (2 * backoff_seconds(last, self.count)).checked_div(first).and_then(u64::checked_ilog2);
+        doublings.map_or(1, |doublings| doublings + 1)
     }
 
     /// Returns the latest time that the next attempt can be due at, seen from `now`; `None`: only a change makes it due.

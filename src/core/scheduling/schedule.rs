@@ -57,6 +57,17 @@ pub fn renewal_time(uid: &str, issue_time: Timestamp, granted: i64, renew_before
     after(issue_time, wait.max(FLOOR_SECONDS))
 }
 
+/// Returns the wait after the `count`-th failure in a row in seconds, without jitter and without what a server asked for.
+#[must_use]
+pub(crate) fn backoff_seconds(retry: Retry, count: u32) -> u64 {
+    let doubled = |first: u32| u64::from(first) << count.saturating_sub(1).min(16);
+    match retry {
+        Retry::OnChange => 0,
+        Retry::Backoff { first, cap } => doubled(first).min(u64::from(cap)),
+        Retry::RetryAfter => doubled(60).min(MAX_RETRY_AFTER_SECONDS),
+    }
+}
+
 /// Returns when the attempt after the `count`-th failure in a row is due; `None`: only after a change. `retry_after` is how
 /// many seconds the server asked to wait.
 #[must_use]
@@ -68,14 +79,11 @@ pub(crate) fn next_attempt(
     retry_after: Option<u32>,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    let doubled = |first: u32| u64::from(first) << count.saturating_sub(1).min(16);
+    let stated = u64::from(retry_after.unwrap_or(0));
     let seconds = match retry {
         Retry::OnChange => return None,
-        Retry::Backoff { first, cap } => doubled(first).max(u64::from(retry_after.unwrap_or(0))).min(u64::from(cap)),
-        Retry::RetryAfter => {
-            let stated = u64::from(retry_after.unwrap_or(60)).clamp(60, MAX_RETRY_AFTER_SECONDS);
-            stated.max(doubled(60)).min(MAX_RETRY_AFTER_SECONDS)
-        }
+        Retry::Backoff { cap, .. } => backoff_seconds(retry, count).max(stated).min(u64::from(cap)),
+        Retry::RetryAfter => backoff_seconds(retry, count).max(stated).min(MAX_RETRY_AFTER_SECONDS),
     };
     let jitter = 1.0 + 0.25 * fraction(&[b"retry", uid.as_bytes(), &count.to_be_bytes()]);
     let millis = (f64::from(u32::try_from(seconds).unwrap_or(u32::MAX)) * 1000.0 * jitter) as i64;

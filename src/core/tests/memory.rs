@@ -20,7 +20,9 @@ fn retry_state(reason: Reason, kind: AttemptKind) -> RetryState {
 
 #[test]
 fn an_attempt_round_trips_through_the_status() {
-    for kind in [AttemptKind::Check, AttemptKind::Request, AttemptKind::Write, AttemptKind::Ownership] {
+    for kind in
+        [AttemptKind::Check, AttemptKind::Read, AttemptKind::Request, AttemptKind::Write, AttemptKind::Ownership]
+    {
         let failed = retry_state(Reason::TargetRefused, kind);
         let recalled = RetryState::recall(&failed.report(), attempt(AttemptKind::Check), at(START));
         assert_eq!(recalled.made_with, attempt(kind));
@@ -105,6 +107,33 @@ fn the_next_attempt_is_rounded_up_and_other_times_are_rounded_down() {
     assert_eq!(whole.report().next_attempt_time, Some(at(START)));
     let none_yet = RetryState { count: 0, ..retry_state(Reason::RateLimited, AttemptKind::Request) };
     assert_eq!(none_yet.report().count, None, "a pause of the host is not an attempt");
+}
+
+/// Returns the waits in whole seconds, without jitter, after failures with these reasons in a row.
+fn backoffs(reasons: &[Reason]) -> Vec<i64> {
+    let mut last: Option<RetryState> = None;
+    let wait = |reason: &Reason| {
+        let kind = if *reason == Reason::TargetRefused { AttemptKind::Write } else { AttemptKind::Request };
+        let next = RetryState::next(last.as_ref(), "uid", *reason, attempt(kind), None, false, at(START));
+        let wait = next.next_attempt.unwrap().duration_since(at(START)).as_secs() * 4 / 5;
+        last = Some(next);
+        wait
+    };
+    reasons.iter().map(wait).collect()
+}
+
+#[test]
+fn a_wait_is_at_most_twice_the_last_one_when_the_reason_changes() {
+    let unreachable = [Reason::PortalUnreachable; 5];
+    let then = |reason| *backoffs(&[&unreachable[..], &[reason]].concat()).last().unwrap();
+    for reason in [Reason::PortalUntrusted, Reason::TargetRefused, Reason::RateLimited, Reason::MalformedResponse] {
+        // With the jitter of up to a quarter, 60 s are 48 to 60 here.
+        assert!((24..=60).contains(&then(reason)), "{reason}: {}", then(reason));
+    }
+    assert!((51..=64).contains(&then(Reason::PortalUnavailable)), "the count of transient reasons continues");
+    let flapping = [Reason::PortalUntrusted, Reason::PortalUnreachable].repeat(6);
+    let grown = backoffs(&flapping);
+    assert!(grown[5..].iter().all(|wait| *wait > 180), "they grow while the reasons alternate: {grown:?}");
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn a_valid_token_is_ready_despite_failures_and_stalled_only_when_action_is_requi
     );
     let stalled = ("Stalled", "True", "ClientSecretRejected", 1);
     assert_eq!(conditions(&refused), [("Ready", "True", "TokenValid", 1), stalled]);
-    assert_eq!(failure(&refused).count, Some(2), "the count continues from a transient reason");
+    assert_eq!(failure(&refused).count, Some(1), "a wait of seconds before does not lengthen it");
     assert_eq!(failure(&refused).last_attempt_time, Some(at(next.as_second())));
 }
 

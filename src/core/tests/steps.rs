@@ -128,6 +128,27 @@ fn every_step_of_a_resource_waits_while_the_kubernetes_api_fails() {
 }
 
 #[test]
+fn a_refused_read_is_repeated_only_after_its_wait() {
+    let due = with_target().status.token.unwrap().renewal_time;
+    let mut s = with_target();
+    s.credentials = Observed::Cached(version("2"));
+    s.has_permit = true;
+    let mut now = due;
+    for wait in [60, 120] {
+        assert!(matches!(decide(&s, now).step, Step::ReadCredentials));
+        s.failed(AttemptKind::Read, Reason::TargetRefused, None, now);
+        let refused = decide(&s, now);
+        assert!(matches!(refused.step, Step::Rest), "the same read is not due again: {:?}", refused.step);
+        assert_eq!(refused.problem.unwrap().reason, Reason::TargetRefused);
+        let waited = refused.wake.duration_since(now).as_secs();
+        assert!((wait..=wait * 5 / 4).contains(&waited), "{waited}");
+        now = refused.wake;
+    }
+    s.credentials_read(Some((version("2"), Ok(7))));
+    assert!(matches!(decide(&s, now).step, Step::Request));
+}
+
+#[test]
 fn a_token_is_requested_when_it_is_due_or_triggered_and_no_earlier_than_the_floor() {
     let issued = START - 60;
     let due = with_target().status.token.as_ref().unwrap().renewal_time.as_second();

@@ -2,11 +2,11 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command as Blocking, ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser;
 use testkit::Error;
-use testkit::control_plane::{ControlPlane, ENV};
+use testkit::control_plane::{ControlPlane, ENV, binaries};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -38,12 +38,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<u8, Error> {
-    let built = Blocking::new(&args.build).stderr(std::process::Stdio::inherit()).output();
-    let built = built.map_err(|error| Error(format!("{}: {error}", args.build.display())))?;
-    if !built.status.success() {
-        return Err(Error("the binaries could not be built".to_owned()));
-    }
-    let bin = PathBuf::from(String::from_utf8_lossy(&built.stdout).trim());
+    let bin = binaries(&args.build)?;
     let plane = ControlPlane::start(&bin, args.dir, args.guard_owners).await?;
     let listen = |kind| signal(kind).map_err(|error| Error(format!("listening for signals: {error}")));
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
