@@ -121,7 +121,7 @@ impl RetryState {
     ) -> Self {
         let follows = previous.filter(|p| p.made_with.same_inputs(&made_with) && p.next_attempt.is_some());
         let retry = retry(reason, made_with.kind, worked);
-        let count = follows.map_or(1, |p| p.next_count(retry));
+        let count = follows.map_or(1, |p| p.next_count(reason, retry));
         let retry_after = retry_after.filter(|_| matches!(reason, Reason::RateLimited | Reason::ClusterError));
         Self {
             reason,
@@ -133,12 +133,16 @@ impl RetryState {
         }
     }
 
-    /// Returns the count of a failure that follows this one. Where the waits of the two reasons differ, its wait is at most
-    /// twice the last one, because some failures of seconds must not lead to a wait of an hour.
-    fn next_count(&self, next: Retry) -> u32 {
+    /// Returns the count of a failure that follows this one. It continues from one transient reason to another. Otherwise,
+    /// where the waits of the two reasons differ, the wait is at most twice the last one, because some failures of seconds
+    /// must not lead to a wait of an hour.
+    fn next_count(&self, reason: Reason, next: Retry) -> u32 {
         let last = retry(self.reason, self.made_with.kind, false);
         let (before, first) = (backoff_seconds(last, 1), backoff_seconds(next, 1));
-        if before == first || self.count == 0 {
+        let transient = |reason: Reason| {
+            reason.recovery() == Recovery::Automatic && matches!(reason.retry(), Retry::Backoff { .. })
+        };
+        if before == first || self.count == 0 || (transient(self.reason) && transient(reason)) {
             return self.count.saturating_add(1);
         }
         let doublings = (2 * backoff_seconds(last, self.count)).checked_div(first).and_then(u64::checked_ilog2);
