@@ -318,7 +318,7 @@ fn secured(shared: &Shared, head: &Parts, path: &str) -> Response {
     (StatusCode::NOT_FOUND, [("content-type", "text/html")], "<html><body>Not found</body></html>").into_response()
 }
 
-/// Returns what `portals/self` tells the owner of a token about its app.
+/// Returns what `portals/self` reports to the owner of a token about its app.
 fn app_info(owner: String, app: App) -> Response {
     if app.close_on_verify {
         return closed();
