@@ -1,16 +1,23 @@
 //! The programs in examples/consumers read a layer across a renewal and across a rejected token.
 
 use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
 
 use super::koop::Koop;
 use super::processes::Process;
 use super::{Mount, install, issue, renew};
-use crate::support::TestEnv;
+use crate::support::fleet::poll_until;
+use crate::support::{TestEnv, is};
 
 /// A part of each successful response of the layer.
 const FEATURE: &[&str] = &["Redlands"];
 /// Each consumer prints one of these when its token is rejected. GDAL does not distinguish that from other failures.
 const REJECTION: &[&str] = &["nvalid token", "Token Required", "Unable to open datasource", "Failed to read ESRIJSON"];
+
+/// An interval of verification, and the time that the contract allows on top.
+const NOTICED: Duration = Duration::from_secs(60 + 30);
 
 /// The layer that the consumers read.
 struct Layer<'a> {
@@ -125,4 +132,40 @@ async fn consumers_of_a_service_of_koop_switch_to_the_new_token_without_a_restar
     let mut consumers = layer.small().await;
     consumers.extend(layer.large().await);
     follow(&env, &mount, consumers).await;
+}
+
+/// The consumers report rejections until the operator has noticed them and replaced the token, and then continue.
+#[tokio::test(flavor = "multi_thread")]
+async fn consumers_continue_after_the_portal_ended_all_tokens() {
+    let env = TestEnv::new().await;
+    let first = issue(&env, "app", None).await;
+    env.change("app", json!({"spec": {"verification": {"interval": "1m"}}})).await;
+    env.wait("app", |r| is(r, "Verified", "True", "AppKnown")).await;
+    let mount = Mount::new(&first);
+    let layer = Layer {
+        url: format!("{}/server/rest/services/Places/FeatureServer/0", env.portal.url()),
+        ca: &env.ca_file(),
+        mount: &mount,
+    };
+    let mut consumers = layer.small().await;
+    for consumer in &mut consumers {
+        consumer.wait_for(FEATURE, 1).await;
+    }
+    env.portal.revoke_all();
+    for consumer in &mut consumers {
+        consumer.wait_for(REJECTION, 1).await;
+    }
+    let next = poll_until("a new token", NOTICED, async || {
+        let target = env.target("app").await;
+        (target["access_token"] != first["access_token"]).then_some(target)
+    });
+    mount.publish(&next.await);
+    for consumer in &mut consumers {
+        let reads = consumer.count(FEATURE);
+        consumer.wait_for(FEATURE, reads + 2).await;
+        let rejections = consumer.count(REJECTION);
+        consumer.wait_for(FEATURE, reads + 4).await;
+        assert_eq!(consumer.count(REJECTION), rejections, "{} is rejected again", consumer.name);
+    }
+    assert_eq!(env.portal.requests("app"), 2, "one request for the rejected token");
 }
