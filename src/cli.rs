@@ -103,7 +103,7 @@ pub struct ProbeArgs {
     /// Base URL of the portal
     #[arg(long, value_name = "URL")]
     pub portal: String,
-    /// File with the client id
+    /// File with the client ID
     #[arg(long, value_name = "F")]
     pub client_id_file: PathBuf,
     /// File with the client secret
