@@ -25,6 +25,8 @@ pub struct Watches {
     streams: SelectAll<BoxStream<'static, (Scope, WatchEvent)>>,
     started: BTreeMap<Scope, AbortHandle>,
     complete: BTreeSet<Scope>,
+    /// The lists that were complete once.
+    listed: BTreeSet<Scope>,
     /// Watches that failed and delivered no event since.
     failing: BTreeSet<Scope>,
     relists: BTreeMap<Scope, Relist>,
@@ -113,11 +115,14 @@ impl Watches {
         self.complete.contains(scope)
     }
 
-    /// Whether the lists of a namespace are complete that a resource in it needs. Objects that are known need no list.
-    pub fn is_synced(&self, namespace: Option<&str>, names_config_map: bool, knows_all: bool) -> bool {
+    /// Whether the lists of a namespace are complete that a resource in it needs. Objects that are known need no list. Where
+    /// Secrets were listed once and are listed again, as at a change of leader, what is `due` does not wait: it reads the
+    /// objects that are not known.
+    pub fn is_synced(&self, namespace: Option<&str>, names_config_map: bool, knows_all: bool, due: bool) -> bool {
         let complete = |what| self.complete.contains(&scope(what, namespace));
         let objects = complete(SECRETS) && (!names_config_map || complete(CONFIG_MAPS));
-        complete(Watched::Resources) && (objects || knows_all)
+        let reads = due && self.listed.contains(&scope(SECRETS, namespace));
+        complete(Watched::Resources) && (objects || knows_all || reads)
     }
 
     /// Records in metrics and readiness whether a watch works.
@@ -148,6 +153,7 @@ impl Watches {
     pub fn complete(&mut self, scope: &Scope, readiness: &Readiness) {
         readiness.satisfied(&scope.to_string());
         self.complete.insert(scope.clone());
+        self.listed.insert(scope.clone());
         let resources = self.started.keys().filter(|scope| scope.what == Watched::Resources);
         let secrets = self.complete.iter().filter(|scope| scope.what == SECRETS).count();
         self.was_ready |=

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::fleet::{Fleet, poll_until};
+use crate::support::fleet::{Fleet, HANDOVER_TIMEOUT, poll_until};
 use crate::support::link::ApiLink;
 use crate::support::policy::{allow_targets, deny_targets};
 use crate::support::{SECRET, TestEnv, failure_reason, is};
@@ -208,6 +208,23 @@ async fn a_change_of_leader_lists_no_secrets_again() {
     fleet.env.request_token("a", "after").await;
     fleet.wait_for_requests("a", 2, Duration::from_secs(20)).await;
     assert_eq!(lists(&fleet), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_leader_acts_on_what_is_due_before_a_long_list_of_secrets_ends() {
+    let fleet = Fleet::with_standby_behind_proxy().await;
+    fleet.ready("a").await;
+    // As in a cluster with a hundred thousand Secrets.
+    let api_proxy = fleet.env.api_proxy();
+    api_proxy.inject(100, InjectedFault::Held, |call| call.is("GET", "/secrets") && !call.path.contains("watch="));
+    fleet.env.credentials("new-oauth", "app", SECRET).await;
+    fleet.replicas[0].signal("TERM").await;
+    fleet.env.apply(&fleet.env.manifest("new", "new-oauth")).await;
+    fleet.env.request_token("a", "after").await;
+    fleet.env.wait_for("new", HANDOVER_TIMEOUT, |r| is(r, "Ready", "True", "TokenValid")).await;
+    // At least 5 s after its first token.
+    fleet.wait_for_requests("a", 2, HANDOVER_TIMEOUT * 2).await;
+    api_proxy.clear_faults();
 }
 
 #[tokio::test(flavor = "multi_thread")]

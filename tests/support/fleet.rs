@@ -72,6 +72,18 @@ impl Fleet {
         Self::with(env, namespace, replicas).await
     }
 
+    /// Starts two replicas, the second one behind a fault-injecting API proxy, once the first one leads.
+    pub async fn with_standby_behind_proxy() -> Self {
+        let mut env = TestEnv::without_operator(&[]).await;
+        let proxied = env.add_api_proxy().await;
+        let namespace = env.namespace.clone();
+        grant(&env, &namespace).await;
+        let mut fleet = Self::with(env, namespace, 1).await;
+        fleet.wait_for_leader(&[0], TAKEOVER_TIMEOUT).await;
+        fleet.add_replica(&proxied).await;
+        fleet
+    }
+
     pub async fn with(env: TestEnv, lease_namespace: String, replicas: usize) -> Self {
         let mut fleet = Self { env, lease_namespace, replicas: Vec::new() };
         for _ in 0..replicas {
