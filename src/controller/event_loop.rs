@@ -221,13 +221,12 @@ impl Controller {
     /// Whether all that a resource needs is listed. What is missing in one namespace stops no other.
     fn is_synced(&self, key: &Key) -> bool {
         let namespace = self.scope_of(&key.namespace);
-        let (names_config_map, knows_all, due) = {
-            let index = self.ctx.index();
-            let (resource, knows_all) = (index.get(key), index.knows_objects_of(key));
-            let due = !knows_all && resource.is_some_and(|resource| resource.is_due(self.ctx.now()));
-            (resource.is_some_and(IndexedResource::names_config_map), knows_all, due)
-        };
-        self.watches.is_synced(namespace.as_deref(), names_config_map, knows_all, due)
+        let namespace = namespace.as_deref();
+        let index = self.ctx.index();
+        let (resource, knows_all) = (index.get(key), index.knows_objects_of(key));
+        let names_config_map = resource.is_some_and(IndexedResource::names_config_map);
+        self.watches.is_synced(namespace, names_config_map, knows_all)
+            || (self.watches.may_read(namespace) && resource.is_some_and(|resource| resource.is_due(self.ctx.now())))
     }
 
     fn on_watch_event(&mut self, scope: &Scope, event: WatchEvent) {

@@ -115,14 +115,18 @@ impl Watches {
         self.complete.contains(scope)
     }
 
-    /// Whether the lists of a namespace are complete that a resource in it needs. Objects that are known need no list. Where
-    /// Secrets were listed once and are listed again, as at a change of leader, what is `due` does not wait: it reads the
-    /// objects that are not known.
-    pub fn is_synced(&self, namespace: Option<&str>, names_config_map: bool, knows_all: bool, due: bool) -> bool {
+    /// Whether the lists of a namespace are complete that a resource in it needs. Objects that are known need no list.
+    pub fn is_synced(&self, namespace: Option<&str>, names_config_map: bool, knows_all: bool) -> bool {
         let complete = |what| self.complete.contains(&scope(what, namespace));
         let objects = complete(SECRETS) && (!names_config_map || complete(CONFIG_MAPS));
-        let reads = due && self.listed.contains(&scope(SECRETS, namespace));
-        complete(Watched::Resources) && (objects || knows_all || reads)
+        complete(Watched::Resources) && (objects || knows_all)
+    }
+
+    /// Whether what is due need not wait for the list of Secrets, but reads those that are not known: they were listed once
+    /// and are listed again, as at a change of leader.
+    pub fn may_read(&self, namespace: Option<&str>) -> bool {
+        let resources = self.complete.contains(&scope(Watched::Resources, namespace));
+        resources && self.listed.contains(&scope(SECRETS, namespace))
     }
 
     /// Records in metrics and readiness whether a watch works.

@@ -153,7 +153,7 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
         },
         credentials_version: credentials_version(s),
         app: match verification {
-            Some(Verification::AppKnown(app)) => Some(reported_app(&app)),
+            Some(Verification::AppKnown(app)) => Some(reported_app(app)),
             Some(Verification::AppUnknown) => None,
             _ => s.status.app.clone().filter(|_| verifies),
         },
@@ -166,8 +166,7 @@ fn is_current(s: &Situation, details: &TargetDetails, token: &TokenDetails) -> b
 }
 
 /// The portal chooses how many privileges it names.
-fn reported_app(app: &App) -> App {
-    let mut app = app.clone();
+fn reported_app(mut app: App) -> App {
     app.privileges.truncate(MAX_PRIVILEGES);
     app
 }

@@ -45,8 +45,10 @@ impl Situation {
 
     /// Returns the last answer: as remembered, else as the status reports it.
     pub(super) fn last_answer(&self) -> Option<Verification> {
-        let remembered = self.memory.checks.answer.clone();
-        remembered.or_else(|| self.reported_answer()).filter(|_| self.verifies())
+        if !self.verifies() {
+            return None;
+        }
+        self.memory.checks.answer.clone().or_else(|| self.reported_answer())
     }
 
     fn reported_answer(&self) -> Option<Verification> {
