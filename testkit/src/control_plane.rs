@@ -17,6 +17,8 @@ pub const ENV: &str = "TESTKIT_CONTROL_PLANE";
 const START: Duration = Duration::from_secs(90);
 /// The operator's service account, in the namespace of the same name.
 const ACCOUNT: &str = "arcgis-credential-operator";
+/// The user name of that account, as the audit log has it.
+pub const USER: &str = "system:serviceaccount:arcgis-credential-operator:arcgis-credential-operator";
 const CA: &str = "certs/apiserver.crt";
 const ADMIN_TOKEN: &str = "admin";
 const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\n\

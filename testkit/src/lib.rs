@@ -37,6 +37,16 @@ pub fn free_address() -> Result<SocketAddr, Error> {
     Err(Error("no loopback port is free".to_owned()))
 }
 
+/// Sends a signal, such as TERM, to a process.
+pub async fn signal(pid: u32, signal: &str) -> Result<(), Error> {
+    let sent = tokio::process::Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status().await;
+    if sent.map_err(doing("sending a signal"))?.success() {
+        Ok(())
+    } else {
+        Err(Error(format!("process {pid} did not get SIG{signal}")))
+    }
+}
+
 /// A setup failure, described in one line.
 #[derive(Debug)]
 pub struct Error(pub String);

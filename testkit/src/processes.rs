@@ -125,10 +125,5 @@ fn run(program: Program, flags: &[String], bin: &Path, dir: &Path) -> Result<Chi
 
 async fn send(program: Program, pid: Option<u32>, signal: &str) -> Result<(), Error> {
     let pid = pid.ok_or_else(|| Error(format!("{} does not run", program.name())))?;
-    let sent = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status().await;
-    if sent.map_err(doing("sending a signal"))?.success() {
-        Ok(())
-    } else {
-        Err(Error(format!("{}: the signal was not sent", program.name())))
-    }
+    crate::signal(pid, signal).await.map_err(doing(program.name()))
 }

@@ -2,13 +2,12 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
+use testkit::control_plane::USER;
 use testkit::portal::Entry;
 
 use crate::checks::{Call, Ms, Outcome, Run, Sent};
 use crate::observer::Observer;
 use crate::stage::{Stage, now};
-
-const ACCOUNT: &str = "system:serviceaccount:arcgis-credential-operator:arcgis-credential-operator";
 
 /// Collects what was recorded.
 pub fn run(stage: &Stage, observer: &Observer) -> Run {
@@ -45,7 +44,7 @@ fn sent(entry: &Entry) -> Option<Sent> {
 /// Returns the calls of the operators about single objects in an audit log.
 fn calls(log: &str) -> Vec<Call> {
     // An API server that was frozen receives all reads of the Lease at once.
-    let events = log.lines().filter(|line| line.contains(ACCOUNT) && !line.contains("/leases/"));
+    let events = log.lines().filter(|line| line.contains(USER) && !line.contains("/leases/"));
     let events = events.filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let call = |event: Value| {
         let path = event["requestURI"].as_str()?.split('?').next()?;

@@ -4,7 +4,6 @@
 
 mod browser;
 mod consumers;
-mod install;
 mod koop;
 mod pages;
 mod processes;
@@ -19,7 +18,6 @@ use crate::support::{SECRET, TestEnv, is, text};
 use serde_json::json;
 use testkit::portal::App;
 
-pub use install::install;
 pub use processes::Process;
 
 /// A folder with the target's keys as files, as the kubelet mounts them.

@@ -114,7 +114,7 @@ async fn gdal_and_curl_read_a_service_that_is_restricted_to_a_referrer() {
     };
     assert!(curl(&whole).await.contains("Redlands"));
     assert!(curl(&bare).await.contains("498"), "the service is restricted");
-    if crate::examples::install(&["gdal"]).await.is_none() {
+    if crate::support::packages::install(&["gdal"]).await.is_none() {
         return;
     }
     let source = format!("ESRIJSON:{query}");

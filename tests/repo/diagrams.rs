@@ -1,39 +1,28 @@
 //! The Mermaid diagrams of the documentation, parsed by Mermaid.
 
-use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use crate::docs::{pages, root};
+use crate::docs::pages;
+use crate::support::packages::install;
 
-/// Runs the parser on files; `None`, and a line that says so, where its packages cannot be installed.
-fn parse(files: &[&Path]) -> Option<(bool, String)> {
-    let install = root().join("hack/examples");
-    let installed =
-        Command::new(install).args(["npm", "tests/repo/mermaid"]).env("EXAMPLES_DIR", TEMP).output().unwrap();
-    if !installed.status.success() {
-        let why = String::from_utf8_lossy(&installed.stderr);
-        let line = format!("diagrams: NOT RUN: {}\n", why.lines().last().unwrap_or_default());
-        std::io::stderr().write_all(line.as_bytes()).unwrap();
-        return None;
-    }
-    let folder = String::from_utf8(installed.stdout).unwrap();
-    let output = Command::new("node").arg(Path::new(folder.trim()).join("check.mjs")).args(files).output().unwrap();
+/// Runs the parser in this folder on files; returns whether it found no error, and what it printed.
+fn parse(folder: &Path, files: &[impl AsRef<Path>]) -> (bool, String) {
+    let paths = files.iter().map(AsRef::as_ref);
+    let output = Command::new("node").arg(folder.join("check.mjs")).args(paths).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
-    Some((output.status.success(), String::from_utf8(text).unwrap()))
+    (output.status.success(), String::from_utf8(text).unwrap())
 }
 
-const TEMP: &str = env!("CARGO_TARGET_TMPDIR");
-
-#[test]
-fn every_diagram_is_valid() {
-    let pages = pages();
-    let Some((valid, text)) = parse(&pages.iter().map(std::path::PathBuf::as_path).collect::<Vec<_>>()) else { return };
+#[tokio::test]
+async fn every_diagram_is_valid() {
+    let Some(parser) = install(&["npm", "tests/repo/mermaid"]).await else { return };
+    let (valid, text) = parse(&parser, &pages());
     assert!(valid, "{text}");
     assert!(text.trim().parse::<usize>().unwrap() >= 4, "{text}");
 
     let broken = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(broken.path(), "# A page\n\n```mermaid\nflowchart LR\n    a --> [b\n```\n").unwrap();
-    let (valid, text) = parse(&[broken.path()]).unwrap();
+    let (valid, text) = parse(&parser, &[broken.path()]);
     assert!(!valid && text.contains(":3: "), "{text}");
 }

@@ -1,14 +1,11 @@
 //! The GitHub workflows are valid, pinned, and have minimal permissions.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
+use crate::docs::root;
 use crate::support::tools::succeed;
 use serde_json::Value;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 fn workflows() -> Vec<(PathBuf, Value)> {
     let files = std::fs::read_dir(root().join(".github/workflows")).unwrap().map(|file| file.unwrap().path());

@@ -10,7 +10,7 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
@@ -31,9 +31,7 @@ pub struct Replica {
 impl Replica {
     /// Sends it a signal, such as TERM.
     pub async fn signal(&self, signal: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        let sent = Command::new("kill").args([&format!("-{signal}"), &pid]).status().await.unwrap();
-        assert!(sent.success());
+        testkit::signal(self.child.id().unwrap(), signal).await.unwrap();
     }
 
     /// Waits until it exits, and returns its exit code.

@@ -10,6 +10,7 @@ pub mod fleet;
 mod kstatus;
 pub mod link;
 mod objects;
+pub mod packages;
 pub mod policy;
 pub mod tools;
 
@@ -270,8 +271,7 @@ impl TestEnv {
     /// Sends SIGTERM to the operator, and returns its exit code.
     pub async fn terminate(&mut self) -> Option<i32> {
         let mut child = self.operator.take().unwrap();
-        let pid = child.id().unwrap().to_string();
-        Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
+        testkit::signal(child.id().unwrap(), "TERM").await.unwrap();
         timeout(Duration::from_secs(20), child.wait()).await.unwrap().unwrap().code()
     }
 }

@@ -9,6 +9,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
+use testkit::control_plane::USER;
 use testkit::portal::App;
 use tokio::time::timeout;
 
@@ -116,9 +117,7 @@ impl TestEnv {
         text.lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .filter(|event| {
-                event["objectRef"]["namespace"] == self.namespace.as_str()
-                    && event["user"]["username"]
-                        == "system:serviceaccount:arcgis-credential-operator:arcgis-credential-operator"
+                event["objectRef"]["namespace"] == self.namespace.as_str() && event["user"]["username"] == USER
             })
             .map(|event| {
                 let of = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();

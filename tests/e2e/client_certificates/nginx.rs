@@ -1,12 +1,12 @@
 //! A real nginx that requires client certificates.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use super::{env, manifest, tls, unusable, valid, write};
 use crate::support::fleet::{handled, poll_until};
+use crate::support::packages::install;
 use crate::support::tools::succeed;
 use crate::support::{SECRET, condition, free_address, is};
 use arcgis_credential_operator::api::ArcGisAppCredential;
@@ -21,16 +21,6 @@ struct Nginx {
     tls12: u16,
     tls13: u16,
     authority: Authority,
-}
-
-/// The program, installed where that starts no service.
-async fn nginx() -> Option<PathBuf> {
-    let found = || ["/usr/sbin/nginx", "/usr/bin/nginx"].into_iter().map(PathBuf::from).find(|path| path.is_file());
-    if found().is_none() {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/hack/tools/nginx");
-        Command::new(script).stdin(Stdio::null()).status().await.unwrap();
-    }
-    found()
 }
 
 impl Nginx {
@@ -74,8 +64,7 @@ impl Nginx {
 
     /// Asks it to stop, and waits until it has.
     async fn stop(mut self) {
-        let pid = self.master.id().unwrap().to_string();
-        Command::new("kill").args(["-QUIT", &pid]).status().await.unwrap();
+        testkit::signal(self.master.id().unwrap(), "QUIT").await.unwrap();
         tokio::time::timeout(Duration::from_secs(10), self.master.wait()).await.unwrap().unwrap();
     }
 }
@@ -121,11 +110,7 @@ async fn a_real_nginx_that_requires_client_certificates_is_passed_and_renewals_a
     let (clients, others) = (Authority::new("clients").unwrap(), Authority::new("others").unwrap());
     let portal = Portal::start("127.0.0.1:0".parse().unwrap(), testkit::portal::Certificate::Good).await.unwrap();
     portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
-    let Some(program) = nginx().await else {
-        // libtest captures what a test prints in the usual way.
-        std::io::stderr().write_all(b"client_certificates: NOT RUN: there is no nginx: install nginx-light\n").unwrap();
-        return;
-    };
+    let Some(program) = install(&["nginx"]).await else { return };
     let nginx = Nginx::start(program, &portal, &clients).await;
     for (name, protocol, port) in [("old", "TLSv1.2", nginx.tls12), ("new", "TLSv1.3", nginx.tls13)] {
         let url = format!("https://localhost:{port}");

@@ -7,8 +7,9 @@ use serde_json::json;
 
 use super::koop::Koop;
 use super::processes::Process;
-use super::{Mount, install, issue, renew};
+use super::{Mount, issue, renew};
 use crate::support::fleet::poll_until;
+use crate::support::packages::install;
 use crate::support::{TestEnv, is};
 
 /// A part of each successful response of the layer.

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::install;
 use super::processes::{Process, bundle};
 use crate::support::TestEnv;
+use crate::support::packages::install;
 use testkit::pki::Authority;
 
 /// A running Koop.

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use super::browser::{Browser, Received};
 use super::koop::Koop;
 use super::processes::Process;
-use super::{Mount, install, issue, renew};
+use super::{Mount, issue, renew};
 use crate::support::fleet::poll_until;
+use crate::support::packages::install;
 use crate::support::{SECRET, TestEnv, free_address};
 
 /// The pages reload their layer each second.

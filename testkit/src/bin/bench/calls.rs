@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use serde::Deserialize;
-use testkit::control_plane::ControlPlane;
-
-const USER: &str = "system:serviceaccount:arcgis-credential-operator:arcgis-credential-operator";
+use testkit::control_plane::{ControlPlane, USER};
 
 /// The number of calls by verb and resource.
 pub type Counts = BTreeMap<String, usize>;

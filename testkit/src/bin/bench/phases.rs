@@ -192,12 +192,13 @@ impl Bench<'_> {
     /// Measures a restart, planned and by SIGKILL: what it asks of the API server and of the portals.
     async fn restart(&mut self) -> Result<(), Error> {
         for (id, planned) in [("restart", true), ("kill", false)] {
-            let (requests, since, began) = (self.journal(), jiff::Timestamp::now(), Instant::now());
+            let requests = self.journal();
             if planned {
+                let began = Instant::now();
                 self.operator.terminate().await?;
+                self.report.seconds("restart_ended", began.elapsed());
             }
-            self.report.seconds(&format!("{id}_ended"), began.elapsed());
-            let since = if planned { jiff::Timestamp::now() } else { since };
+            let since = jiff::Timestamp::now();
             let ready = self.operator.restart(false).await?;
             self.report.seconds(&format!("{id}_ready"), ready);
             let after = self.settled().await?;

@@ -117,8 +117,9 @@ impl Operator {
     /// Ends it by SIGTERM, and waits for that.
     pub async fn terminate(&mut self) -> Result<(), Error> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
-        let pid = child.id().map(|pid| pid.to_string()).unwrap_or_default();
-        Command::new("kill").args(["-TERM", &pid]).status().await.map_err(doing("sending SIGTERM"))?;
+        if let Some(pid) = child.id() {
+            testkit::signal(pid, "TERM").await?;
+        }
         child.wait().await.map(drop).map_err(doing("waiting for the operator"))
     }
 

@@ -1,4 +1,4 @@
-//! The programs and packages that the examples need.
+//! The programs and packages that hack/examples installs.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -6,12 +6,7 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-/// Prints past the capture of libtest, to show that something was not checked.
-fn print(text: &str) {
-    std::io::stderr().write_all(format!("examples: {text}\n").as_bytes()).unwrap();
-}
-
-/// Returns where hack/examples has installed something; reports what cannot be run without it.
+/// Returns where something is installed. Where it cannot be, prints past the capture of libtest what is not checked.
 pub async fn install(what: &[&str]) -> Option<PathBuf> {
     let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/hack/examples"))
         .args(what)
@@ -24,6 +19,7 @@ pub async fn install(what: &[&str]) -> Option<PathBuf> {
     if output.status.success() {
         return Some(PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()));
     }
-    print(&format!("NOT RUN: what needs {}", errors.lines().last().unwrap_or_default()));
+    let line = format!("examples: NOT RUN: what needs {}\n", errors.lines().last().unwrap_or_default());
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
     None
 }
