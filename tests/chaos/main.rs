@@ -92,8 +92,9 @@ async fn a_fleet_keeps_every_promise_while_everything_fails_and_converges_after_
         panic!("interrupted");
     };
     let run = run(&stage, &observer);
-    report(&stage, &run, started);
-    let problems = problems(&stage, &run);
+    let findings = [("requests", check_requests(&run)), ("tokens", check_renewals(&run)), ("calls", check_calls(&run))];
+    report(&stage, &run, &findings, started);
+    let problems = problems(&stage, &findings);
     stage.end().await;
     assert!(problems.is_empty(), "\n{}\n{}", problems.join("\n"), repeat(&size, &dir));
     let _ = std::fs::remove_dir_all(&dir);
@@ -128,12 +129,11 @@ async fn converge(stage: &Stage, when: &str) {
 }
 
 /// Prints what was done and how much was checked.
-fn report(stage: &Stage, run: &Run, started: Ms) {
+fn report(stage: &Stage, run: &Run, findings: &[(&str, Findings)], started: Ms) {
     for window in &run.windows {
         let second = |at: Ms| (at - started) / 1000;
         println!("{:4} s to {:4} s: {:?} {:?}", second(window.from), second(window.to), window.fault, window.only);
     }
-    let findings = [("requests", check_requests(run)), ("tokens", check_renewals(run)), ("calls", check_calls(run))];
     for (what, Findings { strict, lenient, .. }) in findings {
         println!("{what}: {strict} judged strictly, {lenient} with the room that a fault or a change gives");
     }
@@ -143,9 +143,9 @@ fn report(stage: &Stage, run: &Run, started: Ms) {
 }
 
 /// Returns everything that must not have happened.
-fn problems(stage: &Stage, run: &Run) -> Vec<String> {
+fn problems(stage: &Stage, findings: &[(&str, Findings)]) -> Vec<String> {
     let mut problems = stage.record.lock().unwrap().problems.clone();
-    for findings in [check_requests(run), check_renewals(run), check_calls(run)] {
+    for (_, findings) in findings {
         problems.extend(findings.violations.iter().take(10).cloned());
         problems.extend((findings.violations.len() > 10).then(|| format!("{} of these", findings.violations.len())));
     }

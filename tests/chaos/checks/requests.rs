@@ -90,14 +90,14 @@ fn disturbed(run: &Run, from: Ms, to: Ms) -> bool {
 
 /// Whether a change of the resource may have caused the next request.
 fn touched(run: &Run, before: &Sent, next: &Sent) -> bool {
-    let of = run.touches.iter().filter(|touch| touch.resource == next.resource);
-    of.into_iter().any(|touch| before.at - NOTICED < touch.at && touch.at <= next.at)
+    let mut of = run.touches.iter().filter(|touch| touch.resource == next.resource);
+    of.any(|touch| before.at - NOTICED < touch.at && touch.at <= next.at)
 }
 
 /// Whether a process that was stopped meanwhile could not give up its request.
 fn paused(run: &Run, from: Ms, to: Ms) -> bool {
-    let paused = run.windows.iter().filter(|window| window.fault == Fault::LeaderPaused);
-    paused.into_iter().any(|window| window.from <= to && from <= window.to)
+    let mut paused = run.windows.iter().filter(|window| window.fault == Fault::LeaderPaused);
+    paused.any(|window| window.from <= to && from <= window.to)
 }
 
 /// After a 429, the host gets no request until the pause is over.
