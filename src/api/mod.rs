@@ -12,4 +12,4 @@ pub use spec::{
     ArcGisAppCredential, ArcGisAppCredentialSpec, CaBundleKind, CaBundleRef, ClientCertificateRef, CredentialsRef,
     DEFAULT_PORTAL, DeletionPolicy, Format, PortalSpec, TargetSpec, TokenSpec, VerificationSpec,
 };
-pub use status::{App, ArcGisAppCredentialStatus, Condition, Failure, TokenStatus, Verification};
+pub use status::{App, ArcGisAppCredentialStatus, Condition, Failure, Rejection, TokenStatus, Verification};

@@ -33,6 +33,9 @@ pub struct ArcGisAppCredentialStatus {
     /// failure describes the last failed attempt. Absent when the last attempt succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known")]
     pub failure: Option<Failure>,
+    /// rejection describes that the portal rejects tokens before their expiration. Absent once a check accepted one.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known")]
+    pub rejection: Option<Rejection>,
     /// lastHandledRequest is the value of the annotation credentials.arcgis.dev/requested-at that was last acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -114,6 +117,15 @@ pub struct Failure {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub inputs: Option<String>,
+}
+
+/// The portal rejects tokens before their expiration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rejection {
+    /// startTime is when a check was first answered so. The waits between the requests for new tokens grow from then on.
+    #[schemars(length(max = 64))]
+    pub start_time: Timestamp,
 }
 
 /// The app that a token belongs to, as the portal reports it.

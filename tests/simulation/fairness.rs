@@ -113,7 +113,8 @@ impl Simulation {
         }
     }
 
-    /// Starts these checks again after the clock was set, because pauses follow the clock.
+    /// Starts these checks again after the clock was set, because pauses follow the clock, and after a restart, because a
+    /// status does not record the 429 to a check.
     pub fn reset_rate_limit_checks(&mut self) {
         for portal in &mut self.portals {
             portal.rate_limited_requests.clear();

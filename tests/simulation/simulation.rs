@@ -241,7 +241,7 @@ impl Simulation {
         }
         self.waiting.iter_mut().for_each(BTreeSet::clear);
         // What a status does not record of a pause is lost.
-        self.portals.iter_mut().for_each(|portal| portal.paused_until = 0);
+        self.reset_rate_limit_checks();
     }
 
     fn start(&mut self) {

@@ -219,6 +219,7 @@ fn change_spec(resource: &mut Resource, host: &str, action: Action, pick: usize,
             let on = VerificationSpec { interval: "15m".to_owned(), required_privileges: Vec::new() };
             spec.verification = spec.verification.is_none().then_some(on);
             resource.history.forget_answers();
+            resource.history.always_verified = false;
         }
         Action::Suspend(suspend) => {
             spec.suspend = suspend;

@@ -5,13 +5,15 @@ use arcgis_credential_operator::core::{Admit, Epoch, Outcome, Situation};
 use arcgis_credential_operator::index::CheckResult;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::fleet::{Id, Resource};
+use crate::fleet::{GrantedLifetimes, Id, Resource};
 use crate::history::History;
 use crate::simulation::{Event, Simulation};
 use crate::time::{DAY, HOUR, MINUTE, Ms, SECOND, log_uniform, seconds};
 
 /// A check that a host at capacity, or a failing API server, does not admit is made this many seconds later.
 const DEFER_SECONDS: i64 = 10;
+/// The shortest lifetime of a token that is written before it expires.
+const SHORTEST_LIFETIME_SECONDS: i64 = 10;
 /// The privilege that some resources require, and that apps lose from time to time.
 pub const PRIVILEGE: &str = "premium:user:geocode";
 
@@ -62,6 +64,10 @@ impl History {
             self.unanswered = 0;
         }
         let rejected = *answer == Verification::TokenRejected;
+        if !rejected && *answer != Verification::NotAnswered {
+            // The count begins again, and the spacing to the last one stays.
+            self.replacements.drain(..self.replacements.len().saturating_sub(1));
+        }
         self.rejected_token = serial.filter(|_| rejected);
         self.status_write_expected |= self.answer.as_ref() != Some(answer) || (rejected && first);
         self.answer = Some(answer.clone());
@@ -197,7 +203,13 @@ impl Simulation {
         let resource = &self.resources[id as usize];
         let Some(interval) = resource.check_interval() else { return };
         let usable = resource.credentials.as_ref().is_some_and(|credentials| !credentials.incomplete);
-        let unusable = resource.spec.suspend || resource.rejection().is_some() || !usable;
+        // A token that expires before it is written replaces none.
+        let too_short = matches!(
+            resource.granted_lifetimes,
+            GrantedLifetimes::Fixed(..SHORTEST_LIFETIME_SECONDS)
+                | GrantedLifetimes::Varying(..SHORTEST_LIFETIME_SECONDS)
+        );
+        let unusable = resource.spec.suspend || resource.rejection().is_some() || !usable || too_short;
         if resource.history.token.is_none_or(|token| token.serial != serial) || unusable {
             return;
         }
@@ -215,8 +227,8 @@ impl Simulation {
         }
     }
 
-    /// Checks that tokens are requested because the portal rejects them at most once in five minutes and 30 times in 24
-    /// hours, whatever it answers. A renewal that is due anyway does not count, nor a request of a user.
+    /// Checks that tokens are requested because the portal rejects them at most once in five minutes, whatever it answers,
+    /// and 30 times in 24 hours while it accepts none. A renewal that is due anyway does not count, nor a request of a user.
     pub fn check_replacement_rate(&mut self, id: Id, now: Ms, renewal_due: bool) {
         let history = &mut self.resources[id as usize].history;
         let changed = history.last_success.is_none_or(|last| history.user_changed_at >= last.started_at);

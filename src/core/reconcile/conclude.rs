@@ -146,6 +146,7 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
             (Some(retry_state), false) => Some(retry_state.report()),
             (None, false) => None,
         },
+        rejection: s.rejection(),
         last_handled_request: s.memory.last_handled_request.clone(),
         target_version: match &s.target {
             Observed::Unknown => s.status.target_version.clone(),

@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::checks::Checks;
+use super::checks::{Checks, Replacement};
 use super::situation::{Situation, TargetState, TokenDetails};
-use crate::api::Verification;
+use crate::api::{Rejection, Verification};
 use crate::core::scheduling::schedule::{after, fraction};
 
 /// The shortest time between two requests because the portal rejects tokens. It doubles up to the longest.
@@ -20,27 +20,33 @@ const RECENT_SECONDS: i64 = 60;
 impl Situation {
     /// Restores from the status what was checked before a restart. The next checks are spread over the interval.
     pub(super) fn recall_checks(&mut self, now: Timestamp) {
-        let Some(interval) = self.plan.as_ref().ok().and_then(|plan| plan.verification.as_ref()).map(|v| v.interval)
-        else {
+        if !self.verifies() {
             return;
-        };
-        let (Some(token), Some(verified)) = (&self.status.token, self.condition("Verified")) else { return };
-        let rejects = verified.reason == "TokenRejected";
-        let since = verified.last_transition_time;
-        let current = !rejects || self.condition("Ready").is_some_and(|ready| ready.reason == "TokenRejected");
-        let issued = token.issue_time;
-        if rejects {
-            let recent = issued >= after(since, -RECENT_SECONDS);
-            self.memory.checks.rejected_since = Some(if recent { issued.min(since) } else { since });
-            self.memory.checks.replacement = recent.then_some(issued);
-            self.memory.checks.rejected = current.then_some(issued);
         }
+        let since = self.status.rejection.as_ref().map(|rejection| rejection.start_time.min(now));
+        self.memory.checks.rejected_since = since;
+        let (Some(token), Some(verified)) = (&self.status.token, self.condition("Verified")) else { return };
+        let issued = token.issue_time;
+        let rejects = verified.reason == "TokenRejected";
+        let current = !rejects || self.condition("Ready").is_some_and(|ready| ready.reason == "TokenRejected");
+        let replaces = since.is_some_and(|since| issued >= after(since, -RECENT_SECONDS));
+        let checks = &mut self.memory.checks;
+        checks.replacement = replaces.then_some(Replacement::new(issued));
+        checks.rejected = (rejects && current).then_some(issued);
+        let Some(verification) = self.plan.as_ref().ok().and_then(|plan| plan.verification.as_ref()) else { return };
         if current {
             #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "at most a day")]
-            let wait = (interval as f64 * fraction(&[b"verify", self.me.uid.as_bytes()])) as i64;
-            (self.memory.checks.asked, self.memory.checks.answered) = (Some(issued), Some(issued));
-            self.memory.checks.next = Some(after(now, wait));
+            let wait = (verification.interval as f64 * fraction(&[b"verify", self.me.uid.as_bytes()])) as i64;
+            (checks.asked, checks.answered) = (Some(issued), Some(issued));
+            checks.next = Some(after(now, wait));
         }
+    }
+
+    /// Returns since when the portal rejects tokens, in whole seconds. What was reported stays when the clock is set.
+    pub(super) fn rejection(&self) -> Option<Rejection> {
+        let since = self.memory.checks.rejected_since?;
+        let start_time = Timestamp::from_second(since.as_second()).unwrap_or(since);
+        Some(self.status.rejection.clone().unwrap_or(Rejection { start_time }))
     }
 
     /// Returns the last answer: as remembered, else as the status reports it.
@@ -143,12 +149,12 @@ impl Situation {
     pub(super) fn replacement_due(&self, token: &TokenDetails, now: Timestamp) -> Option<Timestamp> {
         let since = self.memory.checks.rejected_since.filter(|_| self.is_rejected(token.issue_time))?;
         // A replacement that expired before it could be written counts, too.
-        let Some(last) = self.memory.checks.replacement.filter(|last| *last >= token.issue_time) else {
+        let Some(last) = self.memory.checks.replacement.filter(|last| last.issue_time >= token.issue_time) else {
             return Some(Timestamp::MIN);
         };
-        let elapsed = last.duration_since(since).as_secs().max(0);
+        let elapsed = last.at.duration_since(since).as_secs().max(0);
         let wait = (elapsed + MIN_REJECTION_SECONDS).clamp(MIN_REJECTION_SECONDS, MAX_REJECTION_SECONDS);
         // The issue time has whole seconds: the next full second counts. One in the future is of a clock that was ahead.
-        Some(after(last, wait + 1).min(after(now, wait)))
+        Some(after(last.at, wait + 1).min(after(now, wait)))
     }
 }

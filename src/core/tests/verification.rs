@@ -105,13 +105,15 @@ fn a_rejected_token_is_replaced_at_once_and_reported_until_then() {
     assert_eq!(condition(&status, "Reconciling"), pair("True", "Pending"));
 }
 
-/// The times at which a portal that rejects every token is asked for another one; after `restart` the memory is lost.
-fn replacements(hours: i64, restart_every: Option<i64>) -> Vec<i64> {
+/// The times at which a portal that rejects every token is asked for another one. With each restart the memory is lost.
+/// In each period of `silent` seconds, checks are not answered during the second half.
+fn replacements(hours: i64, restart_every: Option<i64>, silent: Option<i64>) -> Vec<i64> {
     let mut s = verified(START);
     let mut requests = Vec::new();
     for now in START..START + hours * 3600 {
         if s.check_due(at(now)).is_some_and(|due| due <= at(now)) {
-            check(&mut s, now, Verification::TokenRejected);
+            let answers = silent.is_none_or(|period| (now - START) % period < period / 2);
+            check(&mut s, now, if answers { Verification::TokenRejected } else { Verification::NotAnswered });
         }
         let mut sent = 0;
         s.admit = Admit::Now;
@@ -129,12 +131,49 @@ fn replacements(hours: i64, restart_every: Option<i64>) -> Vec<i64> {
 
 #[test]
 fn a_portal_that_rejects_every_token_is_asked_at_most_once_in_5_minutes_and_30_times_a_day() {
-    let requests = replacements(24, None);
+    let requests = replacements(24, None, None);
     assert!(requests.windows(2).all(|two| two[1] - two[0] >= 300), "{requests:?}");
     assert!(requests.len() <= 30, "{}", requests.len());
     assert!(requests.len() >= 20, "it is asked again: {}", requests.len());
-    let restarted = replacements(6, Some(1000));
+    let restarted = replacements(6, Some(1000), None);
     assert!(restarted.windows(2).all(|two| two[1] - two[0] >= 300), "{restarted:?}");
+}
+
+#[test]
+fn silence_and_restarts_in_between_do_not_shorten_the_waits_between_replacements() {
+    for restart_every in [None, Some(1000), Some(7000)] {
+        let requests = replacements(24, restart_every, Some(8000));
+        assert!(requests.windows(2).all(|two| two[1] - two[0] >= 300), "{restart_every:?}: {requests:?}");
+        assert!((10..=30).contains(&requests.len()), "{restart_every:?}: {}", requests.len());
+        let last = requests.last().unwrap() - requests[requests.len() - 2];
+        assert!(last >= 3600, "{restart_every:?}: {requests:?}");
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_does_not_shorten_the_waits_between_replacements() {
+    for step in [-3 * 3600, 3 * 3600] {
+        let (mut s, mut offset) = (verified(START), 0);
+        let (mut requests, plan) = (Vec::new(), s.plan.clone());
+        for second in START..START + 12 * 3600 {
+            if second == START + 4000 {
+                offset = step;
+                s.memory.shift(SignedDuration::from_secs(step));
+            }
+            let now = second + offset;
+            if s.check_due(at(now)).is_some_and(|due| due <= at(now)) {
+                check(&mut s, now, Verification::TokenRejected);
+            }
+            let mut sent = 0;
+            s.admit = Admit::Now;
+            let conclusion = reconcile(s, at(now), Ok(86_400), &mut sent);
+            requests.extend((sent > 0).then_some(second));
+            s = next_situation(Situation { plan: plan.clone(), ..situation(at(now)) }, conclusion, 1, at(now));
+        }
+        let waits: Vec<i64> = requests.windows(2).map(|two| two[1] - two[0]).collect();
+        assert!(waits.is_sorted_by(|a, b| *b + 2 >= *a), "{step}: {waits:?}");
+        assert!(*waits.last().unwrap() >= 3600, "{step}: {waits:?}");
+    }
 }
 
 #[test]
