@@ -4,18 +4,19 @@ use std::fmt::Debug;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Patch, PatchParams, PostParams, Request};
-use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::error::{ApiError, bounded};
-use super::lean::LeanResource;
-use crate::api::ArcGisAppCredentialStatus;
+use super::lean::LeanObject;
+use crate::api::{ArcGisAppCredential, ArcGisAppCredentialStatus};
 use crate::core::Version;
 
 /// The field manager of all writes, and the name in events.
 pub(super) const MANAGER: &str = "arcgis-credential-operator";
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 /// The calls, for any namespace.
 #[derive(Clone)]
@@ -46,19 +47,14 @@ impl Cluster {
 
     /// Creates a Secret; fails where one of that name exists. A dry run only checks whether it would be accepted.
     pub async fn create_secret(&self, namespace: &str, manifest: &Value, dry: bool) -> Result<Version, ApiError> {
-        let body = serde_json::to_vec(manifest).map_err(|_| ApiError::Denied(0))?;
         let params = PostParams { dry_run: dry, field_manager: Some(MANAGER.to_owned()) };
-        let request = Request::new(Secret::url_path(&(), Some(namespace)));
-        let request = request.create(&params, body).map_err(|_| ApiError::Denied(0))?;
-        // Only the metadata of the answer is used, so its data is never decoded.
-        bounded(self.client.request::<PartialObjectMeta<Secret>>(request)).await.map(|meta| version(&meta))
+        self.create::<Secret>(namespace, manifest, &params).await
     }
 
     /// Changes a Secret. The patch carries the uid and the version of what was evaluated.
     pub async fn patch_secret(&self, namespace: &str, name: &str, patch: &Value) -> Result<Version, ApiError> {
-        let api = Api::<PartialObjectMeta<Secret>>::namespaced(self.client.clone(), namespace);
-        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        bounded(api.patch(name, &params, &Patch::Merge(patch))).await.map(|meta| version(&meta))
+        let request = Request::new(Secret::url_path(&(), Some(namespace)));
+        self.write::<Secret>(request.patch(name, &by_us(), &Patch::Merge(patch))).await
     }
 
     /// Replaces the status of the resource with this uid; returns the resource's new version.
@@ -74,10 +70,29 @@ impl Cluster {
             {"op": "add", "path": "/status", "value": status},
         ]);
         let patch: json_patch::Patch = serde_json::from_value(operations).map_err(|_| ApiError::Denied(0))?;
-        let api = Api::<LeanResource>::namespaced(self.client.clone(), namespace);
-        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let written = bounded(api.patch_status(name, &params, &Patch::<()>::Json(patch))).await?;
-        Ok(written.metadata.resource_version.unwrap_or_default())
+        let request = Request::new(ArcGisAppCredential::url_path(&(), Some(namespace)));
+        let request = request.patch_subresource("status", name, &by_us(), &Patch::<()>::Json(patch));
+        Ok(self.write::<ArcGisAppCredential>(request).await?.resource)
+    }
+
+    pub(super) async fn create<K: Resource<DynamicType = ()>>(
+        &self,
+        namespace: &str,
+        object: &impl Serialize,
+        params: &PostParams,
+    ) -> Result<Version, ApiError> {
+        let body = serde_json::to_vec(object).map_err(|_| ApiError::Denied(0))?;
+        self.write::<K>(Request::new(K::url_path(&(), Some(namespace))).create(params, body)).await
+    }
+
+    /// Sends a write. The API server answers with the metadata only, not with what was written.
+    async fn write<K: Resource<DynamicType = ()>>(
+        &self,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<Version, ApiError> {
+        let mut request = request.map_err(|_| ApiError::Denied(0))?;
+        request.headers_mut().insert(http::header::ACCEPT, http::HeaderValue::from_static(METADATA));
+        bounded(self.client.request::<LeanObject<K>>(request)).await.map(|written| version(&written))
     }
 
     /// The client itself, for watches.
@@ -85,6 +100,10 @@ impl Cluster {
     pub fn client(&self) -> Client {
         self.client.clone()
     }
+}
+
+fn by_us() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
 }
 
 /// The identity and version of what the API server returned.

@@ -4,11 +4,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::Resource;
 use kube::api::{ObjectMeta, PostParams};
-use kube::{Api, Resource};
 
 use super::client::{Cluster, MANAGER};
-use super::error::{ApiError, bounded};
+use super::error::ApiError;
 use crate::api::ArcGisAppCredential;
 use crate::core::{ConditionChange, Identity};
 
@@ -42,6 +42,5 @@ pub async fn publish(
         type_: Some(if change.warning { "Warning" } else { "Normal" }.to_owned()),
         ..Event::default()
     };
-    let api = Api::<Event>::namespaced(cluster.client(), &me.namespace);
-    bounded(api.create(&PostParams::default(), &event)).await.map(drop)
+    cluster.create::<Event>(&me.namespace, &event, &PostParams::default()).await.map(drop)
 }

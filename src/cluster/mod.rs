@@ -10,6 +10,6 @@ mod rights;
 pub use client::{Cluster, version};
 pub use error::ApiError;
 pub use events::publish;
-pub use lean::LeanResource;
+pub use lean::{LeanObject, LeanResource};
 pub use leases::Leases;
 pub use rights::{NEEDED, Right};

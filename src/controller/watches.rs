@@ -1,16 +1,16 @@
 //! The watches: on resources, and on the metadata of Secrets and ConfigMaps. Each has its own back-off.
 
 use std::collections::BTreeSet;
+use std::future::ready;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 
-use crate::cluster::{LeanResource, version};
+use crate::cluster::{LeanObject, LeanResource, version};
 use crate::core::Version;
 use crate::index::{Index, Key, ObjectKind, Seen};
 
@@ -123,9 +123,9 @@ fn map<K, T>(event: Event<K>, of: impl FnOnce(K) -> T) -> Event<T> {
 }
 
 /// The settings of a watch. The API server ends it every minute, so that one whose connection has died without a word is
-/// noticed by the read time-out of the client. Pages are small: what is in their metadata is decoded before it is dropped.
-fn config(page_size: u32) -> watcher::Config {
-    watcher::Config::default().timeout(WATCH_SECONDS).page_size(page_size)
+/// noticed by the read time-out of the client.
+fn config() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
 }
 
 /// Watches what a scope covers.
@@ -138,11 +138,17 @@ pub fn watch(client: &Client, scope: &Scope, selector: Option<&str>) -> WatchStr
 }
 
 fn resources(client: &Client, scope: Scope, selector: Option<&str>) -> WatchStream {
-    let config = selector.into_iter().fold(config(RESOURCES_PER_PAGE), watcher::Config::labels);
+    let config = config().page_size(RESOURCES_PER_PAGE);
+    let config = selector.into_iter().fold(config, watcher::Config::labels);
     let events = watcher(api::<LeanResource>(client, scope.namespace.as_deref()), config).default_backoff();
     events.map(move |event| (scope.clone(), WatchEvent::Resource(event))).boxed()
 }
 
+/// Watches metadata. The API server streams the list: all its objects, one after the other. One that does not, or not
+/// within the time of a watch, is asked for pages. They are small: a page is held in memory as a whole.
+///
+/// A streamed list may be older than the last write. That does no harm here, because what is written to an object is
+/// checked against its version.
 fn metadata<K>(client: &Client, scope: Scope, kind: ObjectKind) -> WatchStream
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
@@ -151,10 +157,26 @@ where
         + Send
         + 'static,
 {
-    let api = api::<PartialObjectMeta<K>>(client, scope.namespace.as_deref());
-    let events = watcher(api, config(OBJECTS_PER_PAGE)).default_backoff();
-    let identity = |object: PartialObjectMeta<K>| (Key::of(object.meta()), version(&object));
+    let api = api::<LeanObject<K>>(client, scope.namespace.as_deref());
+    let streamed = watcher(api.clone(), config().streaming_lists()).default_backoff();
+    let paged = watcher(api, config().page_size(OBJECTS_PER_PAGE)).default_backoff();
+    let mut listing = false;
+    let events = streamed.take_while(move |event| ready(!is_unable_to_stream(&mut listing, event))).chain(paged);
+    let identity = |object: LeanObject<K>| (Key::of(object.meta()), version(&object));
     events.map(move |event| (scope.clone(), WatchEvent::Object(kind, event.map(|event| map(event, identity))))).boxed()
+}
+
+/// Whether the API server refuses to stream a list, or began another one before the last was complete.
+fn is_unable_to_stream<K>(listing: &mut bool, event: &watcher::Result<Event<K>>) -> bool {
+    match event {
+        Ok(Event::Init) => std::mem::replace(listing, true),
+        Ok(Event::InitDone) => {
+            *listing = false;
+            false
+        }
+        Ok(_) => false,
+        Err(error) => status(error).is_some_and(|status| matches!(status.code, 400 | 422)),
+    }
 }
 
 /// The resources that a list in progress has returned so far.
