@@ -116,6 +116,12 @@ impl Reason {
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|reason| reason.as_str() == text)
     }
+
+    /// Whether the portal host itself failed, and not what it was asked.
+    #[must_use]
+    pub const fn is_outage(self) -> bool {
+        matches!(self, Self::PortalUnreachable | Self::PortalUnavailable)
+    }
 }
 
 impl fmt::Display for Reason {

@@ -72,6 +72,7 @@ struct Controller {
 pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
     let Parts { cluster, leases, portals, roots_changed, index, metrics, readiness, clock } = parts;
     let (requeue, mut requeued) = mpsc::unbounded_channel();
+    let (recovered, mut hosts_recovered) = mpsc::unbounded_channel();
     let (mut leader_elector, mut leadership) = LeaderElector::new(leases, readiness.clone(), clock);
     let ctx = Arc::new(Context {
         cluster,
@@ -79,7 +80,7 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
         allowed: options.allowed.clone(),
         digester: Digester::default(),
         index,
-        hosts: HostLimiters::new(requeue.clone(), clock),
+        hosts: HostLimiters::new(requeue.clone(), recovered, clock),
         leadership: leadership.clone(),
         workers: Arc::new(Semaphore::new(options.concurrency)),
         metrics,
@@ -112,6 +113,7 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
             () = stop.cancelled() => break,
             Some((scope, event)) = controller.watches.next() => controller.on_watch_event(&scope, event),
             Some(key) = requeued.recv() => controller.requeue(key),
+            Some(host) = hosts_recovered.recv() => controller.on_host_recovered(&host),
             Some(ended) = controller.reconciles.join_next() => controller.on_reconciled(ended),
             () = ctx.worker_freed.notified() => {}
             () = roots_changed.notified() => controller.on_roots_changed(),
@@ -264,7 +266,20 @@ impl Controller {
 
     /// Retries what failed because a portal's certificate did not verify.
     fn on_roots_changed(&mut self) {
-        let keys = self.ctx.index().retry_at(Reason::PortalUntrusted, self.ctx.now());
+        self.retry(|_, reason| reason == Reason::PortalUntrusted);
+    }
+
+    /// Retries what failed because of an outage of this portal host, which is over.
+    fn on_host_recovered(&mut self, host: &str) {
+        info!(portal = host, "the portal answers again");
+        self.retry(|resource, reason| {
+            reason.is_outage() && reconciler::plan(resource).is_ok_and(|plan| plan.portal.authority() == host)
+        });
+    }
+
+    /// Ends the waits of resources whose last attempt failed for a reason.
+    fn retry(&mut self, applies: impl Fn(&IndexedResource, Reason) -> bool) {
+        let keys = self.ctx.index().retry_at(self.ctx.now(), applies);
         for key in keys {
             self.requeue(key);
         }

@@ -13,21 +13,27 @@ use crate::index::Key;
 pub struct HostLimiters {
     by_host: Mutex<HashMap<String, HostQueue<Key>>>,
     requeue: UnboundedSender<Key>,
+    recovered: UnboundedSender<String>,
     clock: fn() -> Timestamp,
 }
+
+/// Hosts of which only an outage is remembered. Below a wildcard, users can name any number of them.
+const MAX_HOSTS: usize = 1000;
 
 /// The permit of a request in flight, released when it is dropped.
 pub struct RequestPermit<'a> {
     limiters: &'a HostLimiters,
     host: String,
+    /// `None`: for a request that waits in no queue.
+    key: Option<Key>,
     acquired: Epoch,
     outcome: Outcome,
 }
 
 impl HostLimiters {
-    /// Keys that may try again are sent to `requeue`.
-    pub fn new(requeue: UnboundedSender<Key>, clock: fn() -> Timestamp) -> Self {
-        Self { by_host: Mutex::default(), requeue, clock }
+    /// Keys that may try again are sent to `requeue`, and hosts that work again to `recovered`.
+    pub fn new(requeue: UnboundedSender<Key>, recovered: UnboundedSender<String>, clock: fn() -> Timestamp) -> Self {
+        Self { by_host: Mutex::default(), requeue, recovered, clock }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, HostQueue<Key>>> {
@@ -41,17 +47,18 @@ impl HostLimiters {
 
     /// Acquires a permit for one request.
     pub fn try_acquire(&self, host: &str, key: &Key) -> Result<RequestPermit<'_>, Admit> {
-        self.acquire(host, |queue, now| queue.try_acquire(key, now))
+        self.acquire(host, Some(key), |queue, now| queue.try_acquire(key, now))
     }
 
     /// Acquires a permit for a request that waits in no queue.
     pub fn try_acquire_unqueued(&self, host: &str) -> Result<RequestPermit<'_>, Admit> {
-        self.acquire(host, |queue, now| queue.limiter.try_acquire(now))
+        self.acquire(host, None, |queue, now| queue.limiter.try_acquire(now))
     }
 
     fn acquire(
         &self,
         host: &str,
+        key: Option<&Key>,
         admit: impl FnOnce(&mut HostQueue<Key>, Timestamp) -> Admit,
     ) -> Result<RequestPermit<'_>, Admit> {
         let mut hosts = self.lock();
@@ -59,7 +66,8 @@ impl HostLimiters {
         match admit(queue, (self.clock)()) {
             Admit::Now => {
                 let acquired = queue.limiter.epoch();
-                Ok(RequestPermit { limiters: self, host: host.to_owned(), acquired, outcome: Outcome::Failed })
+                let (host, key) = (host.to_owned(), key.cloned());
+                Ok(RequestPermit { limiters: self, host, key, acquired, outcome: Outcome::Failed })
             }
             refused => Err(refused),
         }
@@ -86,7 +94,7 @@ impl HostLimiters {
 
     /// Moves the pauses after the clock was set by `step`.
     pub fn shift(&self, step: SignedDuration) {
-        self.lock().values_mut().for_each(|host| host.limiter.shift(step));
+        self.lock().values_mut().for_each(|host| host.shift(step));
     }
 
     /// Forgets all hosts: another replica may have sent requests since.
@@ -111,12 +119,18 @@ impl Drop for RequestPermit<'_> {
     fn drop(&mut self) {
         let mut hosts = self.limiters.lock();
         let Some(host) = hosts.get_mut(&self.host) else { return };
-        for key in host.release(self.acquired, self.outcome, (self.limiters.clock)()) {
+        let now = (self.limiters.clock)();
+        let released = host.release(self.key.as_ref(), self.acquired, self.outcome, now);
+        for key in released.woken {
             let _ = self.limiters.requeue.send(key);
         }
-        // Below a wildcard, users can name any number of hosts.
-        if host.is_idle() {
+        if released.recovered {
+            let _ = self.limiters.recovered.send(self.host.clone());
+        }
+        if host.is_idle(now) {
             hosts.remove(&self.host);
+        } else if hosts.len() > MAX_HOSTS {
+            hosts.retain(|_, host| !host.is_unused());
         }
     }
 }

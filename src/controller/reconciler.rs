@@ -157,7 +157,7 @@ fn observe(ctx: &Arc<Context>, key: &Key) -> Option<Situation> {
     Some(s)
 }
 
-fn plan(resource: &IndexedResource) -> Result<Plan, SpecError> {
+pub(super) fn plan(resource: &IndexedResource) -> Result<Plan, SpecError> {
     let spec = serde_json::from_str(&resource.spec).map_err(|_| SpecError {
         field: "spec",
         advice: "cannot be decoded: compare it with kubectl explain arcgisappcredential.spec".to_owned(),

@@ -144,7 +144,7 @@ impl Reconciler<'_> {
         if let Some(permit) = permit {
             permit.release(match &answer {
                 Ok(_) => Outcome::Issued,
-                Err(error) => error.retry_after.map_or(Outcome::Failed, Outcome::Limited),
+                Err(error) => Outcome::of(error.reason, error.retry_after),
             });
         }
         self.worker = self.ctx.workers.clone().acquire_owned().await.ok();

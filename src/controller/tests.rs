@@ -48,7 +48,7 @@ fn context() -> (Arc<Context>, Term) {
         allowed: Vec::new(),
         digester: Digester::default(),
         index: index.clone(),
-        hosts: HostLimiters::new(requeue.clone(), clock),
+        hosts: HostLimiters::new(requeue.clone(), mpsc::unbounded_channel().0, clock),
         leadership,
         workers: Arc::new(Semaphore::new(1)),
         metrics: Arc::new(Metrics::new(index, clock).unwrap()),

@@ -108,7 +108,7 @@ impl Simulation {
         let Some(response) = reconciliation.response.take() else { return };
         let outcome = match response {
             Ok(_) => Outcome::Issued,
-            Err((_, retry_after)) => retry_after.map_or(Outcome::Failed, Outcome::Limited),
+            Err((reason, retry_after)) => Outcome::of(reason, retry_after),
         };
         self.record_limit(id, outcome);
         if let Some(acquired) = reconciliation.permit.take() {

@@ -191,8 +191,28 @@ impl Simulation {
     pub fn release_permit(&mut self, id: Id, acquired: Epoch, outcome: Outcome) {
         let now = self.clock.timestamp();
         let portal = self.resources[id as usize].portal;
-        for woken in self.operator.hosts[portal].release(acquired, outcome, now) {
+        let released = self.operator.hosts[portal].release(Some(&id), acquired, outcome, now);
+        for woken in released.woken {
             self.notify(woken);
+        }
+        if released.recovered {
+            self.end_waits(portal);
+        }
+    }
+
+    /// Ends the waits of the resources that failed because of an outage of their portal.
+    fn end_waits(&mut self, portal: usize) {
+        let now = self.clock.timestamp();
+        let mut woken = Vec::new();
+        for resource in self.resources.iter_mut().filter(|resource| resource.portal == portal) {
+            let failed = resource.memory.retry_state.as_mut().filter(|failed| failed.reason.is_outage());
+            if let Some(failed) = failed {
+                failed.next_attempt = Some(now);
+                woken.push(resource.id);
+            }
+        }
+        for id in woken {
+            self.wake(id);
         }
     }
 

@@ -5,6 +5,7 @@ use std::hash::Hash;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::outage::OutageMonitor;
 use super::schedule::{after, shifted};
 use super::work_queue::Priority;
 use crate::api::{ArcGisAppCredentialStatus, Reason};
@@ -32,7 +33,21 @@ pub enum Outcome {
     Issued,
     /// A 429, with the seconds that the host asks for.
     Limited(u32),
+    /// No answer, or a failure of the host itself.
+    Unavailable,
     Failed,
+}
+
+impl Outcome {
+    /// Returns the outcome of a request that failed for this reason.
+    #[must_use]
+    pub fn of(reason: Reason, retry_after: Option<u32>) -> Self {
+        match retry_after {
+            Some(seconds) => Self::Limited(seconds),
+            None if reason.is_outage() => Self::Unavailable,
+            None => Self::Failed,
+        }
+    }
 }
 
 /// The limits of one host.
@@ -94,12 +109,12 @@ impl HostLimiter {
         match outcome {
             Outcome::Issued if current => self.pause = None,
             Outcome::Limited(seconds) => self.pause_for(seconds, now),
-            Outcome::Failed if current => {
+            Outcome::Unavailable | Outcome::Failed if current => {
                 if let Some(pause) = &mut self.pause {
                     pause.probing = false;
                 }
             }
-            Outcome::Issued | Outcome::Failed => {}
+            Outcome::Issued | Outcome::Unavailable | Outcome::Failed => {}
         }
         match &self.pause {
             Some(_) => 1,
@@ -187,6 +202,15 @@ pub struct HostQueue<K> {
     priorities: HashMap<K, Priority>,
     /// Woken because a permit is free, and not reconciled since.
     woken: HashSet<K>,
+    outage: OutageMonitor<K>,
+}
+
+/// What the end of a request allows.
+pub struct Released<K> {
+    /// The keys to be reconciled.
+    pub woken: Vec<K>,
+    /// The host works again: what failed because of an outage need not wait any longer.
+    pub recovered: bool,
 }
 
 impl<K> Default for HostQueue<K> {
@@ -196,6 +220,7 @@ impl<K> Default for HostQueue<K> {
             waiting: BTreeSet::new(),
             priorities: HashMap::new(),
             woken: HashSet::new(),
+            outage: OutageMonitor::default(),
         }
     }
 }
@@ -228,14 +253,34 @@ impl<K: Clone + Hash + Ord> HostQueue<K> {
 
     /// Whether nothing has to be kept of this host.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
+    pub fn is_idle(&self, now: Timestamp) -> bool {
+        self.is_unused() && self.outage.is_idle(now)
+    }
+
+    /// Whether nothing but what is known of an outage has to be kept.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
         self.limiter.in_flight == 0 && self.limiter.pause.is_none() && self.waiting.is_empty()
     }
 
-    /// Releases a permit; returns the keys to be reconciled.
-    pub fn release(&mut self, acquired: Epoch, outcome: Outcome, now: Timestamp) -> Vec<K> {
+    /// Releases the permit of a key, or of what waits in no queue.
+    pub fn release(&mut self, key: Option<&K>, acquired: Epoch, outcome: Outcome, now: Timestamp) -> Released<K> {
+        let recovered = match (outcome, key) {
+            (Outcome::Issued, _) => self.outage.succeeded(now),
+            (Outcome::Unavailable, Some(key)) => {
+                self.outage.failed(key, now);
+                false
+            }
+            _ => false,
+        };
         let free = self.limiter.release(acquired, outcome, now);
-        std::iter::from_fn(|| self.wake_next()).take(free).collect()
+        Released { woken: std::iter::from_fn(|| self.wake_next()).take(free).collect(), recovered }
+    }
+
+    /// Moves the times after the clock was set by `step`.
+    pub fn shift(&mut self, step: SignedDuration) {
+        self.limiter.shift(step);
+        self.outage.shift(step);
     }
 
     /// A reconcile ended without a request. If the key was woken for a permit that is still free, returns the next key

@@ -1,9 +1,10 @@
 //! When something is due: renewal, backoff, the order of work, and the limits of hosts.
 
 mod host_limiter;
+mod outage;
 pub(crate) mod schedule;
 mod work_queue;
 
-pub use host_limiter::{Admit, Epoch, HostLimiter, HostQueue, Outcome, RetryAfterRecord};
+pub use host_limiter::{Admit, Epoch, HostLimiter, HostQueue, Outcome, Released, RetryAfterRecord};
 pub use schedule::{RESYNC_SECONDS, Repairs, renewal_time};
 pub use work_queue::{Priority, WorkQueue};

@@ -28,11 +28,11 @@ fn a_resource_with_a_permit_leaves_the_queue() {
     assert_eq!(host.enqueue(Some(at(30)), 9, at(0)), None);
     host.limiter.release(host.limiter.epoch(), Outcome::Issued, at(1));
     assert_eq!(host.try_acquire(&8, at(1)), Admit::Now);
-    assert!(!host.is_idle());
-    assert_eq!(host.release(host.limiter.epoch(), Outcome::Issued, at(2)), [9]);
-    assert!(host.release(host.limiter.epoch(), Outcome::Issued, at(2)).is_empty());
-    (0..6).for_each(|_| assert!(host.release(host.limiter.epoch(), Outcome::Issued, at(2)).is_empty()));
-    assert!(host.is_idle(), "no state is left");
+    assert!(!host.is_idle(at(2)));
+    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(2)).woken, [9]);
+    assert!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(2)).woken.is_empty());
+    (0..6).for_each(|_| assert!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(2)).woken.is_empty()));
+    assert!(host.is_idle(at(2)), "no state is left");
 }
 
 #[test]
@@ -64,13 +64,13 @@ fn as_many_waiters_proceed_as_there_are_permits() {
     let mut host = HostQueue::default();
     assert!((0..8).all(|key| host.try_acquire(&key, at(0)) == Admit::Now));
     (8..20).for_each(|key| assert_eq!(host.enqueue(Some(at(100 - key)), key, at(0)), None));
-    assert_eq!(host.release(host.limiter.epoch(), Outcome::Issued, at(1)), [19], "the first to expire");
+    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(1)).woken, [19], "the first to expire");
     assert_eq!(
-        host.release(host.limiter.epoch(), Outcome::Limited(60), at(1)),
+        host.release(None, host.limiter.epoch(), Outcome::Limited(60), at(1)).woken,
         [18],
         "it is woken and finds the host paused"
     );
-    assert_eq!(host.release(host.limiter.epoch(), Outcome::Issued, at(2)), [17, 16, 15]);
+    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(2)).woken, [17, 16, 15]);
 }
 
 #[test]
@@ -97,15 +97,15 @@ fn responses_to_concurrent_requests_count_as_one_pause() {
 #[test]
 fn a_host_is_idle_when_no_state_is_left() {
     let mut host = HostQueue::default();
-    assert!(host.is_idle());
+    assert!(host.is_idle(at(2)));
     assert_eq!(host.try_acquire(&1, at(0)), Admit::Now);
-    assert!(!host.is_idle(), "a request is in flight");
-    assert!(host.release(host.limiter.epoch(), Outcome::Limited(60), at(0)).is_empty());
-    assert!(!host.is_idle(), "it asked for a pause");
+    assert!(!host.is_idle(at(2)), "a request is in flight");
+    assert!(host.release(None, host.limiter.epoch(), Outcome::Limited(60), at(0)).woken.is_empty());
+    assert!(!host.is_idle(at(2)), "it asked for a pause");
     assert_eq!(host.try_acquire(&1, at(60)), Admit::Now);
     assert_eq!(host.enqueue(None, 2, at(60)), None);
     host.limiter.release(host.limiter.epoch(), Outcome::Issued, at(61));
-    assert!(!host.is_idle(), "a resource waits");
+    assert!(!host.is_idle(at(2)), "a resource waits");
 }
 
 #[test]
@@ -141,15 +141,15 @@ fn a_waiter_that_forgoes_its_permit_passes_it_to_the_next() {
     assert!((0..8).all(|key| host.try_acquire(&key, at(0)) == Admit::Now));
     (8..12).for_each(|key| assert_eq!(host.enqueue(Some(at(key)), key, at(0)), None));
     assert_eq!(host.forgo(&8, at(0)), None, "it was not woken");
-    assert_eq!(host.release(host.limiter.epoch(), Outcome::Issued, at(1)), [8]);
+    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(1)).woken, [8]);
     assert_eq!(host.forgo(&8, at(1)), Some(9));
     assert_eq!(host.forgo(&8, at(1)), None, "only once");
     assert_eq!(host.try_acquire(&9, at(1)), Admit::Now);
     assert_eq!(host.forgo(&9, at(2)), None, "it used its permit");
-    assert_eq!(host.release(host.limiter.epoch(), Outcome::Issued, at(2)), [10]);
+    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(2)).woken, [10]);
     assert_eq!(host.try_acquire(&99, at(2)), Admit::Now, "a resource that was not queued takes the permit");
     assert_eq!(host.forgo(&10, at(2)), None, "no permit is left");
-    assert_eq!(host.release(host.limiter.epoch(), Outcome::Issued, at(3)), [11]);
+    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(3)).woken, [11]);
     assert_eq!(host.try_acquire(&98, at(3)), Admit::Now);
     assert_eq!(host.enqueue(Some(at(11)), 11, at(3)), None, "it came too late and waits again");
     assert_eq!(host.forgo(&11, at(3)), None);
@@ -230,4 +230,34 @@ fn a_pause_keeps_its_length_when_the_clock_is_set() {
     limiter.shift(SignedDuration::from_hours(-2));
     assert_eq!(limiter.check(at(30)), Admit::PausedUntil(at(60)));
     assert_eq!(limiter.check(at(60)), Admit::Now);
+}
+
+/// Whether the host recovers, after failures of these keys at these seconds, with a success at the last.
+fn recovers(host: &mut HostQueue<u32>, failures: &[(u32, i64)], success: i64) -> bool {
+    for (key, second) in failures {
+        assert_eq!(host.try_acquire(key, at(*second)), Admit::Now);
+        let released = host.release(Some(key), host.limiter.epoch(), Outcome::Unavailable, at(*second));
+        assert!(!released.recovered);
+    }
+    assert_eq!(host.try_acquire(&0, at(success)), Admit::Now);
+    host.release(Some(&0), host.limiter.epoch(), Outcome::Issued, at(success)).recovered
+}
+
+#[test]
+fn a_success_after_an_outage_ends_the_waits_of_all_once_in_5_minutes() {
+    let mut host = HostQueue::default();
+    assert!(!recovers(&mut host, &[], 0), "it has not failed");
+    assert!(recovers(&mut host, &[(1, 10), (2, 11)], 41));
+    assert!(!recovers(&mut host, &[(1, 42), (2, 43)], 340), "soon after the last time");
+    assert!(!host.is_idle(at(340)) && host.is_idle(at(341)));
+    assert!(recovers(&mut host, &[(1, 341), (2, 342)], 371));
+}
+
+#[test]
+fn a_failure_of_one_app_or_for_seconds_is_no_outage() {
+    assert!(!recovers(&mut HostQueue::default(), &[(1, 10), (1, 70)], 100), "one app");
+    assert!(!recovers(&mut HostQueue::default(), &[(1, 10), (2, 11)], 39), "29 s");
+    let mut host = HostQueue::default();
+    assert!(!recovers(&mut host, &[(1, 10)], 20));
+    assert!(!recovers(&mut host, &[(2, 60)], 90), "a success in between");
 }

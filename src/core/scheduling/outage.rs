@@ -1,0 +1,67 @@
+//! Notices when a portal host works again, so that those that failed need not wait any longer.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::schedule::shifted;
+
+/// A host that failed for at least this long had an outage. Shorter ones leave short waits behind.
+const LEAST_SECONDS: i64 = 30;
+/// The ends of waits are this far apart: a host that keeps failing for some must not receive more requests because it works
+/// for others.
+const SPACING_SECONDS: i64 = 300;
+
+/// The failures of a host in a row.
+#[derive(Clone, Debug)]
+pub struct OutageMonitor<K> {
+    /// Whose request failed first, and when.
+    first: Option<(K, Timestamp)>,
+    /// Requests for others failed, too: it is not one app that the portal cannot serve.
+    several: bool,
+    /// When the last outage ended.
+    ended_at: Option<Timestamp>,
+}
+
+impl<K> Default for OutageMonitor<K> {
+    fn default() -> Self {
+        Self { first: None, several: false, ended_at: None }
+    }
+}
+
+impl<K: Clone + PartialEq> OutageMonitor<K> {
+    /// Records a request that the host did not answer, or answered with a failure of its own.
+    pub fn failed(&mut self, key: &K, now: Timestamp) {
+        match &self.first {
+            None => self.first = Some((key.clone(), now)),
+            Some((first, _)) => self.several |= first != key,
+        }
+    }
+
+    /// Records a success; returns whether it ends an outage.
+    pub fn succeeded(&mut self, now: Timestamp) -> bool {
+        let Some((_, since)) = self.first.take() else { return false };
+        let several = std::mem::take(&mut self.several);
+        let passed = |from: Timestamp, seconds| now.duration_since(from) >= SignedDuration::from_secs(seconds);
+        let ended = several
+            && passed(since, LEAST_SECONDS)
+            && self.ended_at.is_none_or(|ended_at| passed(ended_at, SPACING_SECONDS));
+        if ended {
+            self.ended_at = Some(now);
+        }
+        ended
+    }
+
+    /// Whether nothing has to be kept.
+    #[must_use]
+    pub fn is_idle(&self, now: Timestamp) -> bool {
+        let kept = |at: Timestamp| now.duration_since(at) < SignedDuration::from_secs(SPACING_SECONDS);
+        self.first.is_none() && !self.ended_at.is_some_and(kept)
+    }
+
+    /// Moves the times after the clock was set by `step`.
+    pub fn shift(&mut self, step: SignedDuration) {
+        let first = self.first.as_mut().map(|(_, at)| at);
+        for time in [first, self.ended_at.as_mut()].into_iter().flatten() {
+            *time = shifted(*time, step);
+        }
+    }
+}
