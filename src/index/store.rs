@@ -26,13 +26,15 @@ struct Watched {
     deleted: Option<Box<str>>,
     /// A list that began while it was named has not returned it yet.
     awaited: bool,
-    users: BTreeSet<Key>,
+    /// The resources that name it, sorted: mostly one.
+    users: Vec<Key>,
 }
 
 /// The resources, and the objects that they name.
 #[derive(Default)]
 pub struct Index {
-    resources: HashMap<Key, IndexedResource>,
+    /// Boxed, because a map keeps room for many more than it holds.
+    resources: HashMap<Key, Box<IndexedResource>>,
     objects: HashMap<(ObjectKind, Key), Watched>,
     /// How many ConfigMaps are named in each namespace.
     config_maps: BTreeMap<String, usize>,
@@ -93,7 +95,7 @@ impl Index {
                 woken.extend(self.claimants(&key.namespace, target));
             }
         }
-        self.resources.insert(key, entry);
+        self.resources.insert(key, Box::new(entry));
         woken.into_iter().collect()
     }
 
@@ -106,9 +108,11 @@ impl Index {
                 if kind == ObjectKind::ConfigMap {
                     *config_maps.entry(key.namespace.clone()).or_default() += 1;
                 }
-                Watched { observed: Observed::Unknown, deleted: None, awaited: false, users: BTreeSet::new() }
+                Watched { observed: Observed::Unknown, deleted: None, awaited: false, users: Vec::new() }
             });
-            watched.users.insert(key.clone());
+            if let Err(at) = watched.users.binary_search(key) {
+                watched.users.insert(at, key.clone());
+            }
         }
     }
 
@@ -118,7 +122,9 @@ impl Index {
         for (kind, name) in entry.refs {
             let id = object_id(kind, &key.namespace, &name);
             if let Some(watched) = self.objects.get_mut(&id) {
-                watched.users.remove(key);
+                if let Ok(at) = watched.users.binary_search(key) {
+                    watched.users.remove(at);
+                }
                 if watched.users.is_empty() {
                     self.objects.remove(&id);
                     if kind == ObjectKind::ConfigMap
@@ -177,7 +183,7 @@ impl Index {
             return Vec::new();
         }
         watched.observed = observed;
-        watched.users.iter().cloned().collect()
+        watched.users.clone()
     }
 
     /// Begins a list of resources: it returns every resource that exists.
@@ -206,11 +212,15 @@ impl Index {
         self.resources.get(key).is_some_and(|resource| resource.refs.iter().all(known))
     }
 
-    /// Ends the wait after a failure for this reason; returns the resources to reconcile.
-    pub fn retry_at(&mut self, reason: Reason, now: Timestamp) -> Vec<Key> {
+    /// Ends the waits of resources whose last attempt failed for a reason; returns the resources to reconcile.
+    pub fn retry_at(&mut self, now: Timestamp, applies: impl Fn(&IndexedResource, Reason) -> bool) -> Vec<Key> {
         let mut keys = Vec::new();
         for (key, resource) in &mut self.resources {
-            if let Some(failed) = resource.memory.retry_state.as_mut().filter(|failed| failed.reason == reason) {
+            let reason = resource.memory.retry_state.as_ref().map(|failed| failed.reason);
+            if !reason.is_some_and(|reason| applies(resource, reason)) {
+                continue;
+            }
+            if let Some(failed) = &mut resource.memory.retry_state {
                 failed.next_attempt = Some(now);
                 keys.push(key.clone());
             }
@@ -290,12 +300,12 @@ impl Index {
 
     /// One resource.
     pub fn get(&self, key: &Key) -> Option<&IndexedResource> {
-        self.resources.get(key)
+        self.resources.get(key).map(Box::as_ref)
     }
 
     /// One resource, if it is still the same.
     pub fn get_mut(&mut self, key: &Key, uid: &str) -> Option<&mut IndexedResource> {
-        self.resources.get_mut(key).filter(|entry| entry.uid == uid)
+        self.resources.get_mut(key).map(Box::as_mut).filter(|entry| entry.uid == uid)
     }
 
     /// Records a status that was written, so that the watch event of it changes nothing. Returns when the resource was
@@ -339,6 +349,6 @@ impl Index {
 
     /// Every resource.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &IndexedResource)> {
-        self.resources.iter()
+        self.resources.iter().map(|(key, resource)| (key, resource.as_ref()))
     }
 }
