@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use testkit::control_plane::{ControlPlane, client};
 use testkit::portal::{Certificate, Portal};
 use testkit::{Error, doing};
@@ -9,9 +10,9 @@ use tokio::time::sleep;
 
 use crate::Args;
 use crate::calls::Calls;
-use crate::fleet::Fleet;
+use crate::fleet::{DEFAULT_LIFETIME, Fleet};
 use crate::process::{Operator, Sample};
-use crate::report::{Report, count};
+use crate::report::{Report, count, float};
 
 /// By then memory that was allocated for a burst is released, as far as it ever is.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -24,6 +25,9 @@ const CALIBRATED: usize = 2000;
 const STEADY_RENEWALS: usize = 40;
 const STEADY: Duration = Duration::from_mins(1);
 const OUTAGE: Duration = Duration::from_secs(90);
+/// How many tokens come due during the outage.
+const DUE_IN_OUTAGE: usize = 300;
+const SHARDS: usize = 3;
 /// Secrets of others with annotations of this size.
 const LARGE: (usize, usize) = (300, 200 * 1024);
 
@@ -56,14 +60,15 @@ pub async fn run(args: Args) -> Result<Report, Error> {
         created: 0,
         args: args.clone(),
     };
-    let second = Operator::new(&args.operator, &plane, &kubeconfig, &portals, "second");
-    bench.measure(second).await?;
+    let operator = |name: &str| Operator::new(&args.operator, &plane, &kubeconfig, &portals, name);
+    let shards = (0..SHARDS).map(|n| operator(&format!("shard-{n}")).select(format!("shard={n}"))).collect();
+    bench.measure(operator("second"), shards).await?;
     bench.operator.stop().await;
     Ok(bench.report)
 }
 
 impl Bench<'_> {
-    async fn measure(&mut self, second: Operator) -> Result<(), Error> {
+    async fn measure(&mut self, second: Operator, shards: Vec<Operator>) -> Result<(), Error> {
         self.calibrate().await?;
         self.start().await?;
         self.ignore_foreign().await?;
@@ -75,7 +80,8 @@ impl Bench<'_> {
         self.restart().await?;
         self.hand_over(second).await?;
         self.renew_steadily().await?;
-        self.outage().await
+        self.outage().await?;
+        self.divide(shards).await
     }
 
     async fn settled(&self) -> Result<Sample, Error> {
@@ -93,11 +99,13 @@ impl Bench<'_> {
         self.portals.iter().map(|portal| portal.journal().len()).sum()
     }
 
-    /// Measures how fast this API server takes the two writes that a renewal cannot avoid.
+    /// Measures how fast this API server takes the writes that a renewal, and the calls that a creation cannot avoid.
     async fn calibrate(&mut self) -> Result<(), Error> {
-        let pairs = self.args.resources.min(CALIBRATED);
-        let took = self.fleet.calibrate(pairs).await?;
-        self.report.add("limit", count(pairs) / took.as_secs_f64(), "pairs/s");
+        let each = self.args.resources.min(CALIBRATED);
+        let took = self.fleet.calibrate_renewal(each).await?;
+        self.report.add("limit", count(each) / took.as_secs_f64(), "pairs/s");
+        let took = self.fleet.calibrate_creation(each).await?;
+        self.report.add("limit_creation", count(each) / took.as_secs_f64(), "resources/s");
         Ok(())
     }
 
@@ -259,24 +267,47 @@ impl Bench<'_> {
         self.create_paced("one_among_renewals").await
     }
 
-    /// Measures how long after an outage of all portals every token is renewed that was due.
+    /// Measures how long after an outage of all portals every token is renewed that came due meanwhile.
     async fn outage(&mut self) -> Result<(), Error> {
+        self.fleet.set_lifetime(DEFAULT_LIFETIME);
+        let renewed = self.fleet.request_tokens(0..self.args.resources).await?;
+        self.fleet.renewed(&renewed).await?;
         self.portals.iter().for_each(|portal| portal.set_outage(true));
+        let due = self.fleet.request_tokens(0..self.args.resources.min(DUE_IN_OUTAGE)).await?;
         sleep(OUTAGE).await;
-        let failing = self.operator.problems().await?;
-        self.report.add("outage_failing", count(failing), "resources");
+        self.report.add("outage_failing", count(self.operator.problems().await?), "resources");
         self.portals.iter().for_each(|portal| portal.set_outage(false));
         let began = Instant::now();
-        while self.operator.problems().await? > 0 {
-            if began.elapsed() > OUTAGE {
-                return Err(Error("the outage had no end".to_owned()));
-            }
-            // No watch reports that the last problem is gone.
-            sleep(Duration::from_millis(50)).await;
-        }
+        self.fleet.renewed(&due).await?;
         self.report.seconds("outage_recovery", began.elapsed());
         let after = self.operator.sample()?;
         self.report.memory("memory_end", &after);
+        Ok(())
+    }
+
+    /// Measures several operators that share the resources by a label, and resources that move between them.
+    async fn divide(&mut self, mut shards: Vec<Operator>) -> Result<(), Error> {
+        self.operator.stop().await;
+        self.fleet.assign(0..self.created, |n| n % SHARDS).await?;
+        let (requests, since) = (self.journal(), jiff::Timestamp::now());
+        let began = Instant::now();
+        for ready in join_all(shards.iter_mut().map(|shard| shard.start(false))).await {
+            ready?;
+        }
+        self.report.seconds("shards_ready", began.elapsed());
+        sleep(SETTLE).await;
+        let mut memory = 0;
+        for shard in &shards {
+            memory = memory.max(shard.sample()?.resident);
+        }
+        self.report.add("shards_memory", float(memory) / 1024.0, "MiB");
+        self.fleet.assign(0..self.created.min(PACED), |n| (n + 1) % SHARDS).await?;
+        sleep(SETTLE).await;
+        self.requests("shards_requests", 1, since)?;
+        self.report.add("shards_token_requests", count(self.journal() - requests), "requests");
+        for shard in &mut shards {
+            shard.terminate().await?;
+        }
         Ok(())
     }
 }

@@ -36,6 +36,8 @@ pub struct Operator {
     log: PathBuf,
     child: Option<Child>,
     admin: String,
+    /// The label selector of its shard.
+    selector: Option<String>,
 }
 
 impl Operator {
@@ -49,7 +51,14 @@ impl Operator {
             log: plane.dir().join(format!("bench-{name}.log")),
             child: None,
             admin: String::new(),
+            selector: None,
         }
+    }
+
+    /// Processes only resources with these labels.
+    pub fn select(mut self, labels: String) -> Self {
+        self.selector = Some(labels);
+        self
     }
 
     /// Starts it; returns how long it took to become ready.
@@ -61,6 +70,7 @@ impl Operator {
         let child = Command::new(&self.binary)
             .args(["run", "--lease-namespace", "arcgis-credential-operator", "--admin-address", &self.admin])
             .arg(format!("--leader-elect={leader_elect}"))
+            .args(self.selector.iter().flat_map(|labels| ["--selector", labels]))
             .args(self.portals.iter().map(|portal| format!("--allowed-portal={portal}")))
             .arg("--ca-file")
             .arg(&self.ca)
