@@ -84,7 +84,7 @@ pub struct History {
     /// The token that the portal was last heard to reject.
     pub rejected_token: Option<u64>,
     /// When tokens of the last day were requested because of that.
-    pub replacements: VecDeque<Ms>,
+    pub replacements: VecDeque<Clock>,
     pub most_replacements: usize,
     pub checks: u32,
     /// How many tokens were published.

@@ -18,7 +18,7 @@ impl Simulation {
         let history = &mut self.resources[id as usize].history;
         history.count(now);
         if let Some(last) = history.last_success {
-            let passed = (now - last.sent.now).max(now + reconciliation.sent.offset - last.sent.now - last.sent.offset);
+            let passed = reconciliation.sent.since(last.sent);
             let floor = if history.user_changed_at >= last.started_at { 5 * SECOND } else { 30 * SECOND };
             if passed < floor {
                 let numbers = format!("{} s after a success, floor {} s", seconds(passed), seconds(floor));
@@ -44,7 +44,7 @@ impl Simulation {
             Ok(_) => {
                 let (token, sent) = (&reconciliation.s.status.token, reconciliation.sent);
                 let renewal_due = token.as_ref().is_none_or(|token| token.renewal_time <= sent.timestamp());
-                self.check_replacement_rate(id, sent.now, renewal_due);
+                self.check_replacement_rate(id, sent, renewal_due);
                 self.portals[self.resources[id as usize].portal].paused = false;
                 let history = &mut self.resources[id as usize].history;
                 history.last_success =

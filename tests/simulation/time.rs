@@ -27,6 +27,12 @@ impl Clock {
         Timestamp::from_millisecond(START + self.now + self.offset).expect("within centuries")
     }
 
+    /// Returns the time since an earlier moment, by true time or by the operator's clock, whichever is longer.
+    pub fn since(self, earlier: Self) -> Ms {
+        let passed = self.now - earlier.now;
+        passed.max(passed + self.offset - earlier.offset)
+    }
+
     /// Returns the true time at which the operator's clock will reach a timestamp, if it is not set.
     pub fn time_of(self, timestamp: Timestamp) -> Ms {
         let nanos = timestamp.as_nanosecond();

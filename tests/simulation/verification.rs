@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::fleet::{GrantedLifetimes, Id, Resource};
 use crate::history::History;
 use crate::simulation::{Event, Simulation};
-use crate::time::{DAY, HOUR, MINUTE, Ms, SECOND, log_uniform, seconds};
+use crate::time::{Clock, DAY, HOUR, MINUTE, Ms, SECOND, log_uniform, seconds};
 
 /// A check that a host at capacity, or a failing API server, does not admit is made this many seconds later.
 const DEFER_SECONDS: i64 = 10;
@@ -229,7 +229,7 @@ impl Simulation {
 
     /// Checks that tokens are requested because the portal rejects them at most once in five minutes, whatever it answers,
     /// and 30 times in 24 hours while it accepts none. A renewal that is due anyway does not count, nor a request of a user.
-    pub fn check_replacement_rate(&mut self, id: Id, now: Ms, renewal_due: bool) {
+    pub fn check_replacement_rate(&mut self, id: Id, sent: Clock, renewal_due: bool) {
         let history = &mut self.resources[id as usize].history;
         let changed = history.last_success.is_none_or(|last| history.user_changed_at >= last.started_at);
         if changed {
@@ -239,11 +239,11 @@ impl Simulation {
         if !rejected || renewal_due || changed {
             return;
         }
-        while history.replacements.front().is_some_and(|first| *first <= now - DAY) {
+        while history.replacements.front().is_some_and(|first| first.now <= sent.now - DAY) {
             history.replacements.pop_front();
         }
-        let since = history.replacements.back().map_or(DAY, |last| now - last);
-        history.replacements.push_back(now);
+        let since = history.replacements.back().map_or(DAY, |last| sent.since(*last));
+        history.replacements.push_back(sent);
         let count = history.replacements.len();
         history.most_replacements = history.most_replacements.max(count);
         if since < 5 * MINUTE || count > 30 {

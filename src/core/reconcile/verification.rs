@@ -23,7 +23,10 @@ impl Situation {
         if !self.verifies() {
             return;
         }
-        let since = self.status.rejection.as_ref().map(|rejection| rejection.start_time.min(now));
+        // A time in the future is of a clock that was ahead: the rejections in a row may have begun at any time.
+        let start = self.status.rejection.as_ref().map(|rejection| rejection.start_time);
+        let issued = self.status.token.as_ref().map(|token| token.issue_time);
+        let since = start.map(|start| if start > now { issued.unwrap_or(now).min(now) } else { start });
         self.memory.checks.rejected_since = since;
         let (Some(token), Some(verified)) = (&self.status.token, self.condition("Verified")) else { return };
         let issued = token.issue_time;

@@ -177,6 +177,29 @@ fn a_clock_that_is_set_does_not_shorten_the_waits_between_replacements() {
 }
 
 #[test]
+fn a_restart_after_the_clock_was_set_back_keeps_the_wait_after_a_replacement() {
+    let mut s = verified(START);
+    check(&mut s, START, app(&["geocode"]));
+    check(&mut s, START + INTERVAL, Verification::TokenRejected);
+    let plan = s.plan.clone();
+    let step = -3 * 3600;
+    s.admit = Admit::AtCapacity;
+    let mut s = next_situation(verified(START), concluded(s, START + INTERVAL), 1, at(START + INTERVAL));
+    s.memory.shift(SignedDuration::from_secs(step));
+    let now = START + INTERVAL + step + 40;
+    s.issued(token("next"), 7200, at(now));
+    s.written(Version { uid: "target".to_owned(), resource: "12".to_owned() }, at(now));
+    let conclusion = concluded(s, now);
+    let restarted = Situation { plan, ..situation(at(now)) };
+    let mut s = next_situation(restarted, Conclusion { memory: Memory::default(), ..conclusion }, 2, at(now + 200));
+    s.checked(at(now), Verification::TokenRejected, at(now + 200));
+    s.target_read(Some(stored(&s, at(now), 7200)));
+    assert!(matches!(decide(&s, at(now + 200)).step, Step::Rest), "{:?}", decide(&s, at(now + 200)).step);
+    let later = decide(&s, at(now + 301)).step;
+    assert!(matches!(later, Step::ReadCredentials | Step::AcquirePermit), "{later:?}");
+}
+
+#[test]
 fn after_a_restart_checks_are_spread_over_the_interval() {
     let mut s = verified(START);
     check(&mut s, START, app(&["geocode"]));
