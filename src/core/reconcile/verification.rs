@@ -147,14 +147,12 @@ impl Situation {
         self.memory.checks.rejected == Some(issued)
     }
 
-    /// Returns from when on a rejected token is replaced: at once for the first in a row, then after 5 minutes, doubling to
-    /// an hour. The time since the first rejection doubles with each wait, so nothing has to be counted.
+    /// Returns from when on a rejected token is replaced: at once for the first in a row, if none was replaced in the last 5
+    /// minutes, then after 5 minutes, doubling to an hour. The time since the first rejection doubles with each wait, so
+    /// nothing has to be counted.
     pub(super) fn replacement_due(&self, token: &TokenDetails, now: Timestamp) -> Option<Timestamp> {
         let since = self.memory.checks.rejected_since.filter(|_| self.is_rejected(token.issue_time))?;
-        // A replacement that expired before it could be written counts, too.
-        let Some(last) = self.memory.checks.replacement.filter(|last| last.issue_time >= token.issue_time) else {
-            return Some(Timestamp::MIN);
-        };
+        let Some(last) = self.memory.checks.replacement else { return Some(Timestamp::MIN) };
         let elapsed = last.at.duration_since(since).as_secs().max(0);
         let wait = (elapsed + MIN_REJECTION_SECONDS).clamp(MIN_REJECTION_SECONDS, MAX_REJECTION_SECONDS);
         // The issue time has whole seconds: the next full second counts. One in the future is of a clock that was ahead.

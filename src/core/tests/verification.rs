@@ -200,6 +200,24 @@ fn a_restart_after_the_clock_was_set_back_keeps_the_wait_after_a_replacement() {
 }
 
 #[test]
+fn renewals_in_between_do_not_shorten_the_wait_after_a_replacement() {
+    let written = |s: &mut Situation, version: &str, now: i64| {
+        s.issued(token(version), 7200, at(now));
+        s.written(Version { uid: "target".to_owned(), resource: version.to_owned() }, at(now));
+    };
+    let mut s = verified(START);
+    check(&mut s, START, Verification::TokenRejected);
+    let replaced = START + 30;
+    written(&mut s, "12", replaced);
+    check(&mut s, replaced, app(&["geocode"]));
+    let renewed = replaced + 90;
+    written(&mut s, "13", renewed);
+    check(&mut s, renewed, Verification::TokenRejected);
+    assert!(matches!(decide(&s, at(renewed + 40)).step, Step::Rest));
+    assert!(matches!(decide(&s, at(replaced + 301)).step, Step::AcquirePermit));
+}
+
+#[test]
 fn after_a_restart_checks_are_spread_over_the_interval() {
     let mut s = verified(START);
     check(&mut s, START, app(&["geocode"]));
