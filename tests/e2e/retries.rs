@@ -1,6 +1,6 @@
 //! After a failure: whether action is required, when it is retried, and what survives a restart.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{SECRET, TestEnv, condition, failure_reason, is};
 use arcgis_credential_operator::api::{ArcGisAppCredential, Failure};
@@ -146,4 +146,35 @@ async fn a_missing_secret_is_reported_as_reconciling_and_a_wrong_spec_as_stalled
     env.change("missing", json!({"spec": {"portal": {"url": "https://elsewhere.example.com"}}})).await;
     let wrong = env.wait("missing", |r| is(r, "Stalled", "True", "PortalNotAllowed")).await;
     assert!(is(&wrong, "Ready", "True", "TokenValid"), "the token stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_outage_all_that_failed_is_retried_with_the_first_success() {
+    let env = TestEnv::new().await;
+    env.credentials("oauth", "app", SECRET).await;
+    for n in 0..13 {
+        env.apply(&env.manifest(&format!("r{n}"), "oauth")).await;
+    }
+    for n in 0..13 {
+        env.wait(&format!("r{n}"), |r| is(r, "Ready", "True", "TokenValid")).await;
+    }
+    env.portal.outage(true);
+    // By then the waits of the first are 32 s and more.
+    let mut due = tokio::time::interval(Duration::from_secs(4));
+    for n in 0..12 {
+        due.tick().await;
+        env.request_token(&format!("r{n}"), "outage").await;
+    }
+    due.tick().await;
+    env.portal.outage(false);
+    let began = Instant::now();
+    env.request_token("r12", "outage").await;
+    for n in 0..13 {
+        let renewed = |r: &ArcGisAppCredential| {
+            let status = r.status.as_ref().filter(|status| status.failure.is_none());
+            status.is_some_and(|status| status.last_handled_request.as_deref() == Some("outage"))
+        };
+        env.wait(&format!("r{n}"), renewed).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }

@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 
-use super::checks::Replacement;
 use super::retry::{AttemptKind, RetryState};
 use super::situation::{DryRun, Situation, TargetDetails, TargetState};
 use crate::api::Reason;
@@ -119,7 +118,7 @@ impl Situation {
         self.memory.issued = true;
         self.memory.renewal_requested = false;
         if self.memory.checks.rejected.is_some() {
-            self.memory.checks.replacement = Some(Replacement::new(issue_time));
+            self.memory.checks.replaced_at = Some(issue_time);
         }
         self.succeeded(AttemptKind::Request);
         self.handle_request();

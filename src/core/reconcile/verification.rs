@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::checks::{Checks, Replacement};
+use super::checks::Checks;
 use super::situation::{Situation, TargetState, TokenDetails};
 use crate::api::{Rejection, Verification};
 use crate::core::scheduling::schedule::{after, fraction};
@@ -34,7 +34,7 @@ impl Situation {
         let current = !rejects || self.condition("Ready").is_some_and(|ready| ready.reason == "TokenRejected");
         let replaces = since.is_some_and(|since| issued >= after(since, -RECENT_SECONDS));
         let checks = &mut self.memory.checks;
-        checks.replacement = replaces.then_some(Replacement::new(issued));
+        checks.replaced_at = replaces.then_some(issued);
         checks.rejected = (rejects && current).then_some(issued);
         let Some(verification) = self.plan.as_ref().ok().and_then(|plan| plan.verification.as_ref()) else { return };
         if current {
@@ -152,10 +152,10 @@ impl Situation {
     /// nothing has to be counted.
     pub(super) fn replacement_due(&self, token: &TokenDetails, now: Timestamp) -> Option<Timestamp> {
         let since = self.memory.checks.rejected_since.filter(|_| self.is_rejected(token.issue_time))?;
-        let Some(last) = self.memory.checks.replacement else { return Some(Timestamp::MIN) };
-        let elapsed = last.at.duration_since(since).as_secs().max(0);
+        let Some(last) = self.memory.checks.replaced_at else { return Some(Timestamp::MIN) };
+        let elapsed = last.duration_since(since).as_secs().max(0);
         let wait = (elapsed + MIN_REJECTION_SECONDS).clamp(MIN_REJECTION_SECONDS, MAX_REJECTION_SECONDS);
         // The issue time has whole seconds: the next full second counts. One in the future is of a clock that was ahead.
-        Some(after(last.at, wait + 1).min(after(now, wait)))
+        Some(after(last, wait + 1).min(after(now, wait)))
     }
 }

@@ -234,11 +234,15 @@ impl<'a> Fleet<'a> {
         Ok(self.targets(sent.await?))
     }
 
-    /// Requests a new token for each resource; returns when each request was sent.
-    pub async fn request_tokens(&self, range: Range<usize>) -> Result<Vec<(Key, Instant)>, Error> {
+    /// Requests a new token for each resource, as fast as possible or one per `pace`; returns when each request was sent.
+    pub async fn request_tokens(
+        &self,
+        range: Range<usize>,
+        pace: Option<Duration>,
+    ) -> Result<Vec<(Key, Instant)>, Error> {
         let now = jiff::Timestamp::now().to_string();
         let change = json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": now}}});
-        let sent = self.each(range, None, async |n| {
+        let sent = self.each(range, pace, async |n| {
             let api = self.resources(n);
             let changed = api.patch(&format!("r{n}"), &PatchParams::default(), &Patch::Merge(&change)).await;
             changed.map(drop).map_err(doing("annotating a resource"))

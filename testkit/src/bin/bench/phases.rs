@@ -25,8 +25,9 @@ const CALIBRATED: usize = 2000;
 const STEADY_RENEWALS: usize = 40;
 const STEADY: Duration = Duration::from_mins(1);
 const OUTAGE: Duration = Duration::from_secs(90);
-/// How many tokens come due during the outage.
+/// How many tokens come due during the outage and right after it, one after the other.
 const DUE_IN_OUTAGE: usize = 300;
+const DUE_AFTER_OUTAGE: usize = 10;
 const SHARDS: usize = 3;
 /// Secrets of others with annotations of this size.
 const LARGE: (usize, usize) = (300, 200 * 1024);
@@ -181,7 +182,7 @@ impl Bench<'_> {
     async fn renew(&mut self) -> Result<(), Error> {
         let size = self.args.resources;
         let (before, since, began) = (self.operator.sample()?, jiff::Timestamp::now(), Instant::now());
-        let requested = self.fleet.request_tokens(0..size).await?;
+        let requested = self.fleet.request_tokens(0..size, None).await?;
         self.fleet.renewed(&requested).await?;
         let took = began.elapsed();
         self.report.add("renewal_rate", count(size) / took.as_secs_f64(), "pairs/s");
@@ -255,7 +256,7 @@ impl Bench<'_> {
         // A token is renewed after 0.44 of a short lifetime on average.
         let lifetime = u64::try_from(size * 100 / (44 * STEADY_RENEWALS)).unwrap_or(60).max(60);
         self.fleet.set_lifetime(lifetime);
-        let requested = self.fleet.request_tokens(0..size).await?;
+        let requested = self.fleet.request_tokens(0..size, None).await?;
         self.fleet.renewed(&requested).await?;
         sleep(Duration::from_secs(lifetime)).await;
         let (before, since, requests) = (self.operator.sample()?, jiff::Timestamp::now(), self.journal());
@@ -270,15 +271,19 @@ impl Bench<'_> {
     /// Measures how long after an outage of all portals every token is renewed that came due meanwhile.
     async fn outage(&mut self) -> Result<(), Error> {
         self.fleet.set_lifetime(DEFAULT_LIFETIME);
-        let renewed = self.fleet.request_tokens(0..self.args.resources).await?;
+        let renewed = self.fleet.request_tokens(0..self.args.resources, None).await?;
         self.fleet.renewed(&renewed).await?;
         self.portals.iter().for_each(|portal| portal.set_outage(true));
-        let due = self.fleet.request_tokens(0..self.args.resources.min(DUE_IN_OUTAGE)).await?;
-        sleep(OUTAGE).await;
+        let due = self.created.min(DUE_IN_OUTAGE + DUE_AFTER_OUTAGE) - DUE_AFTER_OUTAGE;
+        let pace = OUTAGE / u32::try_from(due).unwrap_or(u32::MAX);
+        let requested = self.fleet.request_tokens(0..due, Some(pace)).await?;
         self.report.add("outage_failing", count(self.operator.problems().await?), "resources");
         self.portals.iter().for_each(|portal| portal.set_outage(false));
         let began = Instant::now();
-        self.fleet.renewed(&due).await?;
+        let after = self.fleet.request_tokens(due..due + DUE_AFTER_OUTAGE, Some(pace));
+        let (after, renewed) = tokio::join!(after, self.fleet.renewed(&requested));
+        after?;
+        renewed?;
         self.report.seconds("outage_recovery", began.elapsed());
         let after = self.operator.sample()?;
         self.report.memory("memory_end", &after);
