@@ -170,9 +170,9 @@ fn a_clock_that_is_set_does_not_shorten_the_waits_between_replacements() {
             requests.extend((sent > 0).then_some(second));
             s = next_situation(Situation { plan: plan.clone(), ..situation(at(now)) }, conclusion, 1, at(now));
         }
-        let waits: Vec<i64> = requests.windows(2).map(|two| two[1] - two[0]).collect();
-        assert!(waits.is_sorted_by(|a, b| *b + 2 >= *a), "{step}: {waits:?}");
-        assert!(*waits.last().unwrap() >= 3600, "{step}: {waits:?}");
+        let pauses: Vec<i64> = requests.windows(2).map(|two| two[1] - two[0]).collect();
+        assert!(pauses.is_sorted_by(|a, b| *b + 2 >= *a), "{step}: {pauses:?}");
+        assert!(*pauses.last().unwrap() >= 3600, "{step}: {pauses:?}");
     }
 }
 
