@@ -86,8 +86,7 @@ func start(ctx context.Context, config *rest.Config) error {
 	both := informerfactory.NewInformerFactory(factory, metadatainformer.NewSharedInformerFactory(metadataClient, resync))
 	started := make(chan struct{})
 	core := factory.Core().V1()
-	accounts, err := serviceaccount.NewServiceAccountsController(klog.FromContext(ctx), core.ServiceAccounts(),
-		core.Namespaces(), client, serviceaccount.DefaultServiceAccountsControllerOptions())
+	accounts, err := newServiceAccounts(klog.FromContext(ctx), core.ServiceAccounts(), core.Namespaces(), client)
 	if err != nil {
 		return err
 	}
@@ -107,6 +106,20 @@ func start(ctx context.Context, config *rest.Config) error {
 	both.Start(ctx.Done())
 	close(started)
 	return nil
+}
+
+// newServiceAccounts returns the controller of service accounts. Its constructor has a logger since Kubernetes 1.35.
+func newServiceAccounts(logger klog.Logger, accounts coreinformers.ServiceAccountInformer,
+	namespaces coreinformers.NamespaceInformer, client kubernetes.Interface) (*serviceaccount.ServiceAccountsController, error) {
+	type options = serviceaccount.ServiceAccountsControllerOptions
+	var constructor any = serviceaccount.NewServiceAccountsController
+	if construct, ok := constructor.(func(coreinformers.ServiceAccountInformer, coreinformers.NamespaceInformer,
+		kubernetes.Interface, options) (*serviceaccount.ServiceAccountsController, error)); ok {
+		return construct(accounts, namespaces, client, serviceaccount.DefaultServiceAccountsControllerOptions())
+	}
+	construct := constructor.(func(klog.Logger, coreinformers.ServiceAccountInformer, coreinformers.NamespaceInformer,
+		kubernetes.Interface, options) (*serviceaccount.ServiceAccountsController, error))
+	return construct(logger, accounts, namespaces, client, serviceaccount.DefaultServiceAccountsControllerOptions())
 }
 
 func collectGarbage(ctx context.Context, config *rest.Config, client kubernetes.Interface,
