@@ -12,6 +12,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::json;
 use testkit::api_proxy::InjectedFault;
+use testkit::control_plane::client;
 use testkit::portal::{App, Certificate, Portal};
 
 /// The longest time until a silent connection is given up, and its watch started again.
@@ -89,22 +90,29 @@ async fn a_namespace_without_permissions_stops_only_its_own_resources() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_that_is_lost_later_keeps_readiness_and_shows_in_metrics() {
     let mut env = TestEnv::without_operator(&[]).await;
-    let link = ApiLink::start_for(&env, &env.account_of_one_namespace().await).await;
+    let account = env.account_of_one_namespace().await;
+    let link = ApiLink::start_for(&env, &account).await;
     env.start_with_kubeconfig(&link.kubeconfig);
     env.ready("before").await;
+    // The permissions are reviewed apart from the resources, and once more if the API server did not have the binding yet.
+    let reviewed = async || env.http_get("/readyz").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200"));
+    poll_until("all permissions", SILENT, async || reviewed().await.then_some(())).await;
     let bindings = Api::<RoleBinding>::namespaced(env.client.clone(), &env.namespace);
     let binding = bindings.get("only-here").await.unwrap();
     bindings.delete("only-here", &DeleteParams::default()).await.unwrap();
+    let secrets = Api::<Secret>::namespaced(client(&account).await.unwrap(), &env.namespace);
+    let denied = async || secrets.list(&ListParams::default()).await.is_err().then_some(());
+    poll_until("the API server denies access", SILENT, denied).await;
     // The watches in progress are not affected: they have to be started again.
-    link.cut(true);
-    link.cut(false);
+    link.close_connections();
     let failing = async |value: &str| {
         let metrics = env.http_get("/metrics").await.unwrap_or_default();
         let mut watches = metrics.lines().filter(|line| line.starts_with("arcgis_credential_watch_failing{"));
         watches.any(|line| line.ends_with(value)).then_some(())
     };
     poll_until("a failing watch", SILENT, async || failing(" 1").await).await;
-    assert!(env.http_get("/readyz").await.unwrap().starts_with("HTTP/1.1 200"));
+    let answer = env.http_get("/readyz").await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let again = serde_json::from_value(json!({
         "metadata": {"name": "only-here"}, "roleRef": binding.role_ref, "subjects": binding.subjects,
     }));

@@ -53,6 +53,11 @@ impl Link {
         self.cut.send_replace(cut);
     }
 
+    /// Closes every connection; new ones work.
+    pub fn close_connections(&self) {
+        self.server.send_modify(|_| {});
+    }
+
     /// Closes every connection; new ones are of this server.
     pub fn redirect(&self, server: SocketAddr) {
         self.server.send_replace(server);
