@@ -33,6 +33,51 @@ fn actionlint_reports_nothing() {
     succeed(&mut lint, "");
 }
 
+/// Returns the minor versions of Kubernetes that have a module file, the oldest first.
+fn kubernetes_versions() -> Vec<String> {
+    let folder = root().join("hack/controlplane");
+    let files = std::fs::read_dir(folder.join("versions")).unwrap().map(|file| file.unwrap().path());
+    let files = files.filter(|file| file.extension().is_some_and(|kind| kind == "mod")).chain([folder.join("go.mod")]);
+    let pinned = files.map(|file| {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let version = text.lines().find_map(|line| line.strip_prefix("\tk8s.io/kubernetes v1."));
+        let (minor, _) = version.and_then(|version| version.split_once('.')).unwrap();
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        assert!(name == "go" || name == format!("1.{minor}"), "{}: pins 1.{minor}", file.display());
+        minor.parse().unwrap()
+    });
+    let mut minors: Vec<u32> = pinned.collect();
+    minors.sort_unstable();
+    minors.into_iter().map(|minor| format!("1.{minor}")).collect()
+}
+
+#[test]
+fn the_same_kubernetes_versions_are_built_tested_and_documented() {
+    let versions = kubernetes_versions();
+    let (_, ci) = workflows().into_iter().find(|(file, _)| file.ends_with("ci.yml")).unwrap();
+    assert_eq!(ci["jobs"]["test"]["strategy"]["matrix"]["kubernetes"], serde_json::json!(versions));
+    assert_eq!(ci["jobs"]["test"]["steps"][1]["env"]["KUBERNETES"], "${{ matrix.kubernetes }}");
+    let page = std::fs::read_to_string(root().join("docs/compatibility.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| 1.")?.split_once(" | 1."));
+    let mut tested: Vec<String> = rows.map(|(minor, _)| format!("1.{minor}")).collect();
+    tested.reverse();
+    assert_eq!(tested, versions, "docs/compatibility.md");
+    let chart = std::fs::read_to_string(root().join("deploy/chart/Chart.yaml")).unwrap();
+    assert!(chart.contains(&format!("\nkubeVersion: \">={}.0-0\"\n", versions[0])), "the oldest: {versions:?}");
+    for page in ["deploy/chart/README.md", "docs/operations.md"] {
+        let text = std::fs::read_to_string(root().join(page)).unwrap();
+        assert!(text.contains(&format!("Kubernetes {} or newer", versions[0])), "{page}: {}", versions[0]);
+    }
+}
+
+#[test]
+fn an_unknown_kubernetes_version_is_rejected_with_the_known_ones() {
+    let mut build = Command::new(root().join("hack/controlplane/build"));
+    let printed = crate::support::tools::run(build.env("KUBERNETES", "1.9"), "");
+    assert!(!printed.success);
+    assert!(printed.err.contains(&format!("Use one of {}.", kubernetes_versions().join(" "))), "{}", printed.err);
+}
+
 #[test]
 fn every_action_is_pinned_to_a_commit_with_a_version_comment() {
     let mut pinned = 0;
