@@ -22,7 +22,7 @@ const PACED: usize = 100;
 /// How many are written to find the limit of the API server.
 const CALIBRATED: usize = 2000;
 /// How many tokens are renewed a second in the steady state, for which the lifetimes are chosen.
-const STEADY_RENEWALS: usize = 40;
+const STEADY_RENEWALS: usize = 80;
 const STEADY: Duration = Duration::from_mins(1);
 const OUTAGE: Duration = Duration::from_secs(90);
 /// How many tokens come due during the outage and right after it, one after the other.
