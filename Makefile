@@ -139,7 +139,7 @@ reproducible: toolchain ## Build the committed release twice in different folder
 
 BENCH_SIZES ?= 100 1000 10000
 .PHONY: bench
-bench: release ## Measure BENCH_SIZES="100 1000 10000" resources, and write docs/performance.md; takes half an hour
+bench: release ## Measure BENCH_SIZES="100 1000 10000" resources, and write docs/performance.md; takes an hour
 	cargo build --profile simulation --locked --package testkit --bin bench
 	cargo build --quiet --locked --package testkit
 	@rm -rf out/bench && mkdir -p out/bench

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::future::ready;
+use std::time::Duration;
 
 use futures::StreamExt;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::ListParams;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use crate::cluster::{LeanObject, LeanResource, version};
 use crate::core::Version;
@@ -18,6 +22,8 @@ use crate::index::{Index, Key, ObjectKind, Seen};
 const WATCH_SECONDS: u32 = 60;
 const RESOURCES_PER_PAGE: u32 = 100;
 const OBJECTS_PER_PAGE: u32 = 32;
+/// How long the count of objects may take.
+const COUNT: Duration = Duration::from_secs(10);
 
 /// An event of a watch.
 #[allow(clippy::large_enum_variant, reason = "passed on at once and never kept")]
@@ -144,8 +150,8 @@ fn resources(client: &Client, scope: Scope, selector: Option<&str>) -> WatchStre
     events.map(move |event| (scope.clone(), WatchEvent::Resource(event))).boxed()
 }
 
-/// Watches metadata. The API server streams the list: all its objects, one after the other. One that does not, or not
-/// within the time of a watch, is asked for pages. They are small: a page is held in memory as a whole.
+/// Watches metadata. The API server streams a list of many objects, one after the other. One that does not, or not within
+/// the time of a watch, is asked for pages. They are small: a page is held in memory as a whole.
 ///
 /// A streamed list may be older than the last write. That does no harm here, because what is written to an object is
 /// checked against its version.
@@ -155,15 +161,32 @@ where
         + Clone
         + std::fmt::Debug
         + Send
+        + Sync
         + 'static,
 {
     let api = api::<LeanObject<K>>(client, scope.namespace.as_deref());
+    let paged = watcher(api.clone(), config().page_size(OBJECTS_PER_PAGE)).default_backoff();
     let streamed = watcher(api.clone(), config().streaming_lists()).default_backoff();
-    let paged = watcher(api, config().page_size(OBJECTS_PER_PAGE)).default_backoff();
     let mut listing = false;
-    let events = streamed.take_while(move |event| ready(!is_unable_to_stream(&mut listing, event))).chain(paged);
+    let streamed = streamed.take_while(move |event| ready(!is_unable_to_stream(&mut listing, event)));
+    let events = stream::once(async move {
+        if fits_on_a_page(api).await { paged.left_stream() } else { streamed.chain(paged).right_stream() }
+    })
+    .flatten();
     let identity = |object: LeanObject<K>| (Key::of(object.meta()), version(&object));
     events.map(move |event| (scope.clone(), WatchEvent::Object(kind, event.map(|event| map(event, identity))))).boxed()
+}
+
+/// Whether there are so few objects that nothing is gained by a stream.
+async fn fits_on_a_page<K: Clone + DeserializeOwned + std::fmt::Debug>(api: Api<K>) -> bool {
+    let first = timeout(COUNT, api.list(&ListParams::default().limit(1))).await;
+    first.is_ok_and(|list| {
+        list.is_ok_and(|list| {
+            let rest = list.metadata.remaining_item_count;
+            list.metadata.continue_.is_none_or(|token| token.is_empty())
+                || rest.is_some_and(|rest| rest < OBJECTS_PER_PAGE.into())
+        })
+    })
 }
 
 /// Whether the API server refuses to stream a list, or began another one before the last was complete.
