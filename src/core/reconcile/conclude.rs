@@ -68,11 +68,11 @@ fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now
     }
     if let Some(found) = problem.as_ref().filter(|found| found.check) {
         let made_with = s.attempt(AttemptKind::Check);
-        let previous = s.memory.retry_state.as_ref();
+        let previous = s.memory.retry_state.as_deref();
         let same = previous.is_some_and(|p| p.reason == found.reason && p.made_with == made_with);
         if !same {
             let next = RetryState::next(previous, &s.me.uid, found.reason, made_with, None, false, now);
-            s.memory.retry_state = Some(next);
+            s.memory.retry_state = Some(Box::new(next));
         }
         return;
     }
@@ -80,22 +80,22 @@ fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now
         s.memory.renewal_requested |= s.asked();
         let made_with = s.attempt(AttemptKind::Request);
         // A pause is not an attempt: an earlier failure stays and keeps its count, and a longer pause changes nothing.
-        let previous = s.memory.retry_state.as_ref();
+        let previous = s.memory.retry_state.as_deref();
         if let Some(previous) = previous.filter(|p| p.made_with == made_with) {
             *problem = Some(Problem { reason: previous.reason, detail: None, until: None, check: false });
             return;
         }
-        s.memory.retry_state = Some(RetryState {
+        s.memory.retry_state = Some(Box::new(RetryState {
             reason: found.reason,
             start_time: previous.filter(|p| p.reason == found.reason).map_or(now, |p| p.start_time),
             count: 0,
             last_attempt: None,
             next_attempt: found.until,
             made_with,
-        });
+        }));
         return;
     }
-    let settled = s.memory.retry_state.as_ref().is_some_and(|retry_state| is_resolved(s, retry_state, now));
+    let settled = s.memory.retry_state.as_deref().is_some_and(|retry_state| is_resolved(s, retry_state, now));
     if settled {
         s.memory.retry_state = None;
         *problem = None;

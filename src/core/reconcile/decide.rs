@@ -76,7 +76,7 @@ fn check(reason: Reason, detail: Option<String>) -> Problem {
 /// Decides from what is known at `now`.
 #[must_use]
 pub fn decide(s: &Situation, now: Timestamp) -> Verdict {
-    let failed = s.memory.retry_state.as_ref().filter(|failed| failed.made_with.kind != AttemptKind::Check);
+    let failed = s.memory.retry_state.as_deref().filter(|failed| failed.made_with.kind != AttemptKind::Check);
     let problem = failed.map(|failed| Problem {
         reason: failed.reason,
         detail: (failed.made_with.kind == AttemptKind::Ownership).then(|| OWNER_REFERENCE.to_owned()),
@@ -101,7 +101,7 @@ fn step(s: &Situation, now: Timestamp, verdict: &mut Verdict) -> Step {
     let suspends_all = |failed: &&RetryState| {
         failed.made_with.kind == AttemptKind::Read || matches!(failed.reason, Reason::ClusterError | Reason::Internal)
     };
-    if let Some(until) = s.memory.retry_state.as_ref().filter(suspends_all).and_then(|failed| wait(s, failed, now)) {
+    if let Some(until) = s.memory.retry_state.as_deref().filter(suspends_all).and_then(|failed| wait(s, failed, now)) {
         verdict.sleep(until);
         return Step::Rest;
     }
@@ -188,7 +188,7 @@ fn foreign_target(s: &Situation, target: &TargetState) -> Option<Problem> {
 
 /// The reason of a failed check that a status recorded before a restart, and whether its inputs are unchanged.
 fn recalled_check(s: &Situation, reasons: &[Reason]) -> Option<(Reason, bool)> {
-    let failed = s.memory.retry_state.as_ref().filter(|failed| reasons.contains(&failed.reason))?;
+    let failed = s.memory.retry_state.as_deref().filter(|failed| reasons.contains(&failed.reason))?;
     Some((failed.reason, failed.made_with.same_inputs(&s.attempt(AttemptKind::Check))))
 }
 
@@ -202,7 +202,7 @@ fn check_credentials(s: &Situation) -> Check {
         Observed::Cached(version) => version,
     };
     let known = |last: &Version| last == version;
-    match (&s.memory.incomplete_credentials, recalled_check(s, &[Reason::CredentialsIncomplete])) {
+    match (s.memory.incomplete_credentials.as_deref(), recalled_check(s, &[Reason::CredentialsIncomplete])) {
         (Some((last, generation, key)), _) if known(last) && *generation == s.generation => return incomplete(key),
         (None, Some((reason, true))) => return Ok(Some(check(reason, None))),
         (Some(_), _) | (None, Some((_, false))) => return Err(Step::ReadCredentials),
@@ -220,7 +220,7 @@ fn check_ca(s: &Situation) -> Check {
         Observed::Loaded(_, error) => return Ok(error.map(|reason| check(reason, None))),
         Observed::Cached(version) => version,
     };
-    match (&s.memory.ca, recalled_check(s, &[Reason::CaBundleNotFound, Reason::CaBundleInvalid])) {
+    match (s.memory.ca.as_deref(), recalled_check(s, &[Reason::CaBundleNotFound, Reason::CaBundleInvalid])) {
         (Some((last, generation, error)), _) if last == version && *generation == s.generation => {
             Ok(error.map(|reason| check(reason, None)))
         }
@@ -239,7 +239,7 @@ fn check_client_certificate(s: &Situation) -> Check {
         Observed::Cached(version) => version,
     };
     let reasons = [Reason::ClientCertificateNotFound, Reason::ClientCertificateInvalid];
-    match (&s.memory.client_certificate, recalled_check(s, &reasons)) {
+    match (s.memory.client_certificate.as_deref(), recalled_check(s, &reasons)) {
         (Some((last, error)), _) if last == version => Ok(error.map(found)),
         (None, Some((reason @ Reason::ClientCertificateInvalid, true))) => Ok(Some(check(reason, None))),
         (None, None) => Ok(None),
@@ -263,7 +263,7 @@ pub(super) fn wait(s: &Situation, failed: &RetryState, now: Timestamp) -> Option
 
 /// Returns the end of the wait after a failure of one of these kinds.
 fn wait_for(s: &Situation, kinds: &[AttemptKind], now: Timestamp) -> Option<Timestamp> {
-    let failed = s.memory.retry_state.as_ref().filter(|failed| kinds.contains(&failed.made_with.kind))?;
+    let failed = s.memory.retry_state.as_deref().filter(|failed| kinds.contains(&failed.made_with.kind))?;
     wait(s, failed, now)
 }
 
@@ -285,7 +285,7 @@ fn schedule(s: &Situation, target: &TargetState, now: Timestamp) -> Timestamp {
     let change = if lapsed && !requested { scheduled } else { floor };
     let restored = s.memory.issued && !lapsed;
     let restore = || if restored { floor.max(s.memory.repairs.allowed_at(now)) } else { change };
-    let retry = s.memory.retry_state.as_ref().is_some_and(|failed| failed.made_with.kind == AttemptKind::Request);
+    let retry = s.memory.retry_state.as_deref().is_some_and(|failed| failed.made_with.kind == AttemptKind::Request);
     let TargetState::Present(details) = target else { return restore() };
     let Some(token) = &details.token else { return restore() };
     let other_inputs = token.inputs.is_some() && token.inputs != s.inputs();

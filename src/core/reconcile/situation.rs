@@ -60,15 +60,16 @@ pub(crate) enum DryRun {
 /// What is remembered of a resource between two reconciles. None of it is needed to act correctly after a restart.
 #[derive(Clone, Default)]
 pub struct Memory {
-    pub retry_state: Option<RetryState>,
+    /// Boxed, as what most resources do not have: ten thousand of them are to need little memory.
+    pub retry_state: Option<Box<RetryState>>,
     recalled: bool,
-    pub(crate) unpublished: Option<IssuedToken>,
+    pub(crate) unpublished: Option<Box<IssuedToken>>,
     pub(crate) target: Option<TargetDetails>,
     pub(crate) credentials: Option<(Version, u64)>,
-    pub(crate) incomplete_credentials: Option<(Version, i64, String)>,
-    pub(crate) ca: Option<(Version, i64, Option<Reason>)>,
+    pub(crate) incomplete_credentials: Option<Box<(Version, i64, String)>>,
+    pub(crate) ca: Option<Box<(Version, i64, Option<Reason>)>>,
     pub(crate) dry_run: DryRun,
-    pub(crate) client_certificate: Option<(Version, Option<ClientCertificateError>)>,
+    pub(crate) client_certificate: Option<Box<(Version, Option<ClientCertificateError>)>>,
     pub(crate) repairs: Repairs,
     /// Limits the writes of a status that another writer keeps overwriting.
     pub status_repairs: Repairs,
@@ -134,7 +135,7 @@ impl Situation {
         if let Some(failure) = &self.status.failure {
             let retry_state = RetryState::recall(failure, self.attempt(AttemptKind::Write), now);
             self.memory.renewal_requested = retry_state.made_with.kind == AttemptKind::Request;
-            self.memory.retry_state = Some(retry_state);
+            self.memory.retry_state = Some(Box::new(retry_state));
         }
     }
 
@@ -195,7 +196,7 @@ impl Situation {
         if self.status.target_version.as_ref() != Some(&version.resource) || self.memory.target.is_some() {
             return None;
         }
-        let retry_state = self.memory.retry_state.as_ref();
+        let retry_state = self.memory.retry_state.as_deref();
         let details = |owner, token, owned| TargetDetails {
             version: version.clone(),
             generation: self.generation,
@@ -235,7 +236,7 @@ impl Situation {
         let inputs = self.inputs();
         self.memory
             .unpublished
-            .as_ref()
+            .as_deref()
             .filter(|unpublished| unpublished.expiration_time > now && Some(&unpublished.inputs) == inputs.as_ref())
     }
 

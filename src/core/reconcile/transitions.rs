@@ -45,7 +45,8 @@ impl Situation {
         };
         match content {
             Err(error) => {
-                self.memory.incomplete_credentials = Some((version.clone(), self.generation, error.key.clone()));
+                self.memory.incomplete_credentials =
+                    Some(Box::new((version.clone(), self.generation, error.key.clone())));
                 self.credentials = Observed::Loaded(version, Err(error));
             }
             Ok(digest) => {
@@ -75,7 +76,7 @@ impl Situation {
         self.ca = match read {
             None => Observed::Absent,
             Some((version, error)) => {
-                self.memory.ca = Some((version.clone(), self.generation, error));
+                self.memory.ca = Some(Box::new((version.clone(), self.generation, error)));
                 Observed::Loaded(version, error)
             }
         };
@@ -86,7 +87,7 @@ impl Situation {
         self.client_certificate = match read {
             None => Observed::Absent,
             Some((version, error)) => {
-                self.memory.client_certificate = Some((version.clone(), error));
+                self.memory.client_certificate = Some(Box::new((version.clone(), error)));
                 Observed::Loaded(version, error)
             }
         };
@@ -106,14 +107,14 @@ impl Situation {
         if self.restores() {
             self.memory.repairs.record(sent);
         }
-        self.memory.unpublished = Some(IssuedToken {
+        self.memory.unpublished = Some(Box::new(IssuedToken {
             token,
             issue_time,
             expiration_time: after(issue_time, lifetime_seconds),
             inputs,
             portal_url: plan.portal.base(),
             referer: plan.referer.clone(),
-        });
+        }));
         self.memory.last_request = Some(sent);
         self.memory.issued = true;
         self.memory.renewal_requested = false;
@@ -143,7 +144,7 @@ impl Situation {
     pub fn written(&mut self, version: Version, now: Timestamp) {
         let before = self.memory.target.take();
         let token = if let Some(unpublished) = self.memory.unpublished.take() {
-            Some(unpublished.into())
+            Some((*unpublished).into())
         } else {
             if self.satisfied() == Some(self.generation) {
                 self.memory.repairs.record(now);
@@ -207,9 +208,9 @@ impl Situation {
             }
             _ => false,
         };
-        let previous = self.memory.retry_state.as_ref();
+        let previous = self.memory.retry_state.as_deref();
         let retry_state = RetryState::next(previous, &self.me.uid, reason, made_with, retry_after, worked, now);
-        self.memory.retry_state = Some(retry_state);
+        self.memory.retry_state = Some(Box::new(retry_state));
         if kind == AttemptKind::Request {
             self.memory.renewal_requested = true;
             self.handle_request();

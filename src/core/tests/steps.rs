@@ -74,7 +74,7 @@ fn cached_inputs_are_read_before_a_request() {
     let at_due = |s: &Situation| format!("{:?}", decide(s, due).step);
     let mut s = with_ca(with_target());
     s.ca = Observed::Cached(version("c"));
-    s.memory.ca = Some((version("c"), 1, None));
+    s.memory.ca = Some(Box::new((version("c"), 1, None)));
     s.credentials = Observed::Cached(version("1"));
     s.has_permit = true;
     assert_eq!(at_due(&s), "ReadCredentials");
@@ -344,7 +344,7 @@ fn no_wait_outlasts_its_maximum_whatever_a_stored_time_says() {
     let mut s = situation_with_credentials(at(START));
     s.failed(AttemptKind::Request, Reason::PortalUnreachable, None, at(START + 86_400));
     assert_eq!(step(&s), "AcquirePermit", "the failure is of a clock that was a day ahead");
-    let failure = RetryState { next_attempt: Some(at(START + 86_400)), ..s.memory.retry_state.take().unwrap() };
+    let failure = RetryState { next_attempt: Some(at(START + 86_400)), ..*s.memory.retry_state.take().unwrap() };
     let stored = crate::api::Failure { next_attempt_time: failure.next_attempt, ..failure.report() };
     let recalled = RetryState::recall(&stored, s.attempt(AttemptKind::Request), at(START));
     assert_eq!(recalled.next_attempt, Some(at(START + 375)));
