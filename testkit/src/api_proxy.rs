@@ -35,6 +35,18 @@ impl Call {
         self.method == method && self.path.split('?').next().is_some_and(|path| path.ends_with(end))
     }
 
+    /// Whether the call lists objects, in pages or as a stream.
+    #[must_use]
+    pub fn lists(&self, end: &str) -> bool {
+        self.is("GET", end) && (!self.path.contains("watch=") || self.path.contains("sendInitialEvents="))
+    }
+
+    /// Whether the call counts objects, before they are listed.
+    #[must_use]
+    pub fn counts(&self, end: &str) -> bool {
+        self.lists(end) && self.path.ends_with("limit=1")
+    }
+
     /// Whether the call is a dry run.
     #[must_use]
     pub fn dry(&self) -> bool {

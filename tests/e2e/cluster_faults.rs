@@ -11,7 +11,7 @@ use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::json;
-use testkit::api_proxy::InjectedFault;
+use testkit::api_proxy::{Call, InjectedFault};
 use testkit::control_plane::client;
 use testkit::portal::{App, Certificate, Portal};
 
@@ -151,14 +151,27 @@ async fn a_connection_that_goes_silent_is_given_up() {
     println!("a silent watch was replaced after {:?}", started.elapsed());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_list_that_is_never_answered_is_started_again() {
+/// Waits for a token beside so many Secrets of others, when one call that lists them is never answered.
+async fn unanswered(others: usize, lost: fn(&Call) -> bool) {
     let mut env = TestEnv::without_operator_with_api_proxy().await;
-    env.api_proxy().inject(1, InjectedFault::LostBefore, |call| call.is("GET", "/secrets"));
+    for n in 0..others {
+        env.credentials(&format!("other-{n}"), "app", SECRET).await;
+    }
+    env.api_proxy().inject(1, InjectedFault::LostBefore, lost);
     env.start_without_waiting();
     env.credentials("oauth", "app", SECRET).await;
     env.apply(&env.manifest("listed", "oauth")).await;
+    env.api_proxy().wait_for_faults(1, SILENT).await.unwrap();
     env.wait_for("listed", SILENT, |r| is(r, "Ready", "True", "TokenValid")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_never_answered_is_started_again() {
+    tokio::join!(
+        unanswered(0, |call| call.counts("/secrets")),
+        unanswered(0, |call| call.lists("/secrets") && !call.counts("/secrets")),
+        unanswered(40, |call| call.path.contains("sendInitialEvents=") && call.is("GET", "/secrets")),
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -224,7 +237,7 @@ async fn a_new_leader_acts_on_what_is_due_before_a_long_list_of_secrets_ends() {
     fleet.ready("a").await;
     // As in a cluster with a hundred thousand Secrets.
     let api_proxy = fleet.env.api_proxy();
-    api_proxy.inject(100, InjectedFault::Held, |call| call.is("GET", "/secrets") && !call.path.contains("watch="));
+    api_proxy.inject(100, InjectedFault::Held, |call| call.lists("/secrets"));
     fleet.env.credentials("new-oauth", "app", SECRET).await;
     fleet.replicas[0].signal("TERM").await;
     fleet.env.apply(&fleet.env.manifest("new", "new-oauth")).await;
