@@ -73,6 +73,6 @@ fn retry_after(status: &Status) -> Option<u32> {
 }
 
 /// Limits the time of a call.
-pub(super) async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
+pub async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
     timeout(CALL, call).await.map_err(|_| ApiError::TimedOut)?.map_err(ApiError::from)
 }

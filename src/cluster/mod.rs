@@ -8,7 +8,7 @@ mod leases;
 mod rights;
 
 pub use client::{Cluster, version};
-pub use error::ApiError;
+pub use error::{ApiError, bounded};
 pub use events::publish;
 pub use lean::{LeanObject, LeanResource};
 pub use leases::Leases;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::future::ready;
-use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
@@ -12,9 +11,8 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
 
-use crate::cluster::{LeanObject, LeanResource, version};
+use crate::cluster::{LeanObject, LeanResource, bounded, version};
 use crate::core::Version;
 use crate::index::{Index, Key, ObjectKind, Seen};
 
@@ -22,8 +20,6 @@ use crate::index::{Index, Key, ObjectKind, Seen};
 const WATCH_SECONDS: u32 = 60;
 const RESOURCES_PER_PAGE: u32 = 100;
 const OBJECTS_PER_PAGE: u32 = 32;
-/// How long the count of objects may take.
-const COUNT: Duration = Duration::from_secs(10);
 
 /// An event of a watch.
 #[allow(clippy::large_enum_variant, reason = "passed on at once and never kept")]
@@ -179,13 +175,10 @@ where
 
 /// Whether there are so few objects that nothing is gained by a stream.
 async fn fits_on_a_page<K: Clone + DeserializeOwned + std::fmt::Debug>(api: Api<K>) -> bool {
-    let first = timeout(COUNT, api.list(&ListParams::default().limit(1))).await;
-    first.is_ok_and(|list| {
-        list.is_ok_and(|list| {
-            let rest = list.metadata.remaining_item_count;
-            list.metadata.continue_.is_none_or(|token| token.is_empty())
-                || rest.is_some_and(|rest| rest < OBJECTS_PER_PAGE.into())
-        })
+    let first = bounded(api.list(&ListParams::default().limit(1))).await;
+    first.is_ok_and(|first| {
+        let is_all = first.metadata.continue_.is_none_or(|token| token.is_empty());
+        is_all || first.metadata.remaining_item_count.is_some_and(|rest| rest < OBJECTS_PER_PAGE.into())
     })
 }
 

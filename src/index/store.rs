@@ -216,11 +216,8 @@ impl Index {
     pub fn retry_at(&mut self, now: Timestamp, applies: impl Fn(&IndexedResource, Reason) -> bool) -> Vec<Key> {
         let mut keys = Vec::new();
         for (key, resource) in &mut self.resources {
-            let reason = resource.memory.retry_state.as_ref().map(|failed| failed.reason);
-            if !reason.is_some_and(|reason| applies(resource, reason)) {
-                continue;
-            }
-            if let Some(failed) = &mut resource.memory.retry_state {
+            let retries = resource.memory.retry_state.as_ref().is_some_and(|failed| applies(resource, failed.reason));
+            if let Some(failed) = resource.memory.retry_state.as_mut().filter(|_| retries) {
                 failed.next_attempt = Some(now);
                 keys.push(key.clone());
             }

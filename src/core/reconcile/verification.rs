@@ -25,11 +25,10 @@ impl Situation {
         }
         // A time in the future is of a clock that was ahead: the rejections in a row may have begun at any time.
         let start = self.status.rejection.as_ref().map(|rejection| rejection.start_time);
-        let issued = self.status.token.as_ref().map(|token| token.issue_time);
-        let since = start.map(|start| if start > now { issued.unwrap_or(now).min(now) } else { start });
+        let issue_time = self.status.token.as_ref().map(|token| token.issue_time);
+        let since = start.map(|start| if start > now { issue_time.unwrap_or(now).min(now) } else { start });
         self.memory.checks.rejected_since = since;
-        let (Some(token), Some(verified)) = (&self.status.token, self.condition("Verified")) else { return };
-        let issued = token.issue_time;
+        let (Some(issued), Some(verified)) = (issue_time, self.condition("Verified")) else { return };
         let rejects = verified.reason == "TokenRejected";
         let current = !rejects || self.condition("Ready").is_some_and(|ready| ready.reason == "TokenRejected");
         let replaces = since.is_some_and(|since| issued >= after(since, -RECENT_SECONDS));

@@ -27,6 +27,11 @@ impl<K> Default for OutageMonitor<K> {
     }
 }
 
+/// Whether so much time has passed.
+fn passed(seconds: i64, from: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(from) >= SignedDuration::from_secs(seconds)
+}
+
 impl<K: Clone + PartialEq> OutageMonitor<K> {
     /// Records a request that the host did not answer, or answered with a failure of its own.
     pub fn failed(&mut self, key: &K, now: Timestamp) {
@@ -40,10 +45,7 @@ impl<K: Clone + PartialEq> OutageMonitor<K> {
     pub fn succeeded(&mut self, now: Timestamp) -> bool {
         let Some((_, since)) = self.first.take() else { return false };
         let several = std::mem::take(&mut self.several);
-        let passed = |from: Timestamp, seconds| now.duration_since(from) >= SignedDuration::from_secs(seconds);
-        let ended = several
-            && passed(since, LEAST_SECONDS)
-            && self.ended_at.is_none_or(|ended_at| passed(ended_at, SPACING_SECONDS));
+        let ended = several && passed(LEAST_SECONDS, since, now) && self.may_end(now);
         if ended {
             self.ended_at = Some(now);
         }
@@ -53,8 +55,12 @@ impl<K: Clone + PartialEq> OutageMonitor<K> {
     /// Whether nothing has to be kept.
     #[must_use]
     pub fn is_idle(&self, now: Timestamp) -> bool {
-        let kept = |at: Timestamp| now.duration_since(at) < SignedDuration::from_secs(SPACING_SECONDS);
-        self.first.is_none() && !self.ended_at.is_some_and(kept)
+        self.first.is_none() && self.may_end(now)
+    }
+
+    /// Whether the last outage ended long enough ago.
+    fn may_end(&self, now: Timestamp) -> bool {
+        self.ended_at.is_none_or(|ended_at| passed(SPACING_SECONDS, ended_at, now))
     }
 
     /// Moves the times after the clock was set by `step`.

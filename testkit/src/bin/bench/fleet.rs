@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
 use kube::runtime::watcher::{Config, watcher};
@@ -137,7 +138,7 @@ impl<'a> Fleet<'a> {
             secrets.get(&secret.name_any()).await.map_err(doing("reading a Secret"))?;
             self.write_status(n).await?;
             let event = json!({"metadata": {"generateName": "calibration-"}, "action": "Reconcile", "reason": "Calibration",
-                               "eventTime": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string(),
+                               "eventTime": MicroTime(jiff::Timestamp::now()),
                                "reportingController": "bench", "reportingInstance": "bench", "type": "Normal",
                                "regarding": {"kind": "ArcGisAppCredential", "namespace": self.namespace(n)}});
             create(&self.api::<Event>(n), &object(event)?).await
@@ -169,13 +170,23 @@ impl<'a> Fleet<'a> {
 
     /// Labels resources with the shard that processes them.
     pub async fn assign(&self, range: Range<usize>, shard: impl Fn(usize) -> usize) -> Result<(), Error> {
-        let labeled = self.each(range, None, async |n| {
-            let change = json!({"metadata": {"labels": {"shard": shard(n).to_string()}}});
-            let api = self.resources(n);
+        let labels = |n| json!({"labels": {"shard": shard(n).to_string()}});
+        self.change(range, None, labels).await.map(drop)
+    }
+
+    /// Changes the metadata of resources; returns when each request was sent.
+    async fn change(
+        &self,
+        range: Range<usize>,
+        pace: Option<Duration>,
+        metadata: impl Fn(usize) -> Value,
+    ) -> Result<Vec<(usize, Instant)>, Error> {
+        let changed = self.each(range, pace, async |n| {
+            let (api, change) = (self.resources(n), json!({"metadata": metadata(n)}));
             let changed = api.patch(&format!("r{n}"), &PatchParams::default(), &Patch::Merge(&change)).await;
-            changed.map(drop).map_err(doing("labeling a resource"))
+            changed.map(drop).map_err(doing("changing a resource"))
         });
-        labeled.await.map(drop)
+        changed.await
     }
 
     /// Creates Secrets that no resource names, with annotations of this size.
@@ -241,13 +252,8 @@ impl<'a> Fleet<'a> {
         pace: Option<Duration>,
     ) -> Result<Vec<(Key, Instant)>, Error> {
         let now = jiff::Timestamp::now().to_string();
-        let change = json!({"metadata": {"annotations": {"credentials.arcgis.dev/requested-at": now}}});
-        let sent = self.each(range, pace, async |n| {
-            let api = self.resources(n);
-            let changed = api.patch(&format!("r{n}"), &PatchParams::default(), &Patch::Merge(&change)).await;
-            changed.map(drop).map_err(doing("annotating a resource"))
-        });
-        Ok(self.targets(sent.await?))
+        let requested = |_| json!({"annotations": {"credentials.arcgis.dev/requested-at": now}});
+        Ok(self.targets(self.change(range, pace, requested).await?))
     }
 
     fn targets(&self, sent: Vec<(usize, Instant)>) -> Vec<(Key, Instant)> {
