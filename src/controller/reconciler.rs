@@ -93,7 +93,7 @@ async fn reconcile(ctx: &Arc<Context>, key: &Key, term: Term, worker: OwnedSemap
             Step::Rest => return Some(finish(reconciler, verdict).await),
             _ if !ctx.leadership.holds(term) => return Some(reconciler.abandon(REQUEUE_SECONDS)),
             // The portal may have taken long to answer: what changed meanwhile is evaluated first.
-            Step::Create | Step::Patch(_) | Step::Own(_) if !reconciler.is_current() => {
+            Step::Create | Step::Publish(_) | Step::Render(_) | Step::Own(_) if !reconciler.is_current() => {
                 return Some(reconciler.abandon(0));
             }
             step => reconciler.act(step).await,

@@ -26,8 +26,9 @@ impl Reconciler<'_> {
             Step::Create => self.create(&plan, false).await,
             Step::AcquirePermit => self.acquire_permit(&plan),
             Step::Request => self.request(&plan).await,
-            Step::Patch(patch) => self.patch(&plan, &patch, false).await,
-            Step::Own(patch) => self.patch(&plan, &patch, true).await,
+            Step::Publish(ref patch) | Step::Render(ref patch) | Step::Own(ref patch) => {
+                self.patch(&plan, &step, patch).await;
+            }
             Step::Rest => {}
         }
     }
@@ -180,28 +181,30 @@ impl Reconciler<'_> {
             }
             Ok(version) => {
                 self.record_target_version(plan, &before, &version);
-                self.s.created(version, self.ctx.now());
+                self.s.created(version);
             }
             Err(ApiError::Exists | ApiError::Conflict) => self.s.conflicted(),
             Err(error) => self.cluster_failed(AttemptKind::Write, error),
         }
     }
 
-    async fn patch(&mut self, plan: &Plan, patch: &serde_json::Value, ownership: bool) {
-        let kind = if ownership { AttemptKind::Ownership } else { AttemptKind::Write };
+    async fn patch(&mut self, plan: &Plan, step: &Step, patch: &serde_json::Value) {
         let namespace = self.s.me.namespace.clone();
         let before = self.observed_target(plan);
         match self.ctx.cluster.patch_secret(&namespace, &plan.target.name, patch).await {
             Ok(version) => {
                 self.record_target_version(plan, &before, &version);
-                if ownership {
-                    self.s.owned(version);
-                } else {
-                    self.s.written(version, self.ctx.now());
+                match step {
+                    Step::Own(_) => self.s.owned(version),
+                    Step::Render(_) => self.s.rendered(version, self.ctx.now()),
+                    _ => self.s.published(version),
                 }
             }
             Err(ApiError::Exists | ApiError::Conflict | ApiError::NotFound) => self.s.conflicted(),
-            Err(error) => self.cluster_failed(kind, error),
+            Err(error) => {
+                let kind = if matches!(step, Step::Own(_)) { AttemptKind::Ownership } else { AttemptKind::Write };
+                self.cluster_failed(kind, error);
+            }
         }
     }
 

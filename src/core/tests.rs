@@ -123,8 +123,9 @@ fn call(s: &mut Situation, step: &Step, requests: u32, now: Timestamp) {
         Step::ReadClientCertificate => s.client_certificate_read(None),
         Step::TryCreate => s.create_tried(),
         Step::AcquirePermit => s.has_permit = true,
-        Step::Create => s.created(written, now),
-        Step::Patch(_) => s.written(written, now),
+        Step::Create => s.created(written),
+        Step::Publish(_) => s.published(written),
+        Step::Render(_) => s.rendered(written, now),
         step => panic!("the target is known and its owner reference is correct, so there is no {step:?}"),
     }
 }

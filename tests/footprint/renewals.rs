@@ -207,12 +207,12 @@ impl Fleet {
                 let plan = s.plan.as_ref().unwrap();
                 let manifest = render(plan, &s.me, s.unpublished(self.now).unwrap()).manifest(plan, &s.me);
                 std::hint::black_box(serde_json::to_vec(&manifest).unwrap());
-                s.created(written.clone(), self.now);
+                s.created(written.clone());
                 self.seen(key, "token", written);
             }
-            Step::Patch(patch) => {
+            Step::Publish(patch) => {
                 std::hint::black_box(serde_json::to_vec(patch).unwrap());
-                s.written(written.clone(), self.now);
+                s.published(written.clone());
                 self.seen(key, "token", written);
             }
             step => panic!("no renewal needs {step:?}"),

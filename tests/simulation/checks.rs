@@ -5,6 +5,7 @@ use arcgis_credential_operator::core::{RESYNC_SECONDS, Situation, Step, conclude
 use jiff::Timestamp;
 
 use crate::fleet::{Id, Resource};
+use crate::secrets;
 use crate::simulation::Simulation;
 use crate::time::{Ms, SECOND, format_time, seconds};
 
@@ -50,7 +51,7 @@ impl Resource {
     /// clock.
     pub fn is_at_rest(&self, now: Timestamp) -> bool {
         let Some(token) = &self.status.token else { return false };
-        let target = self.target.as_ref().map(crate::secrets::version).map(|version| version.resource);
+        let target = self.target.as_ref().map(secrets::version).map(|version| version.resource);
         let credentials = self.credentials.as_ref().filter(|credentials| !credentials.incomplete);
         let ready = self.status.conditions.iter().find(|c| c.type_ == "Ready");
         let satisfied = ready.is_some_and(|r| r.observed_generation == self.generation && r.status == "True");
@@ -120,6 +121,19 @@ impl Simulation {
         if !known && !paused {
             let numbers = format!("problem {problem:?}, before {:?}, now {:?}", before.reason, resource.status.failure);
             self.fail_check("each status write has a cause", id, &numbers);
+        }
+    }
+
+    /// Checks that a status reports the token that its version of the target contains.
+    pub fn check_reported_token(&mut self, id: Id) {
+        let resource = &self.resources[id as usize];
+        let Some(target) = &resource.target else { return };
+        let (Some(reported), Some((_, contained))) = (&resource.status.token, secrets::token(target)) else { return };
+        let reported = reported.expiration_time.to_string();
+        let same_version = resource.status.target_version.as_ref() == Some(&secrets::version(target).resource);
+        if same_version && reported.as_bytes() != contained {
+            let numbers = format!("expires at {reported}, and not at {}", String::from_utf8_lossy(&contained));
+            self.fail_check("a status reports the token in the target", id, &numbers);
         }
     }
 

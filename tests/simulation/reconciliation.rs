@@ -1,10 +1,9 @@
 //! One reconciliation of a resource with the steps of the controller, against the simulated portal and cluster.
 
 use arcgis_credential_operator::api::Reason;
-use arcgis_credential_operator::core::AccessToken;
 use arcgis_credential_operator::core::{
-    Admit, AttemptKind, Epoch, IssuedToken, LiveSecret, Observed, Outcome, Plan, RESYNC_SECONDS, Situation, Step,
-    Verdict, conclude, decide, render,
+    AccessToken, Admit, AttemptKind, Epoch, LiveSecret, Observed, Outcome, Plan, RESYNC_SECONDS, Situation, Step,
+    Verdict, Version, conclude, decide, render,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
@@ -12,7 +11,7 @@ use serde_json::Value;
 
 use crate::checks::StatusBefore;
 use crate::fleet::Id;
-use crate::secrets;
+use crate::secrets::{self, Token};
 use crate::simulation::{Event, Simulation};
 use crate::time::{Clock, Ms};
 
@@ -25,6 +24,8 @@ const STATUS_RETRY_SECONDS: i64 = 5;
 const FULL_RESYNC_EVERY: Id = 8;
 /// How often the others are reconciled while they have nothing to do.
 const REDUCED_RESYNC_SECONDS: i64 = 7200;
+
+const REPLACED: &str = "a token is only replaced by a new one";
 
 /// A reconciliation in progress.
 pub struct Reconciliation {
@@ -151,7 +152,7 @@ impl Simulation {
                 },
                 Step::Request => return self.request(id, reconciliation),
                 // What changed while the portal answered is evaluated first.
-                Step::Create | Step::Patch(_) | Step::Own(_)
+                Step::Create | Step::Publish(_) | Step::Render(_) | Step::Own(_)
                     if self.resources[id as usize].generation != reconciliation.s.generation =>
                 {
                     return self.abandon(id, *reconciliation);
@@ -211,7 +212,8 @@ impl Simulation {
             Step::ReadClientCertificate => reconciliation.s.client_certificate_read(None),
             Step::TryCreate => reconciliation.s.create_tried(),
             Step::Create => self.create(id, reconciliation, number),
-            Step::Patch(patch) => self.patch(id, reconciliation, &patch, number),
+            Step::Publish(patch) => self.publish(id, reconciliation, &patch, number),
+            Step::Render(patch) => self.render(id, reconciliation, &patch, number),
             Step::Own(patch) => {
                 let target = resource.target.as_mut();
                 match target.and_then(|secret| secrets::patch(secret, &patch, number).then(|| secrets::version(secret)))
@@ -241,35 +243,42 @@ impl Simulation {
         }
         let unpublished = unpublished.clone();
         let secret = secrets::create(manifest, number, number);
-        reconciliation.s.created(secrets::version(&secret), now);
+        reconciliation.s.created(secrets::version(&secret));
         resource.target = Some(secret);
         self.record_published(id, &unpublished);
     }
 
-    fn patch(&mut self, id: Id, reconciliation: &mut Reconciliation, patch: &Value, number: u64) {
-        let now = self.clock.timestamp();
-        let unpublished: Option<IssuedToken> = reconciliation.s.unpublished(now).cloned();
-        let resource = &mut self.resources[id as usize];
-        let Some(secret) = &mut resource.target else { return reconciliation.s.conflicted() };
-        let before = secrets::token(secret);
-        if !secrets::patch(secret, patch, number) {
-            return reconciliation.s.conflicted();
-        }
-        let after = secrets::token(secret);
-        reconciliation.s.written(secrets::version(secret), now);
+    fn publish(&mut self, id: Id, reconciliation: &mut Reconciliation, patch: &Value, number: u64) {
+        let unpublished = reconciliation.s.unpublished(self.clock.timestamp()).cloned();
+        let Some((version, _, after)) = self.patch(id, patch, number) else { return reconciliation.s.conflicted() };
+        reconciliation.s.published(version);
         match unpublished {
-            Some(unpublished)
-                if after.as_ref().is_some_and(|(token, _)| token == unpublished.token.expose().as_bytes()) =>
-            {
-                self.record_published(id, &unpublished);
+            Some(token) if after.as_ref().is_some_and(|(written, _)| written == token.token.expose().as_bytes()) => {
+                self.record_published(id, &token);
             }
-            _ if after == before => self.record_rendered(id),
-            _ => self.fail_check(
-                "a token is only replaced by a new one",
-                id,
-                "a write changed or removed the published token",
-            ),
+            _ => self.fail_check(REPLACED, id, "a write did not publish the new token"),
         }
+    }
+
+    fn render(&mut self, id: Id, reconciliation: &mut Reconciliation, patch: &Value, number: u64) {
+        let now = self.clock.timestamp();
+        let Some((version, before, after)) = self.patch(id, patch, number) else {
+            return reconciliation.s.conflicted();
+        };
+        reconciliation.s.rendered(version, now);
+        if after == before {
+            self.record_rendered(id);
+        } else {
+            self.fail_check(REPLACED, id, "a write changed or removed the published token");
+        }
+    }
+
+    /// Changes the target; returns its version, and its token before and after. `None`: it has changed meanwhile.
+    fn patch(&mut self, id: Id, patch: &Value, number: u64) -> Option<(Version, Option<Token>, Option<Token>)> {
+        let secret = self.resources[id as usize].target.as_mut()?;
+        let before = secrets::token(secret);
+        let patched = secrets::patch(secret, patch, number);
+        patched.then(|| (secrets::version(secret), before, secrets::token(secret)))
     }
 
     fn finish(&mut self, id: Id, reconciliation: Box<Reconciliation>, verdict: Verdict) {
@@ -297,6 +306,7 @@ impl Simulation {
             wake = wake.min(now.checked_add(SignedDuration::from_secs(STATUS_RETRY_SECONDS)).expect("in range"));
         } else if conclusion.changed {
             self.check_status_write(id, started_at, &previous, conclusion.problem);
+            self.check_reported_token(id);
         }
         self.forgo_permit(id);
         self.requeue(id, wake, calls);

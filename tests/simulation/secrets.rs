@@ -37,8 +37,11 @@ pub fn version(secret: &Secret) -> Version {
     Version { uid: meta.uid.clone().unwrap_or_default(), resource: meta.resource_version.clone().unwrap_or_default() }
 }
 
-/// Returns the token in a Secret and its expiry.
-pub fn token(secret: &Secret) -> Option<(Vec<u8>, Vec<u8>)> {
+/// A token and its expiry, as in a Secret.
+pub type Token = (Vec<u8>, Vec<u8>);
+
+/// Returns the token in a Secret.
+pub fn token(secret: &Secret) -> Option<Token> {
     let data = secret.data.as_ref()?;
     Some((data.get("access_token")?.0.clone(), data.get("expires_at")?.0.clone()))
 }

@@ -29,8 +29,10 @@ pub enum Step {
     Request,
     /// Create the target with the unpublished token.
     Create,
-    /// Change the target's content.
-    Patch(Value),
+    /// Replace the token in the target with the unpublished one.
+    Publish(Value),
+    /// Render the target again with the token that it contains.
+    Render(Value),
     /// Change the target's owner reference.
     Own(Value),
     /// Nothing is left to do now.
@@ -386,10 +388,12 @@ fn update(s: &Situation, plan: &Plan, details: &TargetDetails, now: Timestamp, v
     if let Some(until) = wait_for(s, &[AttemptKind::Write], now).max(limited) {
         verdict.sleep(until)
     } else if let Observed::Loaded(_, live) = &s.target {
-        let token = unpublished.cloned().or_else(|| s.stored(live))?;
-        live.patch(&render(plan, &s.me, &token)).map(Step::Patch)
+        match unpublished {
+            Some(token) => live.patch(&render(plan, &s.me, token)).map(Step::Publish),
+            None => live.patch(&render(plan, &s.me, &s.stored(live)?)).map(Step::Render),
+        }
     } else if let (Some(token), true) = (unpublished, details.rendered) {
-        Some(Step::Patch(render(plan, &s.me, token).replacement(&details.version)))
+        Some(Step::Publish(render(plan, &s.me, token).replacement(&details.version)))
     } else {
         Some(Step::ReadTarget)
     }

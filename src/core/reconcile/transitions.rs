@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::retry::{AttemptKind, RetryState};
-use super::situation::{DryRun, Situation, TargetDetails, TargetState};
+use super::situation::{DryRun, Situation, TargetDetails, TargetState, TokenDetails};
 use crate::api::Reason;
 use crate::core::object::{Observed, Version};
 use crate::core::scheduling::schedule::after;
@@ -140,17 +140,23 @@ impl Situation {
         gone && self.memory.issued
     }
 
-    /// Records a write of the target, with the unpublished token or with the stored one rendered again.
-    pub fn written(&mut self, version: Version, now: Timestamp) {
+    /// Records that the target contains the unpublished token now.
+    pub fn published(&mut self, version: Version) {
+        let token = self.memory.unpublished.take().map(|unpublished| (*unpublished).into());
+        self.written(version, token);
+    }
+
+    /// Records that the target was rendered again with the token that it contains.
+    pub fn rendered(&mut self, version: Version, now: Timestamp) {
+        if self.satisfied() == Some(self.generation) {
+            self.memory.repairs.record(now);
+        }
+        let token = self.memory.target.as_mut().and_then(|details| details.token.take());
+        self.written(version, token);
+    }
+
+    fn written(&mut self, version: Version, token: Option<TokenDetails>) {
         let before = self.memory.target.take();
-        let token = if let Some(unpublished) = self.memory.unpublished.take() {
-            Some((*unpublished).into())
-        } else {
-            if self.satisfied() == Some(self.generation) {
-                self.memory.repairs.record(now);
-            }
-            before.as_ref().and_then(|details| details.token.clone())
-        };
         self.memory.target = Some(TargetDetails {
             version: version.clone(),
             generation: self.generation,
@@ -164,10 +170,10 @@ impl Situation {
     }
 
     /// Records that the target was created.
-    pub fn created(&mut self, version: Version, now: Timestamp) {
+    pub fn created(&mut self, version: Version) {
         self.memory.target = None;
         self.memory.dry_run = DryRun::NotTried;
-        self.written(version, now);
+        self.published(version);
     }
 
     /// Records that the owner reference was changed.

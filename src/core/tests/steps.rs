@@ -64,7 +64,7 @@ fn a_new_target_is_created_step_by_step() {
     assert_eq!(step(&s), "Request");
     s.issued(token("t"), 7200, at(START));
     assert_eq!(step(&s), "Create");
-    s.created(version("9"), at(START));
+    s.created(version("9"));
     assert_eq!((step(&s), reason(&s)), ("Rest".to_owned(), None));
 }
 
@@ -209,13 +209,16 @@ fn drift_is_repaired_at_once_and_repeated_drift_with_back_off() {
         s.plan.as_mut().unwrap().target.labels.insert("team".to_owned(), "maps".to_owned());
         s
     };
-    assert_eq!([0, 1, 2].map(|n| step(&drifted(n))), ["Patch"; 3]);
+    assert_eq!([0, 1, 2].map(|n| step(&drifted(n))), ["Render"; 3]);
     assert_eq!(step(&drifted(3)), "Rest");
     assert_eq!(decide(&drifted(3), at(START)).wake, at(START - 8 + 30));
     let mut changed = drifted(3);
     changed.generation = 2;
     changed.memory.target.as_mut().unwrap().generation = 2;
-    assert_eq!(step(&changed), "Patch", "a change of the spec is not drift");
+    assert_eq!(step(&changed), "Render", "a change of the spec is not drift");
+    let mut lapsed = drifted(0);
+    lapsed.issued(token("next"), 40, at(START - 40));
+    assert_eq!(step(&lapsed), "Render", "an unpublished token has expired");
     let mut unread = drifted(0);
     unread.target = Observed::Cached(Version { uid: "target".to_owned(), resource: "12".to_owned() });
     assert_eq!(step(&unread), "ReadTarget");
@@ -227,10 +230,10 @@ fn an_unpublished_token_is_written_as_soon_as_the_api_server_accepts_it() {
         s.issued(token("next"), 7200, at(START));
         s
     };
-    assert_eq!(step(&with_unpublished(with_target())), "Patch");
+    assert_eq!(step(&with_unpublished(with_target())), "Publish");
     let mut cached = with_unpublished(with_target());
     cached.target = Observed::Cached(Version { uid: "target".to_owned(), resource: "11".to_owned() });
-    let Step::Patch(patch) = decide(&cached, at(START)).step else {
+    let Step::Publish(patch) = decide(&cached, at(START)).step else {
         panic!("the evaluated version is patched without another read")
     };
     assert_eq!(patch["metadata"]["resourceVersion"], "11");
@@ -285,7 +288,7 @@ fn an_unpublished_token_is_kept_until_it_expires() {
     let with_unpublished = |lifetime| {
         let mut s = with_target();
         s.issued(token("next"), lifetime, at(START - 40));
-        (s.unpublished(at(START)).is_some(), matches!(decide(&s, at(START)).step, Step::Patch(_)))
+        (s.unpublished(at(START)).is_some(), matches!(decide(&s, at(START)).step, Step::Publish(_)))
     };
     assert_eq!([39, 40, 41].map(with_unpublished), [(false, false), (false, false), (true, true)]);
 }
@@ -296,7 +299,7 @@ fn a_retry_is_made_exactly_when_it_is_due() {
     s.issued(token("next"), 7200, at(START));
     s.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
     let next = s.memory.retry_state.as_ref().unwrap().next_attempt.unwrap();
-    assert!(matches!(decide(&s, next).step, Step::Patch(_)));
+    assert!(matches!(decide(&s, next).step, Step::Publish(_)));
 }
 
 #[test]

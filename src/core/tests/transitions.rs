@@ -119,7 +119,7 @@ fn a_write_publishes_the_new_token_or_renders_the_stored_one_again() {
     s.memory.target.as_mut().unwrap().owned = false;
     s.issued(token("next"), 100, now);
     s.failed(AttemptKind::Write, Reason::TargetRefused, None, now);
-    s.written(version("target", "12"), now);
+    s.published(version("target", "12"));
     let details = s.memory.target.clone().unwrap();
     assert_eq!(
         (details.version, details.owner, details.rendered, details.owned),
@@ -136,13 +136,20 @@ fn a_write_publishes_the_new_token_or_renders_the_stored_one_again() {
         s.generation = generation;
         let before = s.memory.target.as_ref().unwrap().token.clone();
         s.failed(AttemptKind::Ownership, Reason::TargetRefused, None, now);
-        s.written(version("target", "12"), now);
+        s.rendered(version("target", "12"), now);
         assert_eq!(
             (s.memory.target.as_ref().unwrap().token.clone(), attempt_kind(&s)),
             (before, Some(AttemptKind::Ownership))
         );
         s.memory.repairs != Repairs::default()
     };
+    let mut lapsed = with_target();
+    let before = lapsed.memory.target.as_ref().unwrap().token.clone();
+    lapsed.issued(token("next"), 100, now);
+    lapsed.rendered(version("target", "12"), at(START + 100));
+    let after = lapsed.memory.target.as_ref().unwrap().token.clone();
+    assert_eq!((after, lapsed.memory.unpublished.is_some()), (before, true), "a token that was not written");
+
     assert!(rendered(1), "another writer changed a target that was up to date");
     assert!(!rendered(2), "a user changed the spec");
 }
@@ -159,7 +166,7 @@ fn a_dry_run_or_creation_is_recorded_with_its_generation() {
     s.create_tried();
     assert_eq!(attempt_kind(&s), Some(AttemptKind::Request));
     s.issued(token("t"), 100, now);
-    s.created(version("target", "9"), now);
+    s.created(version("target", "9"));
     let details = s.memory.target.as_ref().unwrap();
     assert_eq!((s.memory.dry_run, details.generation, details.owned), (DryRun::NotTried, 4, true));
 

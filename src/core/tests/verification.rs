@@ -188,7 +188,7 @@ fn a_restart_after_the_clock_was_set_back_keeps_the_wait_after_a_replacement() {
     s.memory.shift(SignedDuration::from_secs(step));
     let now = START + INTERVAL + step + 40;
     s.issued(token("next"), 7200, at(now));
-    s.written(Version { uid: "target".to_owned(), resource: "12".to_owned() }, at(now));
+    s.published(Version { uid: "target".to_owned(), resource: "12".to_owned() });
     let conclusion = concluded(s, now);
     let restarted = Situation { plan, ..situation(at(now)) };
     let mut s = next_situation(restarted, Conclusion { memory: Memory::default(), ..conclusion }, 2, at(now + 200));
@@ -203,7 +203,7 @@ fn a_restart_after_the_clock_was_set_back_keeps_the_wait_after_a_replacement() {
 fn renewals_in_between_do_not_shorten_the_wait_after_a_replacement() {
     let written = |s: &mut Situation, version: &str, now: i64| {
         s.issued(token(version), 7200, at(now));
-        s.written(Version { uid: "target".to_owned(), resource: version.to_owned() }, at(now));
+        s.published(Version { uid: "target".to_owned(), resource: version.to_owned() });
     };
     let mut s = verified(START);
     check(&mut s, START, Verification::TokenRejected);
@@ -238,7 +238,7 @@ fn a_token_that_is_rejected_in_the_second_of_its_issue_is_replaced_at_once_and_i
     s.checked(issued, Verification::TokenRejected, rejected_at);
     assert!(matches!(decide(&s, at(START + 30)).step, Step::AcquirePermit), "after the minimum spacing");
     s.issued(token("next"), 7200, at(START + 30));
-    s.written(Version { uid: "target".to_owned(), resource: "12".to_owned() }, at(START + 30));
+    s.published(Version { uid: "target".to_owned(), resource: "12".to_owned() });
     check(&mut s, START + 30, Verification::TokenRejected);
     assert!(matches!(decide(&s, at(START + 300)).step, Step::Rest));
     assert!(matches!(decide(&s, at(START + 360)).step, Step::AcquirePermit));

@@ -72,9 +72,9 @@ fn an_owned_target_is_rendered_without_credentials_and_a_foreign_target_is_not_c
         change(&mut s);
         (reason(&s), step(&s))
     };
-    assert_eq!(labeled(&|_| {}), (None, "Patch".to_owned()));
+    assert_eq!(labeled(&|_| {}), (None, "Render".to_owned()));
     let missing = labeled(&|s| s.credentials = Observed::Absent);
-    assert_eq!(missing, (Some(Reason::CredentialsNotFound), "Patch".to_owned()));
+    assert_eq!(missing, (Some(Reason::CredentialsNotFound), "Render".to_owned()));
     assert_eq!(labeled(&|s| s.allowed = false), (Some(Reason::PortalNotAllowed), "Rest".to_owned()));
     let others = labeled(&|s| s.memory.target.as_mut().unwrap().owner = Owner::Other(None));
     assert_eq!(others, (Some(Reason::TargetNotOwned), "Rest".to_owned()));
