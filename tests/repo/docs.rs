@@ -208,6 +208,47 @@ fn the_readme_shows_a_recording_of_every_step_of_the_demo() {
     }
 }
 
+/// Returns the first two string literals after each `.step(` of the sources, as `make e2e` prints them.
+fn steps_of_the_node() -> BTreeSet<String> {
+    let sources = ["steps", "disturbances"].map(|name| root().join(format!("tests/node/{name}.rs")));
+    let text: String = sources.iter().map(|source| std::fs::read_to_string(source).unwrap()).collect();
+    let calls = text.split(".step(").skip(1).map(|rest| rest.split('"').collect::<Vec<&str>>());
+    calls.map(|parts| format!("{}: {}", parts[1], parts[3])).collect()
+}
+
+/// Returns the names of the tests in a folder, as the test runner prints them.
+fn tests_in(folder: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(root().join("tests/e2e").join(folder)).unwrap() {
+        let path = entry.unwrap().path();
+        let module = path.file_stem().unwrap().to_str().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let functions = text.split("#[test]\n").skip(1).chain(text.split("#[tokio::test").skip(1));
+        let names = functions.map(|rest| rest.split("fn ").nth(1).unwrap().split('(').next().unwrap());
+        found.extend(names.map(|name| format!("{folder}::{module}::{name}")));
+    }
+    found
+}
+
+#[test]
+fn the_page_of_the_runs_shows_every_step_and_every_test() {
+    let page = root().join("docs/development/runs.md");
+    let shown: Vec<String> = fences(&page).into_iter().filter(|fence| fence.is("text", "")).map(|f| f.text).collect();
+    let [node, examples, gitops] = &shown[..] else { panic!("not three runs") };
+    let steps = steps_of_the_node();
+    let titles: Vec<&str> = node.lines().filter_map(|line| line.strip_prefix("== ")).collect();
+    for (at, title) in titles.iter().enumerate() {
+        let (number, title) = title.split_once(' ').unwrap();
+        assert_eq!(number, format!("{}/{}", at + 1, steps.len()));
+        assert!(steps.contains(title), "make e2e has no step \"{title}\"");
+    }
+    assert_eq!(titles.len(), steps.len());
+    for (folder, run) in [("examples", examples), ("gitops", gitops)] {
+        let passed = run.lines().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... ok"));
+        assert_eq!(passed.map(str::to_owned).collect::<BTreeSet<_>>(), tests_in(folder), "make {folder}");
+    }
+}
+
 /// Returns the README, CONTRIBUTING and the pages in docs.
 pub fn pages() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
