@@ -240,7 +240,7 @@ async fn finish(reconciler: Reconciler<'_>, verdict: Verdict) -> Timestamp {
 
 /// Returns the check of the published token, where one is due.
 fn start_check(ctx: &Context, s: &mut Situation, published: Option<AccessToken>, now: Timestamp) -> Option<Check> {
-    s.check_due(now).filter(|due| *due <= now && s.unpublished(now).is_none())?;
+    s.check_due(now).filter(|due| *due <= now)?;
     let issued = s.check_started(now)?;
     let reported = s.status.app.as_ref().and_then(|app| app.app_id.as_deref());
     let app = s.memory.checks.app.or_else(|| reported.map(|id| ctx.digester.digest_id(id)));

@@ -148,9 +148,11 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
         },
         rejection: s.rejection(),
         last_handled_request: s.memory.last_handled_request.clone(),
-        target_version: match &s.target {
-            Observed::Unknown => s.status.target_version.clone(),
-            target => target.version().map(|version| version.resource.clone()),
+        // After a restart, the Secret of this version counts as intact.
+        target_version: if read {
+            s.target.version().map(|version| version.resource.clone())
+        } else {
+            s.status.target_version.clone()
         },
         credentials_version: credentials_version(s),
         app: match verification {
@@ -163,7 +165,7 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
 
 /// Whether the target holds what this generation specifies.
 fn is_current(s: &Situation, details: &TargetDetails, token: &TokenDetails) -> bool {
-    details.rendered && (token.inputs.is_none() || token.inputs == s.inputs() || s.credentials.version().is_none())
+    details.rendered && s.is_as_specified(token.inputs.as_deref())
 }
 
 /// The portal chooses how many privileges it names.
@@ -174,7 +176,8 @@ fn reported_app(mut app: App) -> App {
 
 fn credentials_version(s: &Situation) -> Option<String> {
     // A change that waits for its request is not recorded yet.
-    if s.memory.renewal_requested && s.memory.retry_state.is_none() {
+    let reported = |failed: &RetryState| failed.made_with.kind == AttemptKind::Request;
+    if s.memory.renewal_requested && !s.memory.retry_state.as_deref().is_some_and(reported) {
         return s.status.credentials_version.clone();
     }
     match &s.credentials {

@@ -383,7 +383,7 @@ fn write(s: &Situation, plan: &Plan, target: &TargetState, now: Timestamp, verdi
 /// Writes the unpublished token, or repairs what was changed.
 fn update(s: &Situation, plan: &Plan, details: &TargetDetails, now: Timestamp, verdict: &mut Verdict) -> Option<Step> {
     let unpublished = s.unpublished(now);
-    let drift = unpublished.is_none() && s.satisfied() == Some(s.generation);
+    let drift = unpublished.is_none() && s.drifted();
     let limited = Some(s.memory.repairs.allowed_at(now)).filter(|at| drift && *at > now);
     if let Some(until) = wait_for(s, &[AttemptKind::Write], now).max(limited) {
         verdict.sleep(until)

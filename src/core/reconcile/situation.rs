@@ -71,6 +71,8 @@ pub struct Memory {
     pub(crate) dry_run: DryRun,
     pub(crate) client_certificate: Option<Box<(Version, Option<ClientCertificateError>)>>,
     pub(crate) repairs: Repairs,
+    /// The generation that the target was last written for.
+    pub(crate) written_generation: Option<i64>,
     /// Limits the writes of a status that another writer keeps overwriting.
     pub status_repairs: Repairs,
     /// When the request for the last token was sent.
@@ -166,6 +168,18 @@ impl Situation {
         Some(fingerprint(plan, &self.credentials.version()?.uid))
     }
 
+    /// Whether a token was requested with these inputs as specified now; `None`: it was. While the credentials are not known,
+    /// only a generation that was satisfied before tells.
+    pub(crate) fn is_as_specified(&self, inputs: Option<&str>) -> bool {
+        let Some(inputs) = inputs else { return true };
+        self.inputs().map_or_else(|| self.satisfied() == Some(self.generation), |current| current == inputs)
+    }
+
+    /// Whether a target that differs was changed by another writer, and not by a change of the spec.
+    pub(crate) fn drifted(&self) -> bool {
+        [self.satisfied(), self.memory.written_generation].contains(&Some(self.generation))
+    }
+
     pub(crate) fn condition(&self, kind: &str) -> Option<&Condition> {
         self.status.conditions.iter().find(|condition| condition.type_ == kind)
     }
@@ -220,7 +234,7 @@ impl Situation {
         let plan = self.plan.as_ref().ok()?;
         let mut stored = live.stored()?;
         // The portal's URL and the referer belong to the token: they change when a token requested with others is published.
-        let current = self.inputs().is_none_or(|inputs| inputs == stored.inputs);
+        let current = self.is_as_specified(Some(&stored.inputs));
         if stored.portal_url.is_empty() || current {
             stored.portal_url = plan.portal.base();
         }

@@ -29,6 +29,9 @@ impl Situation {
         if let (Owner::Ours, Ok(plan)) = (&live.owner, &self.plan) {
             details.owned = live.ownership(plan.target.policy, &self.me).is_none();
             if let Some(stored) = self.stored(&live) {
+                // The response to its write was lost.
+                let written = |unpublished: &mut Box<IssuedToken>| unpublished.token.expose() == stored.token.expose();
+                self.memory.unpublished.take_if(written);
                 details.rendered = live.patch(&render(plan, &self.me, &stored)).is_none();
                 details.token = Some(stored.into());
             }
@@ -148,7 +151,7 @@ impl Situation {
 
     /// Records that the target was rendered again with the token that it contains.
     pub fn rendered(&mut self, version: Version, now: Timestamp) {
-        if self.satisfied() == Some(self.generation) {
+        if self.drifted() {
             self.memory.repairs.record(now);
         }
         let token = self.memory.target.as_mut().and_then(|details| details.token.take());
@@ -156,15 +159,16 @@ impl Situation {
     }
 
     fn written(&mut self, version: Version, token: Option<TokenDetails>) {
-        let before = self.memory.target.take();
+        let owned = !matches!(self.target_state(), TargetState::Present(TargetDetails { owned: false, .. }));
         self.memory.target = Some(TargetDetails {
             version: version.clone(),
             generation: self.generation,
             owner: Owner::Ours,
             token,
             rendered: true,
-            owned: before.is_none_or(|details| details.owned),
+            owned,
         });
+        self.memory.written_generation = Some(self.generation);
         self.succeeded(AttemptKind::Write);
         self.target = Observed::Cached(version);
     }

@@ -84,12 +84,16 @@ impl Situation {
         self.plan.as_ref().map_or(true, |plan| plan.verification.is_some())
     }
 
-    /// Returns when the next check of the published token is due; `None` while there is nothing to check.
+    /// Returns when the next check of the published token is due; `None` while there is nothing to check. It is sent only to an
+    /// allowed portal that issued it, and not while its successor waits to be written.
     #[must_use]
     pub fn check_due(&self, now: Timestamp) -> Option<Timestamp> {
         let plan = self.plan.as_ref().ok().filter(|plan| plan.verification.is_some() && !plan.suspend)?;
         let TargetState::Present(details) = self.target_state() else { return None };
         let token = details.token.filter(|token| token.expiration_time > now)?;
+        if !self.allowed || !self.is_as_specified(token.inputs.as_deref()) || self.unpublished(now).is_some() {
+            return None;
+        }
         let checks = &self.memory.checks;
         // The portal rejects it until another one is published.
         if checks.rejected == Some(token.issue_time) {

@@ -216,6 +216,12 @@ fn drift_is_repaired_at_once_and_repeated_drift_with_back_off() {
     changed.generation = 2;
     changed.memory.target.as_mut().unwrap().generation = 2;
     assert_eq!(step(&changed), "Render", "a change of the spec is not drift");
+    let mut waiting = drifted(3);
+    waiting.memory.written_generation = None;
+    waiting.status.conditions[0].observed_generation = 0;
+    assert_eq!(step(&waiting), "Render", "the first write of this generation");
+    waiting.memory.written_generation = Some(1);
+    assert_eq!(step(&waiting), "Rest", "the token of this generation is still being requested");
     let mut lapsed = drifted(0);
     lapsed.issued(token("next"), 40, at(START - 40));
     assert_eq!(step(&lapsed), "Render", "an unpublished token has expired");

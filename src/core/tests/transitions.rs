@@ -155,6 +155,20 @@ fn a_write_publishes_the_new_token_or_renders_the_stored_one_again() {
 }
 
 #[test]
+fn a_token_whose_write_had_a_lost_response_is_found_in_the_target_and_not_written_again() {
+    let now = at(START);
+    let after_reading = |contained: &str| {
+        let mut s = with_target();
+        s.issued(token("next"), 100, now);
+        s.failed(AttemptKind::Write, Reason::ClusterError, None, now);
+        let contained = IssuedToken { token: token(contained), ..published(&s, now, 100) };
+        s.target_read(Some(live(&s, &contained)));
+        s.memory.unpublished.is_some()
+    };
+    assert_eq!((after_reading("next"), after_reading("t")), (false, true));
+}
+
+#[test]
 fn a_dry_run_or_creation_is_recorded_with_its_generation() {
     let now = at(START);
     let mut s = situation_with_credentials(now);
@@ -251,6 +265,56 @@ fn the_portal_url_stays_with_its_token_until_a_token_of_another_portal_replaces_
     assert_eq!(url("https://www.arcgis.com", true), "https://www.arcgis.com");
     assert_eq!(url("https://elsewhere.example.com", false), "https://www.arcgis.com", "another writer changed it");
     assert_eq!(url("", true), "https://gis.example.com");
+
+    let mut s = with_target();
+    let live = live(&s, &published(&s, at(START - 60), 7200));
+    s.plan.as_mut().unwrap().portal = PortalUrl::parse("https://gis.example.com").unwrap();
+    s.generation = 2;
+    s.credentials = Observed::Absent;
+    s.target_read(Some(live));
+    let verdict = decide(&s, at(START));
+    assert!(matches!(verdict.step, Step::Rest), "{:?}", verdict.step);
+    let status = conclude(s, verdict, at(START)).status;
+    assert_eq!(
+        status.conditions[0].observed_generation, 1,
+        "without credentials nobody knows that the token is another one"
+    );
+}
+
+#[test]
+fn a_version_of_the_target_that_was_not_read_is_not_reported() {
+    let mut s = with_target();
+    s.target = Observed::Cached(version("target", "12"));
+    s.failed(AttemptKind::Write, Reason::ClusterError, None, at(START));
+    let verdict = decide(&s, at(START));
+    assert!(matches!(verdict.step, Step::Rest), "what the write left is not known yet");
+    assert_eq!(conclude(s, verdict, at(START)).status.target_version.as_deref(), Some("11"));
+}
+
+#[test]
+fn a_renewal_after_a_restart_keeps_that_the_owner_reference_was_refused() {
+    let mut s = with_target();
+    s.memory.target.as_mut().unwrap().owned = false;
+    s.failed(AttemptKind::Ownership, Reason::TargetRefused, None, at(START));
+    let verdict = decide(&s, at(START));
+    let last = Conclusion { memory: Memory::default(), ..conclude(s, verdict, at(START)) };
+    let mut s = next_situation(situation(at(START)), last, 1, at(START));
+    s.issued(token("next"), 7200, at(START));
+    s.published(version("target", "12"));
+    assert!(!s.memory.target.as_ref().unwrap().owned);
+    assert_eq!(attempt_kind(&s), Some(AttemptKind::Ownership));
+}
+
+#[test]
+fn credentials_that_changed_while_a_check_fails_are_used_after_a_restart() {
+    let mut s = with_target();
+    s.plan.as_mut().unwrap().ca = Some(serde_json::from_value(json!({"name": "ca"})).unwrap());
+    s.credentials = Observed::Cached(version("u", "2"));
+    s.credentials_read(Some((version("u", "2"), Ok(8))));
+    let verdict = decide(&s, at(START));
+    assert_eq!(verdict.problem.as_ref().map(|problem| problem.reason), Some(Reason::CaBundleNotFound));
+    let status = conclude(s, verdict, at(START)).status;
+    assert_eq!(status.credentials_version.as_deref(), Some("1"), "the change waits for its request");
 }
 
 #[test]

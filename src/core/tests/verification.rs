@@ -56,6 +56,44 @@ fn a_token_is_checked_once_it_is_published_and_then_in_intervals() {
 }
 
 #[test]
+fn a_token_is_sent_only_to_an_allowed_portal_that_issued_it() {
+    let due = |change: &dyn Fn(&mut Situation)| {
+        let mut s = verified(START);
+        change(&mut s);
+        s.check_due(at(START))
+    };
+    let moved =
+        |s: &mut Situation| s.plan.as_mut().unwrap().portal = PortalUrl::parse("https://gis.example.com").unwrap();
+    let next_generation = |s: &mut Situation| {
+        s.generation = 2;
+        s.memory.target.as_mut().unwrap().generation = 2;
+    };
+    assert_eq!(due(&next_generation), Some(at(START)), "what the token was requested with is the same");
+    assert_eq!(due(&|s| s.allowed = false), None);
+    assert_eq!(due(&moved), None);
+    assert_eq!(
+        due(&|s| s.credentials = Observed::Absent),
+        Some(at(START)),
+        "nothing has changed since it was published"
+    );
+    let unknown = |s: &mut Situation| {
+        s.credentials = Observed::Absent;
+        moved(s);
+        next_generation(s);
+    };
+    assert_eq!(due(&unknown), None);
+}
+
+#[test]
+fn a_token_whose_successor_waits_to_be_written_is_not_checked() {
+    let mut s = verified(START);
+    s.issued(token("next"), 7200, at(START));
+    s.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
+    assert_eq!(s.check_due(at(START)), None);
+    assert!(concluded(s, START).wake > at(START + 30), "nothing is due before the next attempt to write it");
+}
+
+#[test]
 fn each_answer_has_its_condition() {
     for (answer, expected) in [
         (app(&["geocode", "x"]), pair("True", "AppKnown")),

@@ -87,20 +87,30 @@ impl Operator {
     }
 
     /// Waits until it leads.
-    pub async fn leads(&self) -> Result<(), Error> {
+    pub async fn leads(&mut self) -> Result<(), Error> {
         self.wait(|metrics| metrics.lines().any(|line| line == "arcgis_credential_leader 1"), "/metrics").await
     }
 
-    async fn wait(&self, until: impl Fn(&str) -> bool, path: &str) -> Result<(), Error> {
+    async fn wait(&mut self, until: impl Fn(&str) -> bool, path: &str) -> Result<(), Error> {
         let began = Instant::now();
         while !self.http_get(path).await.is_some_and(|answer| until(&answer)) {
+            let ended =
+                self.child.as_mut().map(Child::try_wait).transpose().map_err(doing("waiting for the operator"))?;
+            if let Some(status) = ended.flatten() {
+                return Err(Error(format!("the operator ended with {status}: {}", self.last_line())));
+            }
             if began.elapsed() > START {
-                return Err(Error(format!("the operator did not become ready: {path}")));
+                return Err(Error(format!("the operator did not become ready: {path}: {}", self.last_line())));
             }
             // Nothing can be awaited before the address is bound.
             sleep(Duration::from_millis(10)).await;
         }
         Ok(())
+    }
+
+    /// Returns the last line of its log.
+    fn last_line(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default().lines().last().unwrap_or_default().to_owned()
     }
 
     /// Returns how many resources have a problem.
