@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
 
 use super::context::Context;
 use super::sources::{client_certificate, credentials, fetch_ca};
@@ -12,6 +13,10 @@ use crate::index::{CheckResult, Key};
 
 /// A check that a host at capacity, or a failing API server, does not admit is made this many seconds later.
 const DEFER_SECONDS: i64 = 10;
+
+/// A check that cannot be made now: in how many seconds it is made. What a user has to change first, such as a CA bundle,
+/// delays it by an interval.
+struct Deferred(i64);
 
 /// What to check.
 pub struct Check {
@@ -32,7 +37,9 @@ pub fn start(ctx: &Arc<Context>, term: Term, check: Check) {
         let result = tokio::select! {
             biased;
             () = ctx.leadership.ended(term) => return,
-            result = run(&ctx, &check) => result.unwrap_or_else(|| CheckResult::Deferred(ctx.after(DEFER_SECONDS))),
+            result = run(&ctx, &check) => {
+                result.unwrap_or_else(|Deferred(seconds)| CheckResult::Deferred(ctx.after(seconds)))
+            }
         };
         let key = Key { namespace: check.me.namespace, name: check.me.name };
         if let Some(resource) = ctx.index().get_mut(&key, &check.me.uid).filter(|_| ctx.leadership.holds(term)) {
@@ -43,13 +50,13 @@ pub fn start(ctx: &Arc<Context>, term: Term, check: Check) {
     });
 }
 
-/// Makes a check; `None` where it cannot be made now.
-async fn run(ctx: &Context, check: &Check) -> Option<CheckResult> {
+/// Makes a check.
+async fn run(ctx: &Context, check: &Check) -> Result<CheckResult, Deferred> {
     let (plan, host) = (&check.plan, check.plan.portal.authority());
     let permit = match ctx.hosts.try_acquire_unqueued(&host) {
         Ok(permit) => permit,
-        Err(Admit::PausedUntil(until)) => return Some(CheckResult::Deferred(until)),
-        Err(_) => return None,
+        Err(Admit::PausedUntil(until)) => return Ok(CheckResult::Deferred(until)),
+        Err(_) => return Err(Deferred(DEFER_SECONDS)),
     };
     let token = match &check.token {
         Some(token) => token.clone(),
@@ -68,31 +75,49 @@ async fn run(ctx: &Context, check: &Check) -> Option<CheckResult> {
         (None, _) => Outcome::Issued,
     });
     ctx.metrics.verification(&host, identified.answer.as_str());
-    Some(CheckResult::Answered(check.issued, identified.answer))
+    Ok(CheckResult::Answered(check.issued, identified.answer))
 }
 
-/// Reads the token from the target; `None` where it is another one meanwhile.
-async fn stored_token(ctx: &Context, check: &Check) -> Option<AccessToken> {
-    let secret = ctx.cluster.secret(&check.me.namespace, &check.plan.target.name).await.ok()??;
-    let stored = LiveSecret::new(secret, &check.me).stored()?;
-    (stored.issue_time == check.issued).then_some(stored.token)
+impl Check {
+    fn after_interval(&self) -> Deferred {
+        let interval = self.plan.verification.as_ref().map_or(0, |verification| verification.interval);
+        Deferred(i64::try_from(interval).unwrap_or(i64::MAX).max(DEFER_SECONDS))
+    }
+
+    async fn secret(&self, ctx: &Context, name: &str) -> Result<Secret, Deferred> {
+        let read = ctx.cluster.secret(&self.me.namespace, name).await;
+        read.map_err(|_| Deferred(DEFER_SECONDS))?.ok_or_else(|| self.after_interval())
+    }
 }
 
-async fn app_id(ctx: &Context, check: &Check) -> Option<u64> {
-    let secret = ctx.cluster.secret(&check.me.namespace, &check.plan.credentials.name).await.ok()??;
-    let read = credentials(secret, &check.plan.credentials).ok()?;
-    Some(ctx.digester.digest_id(read.id()))
+/// Reads the token from the target. Where it is another one meanwhile, that one is checked.
+async fn stored_token(ctx: &Context, check: &Check) -> Result<AccessToken, Deferred> {
+    let secret = check.secret(ctx, &check.plan.target.name).await?;
+    let stored = LiveSecret::new(secret, &check.me).stored().filter(|stored| stored.issue_time == check.issued);
+    stored.map(|stored| stored.token).ok_or_else(|| check.after_interval())
 }
 
-async fn client(ctx: &Context, check: &Check) -> Option<reqwest::Client> {
-    let namespace = &check.me.namespace;
+async fn app_id(ctx: &Context, check: &Check) -> Result<u64, Deferred> {
+    let secret = check.secret(ctx, &check.plan.credentials.name).await?;
+    let read = credentials(secret, &check.plan.credentials).map_err(|_| check.after_interval())?;
+    Ok(ctx.digester.digest_id(read.id()))
+}
+
+async fn client(ctx: &Context, check: &Check) -> Result<reqwest::Client, Deferred> {
+    let unusable = || check.after_interval();
     let ca = match &check.plan.ca {
-        Some(ca) => Some(fetch_ca(ctx, namespace, ca).await.ok()??.1.ok()?),
+        Some(ca) => {
+            let read = fetch_ca(ctx, &check.me.namespace, ca).await.map_err(|_| Deferred(DEFER_SECONDS))?;
+            Some(read.ok_or_else(unusable)?.1.map_err(|_| unusable())?)
+        }
         None => None,
     };
     let certificate = match &check.plan.client_certificate {
-        Some(name) => Some(client_certificate(ctx.cluster.secret(namespace, name).await.ok()??, ctx.now()).ok()?),
+        Some(name) => {
+            let secret = check.secret(ctx, name).await?;
+            Some(client_certificate(secret, ctx.now()).map_err(|_| unusable())?)
+        }
         None => None,
     };
-    ctx.client(&check.plan, ca.as_ref(), certificate.as_ref()).ok()
+    ctx.client(&check.plan, ca.as_ref(), certificate.as_ref()).map_err(|_| unusable())
 }
