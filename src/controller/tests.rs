@@ -64,9 +64,8 @@ async fn a_panic_is_reported_on_its_resource_alone() {
     let (ctx, term) = context();
     let requeue_at = catch_panic(&ctx, &key("boom"), term, async { panic!("on purpose") }).await;
     assert!(requeue_at.unwrap() > ctx.now(), "it is reconciled again");
-    let reason = |name: &str| {
-        ctx.index().get(&key(name)).unwrap().memory.retry_state.as_ref().map(|retry_state| retry_state.reason)
-    };
+    let reason =
+        |name: &str| ctx.index().get(&key(name)).unwrap().memory.reported_failure().map(|failed| failed.reason);
     assert_eq!((reason("boom"), reason("next")), (Some(Reason::Internal), None));
     assert!(ctx.metrics.render().unwrap().contains(r#"reconciles_total{outcome="Internal"} 1"#));
     // The next attempt comes after a minute, and no sooner.

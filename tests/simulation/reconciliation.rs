@@ -348,7 +348,7 @@ impl Simulation {
     fn reduce_resync(&self, id: Id, wake: Timestamp) -> Timestamp {
         let resource = &self.resources[id as usize];
         let later = |seconds| self.clock.timestamp().checked_add(SignedDuration::from_secs(seconds)).expect("in range");
-        let resync = wake == later(RESYNC_SECONDS) && resource.memory.retry_state.is_none();
+        let resync = wake == later(RESYNC_SECONDS) && resource.memory.reported_failure().is_none();
         match &resource.status.token {
             Some(token)
                 if resync

@@ -222,7 +222,7 @@ impl Simulation {
             self.at(from, Event::Verification(CheckEvent::Replaced(id, serial)));
         } else {
             let numbers =
-                format!("answer {:?}, retry_state {:?}", resource.history.answer, resource.memory.retry_state);
+                format!("answer {:?}, retry_state {:?}", resource.history.answer, resource.memory.reported_failure());
             self.fail_check("a token that the portal ended is replaced", id, &numbers);
         }
     }

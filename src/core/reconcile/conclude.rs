@@ -61,45 +61,60 @@ pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusio
     }
 }
 
-/// Brings the retry state in line with what was found.
+/// Brings the retry states and the reported problem in line with what was found.
 fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now: Timestamp) {
     if suspended {
         return;
     }
-    if let Some(found) = problem.as_ref().filter(|found| found.check) {
-        let made_with = s.attempt(AttemptKind::Check);
-        let previous = s.memory.retry_state.as_deref();
-        let same = previous.is_some_and(|p| p.reason == found.reason && p.made_with == made_with);
-        if !same {
-            let next = RetryState::next(previous, &s.me.uid, found.reason, made_with, None, false, now);
-            s.memory.retry_state = Some(Box::new(next));
+    if s.memory.cluster_retry_state.as_deref().is_some_and(|failed| is_resolved(s, failed, now)) {
+        s.memory.cluster_retry_state = None;
+    }
+    match problem.take_if(|found| found.check || found.until.is_some()) {
+        Some(found) if found.check => {
+            settle_check(s, &found, now);
+            *problem = Some(found);
         }
-        return;
-    }
-    if let Some(found) = problem.as_ref().filter(|found| found.until.is_some()) {
-        s.memory.renewal_requested |= s.asked();
-        let made_with = s.attempt(AttemptKind::Request);
-        // A pause is not an attempt: an earlier failure stays and keeps its count, and a longer pause changes nothing.
-        let previous = s.memory.retry_state.as_deref();
-        if let Some(previous) = previous.filter(|p| p.made_with == made_with) {
-            *problem = Some(Problem { reason: previous.reason, detail: None, until: None, check: false });
-            return;
+        Some(found) => *problem = settle_pause(s, found, now),
+        None => {
+            if s.memory.retry_state.as_deref().is_some_and(|failed| is_resolved(s, failed, now)) {
+                s.memory.retry_state = None;
+            }
+            *problem = None;
         }
-        s.memory.retry_state = Some(Box::new(RetryState {
-            reason: found.reason,
-            start_time: previous.filter(|p| p.reason == found.reason).map_or(now, |p| p.start_time),
-            count: 0,
-            last_attempt: None,
-            next_attempt: found.until,
-            made_with,
-        }));
-        return;
     }
-    let settled = s.memory.retry_state.as_deref().is_some_and(|retry_state| is_resolved(s, retry_state, now));
-    if settled {
-        s.memory.retry_state = None;
-        *problem = None;
+    if let Some(first) = s.memory.reported_failure()
+        && problem.as_ref().is_none_or(|found| first.reason < found.reason)
+    {
+        *problem = Some(Problem::of(first));
     }
+}
+
+fn settle_check(s: &mut Situation, found: &Problem, now: Timestamp) {
+    let made_with = s.attempt(AttemptKind::Check);
+    let previous = s.memory.retry_state.as_deref();
+    if !previous.is_some_and(|p| p.reason == found.reason && p.made_with == made_with) {
+        let next = RetryState::next(previous, &s.me.uid, found.reason, made_with, None, false, now);
+        s.memory.retry_state = Some(Box::new(next));
+    }
+}
+
+/// A pause is not an attempt: an earlier failure stays and keeps its count, and a longer pause changes nothing.
+fn settle_pause(s: &mut Situation, found: Problem, now: Timestamp) -> Option<Problem> {
+    s.memory.renewal_requested |= s.asked();
+    let made_with = s.attempt(AttemptKind::Request);
+    let previous = s.memory.retry_state.as_deref();
+    if previous.is_some_and(|p| p.made_with == made_with) {
+        return None;
+    }
+    s.memory.retry_state = Some(Box::new(RetryState {
+        reason: found.reason,
+        start_time: previous.filter(|p| p.reason == found.reason).map_or(now, |p| p.start_time),
+        count: 0,
+        last_attempt: None,
+        next_attempt: found.until,
+        made_with,
+    }));
+    Some(found)
 }
 
 /// Whether a failure is resolved: nothing is left to do about it, or it was done again and did not fail.
@@ -141,11 +156,7 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
         conditions: conditions.list,
         portal: plan.map_or_else(|| s.status.portal.clone(), |plan| Some(plan.portal.to_string())),
         token: reported,
-        failure: match (&s.memory.retry_state, suspended) {
-            (_, true) => s.status.failure.clone(),
-            (Some(retry_state), false) => Some(retry_state.report()),
-            (None, false) => None,
-        },
+        failure: if suspended { s.status.failure.clone() } else { s.memory.reported_failure().map(RetryState::report) },
         rejection: s.rejection(),
         last_handled_request: s.memory.last_handled_request.clone(),
         // After a restart, the Secret of this version counts as intact.

@@ -50,6 +50,14 @@ pub struct Problem {
     pub check: bool,
 }
 
+impl Problem {
+    /// Returns the problem that a failed attempt is.
+    pub(super) fn of(failed: &RetryState) -> Self {
+        let detail = (failed.made_with.kind == AttemptKind::Ownership).then(|| OWNER_REFERENCE.to_owned());
+        Self { reason: failed.reason, detail, until: None, check: false }
+    }
+}
+
 /// The next step, and with [`Step::Rest`] what to report and when to reconcile again.
 #[derive(Debug)]
 pub struct Verdict {
@@ -78,13 +86,8 @@ fn check(reason: Reason, detail: Option<String>) -> Problem {
 /// Decides from what is known at `now`.
 #[must_use]
 pub fn decide(s: &Situation, now: Timestamp) -> Verdict {
-    let failed = s.memory.retry_state.as_deref().filter(|failed| failed.made_with.kind != AttemptKind::Check);
-    let problem = failed.map(|failed| Problem {
-        reason: failed.reason,
-        detail: (failed.made_with.kind == AttemptKind::Ownership).then(|| OWNER_REFERENCE.to_owned()),
-        until: None,
-        check: false,
-    });
+    let failed = s.memory.failures().filter(|failed| failed.made_with.kind != AttemptKind::Check);
+    let problem = failed.min_by_key(|failed| failed.reason).map(Problem::of);
     let mut verdict = Verdict { step: Step::Rest, problem, wake: after(now, RESYNC_SECONDS), awaits_permit: false };
     verdict.step = step(s, now, &mut verdict);
     verdict
@@ -103,7 +106,7 @@ fn step(s: &Situation, now: Timestamp, verdict: &mut Verdict) -> Step {
     let suspends_all = |failed: &&RetryState| {
         failed.made_with.kind == AttemptKind::Read || matches!(failed.reason, Reason::ClusterError | Reason::Internal)
     };
-    if let Some(until) = s.memory.retry_state.as_deref().filter(suspends_all).and_then(|failed| wait(s, failed, now)) {
+    if let Some(until) = s.memory.failures().filter(suspends_all).filter_map(|failed| wait(s, failed, now)).max() {
         verdict.sleep(until);
         return Step::Rest;
     }
@@ -265,8 +268,8 @@ pub(super) fn wait(s: &Situation, failed: &RetryState, now: Timestamp) -> Option
 
 /// Returns the end of the wait after a failure of one of these kinds.
 fn wait_for(s: &Situation, kinds: &[AttemptKind], now: Timestamp) -> Option<Timestamp> {
-    let failed = s.memory.retry_state.as_deref().filter(|failed| kinds.contains(&failed.made_with.kind))?;
-    wait(s, failed, now)
+    let failures = s.memory.failures().filter(|failed| kinds.contains(&failed.made_with.kind));
+    failures.filter_map(|failed| wait(s, failed, now)).max()
 }
 
 /// Returns from when on a token is to be requested, after what failed before.
@@ -373,7 +376,8 @@ fn write(s: &Situation, plan: &Plan, target: &TargetState, now: Timestamp, verdi
     if details.owned {
         return None;
     }
-    match (wait_for(s, &[AttemptKind::Ownership], now), &s.target) {
+    // What refused another change of the target is likely to refuse this one.
+    match (wait_for(s, &[AttemptKind::Write, AttemptKind::Ownership], now), &s.target) {
         (Some(until), _) => verdict.sleep(until),
         (None, Observed::Loaded(_, live)) => live.ownership(plan.target.policy, &s.me).map(Step::Own),
         (None, _) => Some(Step::ReadTarget),

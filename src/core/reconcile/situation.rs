@@ -60,8 +60,11 @@ pub(crate) enum DryRun {
 /// What is remembered of a resource between two reconciles. None of it is needed to act correctly after a restart.
 #[derive(Clone, Default)]
 pub struct Memory {
-    /// Boxed, as what most resources do not have: ten thousand of them are to need little memory.
+    /// Of a failed check or token request. Boxed, as what most resources do not have: ten thousand of them are to need
+    /// little memory.
     pub retry_state: Option<Box<RetryState>>,
+    /// Of a failed read, write or change of ownership: a failure in the cluster neither ends nor begins a wait for the portal.
+    pub cluster_retry_state: Option<Box<RetryState>>,
     recalled: bool,
     pub(crate) unpublished: Option<Box<IssuedToken>>,
     pub(crate) target: Option<TargetDetails>,
@@ -87,12 +90,30 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Returns where a failure of this kind is remembered.
+    pub(crate) fn slot(&mut self, kind: AttemptKind) -> &mut Option<Box<RetryState>> {
+        match kind {
+            AttemptKind::Check | AttemptKind::Request => &mut self.retry_state,
+            AttemptKind::Read | AttemptKind::Write | AttemptKind::Ownership => &mut self.cluster_retry_state,
+        }
+    }
+
+    pub fn failures(&self) -> impl Iterator<Item = &RetryState> {
+        [&self.retry_state, &self.cluster_retry_state].into_iter().filter_map(Option::as_deref)
+    }
+
+    /// Returns the failure that is reported: of several, the first in the order of the reasons.
+    #[must_use]
+    pub fn reported_failure(&self) -> Option<&RetryState> {
+        self.failures().min_by_key(|failed| failed.reason)
+    }
+
     /// Moves the remembered times after the clock was set by `step`, so that waits keep their length.
     pub fn shift(&mut self, step: SignedDuration) {
         if let Some(time) = &mut self.last_request {
             *time = shifted(*time, step);
         }
-        if let Some(failed) = &mut self.retry_state {
+        for failed in [&mut self.retry_state, &mut self.cluster_retry_state].into_iter().flatten() {
             failed.shift(step);
         }
         self.checks.shift(step);
@@ -136,8 +157,9 @@ impl Situation {
         self.recall_checks(now);
         if let Some(failure) = &self.status.failure {
             let retry_state = RetryState::recall(failure, self.attempt(AttemptKind::Write), now);
-            self.memory.renewal_requested = retry_state.made_with.kind == AttemptKind::Request;
-            self.memory.retry_state = Some(Box::new(retry_state));
+            let kind = retry_state.made_with.kind;
+            self.memory.renewal_requested = kind == AttemptKind::Request;
+            *self.memory.slot(kind) = Some(Box::new(retry_state));
         }
     }
 
@@ -225,8 +247,8 @@ impl Situation {
         }
         let token = self.status.token.as_ref().filter(|_| self.satisfied() == Some(self.generation))?;
         let token = TokenDetails { issue_time: token.issue_time, expiration_time: token.expiration_time, inputs: None };
-        let owned = retry_state.is_none_or(|s| s.made_with.kind != AttemptKind::Ownership);
-        Some(details(Owner::Ours, Some(token), owned))
+        let refused = self.memory.failures().any(|failed| failed.made_with.kind == AttemptKind::Ownership);
+        Some(details(Owner::Ours, Some(token), !refused))
     }
 
     /// Returns the stored token as it would be written now.

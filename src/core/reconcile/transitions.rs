@@ -60,12 +60,12 @@ impl Situation {
                 if changed {
                     self.memory.renewal_requested = true;
                     self.memory.unpublished = None;
-                } else if let (Some(retry_state), Some((known, _))) =
-                    (&mut self.memory.retry_state, &self.memory.credentials)
-                    && retry_state.made_with.credentials == known.resource
-                {
-                    // Another version of the same values is not a change by a user.
-                    retry_state.made_with.credentials.clone_from(&version.resource);
+                } else if let Some((known, _)) = &self.memory.credentials {
+                    let failures = [&mut self.memory.retry_state, &mut self.memory.cluster_retry_state];
+                    for failed in failures.into_iter().flatten().filter(|f| f.made_with.credentials == known.resource) {
+                        // Another version of the same values is not a change by a user.
+                        failed.made_with.credentials.clone_from(&version.resource);
+                    }
                 }
                 self.memory.incomplete_credentials = None;
                 self.memory.credentials = Some((version.clone(), digest));
@@ -198,7 +198,7 @@ impl Situation {
 
     /// Forgets the failure of an attempt that succeeded now.
     fn succeeded(&mut self, kind: AttemptKind) {
-        self.memory.retry_state.take_if(|retry_state| retry_state.made_with.kind == kind);
+        self.memory.slot(kind).take_if(|retry_state| retry_state.made_with.kind == kind);
     }
 
     /// Records an attempt. Removing the annotation requests nothing.
@@ -218,9 +218,9 @@ impl Situation {
             }
             _ => false,
         };
-        let previous = self.memory.retry_state.as_deref();
-        let retry_state = RetryState::next(previous, &self.me.uid, reason, made_with, retry_after, worked, now);
-        self.memory.retry_state = Some(Box::new(retry_state));
+        let slot = self.memory.slot(kind);
+        let next = RetryState::next(slot.as_deref(), &self.me.uid, reason, made_with, retry_after, worked, now);
+        *slot = Some(Box::new(next));
         if kind == AttemptKind::Request {
             self.memory.renewal_requested = true;
             self.handle_request();

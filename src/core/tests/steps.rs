@@ -270,8 +270,12 @@ fn the_owner_reference_is_corrected_after_all_other_steps() {
     let mut refused = retained();
     refused.failed(AttemptKind::Ownership, Reason::TargetRefused, None, at(START));
     assert_eq!(step(&refused), "Rest");
+    let mut refused = retained();
     refused.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
-    assert_eq!(step(&refused), "Own", "another failure does not delay it");
+    assert_eq!(step(&refused), "Rest", "what refused one change is likely to refuse the other");
+    let mut waiting = retained();
+    waiting.failed(AttemptKind::Request, Reason::PortalUnreachable, None, at(START));
+    assert_eq!(step(&waiting), "Own", "a failure of the portal does not delay it");
     let mut done = retained();
     done.owned(Version { uid: "target".to_owned(), resource: "12".to_owned() });
     assert_eq!(step(&done), "Rest");
@@ -300,11 +304,49 @@ fn an_unpublished_token_is_kept_until_it_expires() {
 }
 
 #[test]
+fn a_refused_change_of_the_target_and_a_failed_request_do_not_end_each_others_waits() {
+    for kind in [AttemptKind::Ownership, AttemptKind::Write] {
+        let due = with_target().status.token.unwrap().renewal_time;
+        let mut s = with_target();
+        s.target_read(Some(stored(&situation(at(START - 60)), at(START - 60), 7200)));
+        let details = s.memory.target.as_mut().unwrap();
+        (details.owned, details.rendered) = (kind == AttemptKind::Write, kind == AttemptKind::Ownership);
+        s.plan.as_mut().unwrap().target.labels.insert("team".to_owned(), "maps".to_owned());
+        for _ in 0..2 {
+            s.failed(AttemptKind::Request, Reason::ClientSecretRejected, None, due);
+            s.failed(kind, Reason::TargetRefused, None, due);
+            assert!(matches!(decide(&s, due).step, Step::Rest), "{kind:?}: {:?}", decide(&s, due).step);
+        }
+        let counts: Vec<_> = s.memory.failures().map(|failed| (failed.reason, failed.count)).collect();
+        assert_eq!(counts, [(Reason::ClientSecretRejected, 2), (Reason::TargetRefused, 2)]);
+        let conclusion = {
+            let verdict = decide(&s, due);
+            conclude(s, verdict, due)
+        };
+        assert_eq!(conclusion.problem, Some(Reason::ClientSecretRejected), "the first in the order of the reasons");
+    }
+}
+
+#[test]
+fn a_failed_check_keeps_the_wait_of_a_refused_owner_reference() {
+    let mut s = with_target();
+    s.memory.target.as_mut().unwrap().owned = false;
+    s.failed(AttemptKind::Ownership, Reason::TargetRefused, None, at(START));
+    s.credentials = Observed::Absent;
+    let before = s.memory.failures().next().unwrap().next_attempt;
+    let verdict = decide(&s, at(START));
+    assert!(matches!(verdict.step, Step::Rest), "{:?}", verdict.step);
+    let conclusion = conclude(s, verdict, at(START));
+    assert_eq!(conclusion.status.failure.as_ref().unwrap().reason, Reason::CredentialsNotFound);
+    assert!(conclusion.memory.failures().any(|failed| failed.next_attempt == before), "the refused one still waits");
+}
+
+#[test]
 fn a_retry_is_made_exactly_when_it_is_due() {
     let mut s = with_target();
     s.issued(token("next"), 7200, at(START));
     s.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
-    let next = s.memory.retry_state.as_ref().unwrap().next_attempt.unwrap();
+    let next = s.memory.reported_failure().unwrap().next_attempt.unwrap();
     assert!(matches!(decide(&s, next).step, Step::Publish(_)));
 }
 

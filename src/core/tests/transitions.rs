@@ -13,7 +13,7 @@ fn with_target() -> Situation {
 }
 
 fn attempt_kind(s: &Situation) -> Option<AttemptKind> {
-    s.memory.retry_state.as_ref().map(|retry_state| retry_state.made_with.kind)
+    s.memory.reported_failure().map(|failed| failed.made_with.kind)
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn a_failed_request_stays_requested_and_is_retried_sooner_if_its_inputs_worked_b
         for _ in 0..8 {
             s.failed(attempt_kind, Reason::RequestRejected, None, now);
         }
-        let wait = s.memory.retry_state.as_ref().unwrap().next_attempt.unwrap().as_second() - START;
+        let wait = s.memory.reported_failure().unwrap().next_attempt.unwrap().as_second() - START;
         (s.memory.renewal_requested, s.memory.last_handled_request.as_deref() == Some("now"), wait <= 15 * 60 * 5 / 4)
     };
     assert_eq!(failed(with_target(), AttemptKind::Request), (true, true, true));
@@ -414,7 +414,7 @@ fn a_status_is_recalled_once() {
     checked.memory = Memory::default();
     checked.recall(now);
     assert!(
-        checked.memory.retry_state.is_some() && !checked.memory.renewal_requested,
+        checked.memory.reported_failure().is_some() && !checked.memory.renewal_requested,
         "only a failed request is requested again"
     );
 }
