@@ -1,16 +1,18 @@
 //! Objects as they are watched and written: only what is in use is decoded.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::marker::PhantomData;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 use kube::api::ObjectMeta;
 use kube::core::NamespaceResourceScope;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
-use crate::api::ArcGisAppCredential;
+use crate::api::{ArcGisAppCredential, REQUESTED_AT};
 
 /// The identity and the version of an object. The API server sends only the metadata, and the rest of that is skipped:
 /// objects of others may be many, and their annotations large.
@@ -97,7 +99,8 @@ impl<'de> Deserialize<'de> for LeanResource {
             generation: Option<i64>,
             creation_timestamp: Option<Time>,
             deletion_timestamp: Option<Time>,
-            annotations: Option<std::collections::BTreeMap<String, String>>,
+            #[serde(default)]
+            annotations: Annotations,
         }
         #[derive(Deserialize)]
         struct Raw {
@@ -115,10 +118,44 @@ impl<'de> Deserialize<'de> for LeanResource {
             generation: metadata.generation,
             creation_timestamp: metadata.creation_timestamp,
             deletion_timestamp: metadata.deletion_timestamp,
-            annotations: metadata.annotations,
+            annotations: metadata.annotations.0,
             ..ObjectMeta::default()
         };
         Ok(Self { metadata, spec: text(spec), status: text(status) })
+    }
+}
+
+/// The annotation in use. The others are skipped: there may be tens of thousands.
+#[derive(Default)]
+struct Annotations(Option<BTreeMap<String, String>>);
+
+impl<'de> Deserialize<'de> for Annotations {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Annotations;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("annotations")
+            }
+
+            fn visit_unit<E>(self) -> Result<Annotations, E> {
+                Ok(Annotations::default())
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
+                let mut kept = None;
+                while let Some(key) = map.next_key::<String>()? {
+                    if key == REQUESTED_AT {
+                        kept = Some(BTreeMap::from([(key, map.next_value()?)]));
+                    } else {
+                        map.next_value::<de::IgnoredAny>()?;
+                    }
+                }
+                Ok(Annotations(kept))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
     }
 }
 
@@ -148,5 +185,25 @@ impl Resource for LeanResource {
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
         &mut self.metadata
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may")]
+
+    use super::*;
+
+    #[test]
+    fn of_many_annotations_only_the_one_in_use_is_kept() {
+        let decode = |annotations: serde_json::Value| {
+            let object = serde_json::json!({"metadata": {"name": "a", "annotations": annotations}}).to_string();
+            serde_json::from_str::<LeanResource>(&object).unwrap().metadata.annotations
+        };
+        let mut many: serde_json::Map<_, _> = (0..1000).map(|n| (format!("a{n}"), "".into())).collect();
+        assert_eq!(decode(many.clone().into()), None);
+        many.insert(REQUESTED_AT.to_owned(), "now".into());
+        assert_eq!(decode(many.into()), Some(BTreeMap::from([(REQUESTED_AT.to_owned(), "now".to_owned())])));
+        assert_eq!(decode(serde_json::Value::Null), None);
     }
 }

@@ -146,6 +146,10 @@ impl Watches {
             }
             return;
         }
+        if event.begins_list() {
+            // Reported before anything is requested.
+            return;
+        }
         readiness.api_answered();
         if self.failing.remove(scope) || event.completes_list() {
             // Once per change, and not with each of many objects.
@@ -162,5 +166,33 @@ impl Watches {
         let secrets = self.complete.iter().filter(|scope| scope.what == SECRETS).count();
         self.was_ready |=
             resources.count() == secrets && self.started.keys().all(|scope| self.complete.contains(scope));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may")]
+
+    use jiff::Timestamp;
+    use kube::runtime::watcher::{self, Event};
+
+    use super::*;
+
+    #[test]
+    fn a_watch_fails_until_the_api_server_has_answered_its_list() {
+        let metrics = Metrics::new(Arc::default(), || Timestamp::UNIX_EPOCH).unwrap();
+        let (mut watches, readiness) = (Watches::default(), Readiness::default());
+        let scope = scope(Watched::Resources, None);
+        let mut after = |event| {
+            watches.record(&scope, &WatchEvent::Resource(event), &metrics, &readiness);
+            metrics
+                .render()
+                .unwrap()
+                .lines()
+                .any(|line| line.starts_with("arcgis_credential_watch_failing{") && line.ends_with(" 1"))
+        };
+        assert!(after(Err(watcher::Error::NoResourceVersion)));
+        assert!(after(Ok(Event::Init)), "nothing was requested yet");
+        assert!(!after(Ok(Event::InitDone)));
     }
 }

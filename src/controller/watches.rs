@@ -18,8 +18,8 @@ use crate::index::{Index, Key, ObjectKind, Seen};
 
 /// How long one watch request lasts, in seconds. Less than the read time-out of the client.
 const WATCH_SECONDS: u32 = 60;
-const RESOURCES_PER_PAGE: u32 = 100;
-const OBJECTS_PER_PAGE: u32 = 32;
+/// A page is held in memory as a whole, and its objects may be as large as etcd accepts.
+const PAGE: u32 = 32;
 
 /// An event of a watch.
 #[allow(clippy::large_enum_variant, reason = "passed on at once and never kept")]
@@ -32,6 +32,11 @@ impl WatchEvent {
     /// Whether it completes a list.
     pub fn completes_list(&self) -> bool {
         matches!(self, Self::Resource(Ok(Event::InitDone)) | Self::Object(_, Ok(Event::InitDone)))
+    }
+
+    /// Whether it begins a list.
+    pub fn begins_list(&self) -> bool {
+        matches!(self, Self::Resource(Ok(Event::Init)) | Self::Object(_, Ok(Event::Init)))
     }
 
     /// Returns why the watch failed.
@@ -140,7 +145,7 @@ pub fn watch(client: &Client, scope: &Scope, selector: Option<&str>) -> WatchStr
 }
 
 fn resources(client: &Client, scope: Scope, selector: Option<&str>) -> WatchStream {
-    let config = config().page_size(RESOURCES_PER_PAGE);
+    let config = config().page_size(PAGE);
     let config = selector.into_iter().fold(config, watcher::Config::labels);
     let events = watcher(api::<LeanResource>(client, scope.namespace.as_deref()), config).default_backoff();
     events.map(move |event| (scope.clone(), WatchEvent::Resource(event))).boxed()
@@ -161,7 +166,7 @@ where
         + 'static,
 {
     let api = api::<LeanObject<K>>(client, scope.namespace.as_deref());
-    let paged = watcher(api.clone(), config().page_size(OBJECTS_PER_PAGE)).default_backoff();
+    let paged = watcher(api.clone(), config().page_size(PAGE)).default_backoff();
     let streamed = watcher(api.clone(), config().streaming_lists()).default_backoff();
     let mut listing = false;
     let streamed = streamed.take_while(move |event| ready(!is_unable_to_stream(&mut listing, event)));
@@ -178,7 +183,7 @@ async fn fits_on_a_page<K: Clone + DeserializeOwned + std::fmt::Debug>(api: Api<
     let first = bounded(api.list(&ListParams::default().limit(1))).await;
     first.is_ok_and(|first| {
         let is_all = first.metadata.continue_.is_none_or(|token| token.is_empty());
-        is_all || first.metadata.remaining_item_count.is_some_and(|rest| rest < OBJECTS_PER_PAGE.into())
+        is_all || first.metadata.remaining_item_count.is_some_and(|rest| rest < PAGE.into())
     })
 }
 

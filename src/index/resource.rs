@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use crate::api::{ArcGisAppCredentialStatus, Reason, Verification};
+use crate::api::{ArcGisAppCredentialStatus, REQUESTED_AT, Reason, Verification};
 use crate::cluster::LeanResource;
 use crate::core::Memory;
 
@@ -97,7 +97,6 @@ pub struct IndexedResource {
     pub(super) refs: Vec<(ObjectKind, String)>,
 }
 
-const REQUESTED_AT: &str = "credentials.arcgis.dev/requested-at";
 const REQUESTED_AT_CHARS: usize = 64;
 
 impl IndexedResource {

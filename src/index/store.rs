@@ -277,9 +277,11 @@ impl Index {
     ) {
         let id = object_id(kind, namespace, name);
         let Some(watched) = self.objects.get_mut(&id) else { return };
-        watched.awaited = false;
         match now {
-            None if watched.observed == *before => watched.observed = Observed::Absent,
+            None if watched.observed == *before => {
+                watched.observed = Observed::Absent;
+                watched.awaited = false;
+            }
             None => {}
             Some(version) => {
                 let newer_seen = match &watched.observed {
@@ -290,6 +292,7 @@ impl Index {
                 // A deletion that the watch reported meanwhile is newer.
                 if !stale && (watched.observed != Observed::Absent || *before == Observed::Absent) {
                     watched.observed = Observed::Cached(version.clone());
+                    watched.awaited = false;
                 }
             }
         }

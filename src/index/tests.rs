@@ -85,6 +85,17 @@ fn a_complete_list_is_believed_when_versions_went_back() {
 }
 
 #[test]
+fn a_complete_list_is_believed_also_after_a_read_that_returned_the_older_version() {
+    let mut index = watched("900");
+    index.begin_list(TARGET, None);
+    let before = observed(&index);
+    index.record(TARGET, "maps", "shared", &before, Some(&version("100")));
+    see(&mut index, "100", Seen::Listed);
+    index.complete_list(TARGET, None);
+    assert_eq!(observed(&index), Observed::Cached(version("100")));
+}
+
+#[test]
 fn a_resource_in_a_complete_list_is_believed_when_versions_went_back() {
     let mut index = Index::default();
     let key = Key { namespace: "maps".to_owned(), name: "a".to_owned() };

@@ -18,8 +18,8 @@ use crate::index::Index;
 const REQUEST_BUCKETS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
 const RECONCILE_BUCKETS: [f64; 9] = [0.0005, 0.001, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 20.0];
 const READY_BUCKETS: [f64; 11] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0];
-/// A failed watch is retried at least every 30 s, and delivers no event when it works again.
-const WATCH_FAILS: Duration = Duration::from_mins(1);
+/// A failed watch is retried within 60 s, the retry fails within 75 s, and there is no event when it works again.
+const WATCH_FAILS: Duration = Duration::from_secs(150);
 
 /// Below a wildcard, users can name any number of hosts.
 const MAX_PORTALS: usize = 1000;

@@ -73,6 +73,8 @@ async fn resources_of_the_largest_size_stay_below_128_mib() {
         target["data"] = texts(32 * 1024, 8 * 1024);
         target["annotations"] = texts(15 * 1024, 3 * 1024);
         target["labels"] = texts(64 * 63, 63);
+        // Few bytes each, which need much more when they are decoded.
+        manifest["metadata"]["annotations"] = texts(12 * 1024, 6);
         env.apply(&manifest).await;
     }
     env.start().await;

@@ -149,7 +149,7 @@ async fn no_token_is_sent_to_a_portal_that_did_not_issue_it() {
     manifest["spec"]["portal"] = json!({"url": other.url(), "caBundleRef": {"name": "ca"}});
     manifest["spec"]["verification"] = json!({"interval": "1m"});
     env.apply(&manifest).await;
-    // The other portal knows no such app.
+    // The other portal has no such app.
     env.wait("moved", |r| is(r, "Stalled", "True", "ClientIdRejected")).await;
     // A check would begin right after the status was written.
     tokio::time::sleep(Duration::from_secs(2)).await;

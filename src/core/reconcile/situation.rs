@@ -191,7 +191,7 @@ impl Situation {
     }
 
     /// Whether a token was requested with these inputs as specified now; `None`: it was. While the credentials are not known,
-    /// only a generation that was satisfied before tells.
+    /// it was if this generation was satisfied before.
     pub(crate) fn is_as_specified(&self, inputs: Option<&str>) -> bool {
         let Some(inputs) = inputs else { return true };
         self.inputs().map_or_else(|| self.satisfied() == Some(self.generation), |current| current == inputs)
