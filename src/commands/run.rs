@@ -48,8 +48,6 @@ pub async fn run(args: RunArgs) -> Result<(), String> {
     config.proxy_url = None;
     // A connection without a byte for longer is dead: a watch request ends after a minute.
     config.read_timeout = Some(READ_TIMEOUT);
-    // The time that a connection was idle before a request does not count.
-    config.reset_reader_on_write = true;
     let lease_namespace = args.lease_namespace.unwrap_or_else(|| own_namespace(&config));
     let cluster = Client::try_from(config)
         .map(Cluster::new)
