@@ -13,6 +13,3 @@ pub use spec::{
     DEFAULT_PORTAL, DeletionPolicy, Format, PortalSpec, TargetSpec, TokenSpec, VerificationSpec,
 };
 pub use status::{App, ArcGisAppCredentialStatus, Condition, Failure, Rejection, TokenStatus, Verification};
-
-/// The annotation of a resource that requests a new token.
-pub const REQUESTED_AT: &str = "credentials.arcgis.dev/requested-at";

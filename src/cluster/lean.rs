@@ -1,18 +1,16 @@
 //! Objects as they are watched and written: only what is in use is decoded.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::fmt;
 use std::marker::PhantomData;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 use kube::api::ObjectMeta;
 use kube::core::NamespaceResourceScope;
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::api::{ArcGisAppCredential, REQUESTED_AT};
+use crate::api::ArcGisAppCredential;
 
 /// The identity and the version of an object. The API server sends only the metadata, and the rest of that is skipped:
 /// objects of others may be many, and their annotations large.
@@ -83,6 +81,8 @@ impl<K: Resource<DynamicType = ()>> Resource for LeanObject<K> {
 #[derive(Clone, Debug)]
 pub struct LeanResource {
     pub metadata: ObjectMeta,
+    /// The annotation that requests a new token.
+    pub requested_at: Option<String>,
     pub spec: Box<str>,
     pub status: Box<str>,
 }
@@ -99,8 +99,13 @@ impl<'de> Deserialize<'de> for LeanResource {
             generation: Option<i64>,
             creation_timestamp: Option<Time>,
             deletion_timestamp: Option<Time>,
-            #[serde(default)]
-            annotations: Annotations,
+            annotations: Option<Annotations>,
+        }
+        // The others are skipped: there may be tens of thousands.
+        #[derive(Deserialize)]
+        struct Annotations {
+            #[serde(rename = "credentials.arcgis.dev/requested-at")]
+            requested_at: Option<String>,
         }
         #[derive(Deserialize)]
         struct Raw {
@@ -110,6 +115,7 @@ impl<'de> Deserialize<'de> for LeanResource {
         }
         let Raw { metadata, spec, status } = Raw::deserialize(deserializer)?;
         let text = |value: Option<Box<RawValue>>| value.map_or_else(|| "null".into(), Box::<str>::from);
+        let requested_at = metadata.annotations.and_then(|annotations| annotations.requested_at);
         let metadata = ObjectMeta {
             name: metadata.name,
             namespace: metadata.namespace,
@@ -118,44 +124,9 @@ impl<'de> Deserialize<'de> for LeanResource {
             generation: metadata.generation,
             creation_timestamp: metadata.creation_timestamp,
             deletion_timestamp: metadata.deletion_timestamp,
-            annotations: metadata.annotations.0,
             ..ObjectMeta::default()
         };
-        Ok(Self { metadata, spec: text(spec), status: text(status) })
-    }
-}
-
-/// The annotation in use. The others are skipped: there may be tens of thousands.
-#[derive(Default)]
-struct Annotations(Option<BTreeMap<String, String>>);
-
-impl<'de> Deserialize<'de> for Annotations {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Annotations;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("annotations")
-            }
-
-            fn visit_unit<E>(self) -> Result<Annotations, E> {
-                Ok(Annotations::default())
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
-                let mut kept = None;
-                while let Some(key) = map.next_key::<String>()? {
-                    if key == REQUESTED_AT {
-                        kept = Some(BTreeMap::from([(key, map.next_value()?)]));
-                    } else {
-                        map.next_value::<de::IgnoredAny>()?;
-                    }
-                }
-                Ok(Annotations(kept))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
+        Ok(Self { metadata, requested_at, spec: text(spec), status: text(status) })
     }
 }
 
@@ -198,12 +169,12 @@ mod tests {
     fn of_many_annotations_only_the_one_in_use_is_kept() {
         let decode = |annotations: serde_json::Value| {
             let object = serde_json::json!({"metadata": {"name": "a", "annotations": annotations}}).to_string();
-            serde_json::from_str::<LeanResource>(&object).unwrap().metadata.annotations
+            serde_json::from_str::<LeanResource>(&object).unwrap().requested_at
         };
         let mut many: serde_json::Map<_, _> = (0..1000).map(|n| (format!("a{n}"), "".into())).collect();
         assert_eq!(decode(many.clone().into()), None);
-        many.insert(REQUESTED_AT.to_owned(), "now".into());
-        assert_eq!(decode(many.into()), Some(BTreeMap::from([(REQUESTED_AT.to_owned(), "now".to_owned())])));
+        many.insert("credentials.arcgis.dev/requested-at".to_owned(), "now".into());
+        assert_eq!(decode(many.into()), Some("now".to_owned()));
         assert_eq!(decode(serde_json::Value::Null), None);
     }
 }

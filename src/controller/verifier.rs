@@ -7,16 +7,13 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::context::Context;
 use super::sources::{client_certificate, credentials, fetch_ca};
+use crate::api::Verification;
 use crate::arcgis::identify;
-use crate::core::{AccessToken, Admit, Identity, LiveSecret, Outcome, Plan, Term};
+use crate::core::{AccessToken, Admit, Identity, LiveSecret, Outcome, Plan, Term, VerificationPlan};
 use crate::index::{CheckResult, Key};
 
 /// A check that a host at capacity, or a failing API server, does not admit is made this many seconds later.
 const DEFER_SECONDS: i64 = 10;
-
-/// A check that cannot be made now: in how many seconds it is made. What a user has to change first, such as a CA bundle,
-/// delays it by an interval.
-struct Deferred(i64);
 
 /// What to check.
 pub struct Check {
@@ -37,9 +34,10 @@ pub fn start(ctx: &Arc<Context>, term: Term, check: Check) {
         let result = tokio::select! {
             biased;
             () = ctx.leadership.ended(term) => return,
-            result = run(&ctx, &check) => {
-                result.unwrap_or_else(|Deferred(seconds)| CheckResult::Deferred(ctx.after(seconds)))
-            }
+            answer = run(&ctx, &check) => match answer {
+                Ok(answer) => CheckResult::Answered(check.issued, answer),
+                Err(until) => CheckResult::Deferred(until),
+            },
         };
         let key = Key { namespace: check.me.namespace, name: check.me.name };
         if let Some(resource) = ctx.index().get_mut(&key, &check.me.uid).filter(|_| ctx.leadership.holds(term)) {
@@ -50,13 +48,13 @@ pub fn start(ctx: &Arc<Context>, term: Term, check: Check) {
     });
 }
 
-/// Makes a check.
-async fn run(ctx: &Context, check: &Check) -> Result<CheckResult, Deferred> {
+/// Makes a check; where it cannot be made now, returns when to make it.
+async fn run(ctx: &Context, check: &Check) -> Result<Verification, Timestamp> {
     let (plan, host) = (&check.plan, check.plan.portal.authority());
     let permit = match ctx.hosts.try_acquire_unqueued(&host) {
         Ok(permit) => permit,
-        Err(Admit::PausedUntil(until)) => return Ok(CheckResult::Deferred(until)),
-        Err(_) => return Err(Deferred(DEFER_SECONDS)),
+        Err(Admit::PausedUntil(until)) => return Err(until),
+        Err(_) => return Err(ctx.after(DEFER_SECONDS)),
     };
     let token = match &check.token {
         Some(token) => token.clone(),
@@ -71,43 +69,43 @@ async fn run(ctx: &Context, check: &Check) -> Result<CheckResult, Deferred> {
     let identified = identify(&client, &plan.portal.base(), &token, plan.referer.as_deref(), is_app).await;
     permit.release(match (&identified.retry_after, &identified.answer) {
         (Some(seconds), _) => Outcome::Limited(*seconds),
-        (None, crate::api::Verification::NotAnswered) => Outcome::Failed,
+        (None, Verification::NotAnswered) => Outcome::Failed,
         (None, _) => Outcome::Issued,
     });
     ctx.metrics.verification(&host, identified.answer.as_str());
-    Ok(CheckResult::Answered(check.issued, identified.answer))
+    Ok(identified.answer)
 }
 
 impl Check {
-    fn after_interval(&self) -> Deferred {
-        let interval = self.plan.verification.as_ref().map_or(0, |verification| verification.interval);
-        Deferred(i64::try_from(interval).unwrap_or(i64::MAX).max(DEFER_SECONDS))
+    /// When it is made again if a user has to change something first, such as a CA bundle.
+    fn next(&self, ctx: &Context) -> Timestamp {
+        ctx.after(self.plan.verification.as_ref().map_or(DEFER_SECONDS, VerificationPlan::seconds))
     }
 
-    async fn secret(&self, ctx: &Context, name: &str) -> Result<Secret, Deferred> {
+    async fn secret(&self, ctx: &Context, name: &str) -> Result<Secret, Timestamp> {
         let read = ctx.cluster.secret(&self.me.namespace, name).await;
-        read.map_err(|_| Deferred(DEFER_SECONDS))?.ok_or_else(|| self.after_interval())
+        read.map_err(|_| ctx.after(DEFER_SECONDS))?.ok_or_else(|| self.next(ctx))
     }
 }
 
 /// Reads the token from the target. Where it is another one meanwhile, that one is checked.
-async fn stored_token(ctx: &Context, check: &Check) -> Result<AccessToken, Deferred> {
+async fn stored_token(ctx: &Context, check: &Check) -> Result<AccessToken, Timestamp> {
     let secret = check.secret(ctx, &check.plan.target.name).await?;
     let stored = LiveSecret::new(secret, &check.me).stored().filter(|stored| stored.issue_time == check.issued);
-    stored.map(|stored| stored.token).ok_or_else(|| check.after_interval())
+    stored.map(|stored| stored.token).ok_or_else(|| check.next(ctx))
 }
 
-async fn app_id(ctx: &Context, check: &Check) -> Result<u64, Deferred> {
+async fn app_id(ctx: &Context, check: &Check) -> Result<u64, Timestamp> {
     let secret = check.secret(ctx, &check.plan.credentials.name).await?;
-    let read = credentials(secret, &check.plan.credentials).map_err(|_| check.after_interval())?;
+    let read = credentials(secret, &check.plan.credentials).map_err(|_| check.next(ctx))?;
     Ok(ctx.digester.digest_id(read.id()))
 }
 
-async fn client(ctx: &Context, check: &Check) -> Result<reqwest::Client, Deferred> {
-    let unusable = || check.after_interval();
+async fn client(ctx: &Context, check: &Check) -> Result<reqwest::Client, Timestamp> {
+    let unusable = || check.next(ctx);
     let ca = match &check.plan.ca {
         Some(ca) => {
-            let read = fetch_ca(ctx, &check.me.namespace, ca).await.map_err(|_| Deferred(DEFER_SECONDS))?;
+            let read = fetch_ca(ctx, &check.me.namespace, ca).await.map_err(|_| ctx.after(DEFER_SECONDS))?;
             Some(read.ok_or_else(unusable)?.1.map_err(|_| unusable())?)
         }
         None => None,

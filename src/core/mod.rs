@@ -36,6 +36,6 @@ pub use secrets::{
 };
 pub use spec::{
     AllowedOrigin, DurationError, OriginError, OriginMatch, Plan, PortalUrl, PortalUrlError, REFERER_ADVICE,
-    SelectorError, SpecError, TargetPlan, Template, TemplateError, format_seconds, is_referer, is_subdomain,
-    parse_duration, parse_selector,
+    SelectorError, SpecError, TargetPlan, Template, TemplateError, VerificationPlan, format_seconds, is_referer,
+    is_subdomain, parse_duration, parse_selector,
 };

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use crate::api::{ArcGisAppCredentialStatus, REQUESTED_AT, Reason, Verification};
+use crate::api::{ArcGisAppCredentialStatus, Reason, Verification};
 use crate::cluster::LeanResource;
 use crate::core::Memory;
 
@@ -132,10 +132,7 @@ impl IndexedResource {
             generation: meta.generation.unwrap_or_default(),
             created_at: meta.creation_timestamp.map(|time| time.0),
             deleting: meta.deletion_timestamp.is_some(),
-            requested_at: meta
-                .annotations
-                .and_then(|mut all| all.remove(REQUESTED_AT))
-                .map(|text| text.chars().take(REQUESTED_AT_CHARS).collect()),
+            requested_at: resource.requested_at.map(|text| text.chars().take(REQUESTED_AT_CHARS).collect()),
             report: Report::new(&status, spec["suspend"] == true),
             spec: resource.spec,
             status: resource.status,

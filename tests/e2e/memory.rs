@@ -44,8 +44,7 @@ async fn large_annotations_of_others_stay_below_96_mib() {
     let mut env = TestEnv::without_operator(&[]).await;
     let maps = create_large::<ConfigMap>(&env).await;
     let secrets = create_large::<Secret>(&env).await;
-    let body = json!({"metadata": {"name": "ca"}, "data": {"ca.crt": env.portal.ca()}});
-    maps.create(&PostParams::default(), &serde_json::from_value(body).unwrap()).await.unwrap();
+    env.ca_bundle("ca", env.portal.ca()).await;
     env.credentials("oauth", "app", SECRET).await;
     let mut manifest = env.manifest("small", "oauth");
     manifest["spec"]["portal"]["caBundleRef"] = json!({"name": "ca"});

@@ -4,9 +4,6 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::support::{SECRET, TestEnv, failure_reason, is};
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Api;
-use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use testkit::portal::{App, Certificate, Portal, Protocol};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -33,12 +30,6 @@ impl Proxy {
     }
 }
 
-async fn bundle(env: &TestEnv, name: &str, pem: &str) {
-    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"ca.crt": pem}});
-    let maps = Api::<ConfigMap>::namespaced(env.client.clone(), &env.namespace);
-    maps.patch(name, &PatchParams::apply("user").force(), &Patch::Apply(map)).await.unwrap();
-}
-
 async fn portal(address: &str, protocol: Protocol) -> Portal {
     let portal = Portal::with_protocol(address.parse().unwrap(), Certificate::Good, protocol).await.unwrap();
     portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
@@ -57,7 +48,7 @@ async fn a_proxy_works_with_a_private_ca_and_no_proxy_bypasses_it() {
     env.start().await;
     env.credentials("oauth", "app", SECRET).await;
     for (name, url, pem) in [("far", portal.url(), portal.ca()), ("near", near_url, near.ca())] {
-        bundle(&env, name, pem).await;
+        env.ca_bundle(name, pem).await;
         let mut manifest = env.manifest(name, "oauth");
         manifest["spec"]["portal"] = json!({"url": url, "caBundleRef": {"name": name}});
         env.apply(&manifest).await;
@@ -73,7 +64,7 @@ async fn tls_1_2_and_1_3_are_supported() {
         let portal = portal("127.0.0.1:0", protocol).await;
         let env = TestEnv::with_flags(&["--allowed-portal", &portal.url()]).await;
         env.credentials("oauth", "app", SECRET).await;
-        bundle(&env, "ca", portal.ca()).await;
+        env.ca_bundle("ca", portal.ca()).await;
         let mut manifest = env.manifest("spoken", "oauth");
         manifest["spec"]["portal"] = json!({"url": portal.url(), "caBundleRef": {"name": "ca"}});
         env.apply(&manifest).await;
@@ -86,7 +77,7 @@ async fn a_ca_that_is_replaced_in_its_config_map_is_picked_up_without_a_restart(
     let first = portal("127.0.0.1:0", Protocol::Any).await;
     let env = TestEnv::with_flags(&["--allowed-portal", &first.url()]).await;
     env.credentials("oauth", "app", SECRET).await;
-    bundle(&env, "ca", first.ca()).await;
+    env.ca_bundle("ca", first.ca()).await;
     let mut manifest = env.manifest("rotated", "oauth");
     manifest["spec"]["portal"] = json!({"url": first.url(), "caBundleRef": {"name": "ca"}});
     env.apply(&manifest).await;
@@ -109,7 +100,7 @@ async fn a_ca_that_is_replaced_in_its_config_map_is_picked_up_without_a_restart(
     let untrusted = env.wait("rotated", |r| failure_reason(r) == Some("PortalUntrusted")).await;
     assert!(is(&untrusted, "Ready", "True", "TokenValid") && is(&untrusted, "Stalled", "True", "PortalUntrusted"));
     assert_eq!(second.journal().len(), 0, "nothing is sent to a portal that is not trusted");
-    bundle(&env, "ca", second.ca()).await;
+    env.ca_bundle("ca", second.ca()).await;
     env.wait_for("rotated", Duration::from_secs(8), |r| failure_reason(r).is_none()).await;
     assert_eq!(second.requests("app"), 1);
 }
@@ -124,7 +115,7 @@ async fn a_ca_bundle_created_while_the_operator_is_down_is_found_at_start() {
     env.apply(&manifest).await;
     env.wait("late", |r| failure_reason(r) == Some("CaBundleNotFound")).await;
     env.kill().await;
-    bundle(&env, "ca", portal.ca()).await;
+    env.ca_bundle("ca", portal.ca()).await;
     env.start().await;
     env.wait("late", |r| is(r, "Ready", "True", "TokenValid") && failure_reason(r).is_none()).await;
 }

@@ -121,10 +121,7 @@ async fn certificates_that_do_not_verify_are_untrusted() {
         portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
         let env = TestEnv::with_flags(&["--allowed-portal", &portal.url()]).await;
         env.credentials("oauth", "app", SECRET).await;
-        let bundle = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"},
-                            "data": {"ca.crt": portal.ca()}});
-        let maps = kube::Api::<k8s_openapi::api::core::v1::ConfigMap>::namespaced(env.client.clone(), &env.namespace);
-        maps.create(&kube::api::PostParams::default(), &serde_json::from_value(bundle).unwrap()).await.unwrap();
+        env.ca_bundle("ca", portal.ca()).await;
         let mut manifest = env.manifest("untrusted", "oauth");
         manifest["spec"]["portal"] = json!({"url": portal.url(), "caBundleRef": {"name": "ca"}});
         env.apply(&manifest).await;

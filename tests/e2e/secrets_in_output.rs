@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::Api;
-use kube::api::{ListParams, PostParams};
+use kube::api::ListParams;
 use serde_json::{Value, json};
 use testkit::portal::{Answer, App, BODY_CANARY};
 
@@ -94,9 +94,7 @@ fn used(env: &TestEnv) -> BTreeSet<Right> {
 async fn every_granted_permission_is_used_and_none_is_dangerous() {
     let name = "arcgis-credential-operator";
     let env = TestEnv::without_operator(&[]).await;
-    let map = json!({"metadata": {"name": "ca"}, "data": {"ca.crt": env.portal.ca()}});
-    let maps = Api::<ConfigMap>::namespaced(env.client.clone(), &env.namespace);
-    maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
+    env.ca_bundle("ca", env.portal.ca()).await;
     let replica = env.replica(&TestEnv::restricted(), &["--lease-namespace".to_owned(), name.to_owned()]);
     env.credentials("oauth", "app", SECRET).await;
     let mut manifest = env.manifest("used", "oauth");

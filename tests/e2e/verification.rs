@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::fleet::poll_until;
 use crate::support::{SECRET, TestEnv, failure_reason, is};
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Api;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::DeleteParams;
 use serde_json::json;
 use testkit::portal::{Answer, App, Certificate, Portal};
 
@@ -131,20 +129,12 @@ async fn a_check_takes_one_of_the_permits_of_its_host() {
     poll_until("the check", limit, async || (checks(&env, "checked") > 0).then_some(())).await;
 }
 
-/// Creates the ConfigMap "ca".
-async fn bundle(env: &TestEnv, pem: &str) -> Api<ConfigMap> {
-    let maps = Api::<ConfigMap>::namespaced(env.client.clone(), &env.namespace);
-    let body = json!({"metadata": {"name": "ca"}, "data": {"ca.crt": pem}});
-    maps.create(&PostParams::default(), &serde_json::from_value(body).unwrap()).await.unwrap();
-    maps
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn no_token_is_sent_to_a_portal_that_did_not_issue_it() {
     let other = Portal::start("127.0.0.1:0".parse().unwrap(), Certificate::Good).await.unwrap();
     let env = TestEnv::with_flags(&["--allowed-portal", &other.url()]).await;
     env.ready("moved").await;
-    bundle(&env, other.ca()).await;
+    env.ca_bundle("ca", other.ca()).await;
     let mut manifest = env.manifest("moved", "moved-oauth");
     manifest["spec"]["portal"] = json!({"url": other.url(), "caBundleRef": {"name": "ca"}});
     manifest["spec"]["verification"] = json!({"interval": "1m"});
@@ -160,12 +150,12 @@ async fn no_token_is_sent_to_a_portal_that_did_not_issue_it() {
 async fn a_check_without_its_ca_bundle_is_made_again_after_an_interval() {
     let env = TestEnv::new().await;
     env.credentials("oauth", "app", SECRET).await;
-    let maps = bundle(&env, env.portal.ca()).await;
+    env.ca_bundle("ca", env.portal.ca()).await;
     let mut manifest = env.manifest("named", "oauth");
     manifest["spec"]["portal"]["caBundleRef"] = json!({"name": "ca"});
     env.apply(&manifest).await;
     env.wait("named", |r| is(r, "Ready", "True", "TokenValid")).await;
-    maps.delete("ca", &DeleteParams::default()).await.unwrap();
+    env.config_maps().delete("ca", &DeleteParams::default()).await.unwrap();
     env.wait("named", |r| failure_reason(r) == Some("CaBundleNotFound")).await;
     let reads = || env.calls().iter().filter(|(verb, resource, ..)| verb == "get" && resource == "configmaps").count();
     let before = reads();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arcgis_credential_operator::api::{ArcGisAppCredential, Condition};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
@@ -29,6 +29,17 @@ impl TestEnv {
         let body = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name},
                           "stringData": {"client_id": id, "client_secret": secret}});
         self.secrets().patch(name, &PatchParams::apply("user").force(), &Patch::Apply(body)).await.unwrap();
+    }
+
+    pub fn config_maps(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Writes a ConfigMap with a CA bundle.
+    pub async fn ca_bundle(&self, name: &str, pem: &str) {
+        let body =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"ca.crt": pem}});
+        self.config_maps().patch(name, &PatchParams::apply("user").force(), &Patch::Apply(body)).await.unwrap();
     }
 
     /// Returns the manifest of a resource for this portal whose `target.name` is `<name>-token`.

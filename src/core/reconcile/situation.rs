@@ -102,6 +102,10 @@ impl Memory {
         [&self.retry_state, &self.cluster_retry_state].into_iter().filter_map(Option::as_deref)
     }
 
+    pub(super) fn failures_mut(&mut self) -> impl Iterator<Item = &mut RetryState> {
+        [&mut self.retry_state, &mut self.cluster_retry_state].into_iter().filter_map(Option::as_deref_mut)
+    }
+
     /// Returns the failure that is reported: of several, the first in the order of the reasons.
     #[must_use]
     pub fn reported_failure(&self) -> Option<&RetryState> {
@@ -113,9 +117,7 @@ impl Memory {
         if let Some(time) = &mut self.last_request {
             *time = shifted(*time, step);
         }
-        for failed in [&mut self.retry_state, &mut self.cluster_retry_state].into_iter().flatten() {
-            failed.shift(step);
-        }
+        self.failures_mut().for_each(|failed| failed.shift(step));
         self.checks.shift(step);
         self.repairs.shift(step);
         self.status_repairs.shift(step);

@@ -61,9 +61,9 @@ impl Situation {
                     self.memory.renewal_requested = true;
                     self.memory.unpublished = None;
                 } else if let Some((known, _)) = &self.memory.credentials {
-                    let failures = [&mut self.memory.retry_state, &mut self.memory.cluster_retry_state];
-                    for failed in failures.into_iter().flatten().filter(|f| f.made_with.credentials == known.resource) {
-                        // Another version of the same values is not a change by a user.
+                    // Another version of the same values is not a change by a user.
+                    let known = known.resource.clone();
+                    for failed in self.memory.failures_mut().filter(|failed| failed.made_with.credentials == known) {
                         failed.made_with.credentials.clone_from(&version.resource);
                     }
                 }
@@ -214,7 +214,7 @@ impl Situation {
         // These inputs were issued a token before: the portal is more likely to be under maintenance.
         let worked = match self.target_state() {
             TargetState::Present(TargetDetails { token: Some(token), .. }) => {
-                token.inputs.is_none_or(|inputs| Some(inputs) == self.inputs())
+                self.is_as_specified(token.inputs.as_deref())
             }
             _ => false,
         };

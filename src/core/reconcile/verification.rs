@@ -88,7 +88,8 @@ impl Situation {
     /// allowed portal that issued it, and not while its successor waits to be written.
     #[must_use]
     pub fn check_due(&self, now: Timestamp) -> Option<Timestamp> {
-        let plan = self.plan.as_ref().ok().filter(|plan| plan.verification.is_some() && !plan.suspend)?;
+        let plan = self.plan.as_ref().ok().filter(|plan| !plan.suspend)?;
+        let interval = plan.verification.as_ref()?.seconds();
         let TargetState::Present(details) = self.target_state() else { return None };
         let token = details.token.filter(|token| token.expiration_time > now)?;
         if !self.allowed || !self.is_as_specified(token.inputs.as_deref()) || self.unpublished(now).is_some() {
@@ -99,7 +100,6 @@ impl Situation {
         if checks.rejected == Some(token.issue_time) {
             return None;
         }
-        let interval = plan.verification.as_ref().map_or(0, |v| i64::try_from(v.interval).unwrap_or(i64::MAX));
         let asked = checks.asked == Some(token.issue_time);
         // A next check further away was planned with another interval, or by another clock.
         Some(checks.next.filter(|_| asked).map_or(now, |next| next.min(after(now, interval))))
@@ -107,11 +107,11 @@ impl Situation {
 
     /// Records that a check of the published token begins; returns the issue time of the token.
     pub fn check_started(&mut self, now: Timestamp) -> Option<Timestamp> {
-        let interval = self.plan.as_ref().ok()?.verification.as_ref()?.interval;
+        let interval = self.plan.as_ref().ok()?.verification.as_ref()?.seconds();
         let TargetState::Present(details) = self.target_state() else { return None };
         let issued = details.token?.issue_time;
         self.memory.checks.asked = Some(issued);
-        self.memory.checks.next = Some(after(now, i64::try_from(interval).unwrap_or(i64::MAX)));
+        self.memory.checks.next = Some(after(now, interval));
         Some(issued)
     }
 

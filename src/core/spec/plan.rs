@@ -49,6 +49,14 @@ pub struct VerificationPlan {
     pub required_privileges: Vec<String>,
 }
 
+impl VerificationPlan {
+    /// The interval in seconds, to calculate with times.
+    #[must_use]
+    pub fn seconds(&self) -> i64 {
+        i64::try_from(self.interval).unwrap_or(i64::MAX)
+    }
+}
+
 /// The Secret to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetPlan {
