@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 
 use super::conditions::Conditions;
-use super::decide::{Problem, Verdict, wait};
+use super::decide::wait;
 use super::retry::{AttemptKind, RetryState};
 use super::situation::{Memory, Situation, TargetDetails, TargetState, TokenDetails};
+use super::verdict::{Problem, Verdict};
 use super::verification::MAX_PRIVILEGES;
 use crate::api::{App, ArcGisAppCredentialStatus, Condition, Reason, TokenStatus, Verification};
 use crate::core::object::Observed;

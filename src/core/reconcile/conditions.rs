@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::decide::Problem;
 use super::message::message;
 use super::situation::Situation;
+use super::verdict::Problem;
 use crate::api::{Condition, Recovery, TokenStatus, Verification};
 use crate::core::spec::Plan;
 

@@ -1,87 +1,19 @@
 //! What to do next. Reads like the contract: read, check, request, write, rest.
 
 use jiff::Timestamp;
-use serde_json::Value;
 
+use super::prerequisites::failed_check;
 use super::retry::{AttemptKind, RetryState};
 use super::situation::{DryRun, Situation, TargetDetails, TargetState, TokenDetails};
+use super::verdict::{Problem, Step, Verdict, check};
 use crate::api::{Reason, Retry};
-use crate::core::object::{Observed, Version};
+use crate::core::object::Observed;
 use crate::core::scheduling::Admit;
 use crate::core::scheduling::schedule::{
     CHANGE_FLOOR_SECONDS, FLOOR_SECONDS, RESYNC_SECONDS, RETRY_FLOOR_SECONDS, after,
 };
-use crate::core::secrets::{ClientCertificateError, Owner, render};
+use crate::core::secrets::render;
 use crate::core::spec::Plan;
-
-/// One thing to do. Its outcome is recorded in the [`Situation`], and [`decide`] is called again.
-#[derive(Debug)]
-pub enum Step {
-    ReadTarget,
-    ReadCredentials,
-    ReadCa,
-    ReadClientCertificate,
-    /// Create the target as a dry run, with a placeholder for the token.
-    TryCreate,
-    /// Acquire a permit of the portal's host. A request follows, unless a check fails first.
-    AcquirePermit,
-    /// Request a token from the portal.
-    Request,
-    /// Create the target with the unpublished token.
-    Create,
-    /// Replace the token in the target with the unpublished one.
-    Publish(Value),
-    /// Render the target again with the token that it contains.
-    Render(Value),
-    /// Change the target's owner reference.
-    Own(Value),
-    /// Nothing is left to do now.
-    Rest,
-}
-
-/// What prevents the next step, with the names it is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    pub reason: Reason,
-    pub detail: Option<String>,
-    /// The end of the host's pause, where that is the problem.
-    pub until: Option<Timestamp>,
-    /// Found before anything was tried.
-    pub check: bool,
-}
-
-impl Problem {
-    /// Returns the problem that a failed attempt is.
-    pub(super) fn of(failed: &RetryState) -> Self {
-        let detail = (failed.made_with.kind == AttemptKind::Ownership).then(|| OWNER_REFERENCE.to_owned());
-        Self { reason: failed.reason, detail, until: None, check: false }
-    }
-}
-
-/// The next step, and with [`Step::Rest`] what to report and when to reconcile again.
-#[derive(Debug)]
-pub struct Verdict {
-    pub step: Step,
-    pub problem: Option<Problem>,
-    pub wake: Timestamp,
-    /// A request is due and waits only for a permit of the host.
-    pub awaits_permit: bool,
-}
-
-impl Verdict {
-    /// Leaves nothing to do before `until`.
-    fn sleep(&mut self, until: Timestamp) -> Option<Step> {
-        self.wake = self.wake.min(until);
-        None
-    }
-}
-
-/// The detail of a problem with nothing but the owner reference of a target.
-pub(crate) const OWNER_REFERENCE: &str = "owner reference";
-
-fn check(reason: Reason, detail: Option<String>) -> Problem {
-    Problem { reason, detail, until: None, check: true }
-}
 
 /// Decides from what is known at `now`.
 #[must_use]
@@ -156,100 +88,6 @@ fn read_for_check(
 fn may_be_new(s: &Situation, plan: &Plan) -> bool {
     let new = s.status.observed_generation == -1 && s.memory.dry_run != DryRun::NameTaken && !plan.suspend;
     new && !matches!(failed_check(s, plan, &TargetState::Absent), Ok(Some(_)))
-}
-
-/// The first check that fails, or the read that a check requires.
-type Check = Result<Option<Problem>, Step>;
-
-/// Makes the checks in the order of the reasons.
-fn failed_check(s: &Situation, plan: &Plan, target: &TargetState) -> Check {
-    if !s.allowed {
-        return Ok(Some(check(Reason::PortalNotAllowed, None)));
-    }
-    if let Some(problem) = foreign_target(s, target) {
-        return Ok(Some(problem));
-    }
-    if let Some(problem) = check_credentials(s)? {
-        return Ok(Some(problem));
-    }
-    let ca = if plan.ca.is_some() { check_ca(s)? } else { None };
-    let certificate = if plan.client_certificate.is_some() { check_client_certificate(s)? } else { None };
-    Ok([ca, certificate].into_iter().flatten().min_by_key(|found| found.reason))
-}
-
-fn foreign_target(s: &Situation, target: &TargetState) -> Option<Problem> {
-    let not_owned = |detail| Some(check(Reason::TargetNotOwned, detail));
-    let owner = match (target, &s.rival) {
-        (TargetState::Absent, Some(rival)) => return not_owned(Some(format!("resource {rival} is to create it"))),
-        (TargetState::Present(TargetDetails { owner, .. }), _) => owner,
-        _ => return None,
-    };
-    match owner {
-        Owner::Ours => None,
-        Owner::Other(name) => not_owned(name.as_ref().map(|name| format!("it belongs to resource {name}"))),
-        Owner::Unusable => not_owned(Some("it is immutable or not of type Opaque".to_owned())),
-    }
-}
-
-/// The reason of a failed check that a status recorded before a restart, and whether its inputs are unchanged.
-fn recalled_check(s: &Situation, reasons: &[Reason]) -> Option<(Reason, bool)> {
-    let failed = s.memory.retry_state.as_deref().filter(|failed| reasons.contains(&failed.reason))?;
-    Some((failed.reason, failed.made_with.same_inputs(&s.attempt(AttemptKind::Check))))
-}
-
-fn check_credentials(s: &Situation) -> Check {
-    let incomplete = |key: &str| Ok(Some(check(Reason::CredentialsIncomplete, Some(key.to_owned()))));
-    let version = match &s.credentials {
-        Observed::Absent => return Ok(Some(check(Reason::CredentialsNotFound, None))),
-        Observed::Unknown => return Err(Step::ReadCredentials),
-        Observed::Loaded(_, Err(error)) => return incomplete(&error.key),
-        Observed::Loaded(_, Ok(())) => return Ok(None),
-        Observed::Cached(version) => version,
-    };
-    let known = |last: &Version| last == version;
-    match (s.memory.incomplete_credentials.as_deref(), recalled_check(s, &[Reason::CredentialsIncomplete])) {
-        (Some((last, generation, key)), _) if known(last) && *generation == s.generation => return incomplete(key),
-        (None, Some((reason, true))) => return Ok(Some(check(reason, None))),
-        (Some(_), _) | (None, Some((_, false))) => return Err(Step::ReadCredentials),
-        (None, None) => {}
-    }
-    let read_before = s.status.credentials_version.as_ref() == Some(&version.resource)
-        || s.memory.credentials.as_ref().is_some_and(|(last, _)| known(last));
-    if read_before { Ok(None) } else { Err(Step::ReadCredentials) }
-}
-
-fn check_ca(s: &Situation) -> Check {
-    let version = match &s.ca {
-        Observed::Absent => return Ok(Some(check(Reason::CaBundleNotFound, None))),
-        Observed::Unknown => return Err(Step::ReadCa),
-        Observed::Loaded(_, error) => return Ok(error.map(|reason| check(reason, None))),
-        Observed::Cached(version) => version,
-    };
-    match (s.memory.ca.as_deref(), recalled_check(s, &[Reason::CaBundleNotFound, Reason::CaBundleInvalid])) {
-        (Some((last, generation, error)), _) if last == version && *generation == s.generation => {
-            Ok(error.map(|reason| check(reason, None)))
-        }
-        (None, Some((reason @ Reason::CaBundleInvalid, true))) => Ok(Some(check(reason, None))),
-        (None, None) => Ok(None),
-        _ => Err(Step::ReadCa),
-    }
-}
-
-fn check_client_certificate(s: &Situation) -> Check {
-    let found = |error: ClientCertificateError| check(error.reason(), Some(error.to_string()));
-    let version = match &s.client_certificate {
-        Observed::Absent => return Ok(Some(check(Reason::ClientCertificateNotFound, None))),
-        Observed::Unknown => return Err(Step::ReadClientCertificate),
-        Observed::Loaded(_, error) => return Ok(error.map(found)),
-        Observed::Cached(version) => version,
-    };
-    let reasons = [Reason::ClientCertificateNotFound, Reason::ClientCertificateInvalid];
-    match (s.memory.client_certificate.as_deref(), recalled_check(s, &reasons)) {
-        (Some((last, error)), _) if last == version => Ok(error.map(found)),
-        (None, Some((reason @ Reason::ClientCertificateInvalid, true))) => Ok(Some(check(reason, None))),
-        (None, None) => Ok(None),
-        _ => Err(Step::ReadClientCertificate),
-    }
 }
 
 /// Returns until when the retry state delays another attempt. A user's change ends every wait but a pause that the

@@ -1,6 +1,6 @@
 //! The messages of conditions and events: one per reason, with names that the user wrote and nothing else.
 
-use super::decide::{OWNER_REFERENCE, Problem};
+use super::verdict::{OWNER_REFERENCE, Problem};
 use crate::api::{CaBundleKind, Reason};
 use crate::core::spec::Plan;
 

@@ -106,7 +106,7 @@ fn each_reason_has_a_message_with_the_names_in_the_spec() {
     let expired = ClientCertificateError::Expired.to_string();
     assert!(conclusion(Reason::ClientCertificateInvalid, Some(&expired)).ends_with("has expired: renew it."));
     assert!(conclusion(Reason::TargetNotOwned, Some("it belongs to resource x")).contains("it belongs to resource x"));
-    let owner = crate::core::reconcile::decide::OWNER_REFERENCE;
+    let owner = crate::core::reconcile::verdict::OWNER_REFERENCE;
     assert!(conclusion(Reason::TargetRefused, Some(owner)).contains("owner reference of Secret target"));
     assert!(conclusion(Reason::CredentialsIncomplete, Some(owner)).contains(owner));
     let invalid =
