@@ -24,15 +24,15 @@ mod tests;
 pub use election::{Candidate, Claim, Moment, Next, RETRY_PERIOD, Term};
 pub use object::{Identity, Observed, Version};
 pub use reconcile::{
-    Attempt, AttemptKind, Checks, Conclusion, ConditionChange, Memory, Problem, RetryState, Situation, Step, Verdict,
-    conclude, decide,
+    Activity, Answer, Conclusion, ConditionChange, Edge, Failed, MadeWith, Memory, Problem, Progress, Reconciliation,
+    Situation, Source, Step, Trigger, Verdict, VerificationState, Wait, conclude, decide,
 };
 pub use scheduling::{
     Admit, Epoch, HostLimiter, HostQueue, Outcome, Priority, RESYNC_SECONDS, RetryAfterRecord, WorkQueue, renewal_time,
 };
 pub use secrets::{
     AccessToken, ClientCertificateError, Credentials, CredentialsError, DesiredSecret, Digester, IssuedToken,
-    LiveSecret, Owner, fingerprint, render, zero,
+    LiveSecret, Owner, SecretPatch, fingerprint, render, zero,
 };
 pub use spec::{
     AllowedOrigin, DurationError, OriginError, OriginMatch, Plan, PortalUrl, PortalUrlError, REFERER_ADVICE,

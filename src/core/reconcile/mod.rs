@@ -1,20 +1,26 @@
 //! One reconcile of one resource: what is known, what to do next, and what to report.
 
-mod checks;
 mod conclude;
 mod conditions;
 mod decide;
+pub(crate) mod facts;
+pub(crate) mod memory;
 pub(crate) mod message;
 mod prerequisites;
-pub(crate) mod retry;
+mod reconciliation;
 pub(crate) mod situation;
+pub(crate) mod token;
 mod transitions;
 pub(crate) mod verdict;
 mod verification;
+pub(crate) mod waits;
 
-pub use checks::Checks;
 pub use conclude::{Conclusion, ConditionChange, conclude};
 pub use decide::decide;
-pub use retry::{Attempt, AttemptKind, RetryState};
-pub use situation::{Memory, Situation};
-pub use verdict::{Problem, Step, Verdict};
+pub use memory::Memory;
+pub use reconciliation::{Answer, Edge, Progress, Reconciliation};
+pub use situation::Situation;
+pub use token::Trigger;
+pub use verdict::{Problem, Source, Step, Verdict};
+pub use verification::VerificationState;
+pub use waits::{Activity, Failed, MadeWith, Wait};
