@@ -181,8 +181,8 @@ impl<'a> Calls<'a> {
         }
         self.worker = self.ctx.workers.clone().acquire_owned().await.ok();
         let reason = answer.as_ref().err().map(|error| error.reason);
-        self.ctx.metrics.requested(&host, reason, trigger, started.elapsed());
         let (namespace, name, trigger) = (&self.key.namespace, &self.key.name, trigger.as_str());
+        self.ctx.metrics.requested(&host, reason, trigger, started.elapsed());
         match answer {
             Ok(grant) => {
                 let lifetime_seconds = grant.lifetime_seconds;

@@ -16,7 +16,7 @@ use super::reconciler::{self, catch_panic};
 use crate::api::Reason;
 use crate::arcgis::{Portals, ServiceRanges};
 use crate::cluster::{Cluster, LeanResource};
-use crate::core::{Digester, Term, Trigger};
+use crate::core::{Digester, Term};
 use crate::index::{Index, Key};
 use crate::ops::Metrics;
 
@@ -79,7 +79,7 @@ async fn a_panic_is_reported_on_its_resource_alone() {
 async fn portals_beyond_the_first_thousand_are_counted_together() {
     let (ctx, _) = context();
     for n in 0..1100 {
-        ctx.metrics.requested(&format!("h{n}.example.com"), None, Trigger::First, Duration::ZERO);
+        ctx.metrics.requested(&format!("h{n}.example.com"), None, "First", Duration::ZERO);
     }
     let text = ctx.metrics.render().unwrap();
     assert!(text.contains(r#"token_requests_total{outcome="Issued",portal="other"} 100"#));

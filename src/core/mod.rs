@@ -24,11 +24,12 @@ mod tests;
 pub use election::{Candidate, Claim, Moment, Next, RETRY_PERIOD, Term};
 pub use object::{Identity, Observed, Version};
 pub use reconcile::{
-    Activity, Answer, Conclusion, ConditionChange, Edge, Failed, MadeWith, Memory, Problem, Progress, Reconciliation,
-    Situation, Source, Step, Trigger, Verdict, VerificationState, Wait, conclude, decide,
+    Answer, Conclusion, ConditionChange, Edge, Memory, Problem, Progress, Reconciliation, Situation, Source, Step,
+    Trigger, Verdict, VerificationState, conclude, decide,
 };
 pub use scheduling::{
-    Admit, Epoch, HostLimiter, HostQueue, Outcome, Priority, RESYNC_SECONDS, RetryAfterRecord, WorkQueue, renewal_time,
+    Activity, Admit, Epoch, Failed, HostLimiter, HostQueue, MadeWith, Outcome, Priority, RESYNC_SECONDS,
+    RetryAfterRecord, Wait, Waits, WorkQueue, renewal_time,
 };
 pub use secrets::{
     AccessToken, ClientCertificateError, Credentials, CredentialsError, DesiredSecret, Digester, IssuedToken,

@@ -16,6 +16,7 @@ mod memory;
 mod reports;
 mod schedule;
 mod secrets;
+mod stability;
 mod steps;
 mod texts;
 mod transitions;

@@ -13,7 +13,6 @@ use prometheus::{
 
 use super::series::{PREFIX, Series};
 use crate::api::Reason;
-use crate::core::Trigger;
 use crate::index::Index;
 
 /// A request may take 15 s.
@@ -127,11 +126,11 @@ impl Metrics {
     }
 
     /// Records a token request; without a reason a token was issued. Portals beyond the first thousand are counted together.
-    pub fn requested(&self, portal: &str, reason: Option<Reason>, trigger: Trigger, took: Duration) {
+    pub fn requested(&self, portal: &str, reason: Option<Reason>, trigger: &str, took: Duration) {
         let portal = self.portal_label(portal);
         let portal = portal.as_str();
         self.requests.with_label_values(&[portal, reason.map_or("Issued", Reason::as_str)]).inc();
-        self.triggers.with_label_values(&[trigger.as_str()]).inc();
+        self.triggers.with_label_values(&[trigger]).inc();
         self.request_duration.with_label_values(&[portal]).observe(took.as_secs_f64());
     }
 

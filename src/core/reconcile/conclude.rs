@@ -9,10 +9,10 @@ use super::situation::Situation;
 use super::token::{Evaluated, Token, TokenDetails, Trigger};
 use super::verdict::{Problem, Source, Verdict};
 use super::verification::MAX_PRIVILEGES;
-use super::waits::{Activity, MadeWith, Wait, next_whole, whole};
 use crate::api::{App, ArcGisAppCredentialStatus, Condition, Failure, Reason, TokenStatus, Verification};
 use crate::core::object::Observed;
 use crate::core::scheduling::schedule::after;
+use crate::core::scheduling::waits::{Activity, MadeWith, Wait, next_whole, whole};
 use crate::core::spec::format_seconds;
 
 /// The result of one reconcile.
@@ -199,8 +199,7 @@ fn status(
         token: reported,
         rejection: s.rejection(),
         last_handled_request: s.memory.last_handled_request.clone(),
-        // After a restart, the Secret of this version counts as intact.
-        target_version: if read {
+        target_version: if read && !is_unfinished(state, failure.as_ref()) {
             s.target.version().map(|version| version.resource.clone())
         } else {
             s.status.target_version.clone()
@@ -218,6 +217,14 @@ fn status(
 /// Whether the target holds what this generation specifies.
 fn is_current(s: &Situation, target: &Evaluated, token: &TokenDetails) -> bool {
     target.rendered && s.is_as_specified(token.inputs.as_deref())
+}
+
+/// Whether something is left to do for the target that a restart would not see: the Secret of the version that the status
+/// reports counts as intact then, except for the owner reference when the status reports that this was refused.
+fn is_unfinished(state: Token<'_>, failure: Option<&Failure>) -> bool {
+    let Token::Published { in_target, .. } = state else { return false };
+    let recalled = failure.is_some_and(|failure| Activity::of(failure) == Some(Activity::Own));
+    !in_target.rendered || !(in_target.owned || recalled)
 }
 
 /// The portal chooses how many privileges it names.

@@ -7,11 +7,11 @@ use super::prerequisites::unmet;
 use super::situation::Situation;
 use super::token::{Evaluated, Fit, Token};
 use super::verdict::{Problem, Source, Step, Verdict};
-use super::waits::Activity;
 use crate::api::Reason;
 use crate::core::object::Observed;
 use crate::core::scheduling::Admit;
 use crate::core::scheduling::schedule::{RESYNC_SECONDS, after};
+use crate::core::scheduling::waits::Activity;
 use crate::core::secrets::render;
 use crate::core::spec::Plan;
 
@@ -81,7 +81,7 @@ fn read_prerequisite(
 }
 
 /// Returns from when on the token that is owed is requested, after what failed before.
-fn request_due(s: &Situation, token: Token<'_>, now: Timestamp) -> Timestamp {
+pub(crate) fn request_due(s: &Situation, token: Token<'_>, now: Timestamp) -> Timestamp {
     // A target that cannot be created delays the request, too.
     let activities: &[Activity] =
         if token.needs_creation() { &[Activity::Request, Activity::Write] } else { &[Activity::Request] };

@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::waits::{MadeWith, PREREQUISITE, whole};
 use crate::api::{Failure, Reason, Recovery};
 use crate::core::object::Version;
+use crate::core::scheduling::waits::{MadeWith, PREREQUISITE, whole};
 use crate::core::secrets::ClientCertificateError;
 
 /// What was found in one version of an object.

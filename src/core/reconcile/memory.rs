@@ -4,9 +4,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::facts::{Facts, Unmet};
 use super::token::{Evaluated, Trigger};
-use super::verification::VerificationState;
-use super::waits::{Activity, Wait, Waits};
+use crate::api::Verification;
 use crate::core::scheduling::schedule::{Repairs, shifted};
+use crate::core::scheduling::waits::{Activity, Wait, Waits};
 use crate::core::secrets::IssuedToken;
 
 /// What is known of the target's name, before there is a target.
@@ -23,7 +23,7 @@ pub(crate) enum TargetName {
 /// What is remembered of a resource between two reconciles. None of it is needed to act correctly after a restart.
 #[derive(Clone, Default)]
 pub struct Memory {
-    pub(super) recalled: bool,
+    pub(crate) recalled: bool,
     /// The target as it was evaluated last.
     pub(crate) target: Option<Evaluated>,
     pub(crate) target_name: TargetName,
@@ -68,5 +68,41 @@ impl Memory {
         self.verification.shift(step);
         self.repairs.shift(step);
         self.status_repairs.shift(step);
+    }
+}
+
+/// What is remembered of the verification.
+#[derive(Clone, Debug, Default)]
+pub struct VerificationState {
+    /// The last answer that is reported; `None`: what the status says stays.
+    pub(crate) answer: Option<Verification>,
+    /// When the next verification of the token that was asked about is due.
+    pub(super) next: Option<Timestamp>,
+    /// The issue time of the token that was last asked about, and of the one that was last answered for.
+    pub(super) asked: Option<Timestamp>,
+    pub(super) answered: Option<Timestamp>,
+    pub(super) unanswered: u32,
+    /// The issue time of the token that the portal rejects, and when the first of the tokens in a row was rejected.
+    pub(super) rejected: Option<Timestamp>,
+    pub(super) rejected_since: Option<Timestamp>,
+    /// When a token was last requested because the one before it was rejected.
+    pub(super) replaced_at: Option<Timestamp>,
+    /// A hash of the client ID, to compare the answer with.
+    pub app: Option<u64>,
+}
+
+impl VerificationState {
+    /// Moves the times after the clock was set by `step`, except those that identify tokens.
+    pub(super) fn shift(&mut self, step: SignedDuration) {
+        for time in [&mut self.next, &mut self.rejected_since, &mut self.replaced_at].into_iter().flatten() {
+            *time = shifted(*time, step);
+        }
+    }
+
+    /// Records that a token was issued: it replaces one that the portal rejects.
+    pub(super) fn issued(&mut self, issue_time: Timestamp) {
+        if self.rejected.is_some() {
+            self.replaced_at = Some(issue_time);
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! The messages of conditions and events: one per reason, with names that the user wrote and nothing else.
 
 use super::verdict::{Problem, Source};
-use super::waits::Activity;
 use crate::api::{CaBundleKind, Reason};
+use crate::core::scheduling::waits::Activity;
 use crate::core::spec::Plan;
 
 /// The message for a problem.

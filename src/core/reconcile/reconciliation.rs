@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use super::decide::decide;
 use super::situation::Situation;
 use super::verdict::{Step, Verdict};
-use super::waits::Activity;
 use crate::api::Reason;
 use crate::core::object::Version;
 use crate::core::scheduling::Admit;
+use crate::core::scheduling::waits::Activity;
 use crate::core::secrets::{AccessToken, ClientCertificateError, CredentialsError, LiveSecret};
 use crate::core::spec::Plan;
 

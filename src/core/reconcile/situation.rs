@@ -5,11 +5,11 @@ use jiff::Timestamp;
 use super::facts::Unmet;
 use super::memory::Memory;
 use super::token::{Evaluated, TokenDetails, Trigger};
-use super::waits::{Activity, MadeWith, Wait};
 use crate::api::{ArcGisAppCredentialStatus, Condition, Reason};
 use crate::core::object::{Identity, Observed, Version};
 use crate::core::scheduling::Admit;
 use crate::core::scheduling::schedule::after;
+use crate::core::scheduling::waits::{Activity, MadeWith, Wait};
 use crate::core::secrets::target::short_hash;
 use crate::core::secrets::{ClientCertificateError, CredentialsError, IssuedToken, LiveSecret, Owner, fingerprint};
 use crate::core::spec::{Plan, SpecError};
@@ -47,6 +47,8 @@ impl Situation {
             self.recall_verification(now);
             self.recall_failure(now);
         }
+        // A time in the future is of a clock that was ahead: the minimum spacing counts from now.
+        self.memory.last_request = self.memory.last_request.map(|time| time.min(now));
         if self.memory.target.is_none() {
             self.memory.target = self.reported_target();
         }

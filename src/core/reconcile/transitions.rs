@@ -6,10 +6,10 @@ use super::facts::Fact;
 use super::memory::{Memory, TargetName};
 use super::situation::Situation;
 use super::token::{Evaluated, Token, TokenDetails, Trigger};
-use super::waits::{Activity, Failed, MadeWith, Wait};
 use crate::api::Reason;
 use crate::core::object::{Observed, Version};
 use crate::core::scheduling::schedule::after;
+use crate::core::scheduling::waits::{Activity, Failed, MadeWith, Wait};
 use crate::core::secrets::{
     AccessToken, ClientCertificateError, CredentialsError, IssuedToken, LiveSecret, Owner, render,
 };

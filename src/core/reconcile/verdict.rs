@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::token::Trigger;
-use super::waits::{Activity, Wait};
 use crate::api::Reason;
+use crate::core::scheduling::waits::{Activity, Wait};
 use crate::core::secrets::SecretPatch;
 
 /// One thing to do. Its outcome is recorded in the [`super::Situation`], and [`super::decide()`] is called again.

@@ -1,12 +1,13 @@
 //! The verification of the published token by the portal: when it is due, and what an answer changes.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+use super::memory::VerificationState;
 use super::situation::Situation;
 use super::token::{Token, TokenDetails};
-use super::waits::whole;
 use crate::api::{Rejection, Verification};
-use crate::core::scheduling::schedule::{after, fraction, shifted};
+use crate::core::scheduling::schedule::{after, fraction};
+use crate::core::scheduling::waits::whole;
 
 /// The shortest time between two requests because the portal rejects tokens. It doubles up to the longest.
 const MIN_REJECTION_SECONDS: i64 = 300;
@@ -17,42 +18,6 @@ const UNANSWERED: u32 = 3;
 pub(super) const MAX_PRIVILEGES: usize = 200;
 /// A token issued so shortly before its rejection was recorded was requested because the one before it was rejected.
 const RECENT_SECONDS: i64 = 60;
-
-/// What is remembered of the verification.
-#[derive(Clone, Debug, Default)]
-pub struct VerificationState {
-    /// The last answer that is reported; `None`: what the status says stays.
-    pub(crate) answer: Option<Verification>,
-    /// When the next verification of the token that was asked about is due.
-    pub(super) next: Option<Timestamp>,
-    /// The issue time of the token that was last asked about, and of the one that was last answered for.
-    pub(super) asked: Option<Timestamp>,
-    pub(super) answered: Option<Timestamp>,
-    pub(super) unanswered: u32,
-    /// The issue time of the token that the portal rejects, and when the first of the tokens in a row was rejected.
-    pub(super) rejected: Option<Timestamp>,
-    pub(super) rejected_since: Option<Timestamp>,
-    /// When a token was last requested because the one before it was rejected.
-    pub(super) replaced_at: Option<Timestamp>,
-    /// A hash of the client ID, to compare the answer with.
-    pub app: Option<u64>,
-}
-
-impl VerificationState {
-    /// Moves the times after the clock was set by `step`, except those that identify tokens.
-    pub(super) fn shift(&mut self, step: SignedDuration) {
-        for time in [&mut self.next, &mut self.rejected_since, &mut self.replaced_at].into_iter().flatten() {
-            *time = shifted(*time, step);
-        }
-    }
-
-    /// Records that a token was issued: it replaces one that the portal rejects.
-    pub(super) fn issued(&mut self, issue_time: Timestamp) {
-        if self.rejected.is_some() {
-            self.replaced_at = Some(issue_time);
-        }
-    }
-}
 
 impl Situation {
     /// Restores from the status what was checked before a restart. The next checks are spread over the interval.

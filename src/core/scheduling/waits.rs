@@ -4,10 +4,8 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::schedule::{RETRY_FLOOR_SECONDS, after, backoff_seconds, latest_attempt, next_attempt, shifted};
 use crate::api::{Failure, Reason, Recovery, Retry};
-use crate::core::scheduling::schedule::{
-    RETRY_FLOOR_SECONDS, after, backoff_seconds, latest_attempt, next_attempt, shifted,
-};
 
 /// What can fail and is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +50,7 @@ impl Activity {
 
     /// Returns what a failure that a status records was about: `None` for a prerequisite that was not met, which is no
     /// activity.
-    pub(super) fn of(failure: &Failure) -> Option<Self> {
+    pub(crate) fn of(failure: &Failure) -> Option<Self> {
         match failure.inputs.as_deref().and_then(MadeWith::parse) {
             Some((PREREQUISITE, _)) => None,
             Some((word, _)) => Self::ALL.into_iter().find(|activity| activity.word() == word),
@@ -67,7 +65,7 @@ impl Activity {
 }
 
 /// The word for a prerequisite in `status.failure.inputs`.
-pub(super) const PREREQUISITE: &str = "check";
+pub(crate) const PREREQUISITE: &str = "check";
 
 /// What an attempt was made with: versions and generations only, never anything derived from a secret value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +98,7 @@ impl MadeWith {
     }
 
     /// Returns the text for `status.failure.inputs`.
-    pub(super) fn text(&self, word: &str) -> String {
+    pub(crate) fn text(&self, word: &str) -> String {
         format!("v1 {word} {self}")
     }
 }
@@ -239,12 +237,12 @@ impl Wait {
 }
 
 /// Returns the whole second.
-pub(super) fn whole(time: Timestamp) -> Timestamp {
+pub(crate) fn whole(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// Returns the next whole second: a restart must not retry early.
-pub(super) fn next_whole(time: Timestamp) -> Timestamp {
+pub(crate) fn next_whole(time: Timestamp) -> Timestamp {
     let part = i64::from(time.subsec_nanosecond() > 0);
     Timestamp::from_second(time.as_second() + part).unwrap_or(time)
 }
@@ -278,23 +276,23 @@ impl Waits {
         self.0.iter().flatten().map(Box::as_ref).filter(|wait| wait.activity != Activity::Report)
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Wait> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Wait> {
         self.0.iter_mut().flatten().map(Box::as_mut)
     }
 
     /// Returns until when nothing is done about the resource.
-    pub(super) fn all_suspended_until(&self, made_with: &MadeWith, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn all_suspended_until(&self, made_with: &MadeWith, now: Timestamp) -> Option<Timestamp> {
         let suspending = self.failures().filter(|wait| wait.suspends_all());
         suspending.filter_map(|wait| wait.until(made_with, now)).max()
     }
 
     /// Returns the end of the waits of these activities.
-    pub(super) fn until(&self, activities: &[Activity], made_with: &MadeWith, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn until(&self, activities: &[Activity], made_with: &MadeWith, now: Timestamp) -> Option<Timestamp> {
         activities.iter().filter_map(|activity| self.get(*activity)?.until(made_with, now)).max()
     }
 
     /// Moves the times after the clock was set by `step`.
-    pub(super) fn shift(&mut self, step: SignedDuration) {
+    pub(crate) fn shift(&mut self, step: SignedDuration) {
         self.iter_mut().for_each(|wait| wait.shift(step));
     }
 }
