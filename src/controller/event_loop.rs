@@ -17,7 +17,7 @@ use super::context::Context;
 use super::host_limiters::HostLimiters;
 use super::leader_election::LeaderElector;
 use super::watch_set::{WatchSource, Watches};
-use super::watches::{Scope, WatchEvent, Watched};
+use super::watches::{Scope, Subject, WatchEvent};
 use super::{observe, preflight, reconciler};
 use crate::api::{ArcGisAppCredentialStatus, Reason};
 use crate::arcgis::Portals;
@@ -233,7 +233,7 @@ impl Controller {
 
     fn on_watch_event(&mut self, scope: &Scope, event: WatchEvent) {
         let complete = event.completes_list();
-        let resources = scope.what == Watched::Resources;
+        let resources = scope.what == Subject::Resources;
         self.watches.record(scope, &event, &self.ctx.metrics, &self.readiness);
         let keys = self.watches.relist(scope).apply(&mut self.ctx.index(), scope, event);
         for key in keys {
@@ -253,7 +253,7 @@ impl Controller {
     }
 
     fn on_list_complete(&mut self, scope: &Scope) {
-        if scope.what == Watched::Resources {
+        if scope.what == Subject::Resources {
             self.restore_pauses();
             // Started before the list counts as complete, so that readiness waits for them.
             self.watches.watch_secrets(scope.namespace.clone(), &self.watch_source());
