@@ -198,12 +198,11 @@ impl Controller {
     }
 
     /// Begins a term with new lists of resources: the statuses that another replica wrote last have to be known. The
-    /// watches on objects go on where they work and have reported every object that is named: what is written to an object
-    /// is checked against its version anyway.
+    /// watches on objects go on where they work. What they have not reported counts as the status says until something is
+    /// due, and what is written to an object is checked against its version anyway.
     fn begin_term(&mut self) {
         for namespace in self.scopes() {
-            let incomplete = self.ctx.index().has_unknown(namespace.as_deref());
-            self.watches.restart(namespace.as_deref(), incomplete, &self.watch_source());
+            self.watches.restart(namespace.as_deref(), &self.watch_source());
         }
     }
 
@@ -220,15 +219,14 @@ impl Controller {
         (!self.options.namespaces.is_empty()).then(|| namespace.to_owned())
     }
 
-    /// Whether all that a resource needs is listed. What is missing in one namespace stops no other.
+    /// Whether all that a resource needs is listed, or was listed once: then what is due reads what it needs. What is
+    /// missing in one namespace stops no other.
     fn is_synced(&self, key: &Key) -> bool {
         let namespace = self.scope_of(&key.namespace);
         let namespace = namespace.as_deref();
         let index = self.ctx.index();
-        let (resource, knows_all) = (index.get(key), index.knows_objects_of(key));
-        let names_config_map = resource.is_some_and(IndexedResource::names_config_map);
-        self.watches.is_synced(namespace, names_config_map, knows_all)
-            || (self.watches.may_read(namespace) && resource.is_some_and(|resource| resource.is_due(self.ctx.now())))
+        let names_config_map = index.get(key).is_some_and(IndexedResource::names_config_map);
+        self.watches.is_synced(namespace, names_config_map, index.knows_objects_of(key))
     }
 
     fn on_watch_event(&mut self, scope: &Scope, event: WatchEvent) {
@@ -324,7 +322,8 @@ impl Controller {
         while let Ok(worker) = self.ctx.workers.clone().try_acquire_owned() {
             let Some(key) = self.queue.pop() else { break };
             if !self.is_synced(&key) {
-                // The completion of its lists requeues it.
+                // The completion of its lists requeues it. Others wait for the permit that it was woken for.
+                self.ctx.hosts.pass_on(&key);
                 self.queue.done(key, None);
                 continue;
             }

@@ -66,13 +66,12 @@ impl Watches {
         self.streams.next().await
     }
 
-    /// Starts a new list of the resources in a namespace. A watch on objects that fails is started again, too, and each if
-    /// what they have reported is incomplete.
-    pub fn restart(&mut self, namespace: Option<&str>, incomplete: bool, source: &WatchSource) {
+    /// Starts a new list of the resources in a namespace. A watch on objects that fails is started again, too.
+    pub fn restart(&mut self, namespace: Option<&str>, source: &WatchSource) {
         for what in [SECRETS, CONFIG_MAPS] {
             let scope = scope(what, namespace);
             let works = self.get(&scope).is_some_and(|watch| watch.listed == Listed::Complete && !watch.failing);
-            if incomplete || !works {
+            if !works {
                 self.stop(&scope);
             }
         }
@@ -136,19 +135,12 @@ impl Watches {
         self.get(scope).is_some_and(|watch| watch.listed == Listed::Complete)
     }
 
-    /// Whether the lists of a namespace are complete that a resource in it needs. Objects that are known need no list.
+    /// Whether the lists of a namespace are complete that a resource in it needs. Objects that are known need no list, nor
+    /// those of a list that was complete once and begins again, as at a change of leader.
     pub fn is_synced(&self, namespace: Option<&str>, names_config_map: bool, knows_all: bool) -> bool {
-        let complete = |what| self.is_complete(&scope(what, namespace));
-        let objects = complete(SECRETS) && (!names_config_map || complete(CONFIG_MAPS));
-        complete(Subject::Resources) && (objects || knows_all)
-    }
-
-    /// Whether what is due need not wait for the list of Secrets, but reads those that are not known: they were listed once
-    /// and are listed again, as at a change of leader.
-    pub fn may_read(&self, namespace: Option<&str>) -> bool {
-        let secrets = self.get(&scope(SECRETS, namespace));
-        self.is_complete(&scope(Subject::Resources, namespace))
-            && secrets.is_some_and(|watch| watch.listed != Listed::Never)
+        let listed = |what| self.get(&scope(what, namespace)).is_some_and(|watch| watch.listed != Listed::Never);
+        let objects = listed(SECRETS) && (!names_config_map || listed(CONFIG_MAPS));
+        self.is_complete(&scope(Subject::Resources, namespace)) && (objects || knows_all)
     }
 
     /// Records in metrics and readiness whether a watch works.
