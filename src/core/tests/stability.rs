@@ -214,6 +214,7 @@ impl World {
     fn run(&mut self, end: Timestamp, done: impl Fn(&World) -> bool) -> bool {
         while self.wake <= end {
             self.now = self.now.max(self.wake);
+            assert!(self.log.len() < 300, "it does not come to rest: {:?}", self.log);
             self.wake = self.reconcile().unwrap_or(self.now);
             if self.wake > self.now && done(self) {
                 self.stops.clear();
