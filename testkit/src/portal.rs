@@ -1,6 +1,7 @@
 //! A test portal for ArcGIS: real HTTPS, a temporary CA, apps with configurable behavior, and a journal of requests.
 
 mod answers;
+mod layers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,6 +25,10 @@ use crate::{Error, doing};
 pub const TOKEN_CANARY: &str = "test-token-";
 /// A part of the body of every error that the portal generates.
 pub const BODY_CANARY: &str = "canary-body-text";
+
+/// How many features the layer `Parcels` has, and how many of them one response has.
+pub const PARCELS: usize = 10;
+pub const PAGE: usize = 2;
 
 /// How the token requests of an app are answered.
 #[allow(clippy::struct_excessive_bools, reason = "each switches one behavior")]
@@ -97,6 +102,8 @@ pub struct Entry {
 struct PortalState {
     apps: BTreeMap<String, App>,
     tokens: BTreeMap<String, String>,
+    /// How many more requests tokens are valid for, where that is limited.
+    remaining: BTreeMap<String, usize>,
     journal: Vec<Entry>,
     outage: bool,
 }
@@ -228,6 +235,11 @@ impl Portal {
         self.state().tokens.remove(token);
     }
 
+    /// Makes a token invalid after so many more requests for secured resources.
+    pub fn expire_after(&self, token: &str, requests: usize) {
+        self.state().remaining.insert(token.to_owned(), requests);
+    }
+
     /// Waits until an app has sent `count` token requests.
     pub async fn wait_for_requests(&self, client_id: &str, count: usize, limit: Duration) -> Result<(), Error> {
         let mut received = self.shared.received.subscribe();
@@ -241,6 +253,20 @@ impl Portal {
         tokio::time::timeout(limit, enough)
             .await
             .map_err(|_| Error(format!("{client_id}: {} requests, not {count}", self.requests(client_id))))
+    }
+}
+
+impl PortalState {
+    /// Returns the app that a token was issued to, while the token is valid for another request.
+    fn use_token(&mut self, token: &str) -> Option<String> {
+        match self.remaining.get_mut(token) {
+            Some(0) => self.tokens.remove(token).and(None),
+            Some(requests) => {
+                *requests -= 1;
+                self.tokens.get(token).cloned()
+            }
+            None => self.tokens.get(token).cloned(),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod browser;
 mod consumers;
+mod interrupted_reads;
 mod koop;
 mod pages;
 mod processes;

@@ -17,6 +17,7 @@ while True:
         meta, _, _, columns = pyogrio.raw.read(source)
         for row in zip(*columns):
             print(dict(zip(meta["fields"], row)), flush=True)
-    except pyogrio.errors.DataSourceError as error:
+    # The first is for a refused first page, the second for a later one.
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         print(error, flush=True)
     time.sleep(float(os.environ.get("EVERY", "60")))

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::{App, BODY_CANARY, Entry, Shared, TOKEN_CANARY};
+use super::{App, BODY_CANARY, Entry, Shared, TOKEN_CANARY, layers};
 use crate::https::closed;
 
 const DEFAULT_LIFETIME: u64 = 7200;
@@ -56,7 +56,7 @@ fn secured(shared: &Shared, head: &Parts, path: &str) -> Response {
     let bearer = ["x-esri-authorization", "authorization"]
         .iter()
         .find_map(|name| head.headers.get(*name)?.to_str().ok()?.strip_prefix("Bearer ").map(str::to_owned));
-    let owner = bearer.as_ref().and_then(|bearer| shared.state().tokens.get(bearer).cloned());
+    let owner = bearer.as_ref().and_then(|bearer| shared.state().use_token(bearer));
     let app = owner.as_ref().and_then(|owner| shared.state().apps.get(owner).cloned());
     let owner = owner.filter(|_| app.as_ref().is_some_and(|app| !app.reject_tokens && app.admits(&head.headers)));
     if path.ends_with("/sharing/rest/portals/self") {
@@ -72,7 +72,7 @@ fn secured(shared: &Shared, head: &Parts, path: &str) -> Response {
     }
     if path.contains("/FeatureServer/") {
         return match (owner, bearer) {
-            (Some(_), _) => plain(&features()),
+            (Some(_), _) => plain(&layers::answer(path, &head.uri)),
             (None, Some(_)) => failure(498, "invalid_token", "Invalid token."),
             (None, None) => failure(499, "token_required", "Token Required"),
         };
@@ -92,12 +92,6 @@ fn app_info(owner: String, app: App) -> Response {
     plain(&json!({"id": "org", "name": "Test", "portalName": "Test portal", "isPortal": true,
                   "appInfo": {"appId": app.identity.unwrap_or(owner), "itemId": "item", "appOwner": "owner",
                               "orgId": "org", "privileges": privileges}}))
-}
-
-fn features() -> Value {
-    json!({"geometryType": "esriGeometryPoint", "spatialReference": {"wkid": 4326},
-           "fields": [{"name": "NAME", "type": "esriFieldTypeString", "alias": "NAME", "length": 50}],
-           "features": [{"attributes": {"NAME": "Redlands"}, "geometry": {"x": -117.19, "y": 34.05}}]})
 }
 
 fn control(shared: &Shared, id: &str, body: &[u8]) -> Response {

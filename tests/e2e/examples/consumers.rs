@@ -25,15 +25,27 @@ struct Layer<'a> {
     url: String,
     ca: &'a Path,
     mount: &'a Mount,
+    /// For what the consumers write.
+    folder: tempfile::TempDir,
 }
 
-impl Layer<'_> {
+impl<'a> Layer<'a> {
+    fn new(url: String, ca: &'a Path, mount: &'a Mount) -> Self {
+        Self { url, ca, mount, folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// Returns the layer of the test portal.
+    fn of_portal(env: &TestEnv, ca: &'a Path, mount: &'a Mount) -> Self {
+        Self::new(format!("{}/server/rest/services/Places/FeatureServer/0", env.portal.url()), ca, mount)
+    }
+
     fn start(&self, name: &str, command: &[&str]) -> Process {
         let ca = |variable| (variable, self.ca.display().to_string());
         let variables = [
             ("TOKEN_DIR", self.mount.path().display().to_string()),
             ("LAYER_URL", self.url.clone()),
             ("EVERY", "0.3".to_owned()),
+            ("OUTPUT", self.folder.path().join(format!("{name}.gpkg")).display().to_string()),
             ca("CURL_CA_BUNDLE"),
             ca("GDAL_CURL_CA_BUNDLE"),
             ca("SSL_CERT_FILE"),
@@ -114,11 +126,8 @@ async fn follow(env: &TestEnv, mount: &Mount, mut consumers: Vec<Process>) {
 async fn consumers_switch_to_the_new_token_without_a_restart() {
     let env = TestEnv::new().await;
     let mount = Mount::new(&issue(&env, "app", None).await);
-    let layer = Layer {
-        url: format!("{}/server/rest/services/Places/FeatureServer/0", env.portal.url()),
-        ca: &env.ca_file(),
-        mount: &mount,
-    };
+    let ca = env.ca_file();
+    let layer = Layer::of_portal(&env, &ca, &mount);
     let consumers = layer.small().await;
     assert!(consumers.len() >= 3);
     follow(&env, &mount, consumers).await;
@@ -129,7 +138,7 @@ async fn consumers_of_a_service_of_koop_switch_to_the_new_token_without_a_restar
     let env = TestEnv::new().await;
     let mount = Mount::new(&issue(&env, "app", None).await);
     let Some(koop) = Koop::start(&env).await else { return };
-    let layer = Layer { url: koop.layer(), ca: &koop.bundle, mount: &mount };
+    let layer = Layer::new(koop.layer(), &koop.bundle, &mount);
     let mut consumers = layer.small().await;
     consumers.extend(layer.large().await);
     follow(&env, &mount, consumers).await;
@@ -143,11 +152,8 @@ async fn consumers_continue_after_the_portal_ended_all_tokens() {
     env.change("app", json!({"spec": {"verification": {"interval": "1m"}}})).await;
     env.wait("app", |r| is(r, "Verified", "True", "AppKnown")).await;
     let mount = Mount::new(&first);
-    let layer = Layer {
-        url: format!("{}/server/rest/services/Places/FeatureServer/0", env.portal.url()),
-        ca: &env.ca_file(),
-        mount: &mount,
-    };
+    let ca = env.ca_file();
+    let layer = Layer::of_portal(&env, &ca, &mount);
     let mut consumers = layer.small().await;
     for consumer in &mut consumers {
         consumer.wait_for(FEATURE, 1).await;
