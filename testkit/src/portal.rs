@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::http::HeaderMap;
+use axum::response::Response;
 use rcgen::KeyPair;
 use rustls::ServerConfig;
 use serde::{Deserialize, Serialize};
@@ -50,6 +52,8 @@ pub struct App {
     pub identity: Option<String>,
     /// `portals/self` closes the connection.
     pub close_on_verify: bool,
+    /// Sent by `portals/self` instead of the app.
+    pub answer_on_verify: Option<Answer>,
     /// Its privileges; empty: `premium:user:geocode`.
     pub privileges: Vec<String>,
     /// Its tokens are rejected from the start.
@@ -96,6 +100,17 @@ pub struct Entry {
     pub status: Option<u16>,
     /// Whether a token was issued.
     pub issued: bool,
+}
+
+impl Answer {
+    /// Returns it as a response, `None` where its parts are invalid.
+    fn response(self) -> Option<Response> {
+        let mut response = Response::builder().status(self.status);
+        for (name, value) in self.headers {
+            response = response.header(name, value);
+        }
+        response.body(Body::from(self.body)).ok()
+    }
 }
 
 #[derive(Default)]

@@ -6,6 +6,7 @@ mod browser;
 mod consumers;
 mod interrupted_reads;
 mod koop;
+mod koop_answers;
 mod pages;
 mod processes;
 

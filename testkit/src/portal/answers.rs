@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
@@ -67,6 +66,13 @@ fn secured(shared: &Shared, head: &Parts, path: &str) -> Response {
             None => plain(&json!({"id": "anonymous"})),
         };
     }
+    if path.ends_with("/sharing/rest/search") {
+        record(shared, &head.method, &head.uri, &head.headers, Vec::new(), owner.clone().unwrap_or_default(), false);
+        return match owner {
+            Some(_) => plain(&json!({"total": 1, "results": [{"id": "item", "title": "Places", "type": "Feature Service"}]})),
+            None => failure(498, "invalid_token", "Invalid token."),
+        };
+    }
     if path.ends_with("/sharing/rest/info") {
         return plain(&json!({"authInfo": {"isTokenBasedSecurity": true}}));
     }
@@ -84,6 +90,9 @@ fn secured(shared: &Shared, head: &Parts, path: &str) -> Response {
 fn app_info(owner: String, app: App) -> Response {
     if app.close_on_verify {
         return closed();
+    }
+    if let Some(answer) = app.answer_on_verify {
+        return answer.response().unwrap_or_else(closed);
     }
     let mut privileges = app.privileges;
     if privileges.is_empty() {
@@ -188,11 +197,7 @@ async fn respond(
         return closed();
     }
     if let Some(answer) = app.answer {
-        let mut response = Response::builder().status(answer.status);
-        for (name, value) in answer.headers {
-            response = response.header(name, value);
-        }
-        return response.body(Body::from(answer.body)).unwrap_or_else(|_| closed());
+        return answer.response().unwrap_or_else(closed);
     }
     if !matched {
         return failure(400, "invalid_request", "Invalid client_secret");
