@@ -69,7 +69,9 @@ fn secured(shared: &Shared, head: &Parts, path: &str) -> Response {
     if path.ends_with("/sharing/rest/search") {
         record(shared, &head.method, &head.uri, &head.headers, Vec::new(), owner.clone().unwrap_or_default(), false);
         return match owner {
-            Some(_) => plain(&json!({"total": 1, "results": [{"id": "item", "title": "Places", "type": "Feature Service"}]})),
+            Some(_) => {
+                plain(&json!({"total": 1, "results": [{"id": "item", "title": "Redlands", "type": "Feature Service"}]}))
+            }
             None => failure(498, "invalid_token", "Invalid token."),
         };
     }

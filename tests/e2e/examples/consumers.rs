@@ -68,7 +68,7 @@ impl<'a> Layer<'a> {
             consumers.push(self.start("gdal in one process", &[&python, "examples/consumers/gdal/read.py"]));
         }
         if let Some(folder) = install(&["npm", "examples/consumers/rest-js"]).await {
-            for script in ["request.mjs", "features.mjs"] {
+            for script in ["request.mjs", "features.mjs", "items.mjs"] {
                 let path = folder.join(script).display().to_string();
                 consumers.push(self.start(&format!("rest-js {script}"), &["node", &path]));
             }
@@ -130,7 +130,16 @@ async fn consumers_switch_to_the_new_token_without_a_restart() {
     let layer = Layer::of_portal(&env, &ca, &mount);
     let consumers = layer.small().await;
     assert!(consumers.len() >= 3);
+    let rest_js = consumers.iter().any(|consumer| consumer.name.starts_with("rest-js"));
     follow(&env, &mount, consumers).await;
+    // rest-js sends it to www.arcgis.com unless it is told otherwise.
+    let search = env.portal.journal().into_iter().find(|entry| entry.path.ends_with("/sharing/rest/search"));
+    assert_eq!(search.is_some(), rest_js);
+    if let Some(search) = search {
+        assert!(
+            search.headers.contains(&"x-esri-authorization".to_owned()) && !search.query.unwrap().contains("token")
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
