@@ -9,6 +9,7 @@ mod koop;
 mod koop_answers;
 mod pages;
 mod processes;
+mod public_answers;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;

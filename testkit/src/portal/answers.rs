@@ -63,7 +63,7 @@ fn secured(shared: &Shared, head: &Parts, path: &str) -> Response {
         return match owner {
             Some(owner) => app_info(owner, app.unwrap_or_default()),
             None if bearer.is_some() => failure(498, "invalid_token", "Invalid token."),
-            None => plain(&json!({"id": "anonymous"})),
+            None => plain(&json!({"id": "anonymous", "portalName": "Test portal", "isPortal": true})),
         };
     }
     if path.ends_with("/sharing/rest/search") {
@@ -80,8 +80,9 @@ fn secured(shared: &Shared, head: &Parts, path: &str) -> Response {
     }
     if path.contains("/FeatureServer/") {
         return match (owner, bearer) {
-            (Some(_), _) => plain(&layers::answer(path, &head.uri)),
+            (Some(_), _) => plain(&layers::answer(path, &head.uri, true)),
             (None, Some(_)) => failure(498, "invalid_token", "Invalid token."),
+            (None, None) if layers::is_public(path) => plain(&layers::answer(path, &head.uri, false)),
             (None, None) => failure(499, "token_required", "Token Required"),
         };
     }
