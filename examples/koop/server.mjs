@@ -20,7 +20,9 @@ const failure = (code, message) => Object.assign(new Error(message), { code });
 
 // Returns the app that a token was issued to, or nothing if the portal rejects the token. Throws if the portal cannot say.
 async function appOf(headers) {
-  const response = await fetch(`${PORTAL_URL}/sharing/rest/portals/self?f=json`, { headers });
+  // A redirect would carry the token to another host.
+  const options = { headers, redirect: "error" };
+  const response = await fetch(`${PORTAL_URL}/sharing/rest/portals/self?f=json`, options);
   const answer = await response.json();
   const code = answer.error?.code ?? answer.code;
   if (REJECTED.includes(code)) return undefined;

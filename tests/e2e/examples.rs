@@ -11,6 +11,7 @@ mod koop_answers;
 mod pages;
 mod processes;
 mod public_answers;
+mod redirects;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
