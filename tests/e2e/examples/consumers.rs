@@ -132,7 +132,7 @@ async fn consumers_switch_to_the_new_token_without_a_restart() {
     assert!(consumers.len() >= 3);
     let rest_js = consumers.iter().any(|consumer| consumer.name.starts_with("rest-js"));
     follow(&env, &mount, consumers).await;
-    // rest-js sends it to www.arcgis.com unless it is told otherwise.
+    // rest-js sends it to www.arcgis.com where a program does not set the portal.
     let search = env.portal.journal().into_iter().find(|entry| entry.path.ends_with("/sharing/rest/search"));
     assert_eq!(search.is_some(), rest_js);
     if let Some(search) = search {
