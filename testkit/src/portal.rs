@@ -1,6 +1,7 @@
 //! A test portal for ArcGIS: real HTTPS, a temporary CA, apps with configurable behavior, and a journal of requests.
 
 mod answers;
+mod layers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,7 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::http::HeaderMap;
+use axum::response::Response;
 use rcgen::KeyPair;
 use rustls::ServerConfig;
 use serde::{Deserialize, Serialize};
@@ -24,6 +27,10 @@ use crate::{Error, doing};
 pub const TOKEN_CANARY: &str = "test-token-";
 /// A part of the body of every error that the portal generates.
 pub const BODY_CANARY: &str = "canary-body-text";
+
+/// How many features the layer `Parcels` has, and how many of them one response has.
+pub const PARCELS: usize = 10;
+pub const PAGE: usize = 2;
 
 /// How the token requests of an app are answered.
 #[allow(clippy::struct_excessive_bools, reason = "each switches one behavior")]
@@ -45,6 +52,8 @@ pub struct App {
     pub identity: Option<String>,
     /// `portals/self` closes the connection.
     pub close_on_verify: bool,
+    /// Sent by `portals/self` instead of the app.
+    pub answer_on_verify: Option<Answer>,
     /// Its privileges; empty: `premium:user:geocode`.
     pub privileges: Vec<String>,
     /// Its tokens are rejected from the start.
@@ -93,10 +102,23 @@ pub struct Entry {
     pub issued: bool,
 }
 
+impl Answer {
+    /// Returns it as a response, `None` where its parts are invalid.
+    fn response(self) -> Option<Response> {
+        let mut response = Response::builder().status(self.status);
+        for (name, value) in self.headers {
+            response = response.header(name, value);
+        }
+        response.body(Body::from(self.body)).ok()
+    }
+}
+
 #[derive(Default)]
 struct PortalState {
     apps: BTreeMap<String, App>,
     tokens: BTreeMap<String, String>,
+    /// How many more requests tokens are valid for, where that is limited.
+    remaining: BTreeMap<String, usize>,
     journal: Vec<Entry>,
     outage: bool,
 }
@@ -228,6 +250,11 @@ impl Portal {
         self.state().tokens.remove(token);
     }
 
+    /// Makes a token invalid after so many more requests for secured resources.
+    pub fn expire_after(&self, token: &str, requests: usize) {
+        self.state().remaining.insert(token.to_owned(), requests);
+    }
+
     /// Waits until an app has sent `count` token requests.
     pub async fn wait_for_requests(&self, client_id: &str, count: usize, limit: Duration) -> Result<(), Error> {
         let mut received = self.shared.received.subscribe();
@@ -241,6 +268,20 @@ impl Portal {
         tokio::time::timeout(limit, enough)
             .await
             .map_err(|_| Error(format!("{client_id}: {} requests, not {count}", self.requests(client_id))))
+    }
+}
+
+impl PortalState {
+    /// Returns the app that a token was issued to, while the token is valid for another request.
+    fn use_token(&mut self, token: &str) -> Option<String> {
+        match self.remaining.get_mut(token) {
+            Some(0) => self.tokens.remove(token).and(None),
+            Some(requests) => {
+                *requests -= 1;
+                self.tokens.get(token).cloned()
+            }
+            None => self.tokens.get(token).cloned(),
+        }
     }
 }
 

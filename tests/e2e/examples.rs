@@ -4,9 +4,14 @@
 
 mod browser;
 mod consumers;
+mod envoy;
+mod interrupted_reads;
 mod koop;
+mod koop_answers;
 mod pages;
 mod processes;
+mod public_answers;
+mod redirects;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
@@ -42,13 +47,13 @@ impl Mount {
         std::fs::create_dir(mount.join(&folder)).unwrap();
         for (key, value) in data {
             std::fs::write(mount.join(&folder).join(key), value).unwrap();
-            if !mount.join(key).is_symlink() {
-                symlink(Path::new("..data").join(key), mount.join(key)).unwrap();
-            }
         }
         let before = std::fs::read_link(mount.join("..data"));
         symlink(&folder, mount.join("..data_tmp")).unwrap();
         std::fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
+        for key in data.keys().filter(|key| !mount.join(key).is_symlink()) {
+            symlink(Path::new("..data").join(key), mount.join(key)).unwrap();
+        }
         if let Ok(before) = before {
             std::fs::remove_dir_all(mount.join(before)).unwrap();
         }

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Reads a layer with pyogrio every $EVERY seconds, in one process: GDAL reads the header file again for each request.
 
-Needs the format Headers. pyogrio's wheel contains GDAL.
+Needs the format Headers. pyogrio's wheel contains GDAL. The option is that of this process: in workers of joblib or dask,
+set it in the worker, or as an environment variable. Keep the prefix ESRIJSON: without it, pyogrio keeps the first answer.
 """
 
 import os
@@ -17,6 +18,7 @@ while True:
         meta, _, _, columns = pyogrio.raw.read(source)
         for row in zip(*columns):
             print(dict(zip(meta["fields"], row)), flush=True)
-    except pyogrio.errors.DataSourceError as error:
+    # The first is for a refused first page, the second for a later one.
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         print(error, flush=True)
     time.sleep(float(os.environ.get("EVERY", "60")))

@@ -20,7 +20,9 @@ class ArcGisError(Exception):
 
 
 def ask(url):
-    request = urllib.request.Request(url, headers={"X-Esri-Authorization": "Bearer " + TOKEN.read_text()})
+    request = urllib.request.Request(url)
+    # Other headers are sent to the target of a redirect, too.
+    request.add_unredirected_header("X-Esri-Authorization", "Bearer " + TOKEN.read_text())
     with urllib.request.urlopen(request, timeout=30) as response:
         return json.load(response)
 

@@ -1,11 +1,9 @@
 // Reads a layer every $EVERY seconds with @esri/arcgis-rest-feature-service. Needs the format RestJs.
-import { readFileSync } from "node:fs";
 import { setTimeout } from "node:timers/promises";
 import { queryFeatures } from "@esri/arcgis-rest-feature-service";
-import { ApiKeyManager } from "@esri/arcgis-rest-request";
+import { manager } from "./manager.mjs";
 
-const { TOKEN_DIR, LAYER_URL, EVERY = "60" } = process.env;
-const manager = () => ApiKeyManager.deserialize(readFileSync(`${TOKEN_DIR}/rest-js.json`, "utf8"));
+const { LAYER_URL, EVERY = "60" } = process.env;
 
 async function features() {
   const query = { url: LAYER_URL, where: "1=1", outFields: "*", httpMethod: "GET", hideToken: true };

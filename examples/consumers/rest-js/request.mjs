@@ -1,11 +1,9 @@
-// Reads a layer every $EVERY seconds with @esri/arcgis-rest-js. A manager keeps the token that it was created with: create
-// one from the file for each request. Needs the format RestJs.
-import { readFileSync } from "node:fs";
+// Reads a layer every $EVERY seconds with @esri/arcgis-rest-request. Needs the format RestJs.
 import { setTimeout } from "node:timers/promises";
-import { ApiKeyManager, request } from "@esri/arcgis-rest-request";
+import { request } from "@esri/arcgis-rest-request";
+import { manager } from "./manager.mjs";
 
-const { TOKEN_DIR, LAYER_URL, EVERY = "60" } = process.env;
-const manager = () => ApiKeyManager.deserialize(readFileSync(`${TOKEN_DIR}/rest-js.json`, "utf8"));
+const { LAYER_URL, EVERY = "60" } = process.env;
 
 async function features() {
   const options = {

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::{App, BODY_CANARY, Entry, Shared, TOKEN_CANARY};
+use super::{App, BODY_CANARY, Entry, Shared, TOKEN_CANARY, layers};
 use crate::https::closed;
 
 const DEFAULT_LIFETIME: u64 = 7200;
@@ -56,7 +55,7 @@ fn secured(shared: &Shared, head: &Parts, path: &str) -> Response {
     let bearer = ["x-esri-authorization", "authorization"]
         .iter()
         .find_map(|name| head.headers.get(*name)?.to_str().ok()?.strip_prefix("Bearer ").map(str::to_owned));
-    let owner = bearer.as_ref().and_then(|bearer| shared.state().tokens.get(bearer).cloned());
+    let owner = bearer.as_ref().and_then(|bearer| shared.state().use_token(bearer));
     let app = owner.as_ref().and_then(|owner| shared.state().apps.get(owner).cloned());
     let owner = owner.filter(|_| app.as_ref().is_some_and(|app| !app.reject_tokens && app.admits(&head.headers)));
     if path.ends_with("/sharing/rest/portals/self") {
@@ -64,7 +63,16 @@ fn secured(shared: &Shared, head: &Parts, path: &str) -> Response {
         return match owner {
             Some(owner) => app_info(owner, app.unwrap_or_default()),
             None if bearer.is_some() => failure(498, "invalid_token", "Invalid token."),
-            None => plain(&json!({"id": "anonymous"})),
+            None => plain(&json!({"id": "anonymous", "portalName": "Test portal", "isPortal": true})),
+        };
+    }
+    if path.ends_with("/sharing/rest/search") {
+        record(shared, &head.method, &head.uri, &head.headers, Vec::new(), owner.clone().unwrap_or_default(), false);
+        return match owner {
+            Some(_) => {
+                plain(&json!({"total": 1, "results": [{"id": "item", "title": "Redlands", "type": "Feature Service"}]}))
+            }
+            None => failure(498, "invalid_token", "Invalid token."),
         };
     }
     if path.ends_with("/sharing/rest/info") {
@@ -72,8 +80,9 @@ fn secured(shared: &Shared, head: &Parts, path: &str) -> Response {
     }
     if path.contains("/FeatureServer/") {
         return match (owner, bearer) {
-            (Some(_), _) => plain(&features()),
+            (Some(_), _) => plain(&layers::answer(path, &head.uri, true)),
             (None, Some(_)) => failure(498, "invalid_token", "Invalid token."),
+            (None, None) if layers::is_public(path) => plain(&layers::answer(path, &head.uri, false)),
             (None, None) => failure(499, "token_required", "Token Required"),
         };
     }
@@ -85,6 +94,9 @@ fn app_info(owner: String, app: App) -> Response {
     if app.close_on_verify {
         return closed();
     }
+    if let Some(answer) = app.answer_on_verify {
+        return answer.response().unwrap_or_else(closed);
+    }
     let mut privileges = app.privileges;
     if privileges.is_empty() {
         privileges.push("premium:user:geocode".to_owned());
@@ -92,12 +104,6 @@ fn app_info(owner: String, app: App) -> Response {
     plain(&json!({"id": "org", "name": "Test", "portalName": "Test portal", "isPortal": true,
                   "appInfo": {"appId": app.identity.unwrap_or(owner), "itemId": "item", "appOwner": "owner",
                               "orgId": "org", "privileges": privileges}}))
-}
-
-fn features() -> Value {
-    json!({"geometryType": "esriGeometryPoint", "spatialReference": {"wkid": 4326},
-           "fields": [{"name": "NAME", "type": "esriFieldTypeString", "alias": "NAME", "length": 50}],
-           "features": [{"attributes": {"NAME": "Redlands"}, "geometry": {"x": -117.19, "y": 34.05}}]})
 }
 
 fn control(shared: &Shared, id: &str, body: &[u8]) -> Response {
@@ -194,11 +200,7 @@ async fn respond(
         return closed();
     }
     if let Some(answer) = app.answer {
-        let mut response = Response::builder().status(answer.status);
-        for (name, value) in answer.headers {
-            response = response.header(name, value);
-        }
-        return response.body(Body::from(answer.body)).unwrap_or_else(|_| closed());
+        return answer.response().unwrap_or_else(closed);
     }
     if !matched {
         return failure(400, "invalid_request", "Invalid client_secret");

@@ -25,15 +25,27 @@ struct Layer<'a> {
     url: String,
     ca: &'a Path,
     mount: &'a Mount,
+    /// For what the consumers write.
+    folder: tempfile::TempDir,
 }
 
-impl Layer<'_> {
+impl<'a> Layer<'a> {
+    fn new(url: String, ca: &'a Path, mount: &'a Mount) -> Self {
+        Self { url, ca, mount, folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// Returns the layer of the test portal.
+    fn of_portal(env: &TestEnv, ca: &'a Path, mount: &'a Mount) -> Self {
+        Self::new(format!("{}/server/rest/services/Places/FeatureServer/0", env.portal.url()), ca, mount)
+    }
+
     fn start(&self, name: &str, command: &[&str]) -> Process {
         let ca = |variable| (variable, self.ca.display().to_string());
         let variables = [
             ("TOKEN_DIR", self.mount.path().display().to_string()),
             ("LAYER_URL", self.url.clone()),
             ("EVERY", "0.3".to_owned()),
+            ("OUTPUT", self.folder.path().join(format!("{name}.gpkg")).display().to_string()),
             ca("CURL_CA_BUNDLE"),
             ca("GDAL_CURL_CA_BUNDLE"),
             ca("SSL_CERT_FILE"),
@@ -56,7 +68,7 @@ impl Layer<'_> {
             consumers.push(self.start("gdal in one process", &[&python, "examples/consumers/gdal/read.py"]));
         }
         if let Some(folder) = install(&["npm", "examples/consumers/rest-js"]).await {
-            for script in ["request.mjs", "features.mjs"] {
+            for script in ["request.mjs", "features.mjs", "items.mjs"] {
                 let path = folder.join(script).display().to_string();
                 consumers.push(self.start(&format!("rest-js {script}"), &["node", &path]));
             }
@@ -114,14 +126,20 @@ async fn follow(env: &TestEnv, mount: &Mount, mut consumers: Vec<Process>) {
 async fn consumers_switch_to_the_new_token_without_a_restart() {
     let env = TestEnv::new().await;
     let mount = Mount::new(&issue(&env, "app", None).await);
-    let layer = Layer {
-        url: format!("{}/server/rest/services/Places/FeatureServer/0", env.portal.url()),
-        ca: &env.ca_file(),
-        mount: &mount,
-    };
+    let ca = env.ca_file();
+    let layer = Layer::of_portal(&env, &ca, &mount);
     let consumers = layer.small().await;
     assert!(consumers.len() >= 3);
+    let rest_js = consumers.iter().any(|consumer| consumer.name.starts_with("rest-js"));
     follow(&env, &mount, consumers).await;
+    // rest-js sends it to www.arcgis.com where a program does not set the portal.
+    let search = env.portal.journal().into_iter().find(|entry| entry.path.ends_with("/sharing/rest/search"));
+    assert_eq!(search.is_some(), rest_js);
+    if let Some(search) = search {
+        assert!(
+            search.headers.contains(&"x-esri-authorization".to_owned()) && !search.query.unwrap().contains("token")
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,7 +147,7 @@ async fn consumers_of_a_service_of_koop_switch_to_the_new_token_without_a_restar
     let env = TestEnv::new().await;
     let mount = Mount::new(&issue(&env, "app", None).await);
     let Some(koop) = Koop::start(&env).await else { return };
-    let layer = Layer { url: koop.layer(), ca: &koop.bundle, mount: &mount };
+    let layer = Layer::new(koop.layer(), &koop.bundle, &mount);
     let mut consumers = layer.small().await;
     consumers.extend(layer.large().await);
     follow(&env, &mount, consumers).await;
@@ -143,11 +161,8 @@ async fn consumers_continue_after_the_portal_ended_all_tokens() {
     env.change("app", json!({"spec": {"verification": {"interval": "1m"}}})).await;
     env.wait("app", |r| is(r, "Verified", "True", "AppKnown")).await;
     let mount = Mount::new(&first);
-    let layer = Layer {
-        url: format!("{}/server/rest/services/Places/FeatureServer/0", env.portal.url()),
-        ca: &env.ca_file(),
-        mount: &mount,
-    };
+    let ca = env.ca_file();
+    let layer = Layer::of_portal(&env, &ca, &mount);
     let mut consumers = layer.small().await;
     for consumer in &mut consumers {
         consumer.wait_for(FEATURE, 1).await;
