@@ -19,8 +19,9 @@ pub fn crd() -> CustomResourceDefinition {
         if let Some(status) = schema.properties.as_mut().and_then(|properties| properties.get_mut("status")) {
             // Without it kstatus takes a resource that was never reconciled for one that is up to date.
             status.default = Some(JSON(json!({"observedGeneration": -1})));
-            let generation = status.properties.as_mut().and_then(|fields| fields.get_mut("observedGeneration"));
-            generation.into_iter().for_each(|field| field.default = None);
+            if let Some(field) = status.properties.as_mut().and_then(|fields| fields.get_mut("observedGeneration")) {
+                field.default = None;
+            }
         }
     }
     crd
@@ -47,8 +48,8 @@ fn whole_numbers(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(whole_numbers),
         Value::Object(fields) => fields.values_mut().for_each(whole_numbers),
         Value::Number(number) => {
-            let whole = number.as_f64().filter(|_| number.is_f64()).and_then(|n| format!("{n}").parse::<i64>().ok());
-            whole.into_iter().for_each(|whole| *number = whole.into());
+            let whole = number.as_f64().and_then(|float| format!("{float}").parse::<i64>().ok());
+            *number = whole.map_or_else(|| number.clone(), Into::into);
         }
         _ => {}
     }

@@ -34,7 +34,7 @@ pub struct IssuedToken {
     pub issue_time: Timestamp,
     pub expiration_time: Timestamp,
     pub inputs: String,
-    /// What consumers were told of the portal, where the spec names another one by now.
+    /// The published URL of the portal, where it is not the one that the spec names now.
     pub portal_url: Option<String>,
     /// What the token was requested with, and what the formats tell consumers to send.
     pub referer: Option<String>,

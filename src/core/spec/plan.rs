@@ -28,7 +28,7 @@ fn problem(field: &'static str) -> impl Fn(&dyn std::fmt::Display) -> SpecError 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     pub portal: PortalUrl,
-    /// What workloads are told of the portal.
+    /// The URL of the portal that is published for workloads.
     pub public_url: PortalUrl,
     pub ca: Option<CaBundleRef>,
     /// The name of the Secret with the client certificate.

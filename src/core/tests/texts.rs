@@ -68,6 +68,10 @@ fn portal_urls_have_one_normal_form() {
     for text in ["https://host/arcgis/rest/services/Roads/FeatureServer", "https://host/server/REST/Services"] {
         assert_eq!(PortalUrl::parse(text), Err(PortalUrlError::Service), "{text}");
     }
+}
+
+#[test]
+fn portal_urls_have_bounds_and_lose_what_follows_the_base() {
     for (text, base) in [
         ("https://host/a/sharing/b/sharing/rest/oauth2/token", "https://host/a/sharing/b"),
         ("https://host/sharing", "https://host"),
