@@ -15,7 +15,7 @@ use testkit::portal::{App, Certificate, Portal};
 use tokio::time::timeout;
 
 use super::cluster::kubectl;
-use super::render::{NAME, ROOT, arguments, objects};
+use super::render::{NAME, ROOT, arguments, environment, objects};
 use crate::support::fences::script;
 use crate::support::fleet::{Replica, poll_until};
 use crate::support::tools::{folder, succeed};
@@ -63,6 +63,7 @@ impl Cluster {
         let admin = free_address();
         let child = tokio::process::Command::new(env!("CARGO_BIN_EXE_arcgis-credential-operator"))
             .args(arguments(&deployment))
+            .envs(environment(&deployment))
             .args(["--allowed-portal", &self.portal.url(), "--admin-address", &admin.to_string(), "--ca-file"])
             .arg(ca)
             .env("KUBECONFIG", self.plane.kubeconfig_for("operator", token.trim()).unwrap())
@@ -85,7 +86,7 @@ impl Cluster {
     /// Creates two resources with different deletion policies.
     async fn fill(&self) {
         self.shell(&format!(
-            "kubectl create namespace maps && kubectl -n maps create secret generic app \
+            "kubectl -n maps create secret generic app \
              --from-literal=client_id=app --from-literal=client_secret={SECRET}"
         ));
         for policy in ["Delete", "Retain"] {
@@ -145,6 +146,7 @@ async fn remove_resources(cluster: &Cluster, retained: Option<&String>) {
 /// Checks that nothing but the retained Secret is left.
 async fn all_is_removed(cluster: Cluster, retained: Option<&String>) {
     assert_eq!(cluster.shell("kubectl get crd,clusterroles -o name | grep arcgis || true"), "");
+    assert_eq!(cluster.shell("kubectl get roles,rolebindings -n maps -o name"), "");
     assert_eq!(cluster.shell(&format!("kubectl get deployments,leases --namespace {NAME} -o name")), "");
     assert_eq!(cluster.token("retain").await.as_ref(), retained);
     cluster.plane.stop().await;
