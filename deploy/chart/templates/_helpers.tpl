@@ -68,7 +68,7 @@ annotations:
 - apiGroups: [credentials.arcgis.dev]
   resources: [arcgisappcredentials/status]
   verbs: [patch]
-# Neither update nor delete: a target goes by its owner reference.
+# Not delete: a target is deleted by its owner reference.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, patch]

@@ -15,6 +15,7 @@ use testkit::portal::{App, Certificate, Portal};
 use tokio::time::timeout;
 
 use super::cluster::kubectl;
+use super::dist::dist;
 use super::render::{NAME, ROOT, arguments, environment, objects};
 use crate::support::fences::script;
 use crate::support::fleet::{Replica, poll_until};
@@ -114,11 +115,15 @@ fn page(name: &str) -> PathBuf {
     Path::new(ROOT).join(name)
 }
 
-/// Installs as the README describes, lets the operator fill two targets, stops it, and returns the cluster with both
-/// tokens.
+/// Installs as the README describes, and works.
 async fn worked(installer: &str) -> (Cluster, [Option<String>; 2]) {
+    worked_after(&script(&page("README.md"), installer)).await
+}
+
+/// Installs with these commands, lets the operator fill two targets, stops it, and returns the cluster with both tokens.
+async fn worked_after(commands: &str) -> (Cluster, [Option<String>; 2]) {
     let cluster = Cluster::empty().await;
-    cluster.shell(&script(&page("README.md"), installer));
+    cluster.shell(commands);
     let mut operator = cluster.operator().await;
     cluster.fill().await;
     operator.signal("TERM").await;
@@ -174,4 +179,19 @@ async fn the_readme_installs_with_kubectl_and_uninstalling_keeps_retained_secret
     remove_resources(&cluster, tokens[1].as_ref()).await;
     operate(&cluster, "uninstall-kustomize");
     all_is_removed(cluster, tokens[1].as_ref()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_file_installs_the_operator() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let printed = dist(folder.path(), &[]);
+    assert!(printed.success, "{}", printed.err);
+    for file in ["install.yaml", "install-namespaced.yaml"] {
+        let file = folder.path().join(file).display().to_string();
+        let (cluster, tokens) =
+            worked_after(&format!("kubectl create namespace maps && kubectl apply -f {file}")).await;
+        remove_resources(&cluster, tokens[1].as_ref()).await;
+        cluster.shell(&format!("kubectl delete -f {file}"));
+        all_is_removed(cluster, tokens[1].as_ref()).await;
+    }
 }

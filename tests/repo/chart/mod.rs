@@ -1,6 +1,7 @@
 //! The chart, the overlays, and the files generated from others.
 
 mod cluster;
+mod dist;
 mod install;
 mod pods;
 mod render;
