@@ -7,12 +7,12 @@ use kube::api::{Patch, PatchParams, PostParams, Request};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::error::{ApiError, bounded};
 use super::lean::LeanObject;
 use crate::api::{ArcGisAppCredential, ArcGisAppCredentialStatus};
-use crate::core::Version;
+use crate::core::{SecretPatch, Version};
 
 /// The field manager of all writes, and the name in events.
 pub(super) const MANAGER: &str = "arcgis-credential-operator";
@@ -46,15 +46,15 @@ impl Cluster {
     }
 
     /// Creates a Secret; fails where one of that name exists. A dry run only checks whether it would be accepted.
-    pub async fn create_secret(&self, namespace: &str, manifest: &Value, dry: bool) -> Result<Version, ApiError> {
+    pub async fn create_secret(&self, namespace: &str, manifest: &SecretPatch, dry: bool) -> Result<Version, ApiError> {
         let params = PostParams { dry_run: dry, field_manager: Some(MANAGER.to_owned()) };
-        self.create::<Secret>(namespace, manifest, &params).await
+        self.create::<Secret>(namespace, manifest.expose(), &params).await
     }
 
     /// Changes a Secret. The patch carries the uid and the version of what was evaluated.
-    pub async fn patch_secret(&self, namespace: &str, name: &str, patch: &Value) -> Result<Version, ApiError> {
+    pub async fn patch_secret(&self, namespace: &str, name: &str, patch: &SecretPatch) -> Result<Version, ApiError> {
         let request = Request::new(Secret::url_path(&(), Some(namespace)));
-        self.write::<Secret>(request.patch(name, &by_us(), &Patch::Merge(patch))).await
+        self.write::<Secret>(request.patch(name, &by_us(), &Patch::Merge(patch.expose()))).await
     }
 
     /// Replaces the status of the resource with this uid; returns the resource's new version.
@@ -69,7 +69,7 @@ impl Cluster {
             {"op": "test", "path": "/metadata/uid", "value": uid},
             {"op": "add", "path": "/status", "value": status},
         ]);
-        let patch: json_patch::Patch = serde_json::from_value(operations).map_err(|_| ApiError::Denied(0))?;
+        let patch: json_patch::Patch = serde_json::from_value(operations).map_err(|_| ApiError::NotSent)?;
         let request = Request::new(ArcGisAppCredential::url_path(&(), Some(namespace)));
         let request = request.patch_subresource("status", name, &by_us(), &Patch::<()>::Json(patch));
         Ok(self.write::<ArcGisAppCredential>(request).await?.resource)
@@ -81,7 +81,7 @@ impl Cluster {
         object: &impl Serialize,
         params: &PostParams,
     ) -> Result<Version, ApiError> {
-        let body = serde_json::to_vec(object).map_err(|_| ApiError::Denied(0))?;
+        let body = serde_json::to_vec(object).map_err(|_| ApiError::NotSent)?;
         self.write::<K>(Request::new(K::url_path(&(), Some(namespace))).create(params, body)).await
     }
 
@@ -90,7 +90,7 @@ impl Cluster {
         &self,
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<Version, ApiError> {
-        let mut request = request.map_err(|_| ApiError::Denied(0))?;
+        let mut request = request.map_err(|_| ApiError::NotSent)?;
         request.headers_mut().insert(http::header::ACCEPT, http::HeaderValue::from_static(METADATA));
         bounded(self.client.request::<LeanObject<K>>(request)).await.map(|written| version(&written))
     }

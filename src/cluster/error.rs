@@ -26,6 +26,8 @@ pub enum ApiError {
     /// Another lasting rejection: quota, admission policy or webhook.
     #[error("the API server refuses the write with status {0}")]
     Denied(u16),
+    #[error("the call could not be encoded, and was not sent")]
+    NotSent,
     #[error("the API server limits the rate of calls")]
     TooManyRequests {
         /// Seconds to wait, where it names some.

@@ -18,7 +18,7 @@ use super::host_limiters::HostLimiters;
 use super::leader_election::LeaderElector;
 use super::watch_set::{WatchSource, Watches};
 use super::watches::{Scope, WatchEvent, Watched};
-use super::{preflight, reconciler};
+use super::{observe, preflight, reconciler};
 use crate::api::{ArcGisAppCredentialStatus, Reason};
 use crate::arcgis::Portals;
 use crate::cluster::{Cluster, Leases};
@@ -273,7 +273,7 @@ impl Controller {
     fn on_host_recovered(&mut self, host: &str) {
         info!(portal = host, "the portal answers again");
         self.retry(|resource, reason| {
-            reason.is_outage() && reconciler::plan(resource).is_ok_and(|plan| plan.portal.authority() == host)
+            reason.is_outage() && observe::plan(resource).is_ok_and(|plan| plan.portal.authority() == host)
         });
     }
 

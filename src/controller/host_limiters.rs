@@ -11,10 +11,17 @@ use crate::index::Key;
 
 /// All hosts.
 pub struct HostLimiters {
-    by_host: Mutex<HashMap<String, HostQueue<Key>>>,
+    hosts: Mutex<Hosts>,
     requeue: UnboundedSender<Key>,
     recovered: UnboundedSender<String>,
     clock: fn() -> Timestamp,
+}
+
+#[derive(Default)]
+struct Hosts {
+    by_name: HashMap<String, HostQueue<Key>>,
+    /// The host that has a permit for a resource, until its reconcile ends.
+    woken_by: HashMap<Key, String>,
 }
 
 /// Hosts of which only an outage is remembered. Below a wildcard, users can name any number of them.
@@ -33,16 +40,16 @@ pub struct RequestPermit<'a> {
 impl HostLimiters {
     /// Keys that may try again are sent to `requeue`, and hosts that work again to `recovered`.
     pub fn new(requeue: UnboundedSender<Key>, recovered: UnboundedSender<String>, clock: fn() -> Timestamp) -> Self {
-        Self { by_host: Mutex::default(), requeue, recovered, clock }
+        Self { hosts: Mutex::default(), requeue, recovered, clock }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, HostQueue<Key>>> {
-        self.by_host.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Hosts> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns what a request to the host would get now.
     pub fn check(&self, host: &str) -> Admit {
-        self.lock().get(host).map_or(Admit::Now, |host| host.limiter.check((self.clock)()))
+        self.lock().by_name.get(host).map_or(Admit::Now, |host| host.limiter.check((self.clock)()))
     }
 
     /// Acquires a permit for one request.
@@ -62,7 +69,7 @@ impl HostLimiters {
         admit: impl FnOnce(&mut HostQueue<Key>, Timestamp) -> Admit,
     ) -> Result<RequestPermit<'_>, Admit> {
         let mut hosts = self.lock();
-        let queue = hosts.entry(host.to_owned()).or_default();
+        let queue = hosts.by_name.entry(host.to_owned()).or_default();
         match admit(queue, (self.clock)()) {
             Admit::Now => {
                 let acquired = queue.limiter.epoch();
@@ -76,35 +83,41 @@ impl HostLimiters {
     /// Waits for a permit of a host at capacity.
     pub fn enqueue(&self, host: &str, priority: Priority, key: Key) {
         let mut hosts = self.lock();
-        if let Some(key) = hosts.entry(host.to_owned()).or_default().enqueue(priority, key, (self.clock)()) {
-            // The receiver is gone only at the end.
-            let _ = self.requeue.send(key);
+        let queue = hosts.by_name.entry(host.to_owned()).or_default();
+        if let Some(key) = queue.enqueue(priority, key, (self.clock)()) {
+            self.wake(&mut hosts, host, key);
         }
     }
 
-    /// A reconcile ended without a request: a permit that it was woken for goes to the next in line.
-    pub fn forgo(&self, key: &Key) {
-        let now = (self.clock)();
-        for host in self.lock().values_mut() {
-            if let Some(next) = host.forgo(key, now) {
-                let _ = self.requeue.send(next);
-            }
+    /// A reconcile ended: passes a permit that it was woken for and did not use on to the next in line.
+    pub fn pass_on(&self, key: &Key) {
+        let mut hosts = self.lock();
+        let Some(host) = hosts.woken_by.remove(key) else { return };
+        let next = hosts.by_name.get_mut(&host).and_then(|queue| queue.pass_on(key, (self.clock)()));
+        if let Some(next) = next {
+            self.wake(&mut hosts, &host, next);
         }
+    }
+
+    fn wake(&self, hosts: &mut Hosts, host: &str, key: Key) {
+        hosts.woken_by.insert(key.clone(), host.to_owned());
+        // The receiver is gone only at the end.
+        let _ = self.requeue.send(key);
     }
 
     /// Moves the pauses after the clock was set by `step`.
     pub fn shift(&self, step: SignedDuration) {
-        self.lock().values_mut().for_each(|host| host.shift(step));
+        self.lock().by_name.values_mut().for_each(|host| host.shift(step));
     }
 
     /// Forgets all hosts: another replica may have sent requests since.
     pub fn clear(&self) {
-        self.lock().clear();
+        *self.lock() = Hosts::default();
     }
 
     /// Restores a host's pause after a restart.
     pub fn restore(&self, host: &str, records: &[RetryAfterRecord]) {
-        self.lock().entry(host.to_owned()).or_default().limiter.restore(records, (self.clock)());
+        self.lock().by_name.entry(host.to_owned()).or_default().limiter.restore(records, (self.clock)());
     }
 }
 
@@ -118,19 +131,20 @@ impl RequestPermit<'_> {
 impl Drop for RequestPermit<'_> {
     fn drop(&mut self) {
         let mut hosts = self.limiters.lock();
-        let Some(host) = hosts.get_mut(&self.host) else { return };
         let now = (self.limiters.clock)();
-        let released = host.release(self.key.as_ref(), self.acquired, self.outcome, now);
+        let Some(queue) = hosts.by_name.get_mut(&self.host) else { return };
+        let released = queue.release(self.key.as_ref(), self.acquired, self.outcome, now);
+        let is_idle = queue.is_idle(now);
         for key in released.woken {
-            let _ = self.limiters.requeue.send(key);
+            self.limiters.wake(&mut hosts, &self.host, key);
         }
         if released.recovered {
             let _ = self.limiters.recovered.send(self.host.clone());
         }
-        if host.is_idle(now) {
-            hosts.remove(&self.host);
-        } else if hosts.len() > MAX_HOSTS {
-            hosts.retain(|_, host| !host.is_unused());
+        if is_idle {
+            hosts.by_name.remove(&self.host);
+        } else if hosts.by_name.len() > MAX_HOSTS {
+            hosts.by_name.retain(|_, host| !host.is_unused());
         }
     }
 }

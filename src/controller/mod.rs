@@ -1,14 +1,16 @@
 //! The controller: watches feed the index, the index requeues resources, and the event loop reconciles what is due.
 
+mod calls;
 mod clock_monitor;
 mod context;
 mod event_loop;
 mod host_limiters;
 mod leader_election;
+mod observe;
 mod preflight;
 mod reconciler;
+mod report;
 mod sources;
-mod steps;
 #[cfg(test)]
 mod tests;
 mod verifier;

@@ -64,8 +64,7 @@ async fn a_panic_is_reported_on_its_resource_alone() {
     let (ctx, term) = context();
     let requeue_at = catch_panic(&ctx, &key("boom"), term, async { panic!("on purpose") }).await;
     assert!(requeue_at.unwrap() > ctx.now(), "it is reconciled again");
-    let reason =
-        |name: &str| ctx.index().get(&key(name)).unwrap().memory.reported_failure().map(|failed| failed.reason);
+    let reason = |name: &str| ctx.index().get(&key(name)).unwrap().memory.reported_wait().map(|failed| failed.reason);
     assert_eq!((reason("boom"), reason("next")), (Some(Reason::Internal), None));
     assert!(ctx.metrics.render().unwrap().contains(r#"reconciles_total{outcome="Internal"} 1"#));
     // The next attempt comes after a minute, and no sooner.
@@ -80,7 +79,7 @@ async fn a_panic_is_reported_on_its_resource_alone() {
 async fn portals_beyond_the_first_thousand_are_counted_together() {
     let (ctx, _) = context();
     for n in 0..1100 {
-        ctx.metrics.requested(&format!("h{n}.example.com"), None, Duration::ZERO);
+        ctx.metrics.requested(&format!("h{n}.example.com"), None, "First", Duration::ZERO);
     }
     let text = ctx.metrics.render().unwrap();
     assert!(text.contains(r#"token_requests_total{outcome="Issued",portal="other"} 100"#));

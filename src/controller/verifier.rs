@@ -1,4 +1,4 @@
-//! Checks a published token with the portal. Nothing waits for a check: its result requeues the resource.
+//! Verifies a published token with the portal. Nothing waits for that: its result requeues the resource.
 
 use std::sync::Arc;
 
@@ -10,61 +10,60 @@ use super::sources::{client_certificate, credentials, fetch_ca};
 use crate::api::Verification;
 use crate::arcgis::identify;
 use crate::core::{AccessToken, Admit, Identity, LiveSecret, Outcome, Plan, Term, VerificationPlan};
-use crate::index::{CheckResult, Key};
+use crate::index::{Key, Verified};
 
-/// A check that a host at capacity, or a failing API server, does not admit is made this many seconds later.
+/// A verification that a host at capacity, or a failing API server, does not admit is made this many seconds later.
 const DEFER_SECONDS: i64 = 10;
 
-/// What to check.
-pub struct Check {
+/// What to verify.
+pub struct PublishedToken {
     pub me: Identity,
     pub plan: Plan,
-    /// The issue time of the token.
-    pub issued: Timestamp,
+    pub issue_time: Timestamp,
     /// The token, where it was published just now; else it is read from the target.
     pub token: Option<AccessToken>,
     /// The digest of the app's ID, where it is known.
     pub app: Option<u64>,
 }
 
-/// Starts a check.
-pub fn start(ctx: &Arc<Context>, term: Term, check: Check) {
+/// Starts a verification.
+pub fn start(ctx: &Arc<Context>, term: Term, published: PublishedToken) {
     let ctx = ctx.clone();
     tokio::spawn(async move {
         let result = tokio::select! {
             biased;
             () = ctx.leadership.ended(term) => return,
-            answer = run(&ctx, &check) => match answer {
-                Ok(answer) => CheckResult::Answered(check.issued, answer),
-                Err(until) => CheckResult::Deferred(until),
+            answer = run(&ctx, &published) => match answer {
+                Ok(answer) => Verified::Answered(published.issue_time, answer),
+                Err(until) => Verified::Deferred(until),
             },
         };
-        let key = Key { namespace: check.me.namespace, name: check.me.name };
-        if let Some(resource) = ctx.index().get_mut(&key, &check.me.uid).filter(|_| ctx.leadership.holds(term)) {
-            resource.check = Some(result);
+        let key = Key { namespace: published.me.namespace, name: published.me.name };
+        if let Some(resource) = ctx.index().get_mut(&key, &published.me.uid).filter(|_| ctx.leadership.holds(term)) {
+            resource.verified = Some(result);
         }
         // The receiver is gone only at the end.
         let _ = ctx.requeue.send(key);
     });
 }
 
-/// Makes a check; where it cannot be made now, returns when to make it.
-async fn run(ctx: &Context, check: &Check) -> Result<Verification, Timestamp> {
-    let (plan, host) = (&check.plan, check.plan.portal.authority());
+/// Asks the portal; where that cannot be done now, returns when to do it.
+async fn run(ctx: &Context, published: &PublishedToken) -> Result<Verification, Timestamp> {
+    let (plan, host) = (&published.plan, published.plan.portal.authority());
     let permit = match ctx.hosts.try_acquire_unqueued(&host) {
         Ok(permit) => permit,
         Err(Admit::PausedUntil(until)) => return Err(until),
         Err(_) => return Err(ctx.after(DEFER_SECONDS)),
     };
-    let token = match &check.token {
+    let token = match &published.token {
         Some(token) => token.clone(),
-        None => stored_token(ctx, check).await?,
+        None => stored_token(ctx, published).await?,
     };
-    let app = match check.app {
+    let app = match published.app {
         Some(app) => app,
-        None => app_id(ctx, check).await?,
+        None => app_id(ctx, published).await?,
     };
-    let client = client(ctx, check).await?;
+    let client = client(ctx, published).await?;
     let is_app = |id: &str| ctx.digester.digest_id(id) == app;
     let identified = identify(&client, &plan.portal.base(), &token, plan.referer.as_deref(), is_app).await;
     permit.release(match (&identified.retry_after, &identified.answer) {
@@ -76,7 +75,7 @@ async fn run(ctx: &Context, check: &Check) -> Result<Verification, Timestamp> {
     Ok(identified.answer)
 }
 
-impl Check {
+impl PublishedToken {
     /// When it is made again if a user has to change something first, such as a CA bundle.
     fn next(&self, ctx: &Context) -> Timestamp {
         ctx.after(self.plan.verification.as_ref().map_or(DEFER_SECONDS, VerificationPlan::seconds))
@@ -88,34 +87,35 @@ impl Check {
     }
 }
 
-/// Reads the token from the target. Where it is another one meanwhile, that one is checked.
-async fn stored_token(ctx: &Context, check: &Check) -> Result<AccessToken, Timestamp> {
-    let secret = check.secret(ctx, &check.plan.target.name).await?;
-    let stored = LiveSecret::new(secret, &check.me).stored().filter(|stored| stored.issue_time == check.issued);
-    stored.map(|stored| stored.token).ok_or_else(|| check.next(ctx))
+/// Reads the token from the target. Where it is another one meanwhile, that one is verified.
+async fn stored_token(ctx: &Context, published: &PublishedToken) -> Result<AccessToken, Timestamp> {
+    let secret = published.secret(ctx, &published.plan.target.name).await?;
+    let stored =
+        LiveSecret::new(secret, &published.me).stored().filter(|stored| stored.issue_time == published.issue_time);
+    stored.map(|stored| stored.token).ok_or_else(|| published.next(ctx))
 }
 
-async fn app_id(ctx: &Context, check: &Check) -> Result<u64, Timestamp> {
-    let secret = check.secret(ctx, &check.plan.credentials.name).await?;
-    let read = credentials(secret, &check.plan.credentials).map_err(|_| check.next(ctx))?;
+async fn app_id(ctx: &Context, published: &PublishedToken) -> Result<u64, Timestamp> {
+    let secret = published.secret(ctx, &published.plan.credentials.name).await?;
+    let read = credentials(secret, &published.plan.credentials).map_err(|_| published.next(ctx))?;
     Ok(ctx.digester.digest_id(read.id()))
 }
 
-async fn client(ctx: &Context, check: &Check) -> Result<reqwest::Client, Timestamp> {
-    let unusable = || check.next(ctx);
-    let ca = match &check.plan.ca {
+async fn client(ctx: &Context, published: &PublishedToken) -> Result<reqwest::Client, Timestamp> {
+    let unusable = || published.next(ctx);
+    let ca = match &published.plan.ca {
         Some(ca) => {
-            let read = fetch_ca(ctx, &check.me.namespace, ca).await.map_err(|_| ctx.after(DEFER_SECONDS))?;
+            let read = fetch_ca(ctx, &published.me.namespace, ca).await.map_err(|_| ctx.after(DEFER_SECONDS))?;
             Some(read.ok_or_else(unusable)?.1.map_err(|_| unusable())?)
         }
         None => None,
     };
-    let certificate = match &check.plan.client_certificate {
+    let certificate = match &published.plan.client_certificate {
         Some(name) => {
-            let secret = check.secret(ctx, name).await?;
+            let secret = published.secret(ctx, name).await?;
             Some(client_certificate(secret, ctx.now()).map_err(|_| unusable())?)
         }
         None => None,
     };
-    ctx.client(&check.plan, ca.as_ref(), certificate.as_ref()).map_err(|_| unusable())
+    ctx.client(&published.plan, ca.as_ref(), certificate.as_ref()).map_err(|_| unusable())
 }

@@ -24,15 +24,16 @@ mod tests;
 pub use election::{Candidate, Claim, Moment, Next, RETRY_PERIOD, Term};
 pub use object::{Identity, Observed, Version};
 pub use reconcile::{
-    Attempt, AttemptKind, Checks, Conclusion, ConditionChange, Memory, Problem, RetryState, Situation, Step, Verdict,
-    conclude, decide,
+    Answer, Conclusion, ConditionChange, Edge, Memory, Problem, Progress, Reconciliation, Situation, Source, Step,
+    Trigger, Verdict, VerificationState, conclude, decide,
 };
 pub use scheduling::{
-    Admit, Epoch, HostLimiter, HostQueue, Outcome, Priority, RESYNC_SECONDS, RetryAfterRecord, WorkQueue, renewal_time,
+    Activity, Admit, Epoch, Failed, HostLimiter, HostQueue, MadeWith, Outcome, Priority, RESYNC_SECONDS,
+    RetryAfterRecord, Wait, Waits, WorkQueue, renewal_time,
 };
 pub use secrets::{
     AccessToken, ClientCertificateError, Credentials, CredentialsError, DesiredSecret, Digester, IssuedToken,
-    LiveSecret, Owner, fingerprint, render, zero,
+    LiveSecret, Owner, SecretPatch, fingerprint, render, zero,
 };
 pub use spec::{
     AllowedOrigin, DurationError, OriginError, OriginMatch, Plan, PortalUrl, PortalUrlError, REFERER_ADVICE,

@@ -16,6 +16,7 @@ mod memory;
 mod reports;
 mod schedule;
 mod secrets;
+mod stability;
 mod steps;
 mod texts;
 mod transitions;
@@ -82,7 +83,8 @@ fn published(s: &Situation, issue_time: Timestamp, seconds: i64) -> IssuedToken 
 /// Returns the target as this resource would render it.
 fn live(s: &Situation, published: &IssuedToken) -> LiveSecret {
     let plan = s.plan.as_ref().unwrap();
-    let mut secret: Secret = serde_json::from_value(render(plan, &s.me, published).manifest(plan, &s.me)).unwrap();
+    let manifest = render(plan, &s.me, published).manifest(plan, &s.me);
+    let mut secret: Secret = serde_json::from_value(manifest.expose().clone()).unwrap();
     (secret.metadata.uid, secret.metadata.resource_version) = (Some("target".to_owned()), Some("11".to_owned()));
     LiveSecret::new(secret, &s.me)
 }
@@ -98,11 +100,11 @@ fn reconcile(mut s: Situation, now: Timestamp, answer: Result<i64, Reason>, requ
         let verdict = decide(&s, now);
         match verdict.step {
             Step::Rest => return conclude(s, verdict, now),
-            Step::Request => {
+            Step::Request(_) => {
                 *requests += 1;
                 match answer {
                     Ok(seconds) => s.issued(token("t"), seconds, now),
-                    Err(reason) => s.failed(AttemptKind::Request, reason, None, now),
+                    Err(reason) => s.failed(Activity::Request, reason, None, now),
                 }
             }
             step => call(&mut s, &step, *requests, now),
@@ -221,7 +223,7 @@ fn a_token_that_expires_before_it_is_written_is_replaced_no_earlier_than_the_flo
 fn an_internal_error_is_reported_as_reconciling_and_retried_after_a_minute() {
     let now = at(1_000_000);
     let mut s = situation(now);
-    s.failed(AttemptKind::Write, Reason::Internal, None, now);
+    s.failed(Activity::Write, Reason::Internal, None, now);
     let verdict = decide(&s, now);
     assert!(matches!(verdict.step, Step::Rest));
     let conclusion = conclude(s, verdict, now);

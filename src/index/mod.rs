@@ -5,5 +5,5 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use resource::{CheckResult, IndexedResource, Key, ObjectKind, Report};
+pub use resource::{IndexedResource, Key, ObjectKind, Report, Verified};
 pub use store::{Index, Seen};

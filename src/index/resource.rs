@@ -59,12 +59,12 @@ impl Report {
     }
 }
 
-/// What a check of the published token found.
+/// What the verification of the published token found.
 #[derive(Clone, Debug)]
-pub enum CheckResult {
+pub enum Verified {
     /// The portal answered about the token that was issued at this time.
     Answered(Timestamp, Verification),
-    /// The check could not be made, and is due again at this time.
+    /// It could not be made, and is due again at this time.
     Deferred(Timestamp),
 }
 
@@ -91,8 +91,8 @@ pub struct IndexedResource {
     /// A status with a token was seen.
     pub(super) had_token: bool,
     pub report: Report,
-    /// What a check of the published token found, until it is reported.
-    pub check: Option<CheckResult>,
+    /// What the verification of the published token found, until it is reported.
+    pub verified: Option<Verified>,
     pub(super) target: Option<String>,
     pub(super) refs: Vec<(ObjectKind, String)>,
 }
@@ -141,7 +141,7 @@ impl IndexedResource {
             panics: 0,
             written: None,
             had_token: status.token.is_some(),
-            check: None,
+            verified: None,
             target,
             refs,
         }

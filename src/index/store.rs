@@ -19,7 +19,7 @@ pub enum Seen {
     Deleted,
 }
 
-struct Watched {
+struct NamedObject {
     /// As the watch reports it: never loaded.
     observed: Observed<()>,
     /// The version of its last deletion: what is older does not bring it back.
@@ -35,7 +35,7 @@ struct Watched {
 pub struct Index {
     /// Boxed, because a map keeps room for many more than it holds.
     resources: HashMap<Key, Box<IndexedResource>>,
-    objects: HashMap<(ObjectKind, Key), Watched>,
+    objects: HashMap<(ObjectKind, Key), NamedObject>,
     /// How many ConfigMaps are named in each namespace.
     config_maps: BTreeMap<String, usize>,
 }
@@ -53,8 +53,8 @@ fn hash(status: &ArcGisAppCredentialStatus) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(status)
 }
 
-/// Hands what is known of a resource to its next version; returns whether it is one.
-fn succeed(before: &mut IndexedResource, entry: &mut IndexedResource, listed: bool) -> bool {
+/// Takes over what is known of a resource into its next version; returns whether it is one.
+fn take_over(before: &mut IndexedResource, entry: &mut IndexedResource, listed: bool) -> bool {
     // A list is believed, unless something newer was seen since it began.
     let believed = listed && std::mem::take(&mut before.awaited);
     before.awaited = false;
@@ -63,7 +63,7 @@ fn succeed(before: &mut IndexedResource, entry: &mut IndexedResource, listed: bo
         return false;
     }
     entry.memory = std::mem::take(&mut before.memory);
-    entry.check = before.check.take();
+    entry.verified = before.verified.take();
     entry.panics = before.panics;
     entry.written = before.written;
     entry.had_token |= before.had_token;
@@ -82,7 +82,7 @@ impl Index {
         let mut entry = IndexedResource::new(resource);
         let mut woken = BTreeSet::from([key.clone()]);
         if let Some(before) = self.resources.get_mut(&key) {
-            if before.uid == entry.uid && !succeed(before, &mut entry, listed) {
+            if before.uid == entry.uid && !take_over(before, &mut entry, listed) {
                 return Vec::new();
             }
             if before.refs != entry.refs || before.deleting != entry.deleting || before.uid != entry.uid {
@@ -108,7 +108,7 @@ impl Index {
                 if kind == ObjectKind::ConfigMap {
                     *config_maps.entry(key.namespace.clone()).or_default() += 1;
                 }
-                Watched { observed: Observed::Unknown, deleted: None, awaited: false, users: Vec::new() }
+                NamedObject { observed: Observed::Unknown, deleted: None, awaited: false, users: Vec::new() }
             });
             if let Err(at) = watched.users.binary_search(key) {
                 watched.users.insert(at, key.clone());
@@ -212,15 +212,15 @@ impl Index {
         self.resources.get(key).is_some_and(|resource| resource.refs.iter().all(known))
     }
 
-    /// Ends the waits of resources whose last attempt failed for a reason; returns the resources to reconcile.
+    /// Ends the waits of resources whose last request failed for a reason; returns the resources to reconcile.
     pub fn retry_at(&mut self, now: Timestamp, applies: impl Fn(&IndexedResource, Reason) -> bool) -> Vec<Key> {
         let mut keys = Vec::new();
         for (key, resource) in &mut self.resources {
-            let retries = resource.memory.retry_state.as_ref().is_some_and(|failed| applies(resource, failed.reason));
-            if let Some(failed) = resource.memory.retry_state.as_mut().filter(|_| retries) {
-                failed.next_attempt = Some(now);
+            let mut memory = std::mem::take(&mut resource.memory);
+            if memory.end_request_wait(now, |wait| applies(resource, wait.reason)) {
                 keys.push(key.clone());
             }
+            resource.memory = memory;
         }
         keys
     }
@@ -337,7 +337,7 @@ impl Index {
     pub fn forget(&mut self) {
         for entry in self.resources.values_mut() {
             entry.memory = Memory::default();
-            entry.check = None;
+            entry.verified = None;
             entry.written = None;
         }
     }

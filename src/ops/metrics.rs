@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use prometheus::core::Collector;
 use prometheus::{
-    Error, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use super::series::{PREFIX, Series};
@@ -29,10 +30,12 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     request_duration: HistogramVec,
+    triggers: IntCounterVec,
     verifications: IntCounterVec,
     reconciles: IntCounterVec,
     reconcile_duration: Histogram,
     time_to_ready: Histogram,
+    status_write_failures: IntCounter,
     leader: IntGauge,
     watches: IntGaugeVec,
     watch_failed: Mutex<HashMap<String, Option<Instant>>>,
@@ -45,6 +48,10 @@ fn opts(name: &str, help: &str) -> Opts {
     Opts::new(name, help).namespace(PREFIX)
 }
 
+fn counters(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
+    IntCounterVec::new(opts(name, help), labels)
+}
+
 fn histogram(name: &str, help: &str, buckets: &[f64]) -> HistogramOpts {
     HistogramOpts::new(name, help).namespace(PREFIX).buckets(buckets.to_vec())
 }
@@ -54,22 +61,22 @@ impl Metrics {
     pub fn new(index: Arc<Mutex<Index>>, clock: fn() -> Timestamp) -> Result<Self, Error> {
         let mut metrics = Self {
             registry: Registry::new(),
-            requests: IntCounterVec::new(
-                opts("token_requests_total", "Token requests by portal host and outcome: Issued, or the reason"),
+            requests: counters(
+                "token_requests_total",
+                "Token requests by portal host and outcome: Issued, or the reason",
                 &["portal", "outcome"],
             )?,
-            verifications: IntCounterVec::new(
-                opts("verifications_total", "Checks of published tokens by portal host and outcome"),
+            triggers: counters("token_triggers_total", "Token requests by what caused them", &["trigger"])?,
+            verifications: counters(
+                "verifications_total",
+                "Checks of published tokens by portal host and outcome",
                 &["portal", "outcome"],
             )?,
             request_duration: HistogramVec::new(
                 histogram("token_request_duration_seconds", "Time that a token request took", &REQUEST_BUCKETS),
                 &["portal"],
             )?,
-            reconciles: IntCounterVec::new(
-                opts("reconciles_total", "Reconciles by outcome: Ok, or the reason shown"),
-                &["outcome"],
-            )?,
+            reconciles: counters("reconciles_total", "Reconciles by outcome: Ok, or the reason shown", &["outcome"])?,
             reconcile_duration: Histogram::with_opts(histogram(
                 "reconcile_duration_seconds",
                 "Time that a reconcile took",
@@ -80,6 +87,10 @@ impl Metrics {
                 "Time from the creation of a resource to its first token",
                 &READY_BUCKETS,
             ))?,
+            status_write_failures: IntCounter::with_opts(opts(
+                "status_write_failures_total",
+                "Writes of a status that failed",
+            ))?,
             leader: IntGauge::with_opts(opts("leader", "1 while this replica leads, 0 while it stands by"))?,
             watches: IntGaugeVec::new(opts("watch_failing", "1 while a watch on the cluster fails"), &["watch"])?,
             watch_failed: Mutex::default(),
@@ -89,13 +100,15 @@ impl Metrics {
         };
         let build = IntGaugeVec::new(opts("build_info", "Build of the operator"), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let collectors: [Box<dyn Collector>; 9] = [
+        let collectors: [Box<dyn Collector>; 11] = [
             Box::new(metrics.requests.clone()),
+            Box::new(metrics.triggers.clone()),
             Box::new(metrics.request_duration.clone()),
             Box::new(metrics.verifications.clone()),
             Box::new(metrics.reconciles.clone()),
             Box::new(metrics.reconcile_duration.clone()),
             Box::new(metrics.time_to_ready.clone()),
+            Box::new(metrics.status_write_failures.clone()),
             Box::new(metrics.leader.clone()),
             Box::new(metrics.watches.clone()),
             Box::new(build),
@@ -113,10 +126,11 @@ impl Metrics {
     }
 
     /// Records a token request; without a reason a token was issued. Portals beyond the first thousand are counted together.
-    pub fn requested(&self, portal: &str, reason: Option<Reason>, took: Duration) {
+    pub fn requested(&self, portal: &str, reason: Option<Reason>, trigger: &str, took: Duration) {
         let portal = self.portal_label(portal);
         let portal = portal.as_str();
         self.requests.with_label_values(&[portal, reason.map_or("Issued", Reason::as_str)]).inc();
+        self.triggers.with_label_values(&[trigger]).inc();
         self.request_duration.with_label_values(&[portal]).observe(took.as_secs_f64());
     }
 
@@ -132,6 +146,11 @@ impl Metrics {
             portals.insert(portal.to_owned());
         }
         if portals.contains(portal) { portal.to_owned() } else { "other".to_owned() }
+    }
+
+    /// Records that the write of a status failed.
+    pub fn status_not_written(&self) {
+        self.status_write_failures.inc();
     }
 
     /// Records the conclusion of a reconcile.

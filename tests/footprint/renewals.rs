@@ -4,8 +4,8 @@
 use arcgis_credential_operator::api::{ArcGisAppCredentialStatus, CredentialsRef};
 use arcgis_credential_operator::cluster::LeanResource;
 use arcgis_credential_operator::core::{
-    AccessToken, Admit, Credentials, Digester, Identity, Memory, Observed, Plan, Situation, Step, Version, conclude,
-    decide, render,
+    AccessToken, Admit, Answer, Credentials, Digester, Edge, Identity, Memory, Observed, Plan, Progress,
+    Reconciliation, Situation, Step, Version, conclude, render,
 };
 use arcgis_credential_operator::index::{Index, Key, ObjectKind, Seen};
 use jiff::{SignedDuration, Timestamp};
@@ -13,8 +13,6 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
 const LIFETIME: i64 = 7200;
-/// A renewal makes five steps.
-const MAX_STEPS: usize = 8;
 
 /// Who manages fields of the resource, as the API server records it.
 fn managed_fields() -> Value {
@@ -116,6 +114,31 @@ pub struct Fleet {
     version: usize,
 }
 
+/// An edge that admits everything.
+struct AtOnce(Timestamp);
+
+impl Edge for AtOnce {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+
+    fn leads(&self) -> bool {
+        true
+    }
+
+    fn is_current(&self, _: &Situation) -> bool {
+        true
+    }
+
+    fn admit(&self, _: &Plan) -> Admit {
+        Admit::Now
+    }
+
+    fn acquire(&mut self, _: &Plan) -> Admit {
+        Admit::Now
+    }
+}
+
 impl Fleet {
     /// The bytes that the API server sends of a resource at rest.
     pub fn sent(&self, n: usize) -> usize {
@@ -150,19 +173,21 @@ impl Fleet {
     pub fn renew(&mut self, n: usize) {
         let key = key(n);
         self.now = self.now.checked_add(SignedDuration::from_secs(LIFETIME)).unwrap();
-        let mut s = self.observe(&key);
-        for _ in 0..MAX_STEPS {
-            let verdict = decide(&s, self.now);
-            match verdict.step {
-                Step::Rest => {
-                    let conclusion = conclude(s, verdict, self.now);
+        let mut reconciliation = Reconciliation::new(self.observe(&key));
+        loop {
+            match reconciliation.next(&mut AtOnce(self.now)) {
+                Progress::Call(step) => {
+                    let answer = self.answer(&reconciliation.s, &key, n, &step);
+                    reconciliation.record(&step, answer, self.now);
+                }
+                Progress::Rest(verdict) => {
+                    let conclusion = conclude(reconciliation.s, verdict, self.now);
                     assert!(conclusion.changed && conclusion.status.token.is_some());
                     return self.report(n, &key, &conclusion.status, conclusion.memory);
                 }
-                step => self.act(&mut s, &key, n, &step),
+                Progress::Abandon(_) => panic!("nothing changes meanwhile"),
             }
         }
-        panic!("the renewal does not end");
     }
 
     fn observe(&self, key: &Key) -> Situation {
@@ -189,34 +214,32 @@ impl Fleet {
         s
     }
 
-    fn act(&mut self, s: &mut Situation, key: &Key, n: usize, step: &Step) {
+    fn answer(&mut self, s: &Situation, key: &Key, n: usize, step: &Step) -> Answer {
         self.version += 1;
         let written = Version { uid: format!("target-{n}"), resource: self.version.to_string() };
-        match step {
+        let body = match step {
             Step::ReadCredentials => {
                 let secret: Secret = serde_json::from_str(&self.documents[n].secret).unwrap();
                 let read: CredentialsRef = s.plan.as_ref().unwrap().credentials.clone();
                 let read = Credentials::read(&secret.data.unwrap(), &read);
                 let version = Version { uid: "credentials".to_owned(), resource: "1".to_owned() };
-                s.credentials_read(Some((version, read.map(|read| self.digester.digest(&read)))));
+                return Answer::Credentials(Some((version, read.map(|read| self.digester.digest(&read)))));
             }
-            Step::TryCreate => s.create_tried(),
-            Step::AcquirePermit => s.has_permit = true,
-            Step::Request => s.issued(token(), LIFETIME, self.now),
+            Step::TryCreate => return Answer::Accepted,
+            Step::Request(_) => {
+                return Answer::Issued { token: token(), lifetime_seconds: LIFETIME, sent: self.now };
+            }
             Step::Create => {
                 let plan = s.plan.as_ref().unwrap();
                 let manifest = render(plan, &s.me, s.unpublished(self.now).unwrap()).manifest(plan, &s.me);
-                std::hint::black_box(serde_json::to_vec(&manifest).unwrap());
-                s.created(written.clone());
-                self.seen(key, "token", written);
+                serde_json::to_vec(manifest.expose()).unwrap()
             }
-            Step::Publish(patch) => {
-                std::hint::black_box(serde_json::to_vec(patch).unwrap());
-                s.published(written.clone());
-                self.seen(key, "token", written);
-            }
+            Step::Publish(patch) => serde_json::to_vec(patch.expose()).unwrap(),
             step => panic!("no renewal needs {step:?}"),
-        }
+        };
+        std::hint::black_box(body);
+        self.seen(key, "token", written.clone());
+        Answer::Written(written)
     }
 
     /// Writes the status, and passes its watch event to the index.

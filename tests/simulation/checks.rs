@@ -140,7 +140,7 @@ impl Simulation {
     /// Checks that nothing remains to be done or reported right after a reconciliation that came to rest.
     pub fn check_rest(&mut self, id: Id, started_at: Ms) {
         let resource = &mut self.resources[id as usize];
-        if resource.history.user_changed_at > started_at || resource.reconciliation.is_some() {
+        if resource.history.user_changed_at > started_at || resource.in_progress.is_some() {
             return;
         }
         let (status, memory, plan) = (resource.status.clone(), resource.memory.clone(), resource.plan.clone());

@@ -1,6 +1,6 @@
 //! Checks of the host limiter: pauses that a host asked for, and permits in the order of expiry.
 
-use arcgis_credential_operator::core::{AttemptKind, Memory, Outcome, Priority};
+use arcgis_credential_operator::core::{Activity, Memory, Outcome, Priority};
 use jiff::Timestamp;
 
 use crate::fleet::{Id, Resource};
@@ -43,7 +43,7 @@ impl Simulation {
         }
         while let Some((priority, other)) = self.waiting[portal].first().copied() {
             let waits = &self.resources[other as usize];
-            if waits.reconciliation.is_some() || !needs_request(waits, &waits.memory, timestamp) {
+            if waits.in_progress.is_some() || !needs_request(waits, &waits.memory, timestamp) {
                 let history = &mut self.resources[other as usize].history;
                 (history.queued_since, history.queue_priority) = (None, None);
                 self.waiting[portal].pop_first();
@@ -125,9 +125,7 @@ impl Simulation {
 
 /// Whether a token is due and only the host limiter delays its request.
 fn needs_request(resource: &Resource, memory: &Memory, now: Timestamp) -> bool {
-    let retry_state =
-        memory.retry_state.as_ref().filter(|retry_state| retry_state.made_with.kind == AttemptKind::Request);
-    let waits = retry_state.and_then(|retry_state| retry_state.next_attempt).is_some_and(|next| next > now);
+    let waits = memory.waits.get(Activity::Request).is_some_and(|wait| wait.next_attempt > now);
     let due = resource.status.token.as_ref().is_none_or(|token| token.renewal_time <= now);
     let usable = resource.credentials.as_ref().is_some_and(|credentials| !credentials.incomplete);
     due && !waits && usable && !resource.spec.suspend

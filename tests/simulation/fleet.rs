@@ -2,14 +2,14 @@
 
 use arcgis_credential_operator::api::{ArcGisAppCredentialSpec, ArcGisAppCredentialStatus, Reason, VerificationSpec};
 use arcgis_credential_operator::core::{Identity, Memory, Plan, SpecError};
-use arcgis_credential_operator::index::CheckResult;
+use arcgis_credential_operator::index::Verified;
 use fastrand::Rng;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 
 use crate::history::History;
 use crate::portal::Portal;
-use crate::reconciliation::Reconciliation;
+use crate::reconciliation::InProgress;
 use crate::secrets::CredentialsSecret;
 use crate::time::log_uniform;
 use crate::verification::{CheckInFlight, PRIVILEGE};
@@ -64,10 +64,10 @@ pub struct Resource {
     /// What the portal returns to its app regardless of the credentials.
     pub rejected: Option<Reason>,
     /// The reconciliation that waits for the portal.
-    pub reconciliation: Option<Box<Reconciliation>>,
+    pub in_progress: Option<Box<InProgress>>,
     /// The check that waits for the portal, and the result of the last one.
     pub check: Option<CheckInFlight>,
-    pub check_result: Option<CheckResult>,
+    pub check_result: Option<Verified>,
     pub history: History,
 }
 
@@ -225,7 +225,7 @@ fn resource(
             incomplete: false,
         }),
         rejected: None,
-        reconciliation: None,
+        in_progress: None,
         check: None,
         check_result: None,
         history: History { custom_renew_before: renew_before.is_some(), ..History::default() },

@@ -89,7 +89,7 @@ impl Simulation {
                 seconds(token.expires - now),
                 seconds(token.lifetime),
                 resource.status.token.as_ref().map_or(0.0, |t| seconds(now - self.clock.time_of(t.renewal_time))),
-                resource.memory.reported_failure(),
+                resource.memory.reported_wait(),
             );
             self.fail_check("each published token is renewed in time", id, &numbers);
         }

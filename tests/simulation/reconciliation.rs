@@ -1,13 +1,12 @@
-//! One reconciliation of a resource with the steps of the controller, against the simulated portal and cluster.
+//! The edge of a reconcile in virtual time: what the portal and the API server answer to its calls.
 
 use arcgis_credential_operator::api::Reason;
 use arcgis_credential_operator::core::{
-    AccessToken, Admit, AttemptKind, Epoch, LiveSecret, Observed, Outcome, Plan, RESYNC_SECONDS, Situation, Step,
-    Verdict, Version, conclude, decide, render,
+    AccessToken, Activity, Admit, Answer, Edge, Epoch, Failed, IssuedToken, LiveSecret, Observed, Outcome, Plan,
+    Progress, RESYNC_SECONDS, Reconciliation, SecretPatch, Situation, Step, Verdict, Version, conclude, render,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
-use serde_json::Value;
 
 use crate::checks::StatusBefore;
 use crate::fleet::Id;
@@ -15,10 +14,8 @@ use crate::secrets::{self, Token};
 use crate::simulation::{Event, Simulation};
 use crate::time::{Clock, Ms};
 
-const MAX_STEPS: u32 = 24;
 /// How long a call to the API server occupies one of the concurrent workers, in milliseconds.
 const CALL: Ms = 5;
-const STATUS_RETRY_SECONDS: i64 = 5;
 
 /// At full size, one in this many resources is reconciled at every resync.
 const FULL_RESYNC_EVERY: Id = 8;
@@ -27,26 +24,68 @@ const REDUCED_RESYNC_SECONDS: i64 = 7200;
 
 const REPLACED: &str = "a token is only replaced by a new one";
 
-/// A reconciliation in progress.
-pub struct Reconciliation {
-    pub s: Situation,
+/// The granted seconds, or the reason and the seconds to wait.
+pub type PortalAnswer = Result<i64, (Reason, Option<u32>)>;
+
+/// A reconcile that waits for the portal, or that was just continued.
+pub struct InProgress {
+    pub reconciliation: Reconciliation,
     pub started_at: Ms,
     /// When the request was sent.
     pub sent: Clock,
     pub requested: bool,
-    pub steps: u32,
     pub calls: u32,
     /// The epoch of the permit that it holds.
     pub permit: Option<Epoch>,
-    pub response: Option<Result<i64, (Reason, Option<u32>)>>,
-    /// Whether this is the first reconciliation since the process started, and the resource was at rest before.
+    /// The request in flight, and what the portal will answer.
+    pub request: Option<(Step, PortalAnswer)>,
+    /// Whether this is the first reconcile since the process started, and the resource was at rest before.
     pub was_at_rest: bool,
 }
 
-/// What a finished reconciliation leaves to do: the next one, and a status write.
+/// What the loop sees of the simulation.
+struct World<'a> {
+    simulation: &'a mut Simulation,
+    id: Id,
+    permit: &'a mut Option<Epoch>,
+}
+
+impl Edge for World<'_> {
+    fn now(&self) -> Timestamp {
+        self.simulation.clock.timestamp()
+    }
+
+    fn leads(&self) -> bool {
+        self.simulation.operator.up
+    }
+
+    fn is_current(&self, s: &Situation) -> bool {
+        self.simulation.resources[self.id as usize].generation == s.generation
+    }
+
+    fn admit(&self, _: &Plan) -> Admit {
+        let portal = self.simulation.resources[self.id as usize].portal;
+        self.simulation.operator.hosts[portal].limiter.check(self.now())
+    }
+
+    fn acquire(&mut self, _: &Plan) -> Admit {
+        let (now, portal) = (self.now(), self.simulation.resources[self.id as usize].portal);
+        let host = &mut self.simulation.operator.hosts[portal];
+        let admit = host.try_acquire(&self.id, now);
+        if admit == Admit::Now {
+            *self.permit = Some(host.limiter.epoch());
+        }
+        admit
+    }
+}
+
+/// How a reconcile ended.
 struct Finished {
     wake: Timestamp,
-    changed: bool,
+    /// The status was written.
+    written: bool,
+    /// The status was to be written, and was not.
+    unreported: bool,
     problem: Option<Reason>,
 }
 
@@ -81,215 +120,173 @@ impl Simulation {
         s
     }
 
-    /// Starts a reconciliation of a resource.
+    /// Starts a reconcile of a resource.
     pub fn reconcile(&mut self, id: Id) {
         self.statistics.reconciles += 1;
         let was_at_rest = std::mem::take(&mut self.resources[id as usize].history.was_at_rest);
         let mut s = self.observe(id);
-        self.apply_check(id, &mut s);
-        let now = self.clock.now;
-        let sent = self.clock;
-        let reconciliation = Reconciliation {
-            s,
-            started_at: now,
+        self.apply_verification(id, &mut s);
+        let (started_at, sent) = (self.clock.now, self.clock);
+        let in_progress = InProgress {
+            reconciliation: Reconciliation::new(s),
+            started_at,
             sent,
             requested: false,
-            steps: 0,
             calls: 0,
             permit: None,
-            response: None,
+            request: None,
             was_at_rest,
         };
-        self.advance(id, Box::new(reconciliation));
+        self.advance(id, Box::new(in_progress));
+    }
+
+    fn advance(&mut self, id: Id, mut in_progress: Box<InProgress>) {
+        loop {
+            let InProgress { reconciliation, permit, .. } = &mut *in_progress;
+            match reconciliation.next(&mut World { simulation: self, id, permit }) {
+                Progress::Call(step @ Step::Request(_)) => return self.request(id, in_progress, step),
+                Progress::Call(step) => {
+                    in_progress.calls += 1;
+                    let answer = self.answer(id, &in_progress.reconciliation.s, &step);
+                    in_progress.reconciliation.record(&step, answer, self.clock.timestamp());
+                }
+                Progress::Rest(verdict) => return self.finish(id, in_progress, verdict),
+                Progress::Abandon(seconds) => return self.abandon(id, *in_progress, seconds),
+            }
+        }
+    }
+
+    /// Ends a reconcile before a write, because the resource has changed since; the next one follows at once.
+    fn abandon(&mut self, id: Id, in_progress: InProgress, seconds: i64) {
+        let InProgress { reconciliation, permit, calls, .. } = in_progress;
+        let resource = &mut self.resources[id as usize];
+        (resource.memory, resource.status) = (reconciliation.s.memory, reconciliation.s.status);
+        if let Some(acquired) = permit {
+            self.release_permit(id, acquired, Outcome::Failed);
+        }
+        self.pass_permit_on(id);
+        let wake = self.clock.timestamp().checked_add(SignedDuration::from_secs(seconds)).expect("in range");
+        self.requeue(id, wake, calls);
+    }
+
+    fn request(&mut self, id: Id, mut in_progress: Box<InProgress>, step: Step) {
+        in_progress.sent = self.clock;
+        in_progress.requested = true;
+        self.check_request(id, &in_progress);
+        let resource = &mut self.resources[id as usize];
+        let lifetime = in_progress.reconciliation.s.plan.as_ref().ok().and_then(|plan| plan.lifetime);
+        let granted = resource.grant(lifetime, &mut self.rng);
+        let rejection = resource.rejection();
+        let response = self.portals[resource.portal].response(self.clock.now, &mut self.rng, granted, rejection);
+        in_progress.request = Some((step, response.result));
+        resource.in_progress = Some(in_progress);
+        self.after(response.after, Event::Response(id, self.operator.started));
+        self.change_during_exchange(id, response.after);
     }
 
     /// Handles the response of the portal.
     pub fn on_response(&mut self, id: Id) {
-        let Some(mut reconciliation) = self.resources[id as usize].reconciliation.take() else { return };
-        let Some(response) = reconciliation.response.take() else { return };
+        let Some(mut in_progress) = self.resources[id as usize].in_progress.take() else { return };
+        let Some((step, response)) = in_progress.request.take() else { return };
         let outcome = match response {
             Ok(_) => Outcome::Issued,
             Err((reason, retry_after)) => Outcome::of(reason, retry_after),
         };
         self.record_limit(id, outcome);
-        if let Some(acquired) = reconciliation.permit.take() {
+        if let Some(acquired) = in_progress.permit.take() {
             self.release_permit(id, acquired, outcome);
         }
-        self.record_response(id, &reconciliation, response);
-        let now = self.clock.timestamp();
-        match response {
-            Ok(seconds) => {
+        self.record_response(id, &in_progress, response);
+        let answer = match response {
+            Ok(lifetime_seconds) => {
                 self.serial += 1;
                 let token = AccessToken::parse(format!("{:060x}", self.serial)).expect("a valid token");
-                reconciliation.s.issued(token, seconds, reconciliation.sent.timestamp());
+                Answer::Issued { token, lifetime_seconds, sent: in_progress.sent.timestamp() }
             }
-            Err((reason, retry_after)) => reconciliation.s.failed(AttemptKind::Request, reason, retry_after, now),
-        }
-        self.advance(id, reconciliation);
+            Err((reason, retry_after)) => Answer::Failed { reason, retry_after },
+        };
+        in_progress.reconciliation.record(&step, answer, self.clock.timestamp());
+        self.advance(id, in_progress);
     }
 
-    fn advance(&mut self, id: Id, mut reconciliation: Box<Reconciliation>) {
-        let portal = self.resources[id as usize].portal;
-        loop {
-            let now = self.clock.timestamp();
-            if reconciliation.steps == MAX_STEPS {
-                self.fail_check("a reconciliation ends", id, "more than 24 steps");
-                reconciliation.s.failed(AttemptKind::Write, Reason::ClusterError, None, now);
-            }
-            reconciliation.steps += 1;
-            if reconciliation.permit.is_none() {
-                reconciliation.s.admit = self.operator.hosts[portal].limiter.check(now);
-            }
-            let verdict = decide(&reconciliation.s, now);
-            match verdict.step {
-                Step::Rest => return self.finish(id, reconciliation, verdict),
-                Step::AcquirePermit => match self.operator.hosts[portal].try_acquire(&id, now) {
-                    Admit::Now => {
-                        reconciliation.permit = Some(self.operator.hosts[portal].limiter.epoch());
-                        reconciliation.s.has_permit = true;
-                    }
-                    rejected => reconciliation.s.admit = rejected,
-                },
-                Step::Request => return self.request(id, reconciliation),
-                // What changed while the portal answered is evaluated first.
-                Step::Create | Step::Publish(_) | Step::Render(_) | Step::Own(_)
-                    if self.resources[id as usize].generation != reconciliation.s.generation =>
-                {
-                    return self.abandon(id, *reconciliation);
-                }
-                step => self.call(id, &mut reconciliation, step),
-            }
-        }
-    }
-
-    /// Ends a reconciliation before a write, because the resource has changed since; the next one follows at once.
-    fn abandon(&mut self, id: Id, reconciliation: Reconciliation) {
-        let Reconciliation { s, permit, calls, .. } = reconciliation;
-        let resource = &mut self.resources[id as usize];
-        (resource.memory, resource.status) = (s.memory, s.status);
-        if let Some(acquired) = permit {
-            self.release_permit(id, acquired, Outcome::Failed);
-        }
-        self.forgo_permit(id);
-        self.requeue(id, self.clock.timestamp(), calls);
-    }
-
-    fn request(&mut self, id: Id, mut reconciliation: Box<Reconciliation>) {
-        reconciliation.s.has_permit = false;
-        reconciliation.sent = self.clock;
-        reconciliation.requested = true;
-        self.check_request(id, &reconciliation);
-        let resource = &mut self.resources[id as usize];
-        let from_env = reconciliation.s.plan.as_ref().ok().and_then(|plan| plan.lifetime);
-        let granted = resource.grant(from_env, &mut self.rng);
-        let rejection = resource.rejection();
-        let response = self.portals[resource.portal].response(self.clock.now, &mut self.rng, granted, rejection);
-        reconciliation.response = Some(response.result);
-        resource.reconciliation = Some(reconciliation);
-        self.after(response.after, Event::Response(id, self.operator.started));
-        self.change_during_exchange(id, response.after);
-    }
-
-    /// Makes one call to the API server.
-    fn call(&mut self, id: Id, reconciliation: &mut Reconciliation, step: Step) {
-        reconciliation.calls += 1;
+    /// Answers one call to the API server.
+    fn answer(&mut self, id: Id, s: &Situation, step: &Step) -> Answer {
         if !self.api_up {
-            return self.fail_call(id, reconciliation, &step);
+            self.record_failure(id, Reason::ClusterError, None, None);
+            return Answer::Failed { reason: Reason::ClusterError, retry_after: None };
         }
         self.version += 1;
         let number = self.version;
-        let resource = &mut self.resources[id as usize];
+        let resource = &self.resources[id as usize];
         match step {
-            Step::ReadTarget => {
-                let live = resource.target.clone().map(|secret| LiveSecret::new(secret, &reconciliation.s.me));
-                reconciliation.s.target_read(live);
-            }
-            Step::ReadCredentials => {
-                let read = resource.credentials.as_ref().map(|credentials| credentials.read(self.operator.started));
-                reconciliation.s.credentials_read(read);
-            }
-            Step::ReadCa => reconciliation.s.ca_read(None),
-            Step::ReadClientCertificate => reconciliation.s.client_certificate_read(None),
-            Step::TryCreate => reconciliation.s.create_tried(),
-            Step::Create => self.create(id, reconciliation, number),
-            Step::Publish(patch) => self.publish(id, reconciliation, &patch, number),
-            Step::Render(patch) => self.render(id, reconciliation, &patch, number),
+            Step::ReadTarget => Answer::Target(resource.target.clone().map(|secret| LiveSecret::new(secret, &s.me))),
+            Step::ReadCredentials => Answer::Credentials(
+                resource.credentials.as_ref().map(|credentials| credentials.read(self.operator.started)),
+            ),
+            Step::ReadCa => Answer::Ca(None),
+            Step::ReadClientCertificate => Answer::ClientCertificate(None),
+            Step::TryCreate if resource.target.is_some() => Answer::Conflict,
+            Step::TryCreate => Answer::Accepted,
+            Step::Create => self.create(id, s, number),
+            Step::Publish(patch) => self.publish(id, s, patch, number),
+            Step::Render(patch) => self.render(id, patch, number),
             Step::Own(patch) => {
-                let target = resource.target.as_mut();
-                match target.and_then(|secret| secrets::patch(secret, &patch, number).then(|| secrets::version(secret)))
-                {
-                    Some(version) => reconciliation.s.owned(version),
-                    None => reconciliation.s.conflicted(),
-                }
+                self.patch(id, patch, number).map_or(Answer::Conflict, |(version, ..)| Answer::Written(version))
             }
-            Step::AcquirePermit | Step::Request | Step::Rest => {}
+            Step::AcquirePermit | Step::Request(_) | Step::Rest => unreachable!("no call to the API server"),
         }
     }
 
-    fn fail_call(&mut self, id: Id, reconciliation: &mut Reconciliation, step: &Step) {
-        let kind = if matches!(step, Step::Own(_)) { AttemptKind::Ownership } else { AttemptKind::Write };
-        reconciliation.s.failed(kind, Reason::ClusterError, None, self.clock.timestamp());
-        self.record_failure(id, Reason::ClusterError, None, None);
-    }
-
-    fn create(&mut self, id: Id, reconciliation: &mut Reconciliation, number: u64) {
-        let now = self.clock.timestamp();
-        let (Ok(plan), Some(unpublished)) = (&reconciliation.s.plan, reconciliation.s.unpublished(now)) else { return };
-        let manifest = render(plan, &reconciliation.s.me, unpublished).manifest(plan, &reconciliation.s.me);
-        let resource = &mut self.resources[id as usize];
-        if resource.target.is_some() {
-            reconciliation.s.conflicted();
-            return;
+    fn create(&mut self, id: Id, s: &Situation, number: u64) -> Answer {
+        let unpublished = s.unpublished(self.clock.timestamp()).expect("a token to write");
+        let plan = s.plan.as_ref().expect("a plan");
+        if self.resources[id as usize].target.is_some() {
+            return Answer::Conflict;
         }
-        let unpublished = unpublished.clone();
-        let secret = secrets::create(manifest, number, number);
-        reconciliation.s.created(secrets::version(&secret));
-        resource.target = Some(secret);
-        self.record_published(id, &unpublished);
+        let secret = secrets::create(&render(plan, &s.me, unpublished).manifest(plan, &s.me), number, number);
+        let version = secrets::version(&secret);
+        self.resources[id as usize].target = Some(secret);
+        self.record_published(id, unpublished);
+        Answer::Written(version)
     }
 
-    fn publish(&mut self, id: Id, reconciliation: &mut Reconciliation, patch: &Value, number: u64) {
-        let unpublished = reconciliation.s.unpublished(self.clock.timestamp()).cloned();
-        let Some((version, _, after)) = self.patch(id, patch, number) else { return reconciliation.s.conflicted() };
-        reconciliation.s.published(version);
+    fn publish(&mut self, id: Id, s: &Situation, patch: &SecretPatch, number: u64) -> Answer {
+        let unpublished: Option<IssuedToken> = s.unpublished(self.clock.timestamp()).cloned();
+        let Some((version, _, after)) = self.patch(id, patch, number) else { return Answer::Conflict };
         match unpublished {
             Some(token) if after.as_ref().is_some_and(|(written, _)| written == token.token.expose().as_bytes()) => {
                 self.record_published(id, &token);
             }
             _ => self.fail_check(REPLACED, id, "a write did not publish the new token"),
         }
+        Answer::Written(version)
     }
 
-    fn render(&mut self, id: Id, reconciliation: &mut Reconciliation, patch: &Value, number: u64) {
-        let now = self.clock.timestamp();
-        let Some((version, before, after)) = self.patch(id, patch, number) else {
-            return reconciliation.s.conflicted();
-        };
-        reconciliation.s.rendered(version, now);
+    fn render(&mut self, id: Id, patch: &SecretPatch, number: u64) -> Answer {
+        let Some((version, before, after)) = self.patch(id, patch, number) else { return Answer::Conflict };
         if after == before {
             self.record_rendered(id);
         } else {
             self.fail_check(REPLACED, id, "a write changed or removed the published token");
         }
+        Answer::Written(version)
     }
 
     /// Changes the target; returns its version, and its token before and after. `None`: it has changed meanwhile.
-    fn patch(&mut self, id: Id, patch: &Value, number: u64) -> Option<(Version, Option<Token>, Option<Token>)> {
+    fn patch(&mut self, id: Id, patch: &SecretPatch, number: u64) -> Option<(Version, Option<Token>, Option<Token>)> {
         let secret = self.resources[id as usize].target.as_mut()?;
         let before = secrets::token(secret);
-        let patched = secrets::patch(secret, patch, number);
+        let patched = secrets::patch(secret, patch.expose(), number);
         patched.then(|| (secrets::version(secret), before, secrets::token(secret)))
     }
 
-    fn finish(&mut self, id: Id, reconciliation: Box<Reconciliation>, verdict: Verdict) {
-        let now = self.clock.timestamp();
-        let Reconciliation { mut s, started_at, requested, calls, permit, was_at_rest, .. } = *reconciliation;
+    fn finish(&mut self, id: Id, in_progress: Box<InProgress>, verdict: Verdict) {
+        let InProgress { reconciliation, started_at, requested, calls, permit, was_at_rest, .. } = *in_progress;
+        let mut s = reconciliation.s;
         let (waits, waiting_for) = (verdict.awaits_permit, s.status.token.as_ref().map(|token| token.expiration_time));
-        let before = s.status.clone();
         let previous = StatusBefore::new(&s);
-        let check = self.due_check(&mut s);
-        let conclusion = self.conclude(id, s, verdict);
-        let mut wake = conclusion.wake;
+        let verification = self.due_verification(&mut s);
+        let finished = self.conclude(id, s, verdict);
         if waits {
             self.queue(id, waiting_for);
         }
@@ -297,40 +294,49 @@ impl Simulation {
             self.release_permit(id, acquired, Outcome::Failed);
         }
         if was_at_rest {
-            self.check_restart(id, calls, requested, conclusion.changed);
+            self.check_restart(id, calls, requested, finished.written);
         }
-        if conclusion.changed && !self.api_up {
-            let resource = &mut self.resources[id as usize];
-            resource.status = before;
-            resource.history.status_write_expected = true;
-            wake = wake.min(now.checked_add(SignedDuration::from_secs(STATUS_RETRY_SECONDS)).expect("in range"));
-        } else if conclusion.changed {
-            self.check_status_write(id, started_at, &previous, conclusion.problem);
+        if finished.written {
+            self.check_status_write(id, started_at, &previous, finished.problem);
             self.check_reported_token(id);
         }
-        self.forgo_permit(id);
-        self.requeue(id, wake, calls);
-        if let Some(issued) = check {
+        self.pass_permit_on(id);
+        self.requeue(id, finished.wake, calls);
+        if let Some(issued) = verification {
             self.start_check(id, issued);
         }
-        if !waits && self.api_up && (self.every_reconcile || self.rng.u8(0..32) == 0) {
+        if !waits && self.api_up && !finished.unreported && (self.every_reconcile || self.rng.u8(0..32) == 0) {
             self.check_rest(id, started_at);
         }
     }
 
-    /// Concludes a reconciliation, and keeps what the resource remembers of it.
+    /// Concludes a reconcile, writes its status, and keeps what the resource remembers of it.
     fn conclude(&mut self, id: Id, s: Situation, verdict: Verdict) -> Finished {
-        let (me, plan, generation) = (s.me.clone(), s.plan.clone(), s.generation);
-        let conclusion = conclude(s, verdict, self.clock.timestamp());
+        let (me, plan, generation, now) = (s.me.clone(), s.plan.clone(), s.generation, self.clock.timestamp());
+        let conclusion = conclude(s, verdict, now);
         self.check_next_wake(id, conclusion.wake);
         let resource = &mut self.resources[id as usize];
-        resource.me = me;
         if resource.generation == generation {
             resource.plan = Some(plan);
         }
         resource.memory = conclusion.memory;
-        resource.status = conclusion.status;
-        Finished { wake: conclusion.wake, changed: conclusion.changed, problem: conclusion.problem }
+        let to_write = conclusion.changed && conclusion.report_after.is_none();
+        let mut wake = conclusion.wake;
+        if to_write && !self.api_up {
+            let (activity, reason) = (Activity::Report, Reason::ClusterError);
+            let failed = Failed { activity, reason, retry_after: None, worked: false };
+            let (until, _) = resource.memory.report_failed(&me.uid, failed, conclusion.made_with, now);
+            wake = wake.min(until);
+        }
+        let written = to_write && self.api_up;
+        let unreported = conclusion.changed && !written;
+        resource.history.status_write_expected |= unreported;
+        resource.status = if unreported { conclusion.previous } else { conclusion.status };
+        if written {
+            resource.memory.report_succeeded();
+        }
+        resource.me = me;
+        Finished { wake, written, unreported, problem: conclusion.problem }
     }
 
     /// Schedules the next reconciliation; the worker is free after the calls of this one.
@@ -348,7 +354,7 @@ impl Simulation {
     fn reduce_resync(&self, id: Id, wake: Timestamp) -> Timestamp {
         let resource = &self.resources[id as usize];
         let later = |seconds| self.clock.timestamp().checked_add(SignedDuration::from_secs(seconds)).expect("in range");
-        let resync = wake == later(RESYNC_SECONDS) && resource.memory.reported_failure().is_none();
+        let resync = wake == later(RESYNC_SECONDS) && resource.memory.reported_wait().is_none();
         match &resource.status.token {
             Some(token)
                 if resync

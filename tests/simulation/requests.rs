@@ -4,7 +4,7 @@ use arcgis_credential_operator::api::{Reason, Recovery};
 
 use crate::fleet::Id;
 use crate::history::Success;
-use crate::reconciliation::Reconciliation;
+use crate::reconciliation::{InProgress, PortalAnswer};
 use crate::simulation::Simulation;
 use crate::time::{DAY, SECOND, seconds};
 
@@ -12,46 +12,40 @@ impl Simulation {
     /// Checks the floor between requests: 30 s after a success, or 5 s when a user changed something or the target was
     /// deleted or damaged since that reconciliation started. It counts by the operator's clock, the only one that the
     /// operator has, or by true time where that clock was set back and a failed attempt is repeated.
-    pub fn check_request(&mut self, id: Id, reconciliation: &Reconciliation) {
+    pub fn check_request(&mut self, id: Id, in_progress: &InProgress) {
         let now = self.clock.now;
         self.statistics.request(now);
         let history = &mut self.resources[id as usize].history;
         history.count(now);
         if let Some(last) = history.last_success {
-            let passed = reconciliation.sent.since(last.sent);
+            let passed = in_progress.sent.since(last.sent);
             let floor = if history.user_changed_at >= last.started_at { 5 * SECOND } else { 30 * SECOND };
             if passed < floor {
                 let numbers = format!("{} s after a success, floor {} s", seconds(passed), seconds(floor));
                 self.fail_check("the floor between requests", id, &numbers);
             }
         }
-        self.check_order(id, reconciliation.s.status.token.as_ref().map(|token| token.expiration_time));
+        self.check_order(id, in_progress.reconciliation.s.status.token.as_ref().map(|token| token.expiration_time));
         self.check_pause(id);
     }
 
     /// Records the response of the portal.
-    pub fn record_response(
-        &mut self,
-        id: Id,
-        reconciliation: &Reconciliation,
-        response: Result<i64, (Reason, Option<u32>)>,
-    ) {
-        let reported = reconciliation.s.status.failure.as_ref().map(|failure| failure.reason);
+    pub fn record_response(&mut self, id: Id, in_progress: &InProgress, response: PortalAnswer) {
+        let reported = in_progress.reconciliation.s.status.failure.as_ref().map(|failure| failure.reason);
         // The status reports the requested renewal as handled.
         self.resources[id as usize].history.status_write_expected |=
-            reconciliation.s.requested_at != reconciliation.s.status.last_handled_request;
+            in_progress.reconciliation.s.requested_at != in_progress.reconciliation.s.status.last_handled_request;
         match response {
             Ok(_) => {
-                let (token, sent) = (&reconciliation.s.status.token, reconciliation.sent);
+                let (token, sent) = (&in_progress.reconciliation.s.status.token, in_progress.sent);
                 let renewal_due = token.as_ref().is_none_or(|token| token.renewal_time <= sent.timestamp());
                 self.check_replacement_rate(id, sent, renewal_due);
                 self.portals[self.resources[id as usize].portal].paused = false;
                 let history = &mut self.resources[id as usize].history;
-                history.last_success =
-                    Some(Success { sent: reconciliation.sent, started_at: reconciliation.started_at });
+                history.last_success = Some(Success { sent: in_progress.sent, started_at: in_progress.started_at });
                 history.unpublished = true;
                 history.failures = 0;
-                history.inputs_worked |= reconciliation.started_at >= history.inputs_changed_at;
+                history.inputs_worked |= in_progress.started_at >= history.inputs_changed_at;
                 history.rejected.clear();
                 history.status_write_expected = true;
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arcgis_credential_operator::core::{CredentialsError, Version};
+use arcgis_credential_operator::core::{CredentialsError, SecretPatch, Version};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
@@ -47,8 +47,8 @@ pub fn token(secret: &Secret) -> Option<Token> {
 }
 
 /// Creates the Secret of a manifest.
-pub fn create(manifest: Value, uid: u64, number: u64) -> Secret {
-    let mut secret: Secret = serde_json::from_value(manifest).expect("a manifest is a Secret");
+pub fn create(manifest: &SecretPatch, uid: u64, number: u64) -> Secret {
+    let mut secret: Secret = serde_json::from_value(manifest.expose().clone()).expect("a manifest is a Secret");
     secret.metadata.uid = Some(uid.to_string());
     secret.metadata.resource_version = Some(number.to_string());
     secret

@@ -205,9 +205,7 @@ impl Simulation {
         let now = self.clock.timestamp();
         let mut woken = Vec::new();
         for resource in self.resources.iter_mut().filter(|resource| resource.portal == portal) {
-            let failed = resource.memory.retry_state.as_mut().filter(|failed| failed.reason.is_outage());
-            if let Some(failed) = failed {
-                failed.next_attempt = Some(now);
+            if resource.memory.end_request_wait(now, |wait| wait.reason.is_outage()) {
                 woken.push(resource.id);
             }
         }
@@ -217,10 +215,10 @@ impl Simulation {
     }
 
     /// Passes on an unused permit at the end of a reconciliation.
-    pub fn forgo_permit(&mut self, id: Id) {
+    pub fn pass_permit_on(&mut self, id: Id) {
         let now = self.clock.timestamp();
         let portal = self.resources[id as usize].portal;
-        if let Some(woken) = self.operator.hosts[portal].forgo(&id, now) {
+        if let Some(woken) = self.operator.hosts[portal].pass_on(&id, now) {
             self.notify(woken);
         }
     }
@@ -247,8 +245,8 @@ impl Simulation {
             resource.memory = arcgis_credential_operator::core::Memory::default();
             (resource.check, resource.check_result) = (None, None);
             resource.history.unanswered = 0;
-            if let Some(reconciliation) = resource.reconciliation.take() {
-                resource.status = reconciliation.s.status;
+            if let Some(in_progress) = resource.in_progress.take() {
+                resource.status = in_progress.reconciliation.s.status;
                 // The next reconciliation computes the plan again.
                 resource.plan = None;
                 // What it was about to report is unknown.

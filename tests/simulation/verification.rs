@@ -2,7 +2,7 @@
 
 use arcgis_credential_operator::api::{App, Verification};
 use arcgis_credential_operator::core::{Admit, Epoch, Outcome, Situation};
-use arcgis_credential_operator::index::CheckResult;
+use arcgis_credential_operator::index::Verified;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::fleet::{GrantedLifetimes, Id, Resource};
@@ -32,7 +32,7 @@ pub enum CheckEvent {
 pub struct CheckInFlight {
     permit: Epoch,
     outcome: Outcome,
-    result: CheckResult,
+    result: Verified,
 }
 
 impl Resource {
@@ -93,10 +93,10 @@ impl Simulation {
     }
 
     /// Returns the issue time of the token to check, where a check is due.
-    pub fn due_check(&self, s: &mut Situation) -> Option<Timestamp> {
+    pub fn due_verification(&self, s: &mut Situation) -> Option<Timestamp> {
         let now = self.clock.timestamp();
-        s.check_due(now).filter(|due| *due <= now)?;
-        s.check_started(now)
+        s.verification_due(now).filter(|due| *due <= now)?;
+        s.verification_started(now)
     }
 
     /// Asks the portal about the token that was issued at `issued`.
@@ -116,7 +116,7 @@ impl Simulation {
             if deferred.is_none() {
                 self.release_permit(id, permit, Outcome::Failed);
             }
-            self.resources[id as usize].check_result = Some(CheckResult::Deferred(deferred.unwrap_or(later)));
+            self.resources[id as usize].check_result = Some(Verified::Deferred(deferred.unwrap_or(later)));
             return self.wake(id);
         };
         self.check_pause(id);
@@ -128,7 +128,7 @@ impl Simulation {
         };
         let resource = &mut self.resources[id as usize];
         resource.history.checks += 1;
-        resource.check = Some(CheckInFlight { permit, outcome, result: CheckResult::Answered(issued, answer) });
+        resource.check = Some(CheckInFlight { permit, outcome, result: Verified::Answered(issued, answer) });
         self.after(after, Event::Verification(CheckEvent::Answered(id, self.operator.started)));
     }
 
@@ -168,18 +168,18 @@ impl Simulation {
     }
 
     /// Passes the answer of the last check on to a reconciliation.
-    pub fn apply_check(&mut self, id: Id, s: &mut Situation) {
+    pub fn apply_verification(&mut self, id: Id, s: &mut Situation) {
         let now = self.clock.timestamp();
         let resource = &mut self.resources[id as usize];
         match resource.check_result.take() {
-            Some(CheckResult::Answered(issued, answer)) => {
+            Some(Verified::Answered(issued, answer)) => {
                 if resource.spec.verification.is_some() {
                     let serial = resource.history.token.map(|token| token.serial);
                     resource.history.record_answer(issued, &answer, serial);
                 }
-                s.checked(issued, answer, now);
+                s.verified(issued, answer, now);
             }
-            Some(CheckResult::Deferred(until)) => s.check_deferred(until),
+            Some(Verified::Deferred(until)) => s.verification_deferred(until),
             None => {}
         }
     }
@@ -222,7 +222,7 @@ impl Simulation {
             self.at(from, Event::Verification(CheckEvent::Replaced(id, serial)));
         } else {
             let numbers =
-                format!("answer {:?}, retry_state {:?}", resource.history.answer, resource.memory.reported_failure());
+                format!("answer {:?}, retry_state {:?}", resource.history.answer, resource.memory.reported_wait());
             self.fail_check("a token that the portal ended is replaced", id, &numbers);
         }
     }

@@ -1,39 +1,16 @@
-// Takes the prose out of source files for Vale, and finds old identifiers: prose-text GLOSSARY OUT FILE…
+// Takes the prose out of source files for Vale: prose-text OUT FILE…
 //
-// OUT/text/FILE.txt gets the prose of FILE, each line at its line number, so that Vale's line numbers are those of FILE.
-// OUT/Glossary.yml is the glossary's prose rows as a Vale rule. Old identifiers are printed as FILE:LINE: messages.
+// OUT/FILE.txt gets the prose of FILE, each line at its line number, so that Vale's line numbers are those of FILE.
 // Vale itself reads only comments of Rust, not messages, and only whole YAML files.
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 )
-
-// A row of the glossary: `where`, old words with `|` between them, and what to write instead.
-type row struct {
-	where, new string
-	old        []string
-}
-
-func rows(path string) []row {
-	var found []row
-	for number, line := range lines(path) {
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		cells := strings.Split(line, "\t")
-		if len(cells) != 3 || !regexp.MustCompile(`^(prose|code|code-src)$`).MatchString(cells[0]) {
-			fail("%s:%d: write prose, code or code-src, the old words and the new ones, with tabs between them", path, number+1)
-		}
-		found = append(found, row{where: cells[0], old: strings.Split(cells[1], "|"), new: cells[2]})
-	}
-	return found
-}
 
 func lines(path string) []string {
 	text, err := os.ReadFile(path)
@@ -48,26 +25,8 @@ func fail(format string, values ...any) {
 	os.Exit(2)
 }
 
-// Writes the prose rows as a Vale rule. A blank may be the end of a line.
-func writeRule(path string, rows []row) {
-	var rule strings.Builder
-	rule.WriteString("extends: substitution\nmessage: \"Write '%s', not '%s'.\"\nlevel: error\nignorecase: true\nnonword: true\nswap:\n")
-	for _, row := range rows {
-		for _, old := range row.old {
-			if row.where == "prose" {
-				pattern := strings.ReplaceAll(regexp.QuoteMeta(old), " ", `\s+`)
-				pattern = `(?<![\w-])` + strings.ReplaceAll(pattern, "'", "['’]") + `(?![\w-])`
-				fmt.Fprintf(&rule, "  '%s': '%s'\n", strings.ReplaceAll(pattern, "'", "''"), strings.ReplaceAll(row.new, "'", "''"))
-			}
-		}
-	}
-	if err := os.WriteFile(path, []byte(rule.String()), 0o644); err != nil {
-		fail("%v", err)
-	}
-}
-
-// The prose and the code of a file, line by line.
-type parts struct{ prose, code []string }
+// The prose of a file, line by line.
+type parts struct{ prose []string }
 
 var (
 	codeSpan    = regexp.MustCompile("``[^`]*``|`[^`]*`")
@@ -83,11 +42,8 @@ var (
 // Separates what stands side by side on a line, so that no phrase reaches across.
 const gap = " ; "
 
-// Prose without code spans, which count as code.
+// Prose without code spans.
 func (p *parts) add(line int, text string) {
-	for _, span := range codeSpan.FindAllString(text, -1) {
-		p.code[line] += gap + strings.Trim(span, "`")
-	}
 	text = link.ReplaceAllString(codeSpan.ReplaceAllString(text, "it"), "] ")
 	text = strings.TrimSpace(address.ReplaceAllString(text, "it"))
 	if p.prose[line] != "" && text != "" {
@@ -97,7 +53,7 @@ func (p *parts) add(line int, text string) {
 }
 
 func read(path string, text []string) parts {
-	p := parts{prose: make([]string, len(text)), code: make([]string, len(text))}
+	p := parts{prose: make([]string, len(text))}
 	switch extension := filepath.Ext(path); {
 	case extension == ".md":
 		markdown(&p, text)
@@ -219,53 +175,19 @@ func source(p *parts, text []string, goSource bool) {
 		if state != inCode {
 			flush()
 		}
-		p.code[number] = code.String() + p.code[number]
 		if name := longName.FindStringSubmatch(code.String()); name != nil {
 			p.add(number, strings.ReplaceAll(strings.ReplaceAll(name[1], "_s_", "'s "), "_", " "))
 		}
 	}
 }
 
-// Prints where an old identifier stands as a whole word.
-func findIdentifiers(path string, code []string, rows []row, out *bufio.Writer) {
-	rust := filepath.Ext(path) == ".rs"
-	for _, row := range rows {
-		if row.where == "prose" || row.where == "code-src" && !strings.HasPrefix(path, "src/") {
-			continue
-		}
-		for _, old := range row.old {
-			// Elsewhere only the names of types are certain to mean ours.
-			if !rust && (row.where != "code" || !regexp.MustCompile(`^[A-Z]\w+$`).MatchString(old)) {
-				continue
-			}
-			pattern := regexp.QuoteMeta(old)
-			if regexp.MustCompile(`^\w`).MatchString(old) {
-				pattern = `\b` + pattern
-			}
-			if regexp.MustCompile(`\w$`).MatchString(old) {
-				pattern += `\b`
-			}
-			find := regexp.MustCompile(pattern)
-			for number, line := range code {
-				if find.MatchString(line) {
-					fmt.Fprintf(out, "%s:%d: Write '%s', not '%s'.\n", path, number+1, row.new, old)
-				}
-			}
-		}
-	}
-}
-
 func main() {
-	if len(os.Args) < 4 {
-		fail("GLOSSARY OUT FILE…")
+	if len(os.Args) < 3 {
+		fail("OUT FILE…")
 	}
-	glossary, folder := rows(os.Args[1]), os.Args[2]
-	writeRule(filepath.Join(folder, "Glossary.yml"), glossary)
-	out := bufio.NewWriter(os.Stdout)
-	defer out.Flush()
-	for _, path := range os.Args[3:] {
+	for _, path := range os.Args[2:] {
 		found := read(path, lines(path))
-		target := filepath.Join(folder, "text", path+".txt")
+		target := filepath.Join(os.Args[1], path+".txt")
 		err := os.MkdirAll(filepath.Dir(target), 0o755)
 		if err == nil {
 			err = os.WriteFile(target, []byte(strings.Join(found.prose, "\n")+"\n"), 0o644)
@@ -273,6 +195,5 @@ func main() {
 		if err != nil {
 			fail("%v", err)
 		}
-		findIdentifiers(path, found.code, glossary, out)
 	}
 }

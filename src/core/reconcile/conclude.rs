@@ -3,14 +3,16 @@
 use jiff::Timestamp;
 
 use super::conditions::Conditions;
-use super::decide::wait;
-use super::retry::{AttemptKind, RetryState};
-use super::situation::{Memory, Situation, TargetDetails, TargetState, TokenDetails};
-use super::verdict::{Problem, Verdict};
+use super::facts::Unmet;
+use super::memory::Memory;
+use super::situation::Situation;
+use super::token::{Evaluated, Token, TokenDetails, Trigger};
+use super::verdict::{Problem, Source, Verdict};
 use super::verification::MAX_PRIVILEGES;
-use crate::api::{App, ArcGisAppCredentialStatus, Condition, Reason, TokenStatus, Verification};
+use crate::api::{App, ArcGisAppCredentialStatus, Condition, Failure, Reason, TokenStatus, Verification};
 use crate::core::object::Observed;
 use crate::core::scheduling::schedule::after;
+use crate::core::scheduling::waits::{Activity, MadeWith, Wait, next_whole, whole};
 use crate::core::spec::format_seconds;
 
 /// The result of one reconcile.
@@ -20,10 +22,14 @@ pub struct Conclusion {
     pub previous: ArcGisAppCredentialStatus,
     /// Whether the status differs from the one last written.
     pub changed: bool,
+    /// Until when the status is not written, because an earlier write of it failed.
+    pub report_after: Option<Timestamp>,
     pub change: Option<ConditionChange>,
     pub problem: Option<Reason>,
     pub wake: Timestamp,
     pub memory: Memory,
+    /// What the write of the status is made with.
+    pub made_with: MadeWith,
 }
 
 /// An event to tell.
@@ -37,21 +43,34 @@ pub struct ConditionChange {
 /// Concludes after [`super::decide()`] has said [`super::Step::Rest`].
 #[must_use]
 pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusion {
-    let Verdict { mut problem, mut wake, awaits_permit, .. } = verdict;
+    let Verdict { problem, mut wake, awaits_permit, .. } = verdict;
     let suspended = s.plan.as_ref().is_ok_and(|plan| plan.suspend);
-    settle(&mut s, &mut problem, suspended, now);
-    let status = status(&s, problem.as_ref(), suspended, now);
+    let (problem, failure) = if suspended {
+        (None, s.status.failure.clone())
+    } else {
+        s.forget_what_is_resolved(problem.as_ref(), now);
+        s.reported_failure(problem, awaits_permit, now)
+    };
+    let status = status(&s, problem.as_ref(), failure, suspended, now);
     if let Some(token) = status.token.as_ref().filter(|token| token.expiration_time > now) {
         wake = wake.min(token.expiration_time);
     }
-    if let Some(due) = s.check_due(now) {
+    if let Some(due) = s.verification_due(now) {
         wake = wake.min(due);
     }
     let change = change(&s.status, &status);
     // A new resource that only waits for its turn is reported with the outcome of its request.
     let waits = awaits_permit && s.status.conditions.is_empty();
+    let changed = status != s.status && !waits;
+    if !changed {
+        s.memory.waits.remove(Activity::Report);
+    }
+    let made_with = s.made_with();
+    let report_after = s.memory.waits.until(&[Activity::Report], &made_with, now);
+    wake = report_after.map_or(wake, |until| wake.min(until));
     Conclusion {
-        changed: status != s.status && !waits,
+        changed,
+        report_after,
         status,
         previous: s.status,
         change,
@@ -59,91 +78,112 @@ pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusio
         // A due time that is not in the future would be a loop.
         wake: wake.max(after(now, 1)),
         memory: s.memory,
-    }
-}
-
-/// Brings the retry states and the reported problem in line with what was found.
-fn settle(s: &mut Situation, problem: &mut Option<Problem>, suspended: bool, now: Timestamp) {
-    if suspended {
-        return;
-    }
-    if s.memory.cluster_retry_state.as_deref().is_some_and(|failed| is_resolved(s, failed, now)) {
-        s.memory.cluster_retry_state = None;
-    }
-    match problem.take_if(|found| found.check || found.until.is_some()) {
-        Some(found) if found.check => {
-            settle_check(s, &found, now);
-            *problem = Some(found);
-        }
-        Some(found) => *problem = settle_pause(s, found, now),
-        None => {
-            if s.memory.retry_state.as_deref().is_some_and(|failed| is_resolved(s, failed, now)) {
-                s.memory.retry_state = None;
-            }
-            *problem = None;
-        }
-    }
-    if let Some(first) = s.memory.reported_failure()
-        && problem.as_ref().is_none_or(|found| first.reason < found.reason)
-    {
-        *problem = Some(Problem::of(first));
-    }
-}
-
-fn settle_check(s: &mut Situation, found: &Problem, now: Timestamp) {
-    let made_with = s.attempt(AttemptKind::Check);
-    let previous = s.memory.retry_state.as_deref();
-    if !previous.is_some_and(|p| p.reason == found.reason && p.made_with == made_with) {
-        let next = RetryState::next(previous, &s.me.uid, found.reason, made_with, None, false, now);
-        s.memory.retry_state = Some(Box::new(next));
-    }
-}
-
-/// A pause is not an attempt: an earlier failure stays and keeps its count, and a longer pause changes nothing.
-fn settle_pause(s: &mut Situation, found: Problem, now: Timestamp) -> Option<Problem> {
-    s.memory.renewal_requested |= s.asked();
-    let made_with = s.attempt(AttemptKind::Request);
-    let previous = s.memory.retry_state.as_deref();
-    if previous.is_some_and(|p| p.made_with == made_with) {
-        return None;
-    }
-    s.memory.retry_state = Some(Box::new(RetryState {
-        reason: found.reason,
-        start_time: previous.filter(|p| p.reason == found.reason).map_or(now, |p| p.start_time),
-        count: 0,
-        last_attempt: None,
-        next_attempt: found.until,
         made_with,
-    }));
-    Some(found)
-}
-
-/// Whether a failure is resolved: nothing is left to do about it, or it was done again and did not fail.
-fn is_resolved(s: &Situation, retry_state: &RetryState, now: Timestamp) -> bool {
-    let retried = wait(s, retry_state, now).is_none();
-    let whole = s.memory.unpublished.is_none()
-        && matches!(s.target_state(), TargetState::Present(f) if f.rendered && f.token.is_some());
-    match retry_state.made_with.kind {
-        AttemptKind::Check => true,
-        AttemptKind::Read => retried,
-        AttemptKind::Request => false,
-        AttemptKind::Write => {
-            retried || (whole && !matches!(retry_state.reason, Reason::ClusterError | Reason::Internal))
-        }
-        AttemptKind::Ownership => retried || matches!(s.target_state(), TargetState::Present(details) if details.owned),
     }
 }
 
-fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timestamp) -> ArcGisAppCredentialStatus {
+impl Situation {
+    /// Brings what is remembered of failures in line with what was found.
+    fn forget_what_is_resolved(&mut self, problem: Option<&Problem>, now: Timestamp) {
+        for activity in [Activity::Read, Activity::Write, Activity::Own] {
+            if self.memory.waits.get(activity).is_some_and(|wait| self.is_resolved(wait, now)) {
+                self.memory.waits.remove(activity);
+            }
+        }
+        let found = problem.filter(|problem| problem.source == Source::Prerequisite);
+        self.memory.unmet = found.map(|found| self.unmet(found.reason, now));
+        if matches!(problem, Some(Problem { source: Source::Pause(_), .. })) && self.asked() {
+            // It counts even if it is withdrawn during the pause, as after a restart.
+            self.memory.demand.get_or_insert(Trigger::Requested);
+        }
+    }
+
+    /// Whether a failure is resolved: nothing is left to do about it, or it was done again and did not fail.
+    fn is_resolved(&self, wait: &Wait, now: Timestamp) -> bool {
+        if wait.until(&self.made_with(), now).is_none() {
+            return true;
+        }
+        match wait.activity {
+            Activity::Write => {
+                let whole = matches!(self.token(now), Token::Published { in_target, .. } if in_target.rendered);
+                whole && self.memory.issued.is_none() && !matches!(wait.reason, Reason::ClusterError | Reason::Internal)
+            }
+            Activity::Own => self.token(now).target().is_some_and(|target| target.owned),
+            Activity::Read | Activity::Request | Activity::Report => false,
+        }
+    }
+
+    fn unmet(&mut self, reason: Reason, now: Timestamp) -> Box<Unmet> {
+        let made_with = self.made_with();
+        match self.memory.unmet.take() {
+            Some(before) if before.reason == reason && before.made_with == made_with => before,
+            before => {
+                let start_time = before.filter(|before| before.reason == reason).map(|before| before.start_time);
+                Box::new(Unmet { reason, start_time: start_time.unwrap_or(now), found_at: now, made_with })
+            }
+        }
+    }
+
+    /// Returns the problem that is reported, and how a status records it: of several, the first in the order of the reasons.
+    fn reported_failure(
+        &self,
+        problem: Option<Problem>,
+        awaits_permit: bool,
+        now: Timestamp,
+    ) -> (Option<Problem>, Option<Failure>) {
+        let (found, pause) = match problem {
+            Some(Problem { source: Source::Pause(until), .. }) => (None, self.pause(Some(until), now)),
+            Some(found) if found.source == Source::Prerequisite => (Some(found), None),
+            _ => (None, awaits_permit.then(|| self.pause(None, now)).flatten()),
+        };
+        let unmet = found.zip(self.memory.unmet.as_ref().map(|unmet| unmet.report()));
+        let paused = pause.is_some();
+        let pause = pause.map(|failure| {
+            let source = Source::Attempt(Activity::Request);
+            (Problem { reason: failure.reason, detail: None, source }, failure)
+        });
+        // What failed with other inputs is not what the pause delays.
+        let waits = self.memory.waits.failures().filter(|wait| !(paused && wait.activity == Activity::Request));
+        let waits = waits.map(|wait| (Problem::of(wait), wait.report()));
+        waits.chain(unmet).chain(pause).min_by_key(|(problem, _)| problem.reason).unzip()
+    }
+
+    /// Returns how a pause of the host is reported. It is no attempt of this resource: an earlier failure stays and keeps its
+    /// count, a longer pause changes nothing, and it is reported until the request that waits for it was made.
+    fn pause(&self, until: Option<Timestamp>, now: Timestamp) -> Option<Failure> {
+        let made_with = self.made_with();
+        if self.memory.waits.get(Activity::Request).is_some_and(|wait| wait.made_with == made_with) {
+            return None;
+        }
+        let inputs = made_with.text("request");
+        let before = self.status.failure.as_ref().filter(|failure| failure.reason == Reason::RateLimited);
+        if let Some(before) = before.filter(|before| before.inputs.as_ref() == Some(&inputs)) {
+            return Some(before.clone());
+        }
+        Some(Failure {
+            reason: Reason::RateLimited,
+            start_time: before.map_or(whole(now), |before| before.start_time),
+            count: None,
+            last_attempt_time: None,
+            next_attempt_time: Some(next_whole(until?)),
+            inputs: Some(inputs),
+        })
+    }
+}
+
+fn status(
+    s: &Situation,
+    problem: Option<&Problem>,
+    failure: Option<Failure>,
+    suspended: bool,
+    now: Timestamp,
+) -> ArcGisAppCredentialStatus {
     let plan = s.plan.as_ref().ok();
-    let details = match s.target_state() {
-        TargetState::Present(details) => Some(details),
-        TargetState::Absent | TargetState::Unknown => None,
-    };
-    let token = details.as_ref().and_then(|details| details.token.as_ref());
-    let read = !matches!(s.target_state(), TargetState::Unknown);
-    let reported = if read { token.map(|token| report(s, token)) } else { s.status.token.clone() };
-    let current = details.as_ref().zip(token).is_some_and(|(details, token)| is_current(s, details, token));
+    let state = s.token(now);
+    let read = !matches!(state, Token::Unobserved | Token::Missing { assumed: true, .. });
+    let published = state.target().and_then(|target| target.token.as_ref().map(|token| (target, token)));
+    let reported = if read { published.map(|(_, token)| report(s, token)) } else { s.status.token.clone() };
+    let current = published.is_some_and(|(target, token)| is_current(s, target, token));
     let satisfied = if current || reported.is_none() { s.generation } else { s.satisfied().unwrap_or(0) };
     let verifies = s.verifies();
     let verification = s.last_answer();
@@ -157,27 +197,34 @@ fn status(s: &Situation, problem: Option<&Problem>, suspended: bool, now: Timest
         conditions: conditions.list,
         portal: plan.map_or_else(|| s.status.portal.clone(), |plan| Some(plan.portal.to_string())),
         token: reported,
-        failure: if suspended { s.status.failure.clone() } else { s.memory.reported_failure().map(RetryState::report) },
         rejection: s.rejection(),
         last_handled_request: s.memory.last_handled_request.clone(),
-        // After a restart, the Secret of this version counts as intact.
-        target_version: if read {
+        target_version: if read && !is_unfinished(state, failure.as_ref()) {
             s.target.version().map(|version| version.resource.clone())
         } else {
             s.status.target_version.clone()
         },
-        credentials_version: credentials_version(s),
+        credentials_version: credentials_version(s, failure.as_ref()),
         app: match verification {
             Some(Verification::AppKnown(app)) => Some(reported_app(app)),
             Some(Verification::AppUnknown) => None,
             _ => s.status.app.clone().filter(|_| verifies),
         },
+        failure,
     }
 }
 
 /// Whether the target holds what this generation specifies.
-fn is_current(s: &Situation, details: &TargetDetails, token: &TokenDetails) -> bool {
-    details.rendered && s.is_as_specified(token.inputs.as_deref())
+fn is_current(s: &Situation, target: &Evaluated, token: &TokenDetails) -> bool {
+    target.rendered && s.is_as_specified(token.inputs.as_deref())
+}
+
+/// Whether something is left to do for the target that a restart would not see: the Secret of the version that the status
+/// reports counts as intact then, except for the owner reference when the status reports that this was refused.
+fn is_unfinished(state: Token<'_>, failure: Option<&Failure>) -> bool {
+    let Token::Published { in_target, .. } = state else { return false };
+    let recalled = failure.is_some_and(|failure| Activity::of(failure) == Some(Activity::Own));
+    !in_target.rendered || !(in_target.owned || recalled)
 }
 
 /// The portal chooses how many privileges it names.
@@ -186,14 +233,14 @@ fn reported_app(mut app: App) -> App {
     app
 }
 
-fn credentials_version(s: &Situation) -> Option<String> {
-    // A change that waits for its request is not recorded yet.
-    let reported = |failed: &RetryState| failed.made_with.kind == AttemptKind::Request;
-    if s.memory.renewal_requested && !s.memory.retry_state.as_deref().is_some_and(reported) {
+fn credentials_version(s: &Situation, failure: Option<&Failure>) -> Option<String> {
+    // A change that waits for its request is recorded with the failure of that request, which a restart repeats.
+    let recorded = failure.is_some_and(|failure| Activity::of(failure) == Some(Activity::Request));
+    if s.memory.demand.is_some() && !recorded {
         return s.status.credentials_version.clone();
     }
     match &s.credentials {
-        Observed::Cached(version) if s.memory.credentials.as_ref().is_none_or(|(last, _)| last != version) => {
+        Observed::Cached(version) if s.memory.facts.credentials.as_ref().is_none_or(|(last, _)| last != version) => {
             s.status.credentials_version.clone()
         }
         // A Secret that is recreated has to be recognized as another.

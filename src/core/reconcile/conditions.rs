@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::message::message;
 use super::situation::Situation;
-use super::verdict::Problem;
+use super::verdict::{Problem, Source};
 use crate::api::{Condition, Recovery, TokenStatus, Verification};
 use crate::core::spec::Plan;
 
@@ -60,7 +60,9 @@ impl Conditions<'_> {
         let (reason, generation) = (problem.reason.as_str(), self.s.generation);
         let mut before = self.s.status.conditions.iter();
         match before.find(|c| c.reason == reason && c.observed_generation == generation) {
-            Some(before) if problem.detail.is_none() && problem.check => before.message.clone(),
+            Some(before) if problem.detail.is_none() && problem.source == Source::Prerequisite => {
+                before.message.clone()
+            }
             _ => message(problem, plan),
         }
     }

@@ -1,7 +1,8 @@
 //! The messages of conditions and events: one per reason, with names that the user wrote and nothing else.
 
-use super::verdict::{OWNER_REFERENCE, Problem};
+use super::verdict::{Problem, Source};
 use crate::api::{CaBundleKind, Reason};
+use crate::core::scheduling::waits::Activity;
 use crate::core::spec::Plan;
 
 /// The message for a problem.
@@ -14,7 +15,7 @@ pub(crate) fn message(problem: &Problem, plan: Option<&Plan>) -> String {
     let detail = problem.detail.as_deref();
     source_message(problem.reason, detail, plan)
         .or_else(|| portal_message(problem.reason, plan))
-        .unwrap_or_else(|| target_message(problem.reason, detail, plan))
+        .unwrap_or_else(|| target_message(problem, plan))
 }
 
 /// What the objects that the resource names lack.
@@ -67,9 +68,9 @@ fn portal_message(reason: Reason, plan: &Plan) -> Option<String> {
 }
 
 /// What the cluster, or the operator itself, did not do.
-fn target_message(reason: Reason, detail: Option<&str>, plan: &Plan) -> String {
-    let target = &plan.target.name;
-    match reason {
+fn target_message(problem: &Problem, plan: &Plan) -> String {
+    let (target, detail) = (&plan.target.name, problem.detail.as_deref());
+    match problem.reason {
         Reason::SpecInvalid => format!(
             "The API server rejects Secret {target} as invalid: correct the labels, annotations and keys in spec.target."
         ),
@@ -77,7 +78,7 @@ fn target_message(reason: Reason, detail: Option<&str>, plan: &Plan) -> String {
             "Secret {target} is not owned by this resource, {}: set another spec.target.name, or hand the Secret over.",
             detail.unwrap_or("it belongs to another owner")
         ),
-        Reason::TargetRefused if detail == Some(OWNER_REFERENCE) => format!(
+        Reason::TargetRefused if problem.source == Source::Attempt(Activity::Own) => format!(
             "The API server refuses to change the owner reference of Secret {target}: a cluster that protects \
              owner references requires the permission to delete Secrets for it. The token is renewed anyway."
         ),

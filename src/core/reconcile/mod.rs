@@ -1,20 +1,24 @@
 //! One reconcile of one resource: what is known, what to do next, and what to report.
 
-mod checks;
 mod conclude;
 mod conditions;
-mod decide;
+pub(crate) mod decide;
+pub(crate) mod facts;
+pub(crate) mod memory;
 pub(crate) mod message;
+mod owed;
 mod prerequisites;
-pub(crate) mod retry;
+mod reconciliation;
 pub(crate) mod situation;
+pub(crate) mod token;
 mod transitions;
 pub(crate) mod verdict;
 mod verification;
 
-pub use checks::Checks;
 pub use conclude::{Conclusion, ConditionChange, conclude};
 pub use decide::decide;
-pub use retry::{Attempt, AttemptKind, RetryState};
-pub use situation::{Memory, Situation};
-pub use verdict::{Problem, Step, Verdict};
+pub use memory::{Memory, VerificationState};
+pub use reconciliation::{Answer, Edge, Progress, Reconciliation};
+pub use situation::Situation;
+pub use token::Trigger;
+pub use verdict::{Problem, Source, Step, Verdict};

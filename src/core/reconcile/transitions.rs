@@ -2,11 +2,14 @@
 
 use jiff::Timestamp;
 
-use super::retry::{AttemptKind, RetryState};
-use super::situation::{DryRun, Situation, TargetDetails, TargetState, TokenDetails};
+use super::facts::Fact;
+use super::memory::{Memory, TargetName};
+use super::situation::Situation;
+use super::token::{Evaluated, Token, TokenDetails, Trigger};
 use crate::api::Reason;
 use crate::core::object::{Observed, Version};
 use crate::core::scheduling::schedule::after;
+use crate::core::scheduling::waits::{Activity, Failed, MadeWith, Wait};
 use crate::core::secrets::{
     AccessToken, ClientCertificateError, CredentialsError, IssuedToken, LiveSecret, Owner, render,
 };
@@ -18,7 +21,7 @@ impl Situation {
             self.target = Observed::Absent;
             return;
         };
-        let mut details = TargetDetails {
+        let mut target = Evaluated {
             version: live.version.clone(),
             generation: self.generation,
             owner: live.owner.clone(),
@@ -27,16 +30,16 @@ impl Situation {
             owned: true,
         };
         if let (Owner::Ours, Ok(plan)) = (&live.owner, &self.plan) {
-            details.owned = live.ownership(plan.target.policy, &self.me).is_none();
+            target.owned = live.ownership(plan.target.policy, &self.me).is_none();
             if let Some(stored) = self.stored(&live) {
                 // The response to its write was lost.
-                let written = |unpublished: &mut Box<IssuedToken>| unpublished.token.expose() == stored.token.expose();
-                self.memory.unpublished.take_if(written);
-                details.rendered = live.patch(&render(plan, &self.me, &stored)).is_none();
-                details.token = Some(stored.into());
+                let written = |issued: &mut Box<IssuedToken>| issued.token.expose() == stored.token.expose();
+                self.memory.issued.take_if(written);
+                target.rendered = live.patch(&render(plan, &self.me, &stored)).is_none();
+                target.token = Some(stored.into());
             }
         }
-        self.memory.target = Some(details);
+        self.memory.target = Some(target);
         self.target = Observed::Loaded(live.version.clone(), live);
     }
 
@@ -48,28 +51,32 @@ impl Situation {
         };
         match content {
             Err(error) => {
-                self.memory.incomplete_credentials =
-                    Some(Box::new((version.clone(), self.generation, error.key.clone())));
+                let (generation, found) = (Some(self.generation), error.key.clone());
+                self.memory.facts.incomplete = Some(Box::new(Fact { version: version.clone(), generation, found }));
                 self.credentials = Observed::Loaded(version, Err(error));
             }
             Ok(digest) => {
-                let changed = match &self.memory.credentials {
-                    Some((known, last)) => known.uid != version.uid || *last != digest,
-                    None => self.status.credentials_version.as_ref().is_some_and(|last| *last != version.resource),
-                };
-                if changed {
-                    self.memory.renewal_requested = true;
-                    self.memory.unpublished = None;
-                } else if let Some((known, _)) = &self.memory.credentials {
-                    // Another version of the same values is not a change by a user.
-                    let known = known.resource.clone();
-                    for failed in self.memory.failures_mut().filter(|failed| failed.made_with.credentials == known) {
-                        failed.made_with.credentials.clone_from(&version.resource);
-                    }
-                }
-                self.memory.incomplete_credentials = None;
-                self.memory.credentials = Some((version.clone(), digest));
+                self.compare_credentials(&version, digest);
+                self.memory.facts.incomplete = None;
+                self.memory.facts.credentials = Some((version.clone(), digest));
                 self.credentials = Observed::Loaded(version, Ok(()));
+            }
+        }
+    }
+
+    fn compare_credentials(&mut self, version: &Version, digest: u64) {
+        let changed = match &self.memory.facts.credentials {
+            Some((known, last)) => known.uid != version.uid || *last != digest,
+            None => self.status.credentials_version.as_ref().is_some_and(|last| *last != version.resource),
+        };
+        if changed {
+            self.memory.demand = Some(Trigger::Credentials);
+            self.memory.issued = None;
+        } else if let Some((known, _)) = &self.memory.facts.credentials {
+            // Another version of the same values is not a change by a user.
+            let known = known.resource.clone();
+            for wait in self.memory.waits.iter_mut().filter(|wait| wait.made_with.credentials == known) {
+                wait.made_with.credentials.clone_from(&version.resource);
             }
         }
     }
@@ -79,7 +86,8 @@ impl Situation {
         self.ca = match read {
             None => Observed::Absent,
             Some((version, error)) => {
-                self.memory.ca = Some(Box::new((version.clone(), self.generation, error)));
+                let generation = Some(self.generation);
+                self.memory.facts.ca = Some(Box::new(Fact { version: version.clone(), generation, found: error }));
                 Observed::Loaded(version, error)
             }
         };
@@ -90,7 +98,8 @@ impl Situation {
         self.client_certificate = match read {
             None => Observed::Absent,
             Some((version, error)) => {
-                self.memory.client_certificate = Some(Box::new((version.clone(), error)));
+                let fact = Fact { version: version.clone(), generation: None, found: error };
+                self.memory.facts.client_certificate = Some(Box::new(fact));
                 Observed::Loaded(version, error)
             }
         };
@@ -98,19 +107,19 @@ impl Situation {
 
     /// Records that the creation of the target succeeded as a dry run.
     pub fn create_tried(&mut self) {
-        self.memory.dry_run = DryRun::Accepted(self.generation);
+        self.memory.target_name = TargetName::Accepted(self.generation);
         self.target = Observed::Absent;
-        self.succeeded(AttemptKind::Write);
+        self.memory.waits.remove(Activity::Write);
     }
 
     /// Records a token that was issued to a request sent at `sent`.
     pub fn issued(&mut self, token: AccessToken, lifetime_seconds: i64, sent: Timestamp) {
         let (Ok(plan), Some(inputs)) = (&self.plan, self.inputs()) else { return };
         let issue_time = Timestamp::from_second(sent.as_second()).unwrap_or(sent);
-        if self.restores() {
+        if matches!(self.token(sent), Token::Missing { .. }) && self.owed(sent).trigger == Trigger::Gone {
             self.memory.repairs.record(sent);
         }
-        self.memory.unpublished = Some(Box::new(IssuedToken {
+        self.memory.issued = Some(Box::new(IssuedToken {
             token,
             issue_time,
             expiration_time: after(issue_time, lifetime_seconds),
@@ -119,12 +128,9 @@ impl Situation {
             referer: plan.referer.clone(),
         }));
         self.memory.last_request = Some(sent);
-        self.memory.issued = true;
-        self.memory.renewal_requested = false;
-        if self.memory.checks.rejected.is_some() {
-            self.memory.checks.replaced_at = Some(issue_time);
-        }
-        self.succeeded(AttemptKind::Request);
+        self.memory.demand = None;
+        self.memory.verification.issued(issue_time);
+        self.memory.waits.remove(Activity::Request);
         self.handle_request();
     }
 
@@ -133,34 +139,24 @@ impl Situation {
         self.memory.last_request = Some(now);
     }
 
-    /// Whether a token requested now replaces one that was deleted.
-    fn restores(&self) -> bool {
-        let gone = match self.target_state() {
-            TargetState::Present(details) => details.token.is_none(),
-            TargetState::Absent => true,
-            TargetState::Unknown => false,
-        };
-        gone && self.memory.issued
-    }
-
-    /// Records that the target contains the unpublished token now.
+    /// Records that the target contains the issued token now.
     pub fn published(&mut self, version: Version) {
-        let token = self.memory.unpublished.take().map(|unpublished| (*unpublished).into());
+        let token = self.memory.issued.take().map(|issued| (*issued).into());
         self.written(version, token);
     }
 
     /// Records that the target was rendered again with the token that it contains.
     pub fn rendered(&mut self, version: Version, now: Timestamp) {
-        if self.drifted() {
+        if self.was_written() {
             self.memory.repairs.record(now);
         }
-        let token = self.memory.target.as_mut().and_then(|details| details.token.take());
+        let token = self.memory.target.as_mut().and_then(|target| target.token.take());
         self.written(version, token);
     }
 
     fn written(&mut self, version: Version, token: Option<TokenDetails>) {
-        let owned = !matches!(self.target_state(), TargetState::Present(TargetDetails { owned: false, .. }));
-        self.memory.target = Some(TargetDetails {
+        let owned = self.memory.target.as_ref().is_none_or(|target| target.owned);
+        self.memory.target = Some(Evaluated {
             version: version.clone(),
             generation: self.generation,
             owner: Owner::Ours,
@@ -169,36 +165,31 @@ impl Situation {
             owned,
         });
         self.memory.written_generation = Some(self.generation);
-        self.succeeded(AttemptKind::Write);
+        self.memory.waits.remove(Activity::Write);
         self.target = Observed::Cached(version);
     }
 
     /// Records that the target was created.
     pub fn created(&mut self, version: Version) {
         self.memory.target = None;
-        self.memory.dry_run = DryRun::NotTried;
+        self.memory.target_name = TargetName::Untried;
         self.published(version);
     }
 
     /// Records that the owner reference was changed.
     pub fn owned(&mut self, version: Version) {
-        if let Some(details) = &mut self.memory.target {
-            details.owned = true;
-            details.version = version.clone();
+        if let Some(target) = &mut self.memory.target {
+            target.owned = true;
+            target.version = version.clone();
         }
-        self.succeeded(AttemptKind::Ownership);
+        self.memory.waits.remove(Activity::Own);
         self.target = Observed::Cached(version);
     }
 
     /// Records that the target changed meanwhile: it has to be read again.
     pub fn conflicted(&mut self) {
-        self.memory.dry_run = DryRun::NameTaken;
+        self.memory.target_name = TargetName::Taken;
         self.target = Observed::Unknown;
-    }
-
-    /// Forgets the failure of an attempt that succeeded now.
-    fn succeeded(&mut self, kind: AttemptKind) {
-        self.memory.slot(kind).take_if(|retry_state| retry_state.made_with.kind == kind);
     }
 
     /// Records an attempt. Removing the annotation requests nothing.
@@ -209,21 +200,41 @@ impl Situation {
     }
 
     /// Records a failed attempt.
-    pub fn failed(&mut self, kind: AttemptKind, reason: Reason, retry_after: Option<u32>, now: Timestamp) {
-        let made_with = self.attempt(kind);
+    pub fn failed(&mut self, activity: Activity, reason: Reason, retry_after: Option<u32>, now: Timestamp) {
         // These inputs were issued a token before: the portal is more likely to be under maintenance.
-        let worked = match self.target_state() {
-            TargetState::Present(TargetDetails { token: Some(token), .. }) => {
-                self.is_as_specified(token.inputs.as_deref())
-            }
-            _ => false,
-        };
-        let slot = self.memory.slot(kind);
-        let next = RetryState::next(slot.as_deref(), &self.me.uid, reason, made_with, retry_after, worked, now);
-        *slot = Some(Box::new(next));
-        if kind == AttemptKind::Request {
-            self.memory.renewal_requested = true;
+        let published = self.token(now).target().and_then(|target| target.token.as_ref());
+        let worked = published.is_some_and(|token| self.is_as_specified(token.inputs.as_deref()));
+        let failed = Failed { activity, reason, retry_after, worked };
+        let trigger = self.owed(now).trigger;
+        let previous = self.memory.waits.get(activity);
+        self.memory.waits.insert(Wait::next(previous, &self.me.uid, failed, self.made_with(), now));
+        if activity == Activity::Request {
+            self.memory.demand = Some(trigger);
             self.handle_request();
         }
+    }
+}
+
+impl Memory {
+    /// Records that the status was written.
+    pub fn report_succeeded(&mut self) {
+        self.waits.remove(Activity::Report);
+    }
+
+    /// Records that the status was not written; returns when it is written again, and whether it fails for another reason
+    /// than before.
+    pub fn report_failed(
+        &mut self,
+        uid: &str,
+        failed: Failed,
+        made_with: MadeWith,
+        now: Timestamp,
+    ) -> (Timestamp, bool) {
+        let previous = self.waits.get(Activity::Report);
+        let news = previous.is_none_or(|previous| previous.reason != failed.reason);
+        let wait = Wait::next(previous, uid, failed, made_with, now);
+        let until = wait.next_attempt;
+        self.waits.insert(wait);
+        (until, news)
     }
 }

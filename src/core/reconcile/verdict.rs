@@ -1,12 +1,13 @@
 //! What a decision consists of: the next step, the problem, and when to decide again.
 
 use jiff::Timestamp;
-use serde_json::Value;
 
-use super::retry::{AttemptKind, RetryState};
+use super::token::Trigger;
 use crate::api::Reason;
+use crate::core::scheduling::waits::{Activity, Wait};
+use crate::core::secrets::SecretPatch;
 
-/// One thing to do. Its outcome is recorded in the [`Situation`], and [`super::decide()`] is called again.
+/// One thing to do. Its outcome is recorded in the [`super::Situation`], and [`super::decide()`] is called again.
 #[derive(Debug)]
 pub enum Step {
     ReadTarget,
@@ -15,20 +16,49 @@ pub enum Step {
     ReadClientCertificate,
     /// Create the target as a dry run, with a placeholder for the token.
     TryCreate,
-    /// Acquire a permit of the portal's host. A request follows, unless a check fails first.
+    /// Acquire a permit of the portal's host. A request follows, unless a prerequisite is not met.
     AcquirePermit,
     /// Request a token from the portal.
-    Request,
+    Request(Trigger),
     /// Create the target with the unpublished token.
     Create,
     /// Replace the token in the target with the unpublished one.
-    Publish(Value),
+    Publish(SecretPatch),
     /// Render the target again with the token that it contains.
-    Render(Value),
+    Render(SecretPatch),
     /// Change the target's owner reference.
-    Own(Value),
+    Own(SecretPatch),
     /// Nothing is left to do now.
     Rest,
+}
+
+impl Step {
+    /// Returns the activity that fails when this step does.
+    #[must_use]
+    pub fn activity(&self) -> Activity {
+        match self {
+            Self::ReadTarget | Self::ReadCredentials | Self::ReadCa | Self::ReadClientCertificate => Activity::Read,
+            Self::AcquirePermit | Self::Request(_) => Activity::Request,
+            Self::TryCreate | Self::Create | Self::Publish(_) | Self::Render(_) | Self::Rest => Activity::Write,
+            Self::Own(_) => Activity::Own,
+        }
+    }
+
+    /// Whether it changes the target.
+    pub(super) fn writes(&self) -> bool {
+        matches!(self, Self::Create | Self::Publish(_) | Self::Render(_) | Self::Own(_))
+    }
+}
+
+/// How a problem is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A prerequisite is not met.
+    Prerequisite,
+    /// The portal's host asked for a pause until this time.
+    Pause(Timestamp),
+    /// This was tried and failed.
+    Attempt(Activity),
 }
 
 /// What prevents the next step, with the names it is about.
@@ -36,17 +66,16 @@ pub enum Step {
 pub struct Problem {
     pub reason: Reason,
     pub detail: Option<String>,
-    /// The end of the host's pause, where that is the problem.
-    pub until: Option<Timestamp>,
-    /// Found before anything was tried.
-    pub check: bool,
+    pub source: Source,
 }
 
 impl Problem {
-    /// Returns the problem that a failed attempt is.
-    pub(super) fn of(failed: &RetryState) -> Self {
-        let detail = (failed.made_with.kind == AttemptKind::Ownership).then(|| OWNER_REFERENCE.to_owned());
-        Self { reason: failed.reason, detail, until: None, check: false }
+    pub(super) fn unmet(reason: Reason, detail: Option<String>) -> Self {
+        Self { reason, detail, source: Source::Prerequisite }
+    }
+
+    pub(super) fn of(wait: &Wait) -> Self {
+        Self { reason: wait.reason, detail: None, source: Source::Attempt(wait.activity) }
     }
 }
 
@@ -66,11 +95,4 @@ impl Verdict {
         self.wake = self.wake.min(until);
         None
     }
-}
-
-/// The detail of a problem with nothing but the owner reference of a target.
-pub(crate) const OWNER_REFERENCE: &str = "owner reference";
-
-pub(super) fn check(reason: Reason, detail: Option<String>) -> Problem {
-    Problem { reason, detail, until: None, check: true }
 }

@@ -1,11 +1,13 @@
-//! Checks of the published token: when one is due, and what its answer changes.
+//! The verification of the published token by the portal: when it is due, and what an answer changes.
 
 use jiff::Timestamp;
 
-use super::checks::Checks;
-use super::situation::{Situation, TargetState, TokenDetails};
+use super::memory::VerificationState;
+use super::situation::Situation;
+use super::token::{Token, TokenDetails};
 use crate::api::{Rejection, Verification};
 use crate::core::scheduling::schedule::{after, fraction};
+use crate::core::scheduling::waits::whole;
 
 /// The shortest time between two requests because the portal rejects tokens. It doubles up to the longest.
 const MIN_REJECTION_SECONDS: i64 = 300;
@@ -19,7 +21,7 @@ const RECENT_SECONDS: i64 = 60;
 
 impl Situation {
     /// Restores from the status what was checked before a restart. The next checks are spread over the interval.
-    pub(super) fn recall_checks(&mut self, now: Timestamp) {
+    pub(super) fn recall_verification(&mut self, now: Timestamp) {
         if !self.verifies() {
             return;
         }
@@ -27,28 +29,27 @@ impl Situation {
         let start = self.status.rejection.as_ref().map(|rejection| rejection.start_time);
         let issue_time = self.status.token.as_ref().map(|token| token.issue_time);
         let since = start.map(|start| if start > now { issue_time.unwrap_or(now).min(now) } else { start });
-        self.memory.checks.rejected_since = since;
+        self.memory.verification.rejected_since = since;
         let (Some(issued), Some(verified)) = (issue_time, self.condition("Verified")) else { return };
         let rejects = verified.reason == "TokenRejected";
         let current = !rejects || self.condition("Ready").is_some_and(|ready| ready.reason == "TokenRejected");
         let replaces = since.is_some_and(|since| issued >= after(since, -RECENT_SECONDS));
-        let checks = &mut self.memory.checks;
-        checks.replaced_at = replaces.then_some(issued);
-        checks.rejected = (rejects && current).then_some(issued);
+        let state = &mut self.memory.verification;
+        state.replaced_at = replaces.then_some(issued);
+        state.rejected = (rejects && current).then_some(issued);
         let Some(verification) = self.plan.as_ref().ok().and_then(|plan| plan.verification.as_ref()) else { return };
         if current {
             #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "at most a day")]
             let wait = (verification.interval as f64 * fraction(&[b"verify", self.me.uid.as_bytes()])) as i64;
-            (checks.asked, checks.answered) = (Some(issued), Some(issued));
-            checks.next = Some(after(now, wait));
+            (state.asked, state.answered) = (Some(issued), Some(issued));
+            state.next = Some(after(now, wait));
         }
     }
 
     /// Returns since when the portal rejects tokens, in whole seconds. What was reported stays when the clock is set.
     pub(super) fn rejection(&self) -> Option<Rejection> {
-        let since = self.memory.checks.rejected_since?;
-        let start_time = Timestamp::from_second(since.as_second()).unwrap_or(since);
-        Some(self.status.rejection.clone().unwrap_or(Rejection { start_time }))
+        let since = self.memory.verification.rejected_since?;
+        Some(self.status.rejection.clone().unwrap_or(Rejection { start_time: whole(since) }))
     }
 
     /// Returns the last answer: as remembered, else as the status reports it.
@@ -56,7 +57,7 @@ impl Situation {
         if !self.verifies() {
             return None;
         }
-        self.memory.checks.answer.clone().or_else(|| self.reported_answer())
+        self.memory.verification.answer.clone().or_else(|| self.reported_answer())
     }
 
     fn reported_answer(&self) -> Option<Verification> {
@@ -72,10 +73,11 @@ impl Situation {
         }
     }
 
-    /// Without verification no answer counts: a user may turn it off because only the checks fail.
-    pub(super) fn forget_checks(&mut self) {
+    /// Without verification no answer counts: a user may turn it off because only that fails.
+    pub(super) fn forget_verification(&mut self) {
         if !self.verifies() {
-            self.memory.checks = Checks { app: self.memory.checks.app, ..Checks::default() };
+            self.memory.verification =
+                VerificationState { app: self.memory.verification.app, ..VerificationState::default() };
         }
     }
 
@@ -87,75 +89,77 @@ impl Situation {
     /// Returns when the next check of the published token is due; `None` while there is nothing to check. It is sent only to an
     /// allowed portal that issued it, and not while its successor waits to be written.
     #[must_use]
-    pub fn check_due(&self, now: Timestamp) -> Option<Timestamp> {
+    pub fn verification_due(&self, now: Timestamp) -> Option<Timestamp> {
         let plan = self.plan.as_ref().ok().filter(|plan| !plan.suspend)?;
         let interval = plan.verification.as_ref()?.seconds();
-        let TargetState::Present(details) = self.target_state() else { return None };
-        let token = details.token.filter(|token| token.expiration_time > now)?;
-        if !self.allowed || !self.is_as_specified(token.inputs.as_deref()) || self.unpublished(now).is_some() {
+        let Token::Published { token, .. } = self.token(now) else { return None };
+        if token.expiration_time <= now {
             return None;
         }
-        let checks = &self.memory.checks;
+        if !self.allowed || !self.is_as_specified(token.inputs.as_deref()) {
+            return None;
+        }
+        let state = &self.memory.verification;
         // The portal rejects it until another one is published.
-        if checks.rejected == Some(token.issue_time) {
+        if state.rejected == Some(token.issue_time) {
             return None;
         }
-        let asked = checks.asked == Some(token.issue_time);
+        let asked = state.asked == Some(token.issue_time);
         // A next check further away was planned with another interval, or by another clock.
-        Some(checks.next.filter(|_| asked).map_or(now, |next| next.min(after(now, interval))))
+        Some(state.next.filter(|_| asked).map_or(now, |next| next.min(after(now, interval))))
     }
 
     /// Records that a check of the published token begins; returns the issue time of the token.
-    pub fn check_started(&mut self, now: Timestamp) -> Option<Timestamp> {
+    pub fn verification_started(&mut self, now: Timestamp) -> Option<Timestamp> {
         let interval = self.plan.as_ref().ok()?.verification.as_ref()?.seconds();
-        let TargetState::Present(details) = self.target_state() else { return None };
-        let issued = details.token?.issue_time;
-        self.memory.checks.asked = Some(issued);
-        self.memory.checks.next = Some(after(now, interval));
+        let Token::Published { token, .. } = self.token(now) else { return None };
+        let issued = token.issue_time;
+        self.memory.verification.asked = Some(issued);
+        self.memory.verification.next = Some(after(now, interval));
         Some(issued)
     }
 
     /// Records that a check could not be made now: the host has no permit for it.
-    pub fn check_deferred(&mut self, until: Timestamp) {
-        self.memory.checks.next = Some(until);
+    pub fn verification_deferred(&mut self, until: Timestamp) {
+        self.memory.verification.next = Some(until);
     }
 
     /// Records the answer about the token that was issued at `issued`.
-    pub fn checked(&mut self, issued: Timestamp, answer: Verification, now: Timestamp) {
+    pub fn verified(&mut self, issued: Timestamp, answer: Verification, now: Timestamp) {
         if !self.verifies() {
             return;
         }
-        let first = self.memory.checks.answered != Some(issued);
-        let checks = &mut self.memory.checks;
+        let first = self.memory.verification.answered != Some(issued);
+        let state = &mut self.memory.verification;
         if answer == Verification::NotAnswered {
-            checks.unanswered = checks.unanswered.saturating_add(1);
-            if first || checks.unanswered >= UNANSWERED {
-                checks.answer = Some(answer);
+            state.unanswered = state.unanswered.saturating_add(1);
+            if first || state.unanswered >= UNANSWERED {
+                state.answer = Some(answer);
             }
             return;
         }
-        checks.unanswered = 0;
-        checks.answered = Some(issued);
+        state.unanswered = 0;
+        state.answered = Some(issued);
         if answer == Verification::TokenRejected {
-            checks.rejected = Some(issued);
-            checks.rejected_since.get_or_insert(now);
+            state.rejected = Some(issued);
+            state.rejected_since.get_or_insert(now);
         } else {
-            (checks.rejected, checks.rejected_since) = (None, None);
+            (state.rejected, state.rejected_since) = (None, None);
         }
-        checks.answer = Some(answer);
+        state.answer = Some(answer);
     }
 
     /// Whether the portal rejects this token.
     pub(super) fn is_rejected(&self, issued: Timestamp) -> bool {
-        self.memory.checks.rejected == Some(issued)
+        self.memory.verification.rejected == Some(issued)
     }
 
     /// Returns from when on a rejected token is replaced: at once for the first in a row, if none was replaced in the last 5
     /// minutes, then after 5 minutes, doubling to an hour. The time since the first rejection doubles with each wait, so
     /// nothing has to be counted.
     pub(super) fn replacement_due(&self, token: &TokenDetails, now: Timestamp) -> Option<Timestamp> {
-        let since = self.memory.checks.rejected_since.filter(|_| self.is_rejected(token.issue_time))?;
-        let Some(last) = self.memory.checks.replaced_at else { return Some(Timestamp::MIN) };
+        let since = self.memory.verification.rejected_since.filter(|_| self.is_rejected(token.issue_time))?;
+        let Some(last) = self.memory.verification.replaced_at else { return Some(Timestamp::MIN) };
         let elapsed = last.duration_since(since).as_secs().max(0);
         let wait = (elapsed + MIN_REJECTION_SECONDS).clamp(MIN_REJECTION_SECONDS, MAX_REJECTION_SECONDS);
         // The issue time has whole seconds: the next full second counts. One in the future is of a clock that was ahead.

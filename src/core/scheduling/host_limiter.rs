@@ -285,7 +285,7 @@ impl<K: Clone + Hash + Ord> HostQueue<K> {
 
     /// A reconcile ended without a request. If the key was woken for a permit that is still free, returns the next key
     /// to be reconciled: those that wait would otherwise wait for a request to end, and none may be in flight.
-    pub fn forgo(&mut self, key: &K, now: Timestamp) -> Option<K> {
+    pub fn pass_on(&mut self, key: &K, now: Timestamp) -> Option<K> {
         if self.woken.remove(key) && self.limiter.check(now) == Admit::Now { self.wake_next() } else { None }
     }
 

@@ -3,8 +3,10 @@
 mod host_limiter;
 mod outage;
 pub(crate) mod schedule;
+pub(crate) mod waits;
 mod work_queue;
 
 pub use host_limiter::{Admit, Epoch, HostLimiter, HostQueue, Outcome, Released, RetryAfterRecord};
 pub use schedule::{RESYNC_SECONDS, Repairs, renewal_time};
+pub use waits::{Activity, Failed, MadeWith, Wait, Waits};
 pub use work_queue::{Priority, WorkQueue};

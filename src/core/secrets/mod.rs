@@ -7,5 +7,5 @@ mod token;
 
 pub use client_certificate::ClientCertificateError;
 pub use credentials::{Credentials, CredentialsError, Digester};
-pub use target::{DesiredSecret, IssuedToken, LiveSecret, Owner, fingerprint, render, zero};
+pub use target::{DesiredSecret, IssuedToken, LiveSecret, Owner, SecretPatch, fingerprint, render, zero};
 pub use token::AccessToken;

@@ -1,6 +1,7 @@
 //! The target Secret: its desired content, its owner, and whether its token is intact.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -141,7 +142,7 @@ impl LiveSecret {
     /// Returns the patch to the desired state, `None` where nothing differs. Fields of others stay; the operator's own that
     /// are no longer desired are removed.
     #[must_use]
-    pub fn patch(&self, desired: &DesiredSecret) -> Option<Value> {
+    pub fn patch(&self, desired: &DesiredSecret) -> Option<SecretPatch> {
         let former: Extras =
             self.annotations.get(&own("extras")).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         let data = changes(&self.data, &desired.data, former.data.iter(), |bytes| json!(bytes));
@@ -152,16 +153,16 @@ impl LiveSecret {
         if data.is_empty() && labels.is_empty() && annotations.is_empty() {
             return None;
         }
-        Some(json!({
+        Some(SecretPatch(json!({
             "metadata": {"uid": self.version.uid, "resourceVersion": self.version.resource,
                          "labels": labels, "annotations": annotations},
             "data": data,
-        }))
+        })))
     }
 
     /// Returns the patch to the ownership that the policy specifies, `None` where nothing differs.
     #[must_use]
-    pub fn ownership(&self, policy: DeletionPolicy, me: &Identity) -> Option<Value> {
+    pub fn ownership(&self, policy: DeletionPolicy, me: &Identity) -> Option<SecretPatch> {
         let owners: Vec<&OwnerReference> = match (policy, self.controlled) {
             (DeletionPolicy::Delete, true) | (DeletionPolicy::Retain, false) => return None,
             _ => self.owner_references.iter().filter(|owner| owner.uid != me.uid).collect(),
@@ -170,9 +171,38 @@ impl LiveSecret {
         if policy == DeletionPolicy::Delete {
             owners.push(json!(owner_reference(me)));
         }
-        Some(json!({
+        Some(SecretPatch(json!({
             "metadata": {"uid": self.version.uid, "resourceVersion": self.version.resource, "ownerReferences": owners},
-        }))
+        })))
+    }
+}
+
+/// A manifest of the target, or a change of it, with the token in it: not printable, zeroed when dropped.
+pub struct SecretPatch(Value);
+
+impl SecretPatch {
+    /// The body of the call.
+    #[must_use]
+    pub fn expose(&self) -> &Value {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretPatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(SecretPatch)")
+    }
+}
+
+impl Drop for SecretPatch {
+    fn drop(&mut self) {
+        if let Some(data) = self.0.get_mut("data").and_then(Value::as_object_mut) {
+            for value in data.values_mut() {
+                if let Value::String(text) = value {
+                    text.zeroize();
+                }
+            }
+        }
     }
 }
 
@@ -217,7 +247,7 @@ impl Drop for DesiredSecret {
 impl DesiredSecret {
     /// Returns the manifest that creates the Secret.
     #[must_use]
-    pub fn manifest(&self, plan: &Plan, me: &Identity) -> Value {
+    pub fn manifest(&self, plan: &Plan, me: &Identity) -> SecretPatch {
         let mut metadata = json!({
             "name": plan.target.name, "namespace": me.namespace,
             "labels": self.labels, "annotations": self.annotations,
@@ -225,17 +255,19 @@ impl DesiredSecret {
         if plan.target.policy == DeletionPolicy::Delete {
             metadata["ownerReferences"] = json!([owner_reference(me)]);
         }
-        json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata, "data": self.data})
+        SecretPatch(
+            json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata, "data": self.data}),
+        )
     }
 
     /// Returns the patch that replaces one published token by the next, on the version that was evaluated.
     #[must_use]
-    pub fn replacement(&self, judged: &Version) -> Value {
-        json!({
+    pub fn replacement(&self, judged: &Version) -> SecretPatch {
+        SecretPatch(json!({
             "metadata": {"uid": judged.uid, "resourceVersion": judged.resource,
                          "labels": self.labels, "annotations": self.annotations},
             "data": self.data,
-        })
+        }))
     }
 }
 

@@ -140,19 +140,19 @@ fn a_waiter_that_forgoes_its_permit_passes_it_to_the_next() {
     let mut host = HostQueue::default();
     assert!((0..8).all(|key| host.try_acquire(&key, at(0)) == Admit::Now));
     (8..12).for_each(|key| assert_eq!(host.enqueue(Some(at(key)), key, at(0)), None));
-    assert_eq!(host.forgo(&8, at(0)), None, "it was not woken");
+    assert_eq!(host.pass_on(&8, at(0)), None, "it was not woken");
     assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(1)).woken, [8]);
-    assert_eq!(host.forgo(&8, at(1)), Some(9));
-    assert_eq!(host.forgo(&8, at(1)), None, "only once");
+    assert_eq!(host.pass_on(&8, at(1)), Some(9));
+    assert_eq!(host.pass_on(&8, at(1)), None, "only once");
     assert_eq!(host.try_acquire(&9, at(1)), Admit::Now);
-    assert_eq!(host.forgo(&9, at(2)), None, "it used its permit");
+    assert_eq!(host.pass_on(&9, at(2)), None, "it used its permit");
     assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(2)).woken, [10]);
     assert_eq!(host.try_acquire(&99, at(2)), Admit::Now, "a resource that was not queued takes the permit");
-    assert_eq!(host.forgo(&10, at(2)), None, "no permit is left");
+    assert_eq!(host.pass_on(&10, at(2)), None, "no permit is left");
     assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(3)).woken, [11]);
     assert_eq!(host.try_acquire(&98, at(3)), Admit::Now);
     assert_eq!(host.enqueue(Some(at(11)), 11, at(3)), None, "it came too late and waits again");
-    assert_eq!(host.forgo(&11, at(3)), None);
+    assert_eq!(host.pass_on(&11, at(3)), None);
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! What a process that has just started reads from a status, and the order of the work queue.
 
 use super::*;
+use crate::core::reconcile::facts::Unmet;
 
-fn attempt(kind: AttemptKind) -> Attempt {
+fn made_with() -> MadeWith {
     let text = |text: &str| text.to_owned();
-    Attempt {
-        kind,
+    MadeWith {
         generation: 3,
         credentials: text("12"),
         ca: text("-"),
@@ -14,108 +14,128 @@ fn attempt(kind: AttemptKind) -> Attempt {
     }
 }
 
-fn retry_state(reason: Reason, kind: AttemptKind) -> RetryState {
-    RetryState::next(None, "uid", reason, attempt(kind), None, false, at(START))
+fn failed(activity: Activity, reason: Reason) -> Failed {
+    Failed { activity, reason, retry_after: None, worked: false }
+}
+
+fn wait(reason: Reason, activity: Activity) -> Wait {
+    Wait::next(None, "uid", failed(activity, reason), made_with(), at(START))
+}
+
+fn unmet(reason: Reason) -> Unmet {
+    Unmet { reason, start_time: at(START), found_at: at(START), made_with: made_with() }
 }
 
 #[test]
 fn an_attempt_round_trips_through_the_status() {
-    for kind in
-        [AttemptKind::Check, AttemptKind::Read, AttemptKind::Request, AttemptKind::Write, AttemptKind::Ownership]
-    {
-        let failed = retry_state(Reason::TargetRefused, kind);
-        let recalled = RetryState::recall(&failed.report(), attempt(AttemptKind::Check), at(START));
-        assert_eq!(recalled.made_with, attempt(kind));
+    for activity in [Activity::Read, Activity::Request, Activity::Write, Activity::Own] {
+        let failed = wait(Reason::TargetRefused, activity);
+        let other = MadeWith { generation: 1, ..made_with() };
+        let recalled = Wait::recall(&failed.report(), other, at(START)).unwrap();
+        assert_eq!((recalled.activity, recalled.made_with), (activity, made_with()));
     }
-    let inputs = retry_state(Reason::ClientSecretRejected, AttemptKind::Request).report().inputs;
+    let found = unmet(Reason::CaBundleInvalid).report();
+    let other = MadeWith { generation: 1, ..made_with() };
+    assert!(Wait::recall(&found, other.clone(), at(START)).is_none(), "a prerequisite is no attempt");
+    assert_eq!(Unmet::recall(&found, other, at(START)).made_with, made_with());
+    assert_eq!(found.inputs.as_deref(), Some("v1 check generation=3 credentials=12 ca=- requested=00ff"));
+    let inputs = wait(Reason::ClientSecretRejected, Activity::Request).report().inputs;
     assert_eq!(inputs.as_deref(), Some("v1 request generation=3 credentials=12 ca=- requested=00ff"));
+    let inputs = wait(Reason::TargetRefused, Activity::Own).report().inputs;
+    assert_eq!(inputs.as_deref(), Some("v1 ownership generation=3 credentials=12 ca=- requested=00ff"));
 }
 
 #[test]
 fn a_client_certificate_is_part_of_an_attempt_only_when_there_is_one() {
-    let with = Attempt { client_certificate: "77".to_owned(), ..attempt(AttemptKind::Request) };
-    let failed = RetryState::next(None, "uid", Reason::RequestRejected, with.clone(), None, false, at(START));
+    let with = MadeWith { client_certificate: "77".to_owned(), ..made_with() };
+    let failed = Wait::next(None, "uid", failed(Activity::Request, Reason::RequestRejected), with.clone(), at(START));
     let inputs = "v1 request generation=3 credentials=12 ca=- requested=00ff clientCertificate=77";
     assert_eq!(failed.report().inputs.as_deref(), Some(inputs));
-    let recalled = RetryState::recall(&failed.report(), attempt(AttemptKind::Check), at(START));
+    let recalled = Wait::recall(&failed.report(), made_with(), at(START)).unwrap();
     assert_eq!(recalled.made_with, with);
-    assert!(!with.same_inputs(&attempt(AttemptKind::Request)));
+    assert_ne!(with, made_with());
 }
 
 #[test]
 fn inputs_in_an_unknown_format_are_ignored() {
-    let current = Attempt { generation: 9, ..attempt(AttemptKind::Check) };
+    let current = MadeWith { generation: 9, ..made_with() };
     let good = "v1 write generation=3 credentials=12 ca=- requested=00ff";
     let recalled = |inputs: &str| {
         let failure = crate::api::Failure {
             inputs: Some(inputs.to_owned()),
-            ..retry_state(Reason::ClientSecretRejected, AttemptKind::Request).report()
+            ..wait(Reason::ClientSecretRejected, Activity::Request).report()
         };
-        RetryState::recall(&failure, current.clone(), at(START)).made_with
+        let wait = Wait::recall(&failure, current.clone(), at(START)).unwrap();
+        (wait.activity, wait.made_with)
     };
-    assert_eq!(recalled(good), attempt(AttemptKind::Write));
+    assert_eq!(recalled(good), (Activity::Write, made_with()));
     for bad in
         ["", "v1", "v2 write generation=3 credentials=12 ca=- requested=00ff", "v1 read generation=3", &good[..30]]
     {
-        assert_eq!(recalled(bad), Attempt { kind: AttemptKind::Request, ..current.clone() }, "{bad}");
+        assert_eq!(recalled(bad), (Activity::Request, current.clone()), "{bad}");
     }
-    assert_eq!(recalled(&good.replace("generation=3", "generation=x")).generation, 9);
-    assert_eq!(recalled(&good.replace("ca=", "cb=")).generation, 9);
+    assert_eq!(recalled(&good.replace("generation=3", "generation=x")).1.generation, 9);
+    assert_eq!(recalled(&good.replace("ca=", "cb=")).1.generation, 9);
 }
 
 #[test]
 fn without_inputs_the_kind_of_attempt_follows_from_the_reason() {
-    for (reason, kind, tried_again) in [
-        (Reason::ClusterError, AttemptKind::Write, true),
-        (Reason::Internal, AttemptKind::Write, true),
-        (Reason::CredentialsNotFound, AttemptKind::Check, false),
-        (Reason::CaBundleNotFound, AttemptKind::Check, false),
-        (Reason::PortalUnreachable, AttemptKind::Request, true),
-        (Reason::MalformedResponse, AttemptKind::Request, true),
+    for (reason, activity) in [
+        (Reason::ClusterError, Activity::Write),
+        (Reason::Internal, Activity::Write),
+        (Reason::PortalUnreachable, Activity::Request),
+        (Reason::MalformedResponse, Activity::Request),
     ] {
-        let report = retry_state(reason, kind).report();
+        let report = wait(reason, activity).report();
         assert_eq!(
             (&report.inputs, report.count, report.last_attempt_time, report.next_attempt_time),
             (&None, None, None, None)
         );
-        let recalled = RetryState::recall(&report, attempt(AttemptKind::Ownership), at(START + 5));
-        assert_eq!((recalled.made_with, recalled.count), (attempt(kind), 0), "{reason}");
-        assert_eq!(recalled.next_attempt, tried_again.then_some(at(START + 5)), "{reason}");
+        let recalled = Wait::recall(&report, made_with(), at(START + 5)).unwrap();
+        assert_eq!((recalled.activity, recalled.made_with, recalled.count), (activity, made_with(), 0), "{reason}");
+        assert_eq!(recalled.next_attempt, at(START + 5), "{reason}");
     }
-    let failure = crate::api::Failure { inputs: None, ..retry_state(Reason::SpecInvalid, AttemptKind::Write).report() };
-    assert_eq!(RetryState::recall(&failure, attempt(AttemptKind::Check), at(START)).made_with.kind, AttemptKind::Write);
-    let failure =
-        crate::api::Failure { inputs: None, ..retry_state(Reason::TargetRefused, AttemptKind::Write).report() };
-    assert_eq!(RetryState::recall(&failure, attempt(AttemptKind::Check), at(START)).made_with.kind, AttemptKind::Write);
+    for reason in [Reason::CredentialsNotFound, Reason::CaBundleNotFound] {
+        let report = unmet(reason).report();
+        assert_eq!(
+            (&report.inputs, report.count, report.last_attempt_time, report.next_attempt_time),
+            (&None, None, None, None)
+        );
+        assert!(Wait::recall(&report, made_with(), at(START + 5)).is_none(), "{reason}");
+    }
+    for reason in [Reason::SpecInvalid, Reason::TargetRefused] {
+        let failure = crate::api::Failure { inputs: None, ..wait(reason, Activity::Write).report() };
+        assert_eq!(Wait::recall(&failure, made_with(), at(START)).unwrap().activity, Activity::Write);
+    }
 }
 
 #[test]
 fn the_next_attempt_is_rounded_up_and_other_times_are_rounded_down() {
     let sent = Timestamp::from_millisecond(START * 1000 + 300).unwrap();
-    let report = RetryState {
+    let report = Wait {
         last_attempt: Some(sent),
         start_time: sent,
-        next_attempt: Some(sent),
-        ..retry_state(Reason::RateLimited, AttemptKind::Request)
+        next_attempt: sent,
+        ..wait(Reason::RateLimited, Activity::Request)
     };
     let report = report.report();
     assert_eq!(
         (report.start_time, report.last_attempt_time, report.next_attempt_time),
         (at(START), Some(at(START)), Some(at(START + 1)))
     );
-    let whole = RetryState { next_attempt: Some(at(START)), ..retry_state(Reason::RateLimited, AttemptKind::Request) };
+    let whole = Wait { next_attempt: at(START), ..wait(Reason::RateLimited, Activity::Request) };
     assert_eq!(whole.report().next_attempt_time, Some(at(START)));
-    let none_yet = RetryState { count: 0, ..retry_state(Reason::RateLimited, AttemptKind::Request) };
+    let none_yet = Wait { count: 0, ..wait(Reason::RateLimited, Activity::Request) };
     assert_eq!(none_yet.report().count, None, "a pause of the host is not an attempt");
 }
 
 /// Returns the waits in whole seconds, without jitter, after failures with these reasons in a row.
 fn backoffs(reasons: &[Reason]) -> Vec<i64> {
-    let mut last: Option<RetryState> = None;
+    let mut last: Option<Wait> = None;
     let wait = |reason: &Reason| {
-        let kind = if *reason == Reason::TargetRefused { AttemptKind::Write } else { AttemptKind::Request };
-        let next = RetryState::next(last.as_ref(), "uid", *reason, attempt(kind), None, false, at(START));
-        let wait = next.next_attempt.unwrap().duration_since(at(START)).as_secs() * 4 / 5;
+        let kind = if *reason == Reason::TargetRefused { Activity::Write } else { Activity::Request };
+        let next = Wait::next(last.as_ref(), "uid", failed(kind, *reason), made_with(), at(START));
+        let wait = next.next_attempt.duration_since(at(START)).as_secs() * 4 / 5;
         last = Some(next);
         wait
     };
@@ -139,38 +159,43 @@ fn a_wait_is_at_most_twice_the_last_one_when_the_reason_changes() {
 
 #[test]
 fn consecutive_failures_are_counted_until_a_user_changes_an_input() {
-    let next = |previous: &RetryState, reason, made_with| {
-        RetryState::next(Some(previous), "uid", reason, made_with, None, false, at(START + 100))
+    let next = |previous: &Wait, reason, made_with| {
+        Wait::next(Some(previous), "uid", failed(Activity::Request, reason), made_with, at(START + 100))
     };
-    let first = retry_state(Reason::PortalUnreachable, AttemptKind::Request);
-    let second = next(&first, Reason::PortalUnreachable, attempt(AttemptKind::Request));
+    let first = wait(Reason::PortalUnreachable, Activity::Request);
+    let second = next(&first, Reason::PortalUnreachable, made_with());
     assert_eq!((second.count, second.start_time, second.last_attempt), (2, at(START), Some(at(START + 100))));
-    let other = next(&second, Reason::PortalUnavailable, attempt(AttemptKind::Request));
+    let other = next(&second, Reason::PortalUnavailable, made_with());
     assert_eq!((other.count, other.start_time), (3, at(START + 100)));
-    let changed = next(&second, Reason::PortalUnreachable, Attempt { generation: 4, ..attempt(AttemptKind::Request) });
+    let changed = next(&second, Reason::PortalUnreachable, MadeWith { generation: 4, ..made_with() });
     assert_eq!((changed.count, changed.start_time), (1, at(START)));
-    let found = retry_state(Reason::CredentialsNotFound, AttemptKind::Check);
-    assert_eq!(
-        next(&found, Reason::PortalUnreachable, attempt(AttemptKind::Request)).count,
-        1,
-        "a check is not an attempt"
-    );
-    let missing = next(&second, Reason::CredentialsNotFound, attempt(AttemptKind::Check));
-    assert_eq!(
-        (missing.count, missing.next_attempt),
-        (1, None),
-        "a failure that only a change resolves is not counted"
-    );
+}
+
+#[test]
+fn a_prerequisite_is_found_without_a_count_and_leaves_the_count_of_the_requests() {
+    let now = at(START);
+    let mut s = situation_with_credentials(now);
+    s.failed(Activity::Request, Reason::PortalUnreachable, None, now);
+    s.allowed = false;
+    let verdict = decide(&s, now);
+    let found = conclude(s, verdict, now);
+    let failure = found.status.failure.clone().unwrap();
+    assert_eq!((failure.reason, failure.count), (Reason::PortalNotAllowed, Some(1)));
+    assert_eq!(failure.next_attempt_time, None, "a failure that only a change resolves is not counted");
+    let mut s = next_situation(situation_with_credentials(now), found, 0, now);
+    s.failed(Activity::Request, Reason::PortalUnreachable, None, now);
+    let requests = s.memory.waits.get(Activity::Request).unwrap();
+    assert_eq!((requests.count, s.memory.waits.failures().count()), (2, 1), "a prerequisite is not an attempt");
 }
 
 #[test]
 fn attempts_differ_by_each_input_of_the_user_and_not_by_their_kind() {
-    let same = |other: Attempt| attempt(AttemptKind::Request).same_inputs(&other);
-    assert!(same(attempt(AttemptKind::Write)));
-    assert!(!same(Attempt { generation: 4, ..attempt(AttemptKind::Request) }));
-    assert!(!same(Attempt { credentials: "13".to_owned(), ..attempt(AttemptKind::Request) }));
-    assert!(!same(Attempt { ca: "1".to_owned(), ..attempt(AttemptKind::Request) }));
-    assert!(!same(Attempt { requested: "-".to_owned(), ..attempt(AttemptKind::Request) }));
+    let same = |other: MadeWith| made_with() == other;
+    assert!(same(wait(Reason::TargetRefused, Activity::Write).made_with));
+    assert!(!same(MadeWith { generation: 4, ..made_with() }));
+    assert!(!same(MadeWith { credentials: "13".to_owned(), ..made_with() }));
+    assert!(!same(MadeWith { ca: "1".to_owned(), ..made_with() }));
+    assert!(!same(MadeWith { requested: "-".to_owned(), ..made_with() }));
 }
 
 #[test]

@@ -195,18 +195,18 @@ fn a_rejected_write_is_cleared_when_nothing_is_left_to_write() {
         at_rest(s)
     };
     let refused = Some(Reason::TargetRefused);
-    assert_eq!(conclusion(AttemptKind::Write, Reason::TargetRefused, false, true, 0), refused);
-    assert_eq!(conclusion(AttemptKind::Write, Reason::TargetRefused, true, true, 0), None);
-    assert_eq!(conclusion(AttemptKind::Ownership, Reason::TargetRefused, true, false, 0), refused);
-    assert_eq!(conclusion(AttemptKind::Ownership, Reason::TargetRefused, true, true, 0), None);
-    assert_eq!(conclusion(AttemptKind::Ownership, Reason::TargetRefused, true, false, 4000), None, "it was retried");
+    assert_eq!(conclusion(Activity::Write, Reason::TargetRefused, false, true, 0), refused);
+    assert_eq!(conclusion(Activity::Write, Reason::TargetRefused, true, true, 0), None);
+    assert_eq!(conclusion(Activity::Own, Reason::TargetRefused, true, false, 0), refused);
+    assert_eq!(conclusion(Activity::Own, Reason::TargetRefused, true, true, 0), None);
+    assert_eq!(conclusion(Activity::Own, Reason::TargetRefused, true, false, 4000), None, "it was retried");
     for reason in [Reason::ClusterError, Reason::Internal] {
-        assert_eq!(conclusion(AttemptKind::Write, reason, true, true, 0), Some(reason), "it was not retried");
-        assert_eq!(conclusion(AttemptKind::Write, reason, true, true, 4000), None);
+        assert_eq!(conclusion(Activity::Write, reason, true, true, 0), Some(reason), "it was not retried");
+        assert_eq!(conclusion(Activity::Write, reason, true, true, 4000), None);
     }
     let changed = |since| {
         let mut s = with_target(now);
-        s.failed(AttemptKind::Write, Reason::ClusterError, None, at(START - since));
+        s.failed(Activity::Write, Reason::ClusterError, None, at(START - since));
         s.generation = 2;
         s.memory.target.as_mut().unwrap().generation = 2;
         at_rest(s)
@@ -220,7 +220,7 @@ fn an_unpublished_token_keeps_the_failure_of_its_write() {
     let now = at(START);
     let mut s = with_target(now);
     s.issued(token("next"), 7200, now);
-    s.failed(AttemptKind::Write, Reason::TargetRefused, None, now);
+    s.failed(Activity::Write, Reason::TargetRefused, None, now);
     assert_eq!(conclude_at_rest(s, now).problem, Some(Reason::TargetRefused));
 }
 
@@ -313,7 +313,7 @@ fn the_verified_condition_is_reported_only_when_verification_is_enabled() {
     let verify = |verification, paused: bool| {
         let mut s = with_target(now);
         s.plan.as_mut().unwrap().verification = paused.then(verification_plan);
-        s.memory.checks.answer = verification;
+        s.memory.verification.answer = verification;
         conclude_at_rest(s, now)
     };
     let conclusion = |conclusion: &Conclusion| {
@@ -332,7 +332,7 @@ fn the_verified_condition_is_reported_only_when_verification_is_enabled() {
         assert_eq!(conclusion(&verify(Some(verification), false)), None);
         let mut unanswered = next_situation(situation(now), reported, 1, now);
         unanswered.plan.as_mut().unwrap().verification = Some(verification_plan());
-        unanswered.memory.checks.answer = None;
+        unanswered.memory.verification.answer = None;
         let kept = conclude_at_rest(unanswered, now);
         assert_eq!(
             conclusion(&kept),

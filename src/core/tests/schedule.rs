@@ -1,7 +1,6 @@
 //! The times of repairs, renewals and retries.
 
 use super::*;
-use crate::core::reconcile::retry::retry;
 
 #[test]
 fn three_repairs_are_immediate_and_later_ones_back_off() {
@@ -82,9 +81,7 @@ fn renewal_and_retry_times_are_stable_across_releases() {
         assert_eq!(renewal_time(uid, at(0), granted, before), at(expected), "{granted} {before:?}");
     }
     let millis = |reason, count, retry_after, worked| {
-        next_attempt(uid, retry(reason, AttemptKind::Request, worked), count, retry_after, at(0))
-            .unwrap()
-            .as_millisecond()
+        next_attempt(uid, Activity::Request.retry(reason, worked), count, retry_after, at(0)).unwrap().as_millisecond()
     };
     for (reason, count, retry_after, worked, expected) in [
         (Reason::PortalUnreachable, 1, None, false, 2193),
@@ -133,7 +130,7 @@ proptest! {
     fn back_off_grows_and_is_capped(uid in "[a-z0-9]{1,8}", reason in 0..Reason::ALL.len(), worked: bool) {
         let reason = Reason::ALL[reason];
         let delays: Vec<_> = (1..40)
-            .filter_map(|count| next_attempt(&uid, retry(reason, AttemptKind::Request, worked), count, None, at(0)))
+            .filter_map(|count| next_attempt(&uid, Activity::Request.retry(reason, worked), count, None, at(0)))
             .map(|next| next.duration_since(at(0)))
             .collect();
         match reason.retry() {
@@ -151,14 +148,14 @@ proptest! {
 
 #[test]
 fn a_write_rejected_for_its_fields_is_retried_from_1_m_to_15_m() {
-    assert_eq!(retry(Reason::SpecInvalid, AttemptKind::Write, false), Retry::Backoff { first: 60, cap: 900 });
-    assert_eq!(retry(Reason::SpecInvalid, AttemptKind::Check, false), Retry::OnChange);
+    assert_eq!(Activity::Write.retry(Reason::SpecInvalid, false), Retry::Backoff { first: 60, cap: 900 });
+    assert_eq!(Activity::Request.retry(Reason::SpecInvalid, false), Retry::OnChange);
 }
 
 #[test]
 fn the_api_server_s_retry_after_is_kept_within_the_backoff() {
     let wait = |retry_after, count| {
-        let retry = retry(Reason::ClusterError, AttemptKind::Write, false);
+        let retry = Activity::Write.retry(Reason::ClusterError, false);
         next_attempt("uid", retry, count, retry_after, at(0)).unwrap().as_second()
     };
     assert!((30..=37).contains(&wait(Some(30), 1)), "{}", wait(Some(30), 1));

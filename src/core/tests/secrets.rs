@@ -26,7 +26,7 @@ fn published() -> IssuedToken {
 
 fn secret(plan: &Plan) -> Secret {
     let manifest = render(plan, &me(), &published()).manifest(plan, &me());
-    let mut secret: Secret = serde_json::from_value(manifest).unwrap();
+    let mut secret: Secret = serde_json::from_value(manifest.expose().clone()).unwrap();
     (secret.metadata.uid, secret.metadata.resource_version) = (Some("s".to_owned()), Some("5".to_owned()));
     secret
 }
@@ -76,7 +76,7 @@ fn the_formats_contain_the_referer_except_that_of_rest_js() {
     let written = |referer: Option<&str>| {
         let token = IssuedToken { referer: referer.map(str::to_owned), ..published() };
         let manifest = render(&plan, &me(), &token).manifest(&plan, &me());
-        serde_json::from_value::<Secret>(manifest).unwrap()
+        serde_json::from_value::<Secret>(manifest.expose().clone()).unwrap()
     };
     let (with, without) = (written(Some("https://maps.example.com/a?b=1")), written(None));
     let headers = "X-Esri-Authorization: Bearer secret-token\nReferer: https://maps.example.com/a?b=1\n";
@@ -95,7 +95,7 @@ fn the_referer_of_a_published_token_is_read_from_any_format_that_contains_it() {
         let plan = plan(&json!({"formats": [format]}));
         let token = IssuedToken { referer: Some("https://a.example".to_owned()), ..published() };
         let manifest = render(&plan, &me(), &token).manifest(&plan, &me());
-        let mut secret = serde_json::from_value(manifest).unwrap();
+        let mut secret = serde_json::from_value(manifest.expose().clone()).unwrap();
         change(&mut secret);
         LiveSecret::new(secret, &me()).stored().unwrap().referer
     };
@@ -126,9 +126,9 @@ fn fingerprints_and_digests_are_stable_across_releases() {
 #[test]
 fn requested_at_is_recorded_as_a_short_hash() {
     let mut s = situation(at(1_000_000));
-    assert_eq!(s.attempt(AttemptKind::Request).requested, "-");
+    assert_eq!(s.made_with().requested, "-");
     s.requested_at = Some("now".to_owned());
-    assert_eq!(s.attempt(AttemptKind::Request).requested, "7db03879e219a42f");
+    assert_eq!(s.made_with().requested, "7db03879e219a42f");
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn the_public_url_is_published_and_does_not_enter_the_inputs() {
     }
     let live = LiveSecret::new(secret, &me());
     let moved = live.patch(&render(&plan("https://other.example.com"), &me(), &published())).unwrap();
-    let keys: Vec<_> = moved["data"].as_object().unwrap().keys().map(String::as_str).collect();
+    let keys: Vec<_> = moved.expose()["data"].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(keys, ["arcgis.env", "conf", "portal_url", "rest-js.json", "token.json"]);
     assert_eq!(fingerprint(&plan(""), "uid"), fingerprint(&plan("https://maps.example.com"), "uid"));
 }
@@ -225,7 +225,7 @@ fn a_stored_token_is_used_only_if_it_is_unmodified() {
     let lasting = |seconds: i64| {
         let token = IssuedToken { expiration_time: at(1_000_000 + seconds), ..published() };
         let manifest = render(&plan, &me(), &token).manifest(&plan, &me());
-        LiveSecret::new(serde_json::from_value(manifest).unwrap(), &me()).stored().is_some()
+        LiveSecret::new(serde_json::from_value(manifest.expose().clone()).unwrap(), &me()).stored().is_some()
     };
     assert_eq!([-1, 0, 1, 315_360_000, 315_360_001].map(lasting), [false, false, true, true, false]);
 }
@@ -282,10 +282,10 @@ fn a_patch_changes_managed_fields_and_removes_those_no_longer_specified() {
         },
         "data": {"conf": null, Format::Headers.key(): null},
     });
-    assert_eq!(patch, expected);
+    assert_eq!(*patch.expose(), expected);
     let bare = live.patch(&render(&plan(&json!({})), &me(), &published())).unwrap();
-    assert_eq!(bare["metadata"]["labels"], json!({"team": null}));
-    assert_eq!(bare["metadata"]["annotations"], json!({"note": null, "credentials.arcgis.dev/extras": null}));
+    assert_eq!(bare.expose()["metadata"]["labels"], json!({"team": null}));
+    assert_eq!(bare.expose()["metadata"]["annotations"], json!({"note": null, "credentials.arcgis.dev/extras": null}));
 }
 
 #[test]
@@ -297,13 +297,16 @@ fn each_single_difference_is_repaired() {
         LiveSecret::new(secret, &me()).patch(&render(&plan, &me(), &published()))
     };
     let data = patched(|s| drop(s.data.as_mut().unwrap().remove("portal_url"))).unwrap();
-    assert_eq!(data["data"].as_object().unwrap().keys().collect::<Vec<_>>(), ["portal_url"]);
+    assert_eq!(data.expose()["data"].as_object().unwrap().keys().collect::<Vec<_>>(), ["portal_url"]);
     let labels = patched(|s| drop(s.metadata.labels.as_mut().unwrap().remove("team"))).unwrap();
-    assert_eq!((&labels["metadata"]["labels"], &labels["data"]), (&json!({"team": "maps"}), &json!({})));
+    assert_eq!(
+        (&labels.expose()["metadata"]["labels"], &labels.expose()["data"]),
+        (&json!({"team": "maps"}), &json!({}))
+    );
     let inputs = "credentials.arcgis.dev/inputs";
     let annotations =
         patched(|s| drop(s.metadata.annotations.as_mut().unwrap().remove("credentials.arcgis.dev/inputs")));
-    assert_eq!(annotations.unwrap()["metadata"]["annotations"], json!({inputs: "v1:x"}));
+    assert_eq!(annotations.unwrap().expose()["metadata"]["annotations"], json!({inputs: "v1:x"}));
 }
 
 #[test]
@@ -318,11 +321,15 @@ fn the_owner_reference_follows_the_deletion_policy_and_other_references_stay() {
     assert!(live("Delete", vec![]).ownership(Delete, &me()).is_none());
     assert!(live("Retain", vec![]).ownership(Retain, &me()).is_none());
     let taken = live("Retain", vec![other.clone()]).ownership(Delete, &me()).unwrap();
-    assert_eq!((&taken["metadata"]["uid"], &taken["metadata"]["resourceVersion"]), (&json!("s"), &json!("5")));
-    let owners: Vec<OwnerReference> = serde_json::from_value(taken["metadata"]["ownerReferences"].clone()).unwrap();
+    assert_eq!(
+        (&taken.expose()["metadata"]["uid"], &taken.expose()["metadata"]["resourceVersion"]),
+        (&json!("s"), &json!("5"))
+    );
+    let owners: Vec<OwnerReference> =
+        serde_json::from_value(taken.expose()["metadata"]["ownerReferences"].clone()).unwrap();
     assert_eq!((&owners[0], owners[1].uid.as_str(), owners[1].controller), (&other, "uid", Some(true)));
     assert_eq!((owners[1].kind.as_str(), owners[1].name.as_str(), owners.len()), ("ArcGisAppCredential", "r", 2));
     assert_eq!(owners[1].api_version.split('/').next(), Some("credentials.arcgis.dev"));
     let given_up = live("Delete", vec![other.clone()]).ownership(Retain, &me()).unwrap();
-    assert_eq!(given_up["metadata"]["ownerReferences"], json!([other]));
+    assert_eq!(given_up.expose()["metadata"]["ownerReferences"], json!([other]));
 }

@@ -71,10 +71,14 @@ fn a_new_target_is_created_step_by_step() {
 #[test]
 fn cached_inputs_are_read_before_a_request() {
     let due = with_target().status.token.unwrap().renewal_time;
-    let at_due = |s: &Situation| format!("{:?}", decide(s, due).step);
+    let at_due = |s: &Situation| match decide(s, due).step {
+        Step::Request(_) => "Request".to_owned(),
+        step => format!("{step:?}"),
+    };
     let mut s = with_ca(with_target());
     s.ca = Observed::Cached(version("c"));
-    s.memory.ca = Some(Box::new((version("c"), 1, None)));
+    s.ca_read(Some((version("c"), None)));
+    s.ca = Observed::Cached(version("c"));
     s.credentials = Observed::Cached(version("1"));
     s.has_permit = true;
     assert_eq!(at_due(&s), "ReadCredentials");
@@ -96,7 +100,7 @@ fn a_user_s_change_overrides_every_wait_except_retry_after() {
         let mut s = situation_with_credentials(now);
         s.has_permit = true;
         s.create_tried();
-        s.failed(AttemptKind::Request, reason, Some(600), at(START - 1));
+        s.failed(Activity::Request, reason, Some(600), at(START - 1));
         change(&mut s);
         decide(&s, now).wake.as_second() - START
     };
@@ -108,22 +112,22 @@ fn a_user_s_change_overrides_every_wait_except_retry_after() {
     assert_eq!(waits(Reason::RequestRejected, &|s| s.client_certificate = Observed::Cached(version("2"))), 1);
     assert!(waits(Reason::RateLimited, &|s| s.generation = 2) >= 599);
     let mut s = situation_with_credentials(now);
-    s.failed(AttemptKind::Request, Reason::ClientSecretRejected, None, at(START - 2));
+    s.failed(Activity::Request, Reason::ClientSecretRejected, None, at(START - 2));
     s.generation = 2;
     assert_eq!(step(&s), "AcquirePermit", "the 2 s are over");
     let mut s = situation_with_credentials(now);
-    s.failed(AttemptKind::Request, Reason::PortalUnreachable, None, at(START - 600));
+    s.failed(Activity::Request, Reason::PortalUnreachable, None, at(START - 600));
     assert_eq!(step(&s), "AcquirePermit", "the wait is over");
 }
 
 #[test]
 fn every_step_of_a_resource_waits_while_the_kubernetes_api_fails() {
     let mut s = situation(at(START));
-    s.failed(AttemptKind::Write, Reason::ClusterError, None, at(START));
+    s.failed(Activity::Write, Reason::ClusterError, None, at(START));
     assert_eq!(step(&s), "Rest");
     assert!((2..=3).contains(&(decide(&s, at(START)).wake.as_second() - START)));
     let mut s = situation(at(START));
-    s.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
+    s.failed(Activity::Write, Reason::TargetRefused, None, at(START));
     assert_eq!(step(&s), "ReadCredentials", "a rejected write does not prevent reads");
 }
 
@@ -136,7 +140,7 @@ fn a_refused_read_is_repeated_only_after_its_wait() {
     let mut now = due;
     for wait in [60, 120] {
         assert!(matches!(decide(&s, now).step, Step::ReadCredentials));
-        s.failed(AttemptKind::Read, Reason::TargetRefused, None, now);
+        s.failed(Activity::Read, Reason::TargetRefused, None, now);
         let refused = decide(&s, now);
         assert!(matches!(refused.step, Step::Rest), "the same read is not due again: {:?}", refused.step);
         assert_eq!(refused.problem.unwrap().reason, Reason::TargetRefused);
@@ -145,7 +149,7 @@ fn a_refused_read_is_repeated_only_after_its_wait() {
         now = refused.wake;
     }
     s.credentials_read(Some((version("2"), Ok(7))));
-    assert!(matches!(decide(&s, now).step, Step::Request));
+    assert!(matches!(decide(&s, now).step, Step::Request(_)));
 }
 
 #[test]
@@ -194,7 +198,7 @@ fn a_busy_host_is_queued_for_and_a_paused_host_gets_no_request() {
     s.admit = Admit::PausedUntil(at(START + 90));
     let verdict = decide(&s, at(START));
     assert!(!verdict.awaits_permit && matches!(verdict.step, Step::Rest));
-    assert_eq!((verdict.problem.unwrap().until, verdict.wake), (Some(at(START + 90)), at(START + 90)));
+    assert_eq!((verdict.problem.unwrap().source, verdict.wake), (Source::Pause(at(START + 90)), at(START + 90)));
 }
 
 #[test]
@@ -242,16 +246,16 @@ fn an_unpublished_token_is_written_as_soon_as_the_api_server_accepts_it() {
     let Step::Publish(patch) = decide(&cached, at(START)).step else {
         panic!("the evaluated version is patched without another read")
     };
-    assert_eq!(patch["metadata"]["resourceVersion"], "11");
-    assert_eq!(patch["data"]["access_token"], json!("bmV4dA=="));
+    assert_eq!(patch.expose()["metadata"]["resourceVersion"], "11");
+    assert_eq!(patch.expose()["data"]["access_token"], json!("bmV4dA=="));
     cached.memory.target.as_mut().unwrap().rendered = false;
     assert_eq!(step(&cached), "ReadTarget", "a target that differs is read first");
     let mut refused = with_unpublished(with_target());
-    refused.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
+    refused.failed(Activity::Write, Reason::TargetRefused, None, at(START));
     assert_eq!((step(&refused), reason(&refused)), ("Rest".to_owned(), Some(Reason::TargetRefused)));
     let mut new = with_unpublished(situation_with_credentials(at(START)));
     assert_eq!(step(&new), "Create");
-    new.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
+    new.failed(Activity::Write, Reason::TargetRefused, None, at(START));
     assert_eq!(step(&new), "Rest");
 }
 
@@ -268,13 +272,13 @@ fn the_owner_reference_is_corrected_after_all_other_steps() {
     cached.target = Observed::Cached(Version { uid: "target".to_owned(), resource: "11".to_owned() });
     assert_eq!(step(&cached), "ReadTarget");
     let mut refused = retained();
-    refused.failed(AttemptKind::Ownership, Reason::TargetRefused, None, at(START));
+    refused.failed(Activity::Own, Reason::TargetRefused, None, at(START));
     assert_eq!(step(&refused), "Rest");
     let mut refused = retained();
-    refused.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
+    refused.failed(Activity::Write, Reason::TargetRefused, None, at(START));
     assert_eq!(step(&refused), "Rest", "what refused one change is likely to refuse the other");
     let mut waiting = retained();
-    waiting.failed(AttemptKind::Request, Reason::PortalUnreachable, None, at(START));
+    waiting.failed(Activity::Request, Reason::PortalUnreachable, None, at(START));
     assert_eq!(step(&waiting), "Own", "a failure of the portal does not delay it");
     let mut done = retained();
     done.owned(Version { uid: "target".to_owned(), resource: "12".to_owned() });
@@ -285,11 +289,11 @@ fn the_owner_reference_is_corrected_after_all_other_steps() {
 fn a_failed_write_delays_the_request_only_for_a_new_target() {
     let mut new = situation_with_credentials(at(START));
     new.has_permit = true;
-    new.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
+    new.failed(Activity::Write, Reason::TargetRefused, None, at(START));
     assert_eq!(step(&new), "Rest", "no token is requested that cannot be written");
     let due = with_target().status.token.unwrap().renewal_time;
     let mut old = with_target();
-    old.failed(AttemptKind::Write, Reason::TargetRefused, None, due);
+    old.failed(Activity::Write, Reason::TargetRefused, None, due);
     assert!(matches!(decide(&old, due).step, Step::AcquirePermit), "a resource with a target renews");
 }
 
@@ -305,19 +309,19 @@ fn an_unpublished_token_is_kept_until_it_expires() {
 
 #[test]
 fn a_refused_change_of_the_target_and_a_failed_request_do_not_end_each_others_waits() {
-    for kind in [AttemptKind::Ownership, AttemptKind::Write] {
+    for kind in [Activity::Own, Activity::Write] {
         let due = with_target().status.token.unwrap().renewal_time;
         let mut s = with_target();
         s.target_read(Some(stored(&situation(at(START - 60)), at(START - 60), 7200)));
         let details = s.memory.target.as_mut().unwrap();
-        (details.owned, details.rendered) = (kind == AttemptKind::Write, kind == AttemptKind::Ownership);
+        (details.owned, details.rendered) = (kind == Activity::Write, kind == Activity::Own);
         s.plan.as_mut().unwrap().target.labels.insert("team".to_owned(), "maps".to_owned());
         for _ in 0..2 {
-            s.failed(AttemptKind::Request, Reason::ClientSecretRejected, None, due);
+            s.failed(Activity::Request, Reason::ClientSecretRejected, None, due);
             s.failed(kind, Reason::TargetRefused, None, due);
             assert!(matches!(decide(&s, due).step, Step::Rest), "{kind:?}: {:?}", decide(&s, due).step);
         }
-        let counts: Vec<_> = s.memory.failures().map(|failed| (failed.reason, failed.count)).collect();
+        let counts: Vec<_> = s.memory.waits.failures().map(|failed| (failed.reason, failed.count)).collect();
         assert_eq!(counts, [(Reason::ClientSecretRejected, 2), (Reason::TargetRefused, 2)]);
         let conclusion = {
             let verdict = decide(&s, due);
@@ -331,22 +335,25 @@ fn a_refused_change_of_the_target_and_a_failed_request_do_not_end_each_others_wa
 fn a_failed_check_keeps_the_wait_of_a_refused_owner_reference() {
     let mut s = with_target();
     s.memory.target.as_mut().unwrap().owned = false;
-    s.failed(AttemptKind::Ownership, Reason::TargetRefused, None, at(START));
+    s.failed(Activity::Own, Reason::TargetRefused, None, at(START));
     s.credentials = Observed::Absent;
-    let before = s.memory.failures().next().unwrap().next_attempt;
+    let before = s.memory.waits.failures().next().unwrap().next_attempt;
     let verdict = decide(&s, at(START));
     assert!(matches!(verdict.step, Step::Rest), "{:?}", verdict.step);
     let conclusion = conclude(s, verdict, at(START));
     assert_eq!(conclusion.status.failure.as_ref().unwrap().reason, Reason::CredentialsNotFound);
-    assert!(conclusion.memory.failures().any(|failed| failed.next_attempt == before), "the refused one still waits");
+    assert!(
+        conclusion.memory.waits.failures().any(|failed| failed.next_attempt == before),
+        "the refused one still waits"
+    );
 }
 
 #[test]
 fn a_retry_is_made_exactly_when_it_is_due() {
     let mut s = with_target();
     s.issued(token("next"), 7200, at(START));
-    s.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
-    let next = s.memory.reported_failure().unwrap().next_attempt.unwrap();
+    s.failed(Activity::Write, Reason::TargetRefused, None, at(START));
+    let next = s.memory.reported_wait().unwrap().next_attempt;
     assert!(matches!(decide(&s, next).step, Step::Publish(_)));
 }
 
@@ -355,7 +362,7 @@ fn a_failed_write_allows_no_request_before_the_floor() {
     let mut s = with_target();
     s.memory.last_request = Some(at(START - 2));
     s.status.token.as_mut().unwrap().issue_time = at(START - 2);
-    s.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
+    s.failed(Activity::Write, Reason::TargetRefused, None, at(START));
     s.requested_at = Some("now".to_owned());
     let verdict = decide(&s, at(START));
     assert!(matches!(verdict.step, Step::Rest));
@@ -393,12 +400,12 @@ fn a_token_of_a_clock_that_was_ahead_is_renewed_at_once() {
 #[test]
 fn no_wait_outlasts_its_maximum_whatever_a_stored_time_says() {
     let mut s = situation_with_credentials(at(START));
-    s.failed(AttemptKind::Request, Reason::PortalUnreachable, None, at(START + 86_400));
+    s.failed(Activity::Request, Reason::PortalUnreachable, None, at(START + 86_400));
     assert_eq!(step(&s), "AcquirePermit", "the failure is of a clock that was a day ahead");
-    let failure = RetryState { next_attempt: Some(at(START + 86_400)), ..*s.memory.retry_state.take().unwrap() };
-    let stored = crate::api::Failure { next_attempt_time: failure.next_attempt, ..failure.report() };
-    let recalled = RetryState::recall(&stored, s.attempt(AttemptKind::Request), at(START));
-    assert_eq!(recalled.next_attempt, Some(at(START + 375)));
+    let failure = s.memory.waits.get(Activity::Request).unwrap().report();
+    let stored = crate::api::Failure { next_attempt_time: Some(at(START + 86_400)), ..failure };
+    let recalled = Wait::recall(&stored, s.made_with(), at(START)).unwrap();
+    assert_eq!(recalled.next_attempt, at(START + 375));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! How the known state changes after each step.
 
 use super::*;
-use crate::core::reconcile::situation::DryRun;
+use crate::core::reconcile::memory::TargetName;
 
 fn version(uid: &str, resource: &str) -> Version {
     Version { uid: uid.to_owned(), resource: resource.to_owned() }
@@ -12,8 +12,8 @@ fn with_target() -> Situation {
     super::with_target(at(START - 60))
 }
 
-fn attempt_kind(s: &Situation) -> Option<AttemptKind> {
-    s.memory.reported_failure().map(|failed| failed.made_with.kind)
+fn attempt_kind(s: &Situation) -> Option<Activity> {
+    s.memory.reported_wait().map(|failed| failed.activity)
 }
 
 #[test]
@@ -22,7 +22,7 @@ fn credentials_count_as_changed_by_value_or_uid_and_not_by_resource_version() {
         let mut s = with_target();
         s.issued(token("unpublished"), 7200, at(START));
         s.credentials_read(Some((version, Ok(digest))));
-        (s.memory.renewal_requested, s.memory.unpublished.is_some())
+        (s.memory.demand.is_some(), s.memory.issued.is_some())
     };
     assert_eq!(read(version("u", "2"), 7), (false, true));
     assert_eq!(read(version("u", "2"), 8), (true, false), "a token issued for other credentials is not published");
@@ -32,7 +32,7 @@ fn credentials_count_as_changed_by_value_or_uid_and_not_by_resource_version() {
         s.memory = Memory::default();
         s.status.credentials_version = known.map(str::to_owned);
         s.credentials_read(Some((version("u", "2"), Ok(7))));
-        s.memory.renewal_requested
+        s.memory.demand.is_some()
     };
     assert_eq!([Some("1"), Some("2"), None].map(after_restart), [true, false, false]);
     let mut gone = with_target();
@@ -41,10 +41,10 @@ fn credentials_count_as_changed_by_value_or_uid_and_not_by_resource_version() {
     let mut whole = with_target();
     let incomplete = CredentialsError { key: "client_id".to_owned() };
     whole.credentials_read(Some((version("u", "2"), Err(incomplete))));
-    assert!(whole.memory.incomplete_credentials.is_some());
+    assert!(whole.memory.facts.incomplete.is_some());
     whole.credentials_read(Some((version("u", "3"), Ok(7))));
     assert!(
-        whole.memory.incomplete_credentials.is_none() && !whole.memory.renewal_requested,
+        whole.memory.facts.incomplete.is_none() && whole.memory.demand.is_none(),
         "the previous values are restored"
     );
 }
@@ -54,10 +54,10 @@ fn a_new_version_with_the_values_that_failed_is_not_a_user_s_change() {
     let now = at(START);
     let failed = |made_with: &str, digest| {
         let mut s = situation_with_credentials(now);
-        s.failed(AttemptKind::Request, Reason::ClientSecretRejected, None, now);
-        s.memory.retry_state.as_mut().unwrap().made_with.credentials = made_with.to_owned();
+        s.failed(Activity::Request, Reason::ClientSecretRejected, None, now);
+        s.memory.waits.get_mut(Activity::Request).unwrap().made_with.credentials = made_with.to_owned();
         s.credentials_read(Some((version("u", "2"), Ok(digest))));
-        s.memory.retry_state.unwrap().made_with.credentials
+        s.memory.waits.get(Activity::Request).unwrap().made_with.credentials.clone()
     };
     assert_eq!(failed("1", 7), "2");
     assert_eq!(failed("1", 8), "1");
@@ -69,27 +69,27 @@ fn an_issued_token_handles_the_requested_renewal() {
     let sent = Timestamp::from_millisecond(START * 1000 + 700).unwrap();
     let mut s = with_target();
     s.requested_at = Some("now".to_owned());
-    s.memory.renewal_requested = true;
-    s.memory.checks.answer = Some(crate::api::Verification::AppUnknown);
-    s.failed(AttemptKind::Request, Reason::PortalUnreachable, None, at(START));
+    s.memory.demand = Some(Trigger::Requested);
+    s.memory.verification.answer = Some(crate::api::Verification::AppUnknown);
+    s.failed(Activity::Request, Reason::PortalUnreachable, None, at(START));
     s.issued(token("t"), 100, sent);
-    let unpublished = s.memory.unpublished.as_ref().unwrap();
+    let unpublished = s.memory.issued.as_ref().unwrap();
     assert_eq!(
         (unpublished.issue_time, unpublished.expiration_time),
         (at(START), at(START + 100)),
         "whole seconds, rounded down"
     );
     assert_eq!((unpublished.inputs.clone(), &unpublished.portal_url), (s.inputs().unwrap(), &None));
-    assert_eq!((s.memory.last_request, s.memory.renewal_requested, attempt_kind(&s)), (Some(sent), false, None));
-    assert_eq!(s.memory.checks.answer, Some(crate::api::Verification::AppUnknown), "until the next check");
+    assert_eq!((s.memory.last_request, s.memory.demand.is_some(), attempt_kind(&s)), (Some(sent), false, None));
+    assert_eq!(s.memory.verification.answer, Some(crate::api::Verification::AppUnknown), "until the next check");
     assert_eq!(s.memory.last_handled_request.as_deref(), Some("now"));
     s.requested_at = None;
     s.issued(token("t"), 100, sent);
     assert_eq!(s.memory.last_handled_request.as_deref(), Some("now"), "removing the annotation requests nothing");
     let mut refused = with_target();
-    refused.failed(AttemptKind::Ownership, Reason::TargetRefused, None, at(START));
+    refused.failed(Activity::Own, Reason::TargetRefused, None, at(START));
     refused.issued(token("t"), 100, sent);
-    assert_eq!(attempt_kind(&refused), Some(AttemptKind::Ownership), "another failure stays");
+    assert_eq!(attempt_kind(&refused), Some(Activity::Own), "another failure stays");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_write_publishes_the_new_token_or_renders_the_stored_one_again() {
     let mut s = with_target();
     s.memory.target.as_mut().unwrap().owned = false;
     s.issued(token("next"), 100, now);
-    s.failed(AttemptKind::Write, Reason::TargetRefused, None, now);
+    s.failed(Activity::Write, Reason::TargetRefused, None, now);
     s.published(version("target", "12"));
     let details = s.memory.target.clone().unwrap();
     assert_eq!(
@@ -123,7 +123,7 @@ fn a_write_publishes_the_new_token_or_renders_the_stored_one_again() {
         (version("target", "12"), Owner::Ours, true, false)
     );
     assert_eq!(
-        (details.token.unwrap().expiration_time, attempt_kind(&s), s.memory.unpublished.is_some()),
+        (details.token.unwrap().expiration_time, attempt_kind(&s), s.memory.issued.is_some()),
         (at(START + 100), None, false)
     );
     assert_eq!(s.memory.repairs, Repairs::default(), "a renewal is not a repair");
@@ -132,12 +132,9 @@ fn a_write_publishes_the_new_token_or_renders_the_stored_one_again() {
         let mut s = with_target();
         s.generation = generation;
         let before = s.memory.target.as_ref().unwrap().token.clone();
-        s.failed(AttemptKind::Ownership, Reason::TargetRefused, None, now);
+        s.failed(Activity::Own, Reason::TargetRefused, None, now);
         s.rendered(version("target", "12"), now);
-        assert_eq!(
-            (s.memory.target.as_ref().unwrap().token.clone(), attempt_kind(&s)),
-            (before, Some(AttemptKind::Ownership))
-        );
+        assert_eq!((s.memory.target.as_ref().unwrap().token.clone(), attempt_kind(&s)), (before, Some(Activity::Own)));
         s.memory.repairs != Repairs::default()
     };
     let mut lapsed = with_target();
@@ -145,7 +142,7 @@ fn a_write_publishes_the_new_token_or_renders_the_stored_one_again() {
     lapsed.issued(token("next"), 100, now);
     lapsed.rendered(version("target", "12"), at(START + 100));
     let after = lapsed.memory.target.as_ref().unwrap().token.clone();
-    assert_eq!((after, lapsed.memory.unpublished.is_some()), (before, true), "a token that was not written");
+    assert_eq!((after, lapsed.memory.issued.is_some()), (before, true), "a token that was not written");
 
     assert!(rendered(1), "another writer changed a target that was up to date");
     assert!(!rendered(2), "a user changed the spec");
@@ -157,10 +154,10 @@ fn a_token_whose_write_had_a_lost_response_is_found_in_the_target_and_not_writte
     let after_reading = |contained: &str| {
         let mut s = with_target();
         s.issued(token("next"), 100, now);
-        s.failed(AttemptKind::Write, Reason::ClusterError, None, now);
+        s.failed(Activity::Write, Reason::ClusterError, None, now);
         let contained = IssuedToken { token: token(contained), ..published(&s, now, 100) };
         s.target_read(Some(live(&s, &contained)));
-        s.memory.unpublished.is_some()
+        s.memory.issued.is_some()
     };
     assert_eq!((after_reading("next"), after_reading("t")), (false, true));
 }
@@ -170,25 +167,25 @@ fn a_dry_run_or_creation_is_recorded_with_its_generation() {
     let now = at(START);
     let mut s = situation_with_credentials(now);
     s.generation = 4;
-    s.failed(AttemptKind::Write, Reason::TargetRefused, None, now);
+    s.failed(Activity::Write, Reason::TargetRefused, None, now);
     s.create_tried();
-    assert_eq!((s.memory.dry_run, attempt_kind(&s)), (DryRun::Accepted(4), None));
-    s.failed(AttemptKind::Request, Reason::PortalUnreachable, None, now);
+    assert_eq!((s.memory.target_name, attempt_kind(&s)), (TargetName::Accepted(4), None));
+    s.failed(Activity::Request, Reason::PortalUnreachable, None, now);
     s.create_tried();
-    assert_eq!(attempt_kind(&s), Some(AttemptKind::Request));
+    assert_eq!(attempt_kind(&s), Some(Activity::Request));
     s.issued(token("t"), 100, now);
     s.created(version("target", "9"));
     let details = s.memory.target.as_ref().unwrap();
-    assert_eq!((s.memory.dry_run, details.generation, details.owned), (DryRun::NotTried, 4, true));
+    assert_eq!((s.memory.target_name, details.generation, details.owned), (TargetName::Untried, 4, true));
 
     s.memory.target.as_mut().unwrap().owned = false;
-    s.failed(AttemptKind::Ownership, Reason::TargetRefused, None, now);
+    s.failed(Activity::Own, Reason::TargetRefused, None, now);
     s.owned(version("target", "10"));
     let details = s.memory.target.as_ref().unwrap();
     assert_eq!((details.owned, details.version.resource.as_str(), attempt_kind(&s)), (true, "10", None));
-    s.failed(AttemptKind::Write, Reason::TargetRefused, None, now);
+    s.failed(Activity::Write, Reason::TargetRefused, None, now);
     s.owned(version("target", "11"));
-    assert_eq!(attempt_kind(&s), Some(AttemptKind::Write));
+    assert_eq!(attempt_kind(&s), Some(Activity::Write));
     s.conflicted();
     assert!(matches!(s.target, Observed::Unknown));
 }
@@ -201,25 +198,22 @@ fn a_failed_request_stays_requested_and_is_retried_sooner_if_its_inputs_worked_b
         for _ in 0..8 {
             s.failed(attempt_kind, Reason::RequestRejected, None, now);
         }
-        let wait = s.memory.reported_failure().unwrap().next_attempt.unwrap().as_second() - START;
-        (s.memory.renewal_requested, s.memory.last_handled_request.as_deref() == Some("now"), wait <= 15 * 60 * 5 / 4)
+        let wait = s.memory.reported_wait().unwrap().next_attempt.as_second() - START;
+        (s.memory.demand.is_some(), s.memory.last_handled_request.as_deref() == Some("now"), wait <= 15 * 60 * 5 / 4)
     };
-    assert_eq!(failed(with_target(), AttemptKind::Request), (true, true, true));
-    assert_eq!(failed(with_target(), AttemptKind::Write), (false, false, true));
-    assert_eq!(failed(situation_with_credentials(now), AttemptKind::Request), (true, true, false));
+    assert_eq!(failed(with_target(), Activity::Request), (true, true, true));
+    assert_eq!(failed(with_target(), Activity::Write), (false, false, true));
+    assert_eq!(failed(situation_with_credentials(now), Activity::Request), (true, true, false));
     let mut other = with_target();
     other.plan.as_mut().unwrap().lifetime = Some(3600);
-    assert_eq!(failed(other, AttemptKind::Request), (true, true, false), "these inputs have not worked before");
+    assert_eq!(failed(other, Activity::Request), (true, true, false), "these inputs have not worked before");
     let mut damaged = with_target();
     damaged.memory.target.as_mut().unwrap().token = None;
-    assert_eq!(failed(damaged, AttemptKind::Request), (true, true, false));
+    assert_eq!(failed(damaged, Activity::Request), (true, true, false));
     let mut restarted = with_target();
     restarted.memory.target = None;
-    assert_eq!(
-        failed(restarted, AttemptKind::Request),
-        (true, true, true),
-        "the status reports that the inputs worked"
-    );
+    restarted.recall(now);
+    assert_eq!(failed(restarted, Activity::Request), (true, true, true), "the status reports that the inputs worked");
 }
 
 #[test]
@@ -282,7 +276,7 @@ fn the_portal_url_stays_with_its_token_until_a_token_of_another_portal_replaces_
 fn a_version_of_the_target_that_was_not_read_is_not_reported() {
     let mut s = with_target();
     s.target = Observed::Cached(version("target", "12"));
-    s.failed(AttemptKind::Write, Reason::ClusterError, None, at(START));
+    s.failed(Activity::Write, Reason::ClusterError, None, at(START));
     let verdict = decide(&s, at(START));
     assert!(matches!(verdict.step, Step::Rest), "what the write left is not known yet");
     assert_eq!(conclude(s, verdict, at(START)).status.target_version.as_deref(), Some("11"));
@@ -292,14 +286,14 @@ fn a_version_of_the_target_that_was_not_read_is_not_reported() {
 fn a_renewal_after_a_restart_keeps_that_the_owner_reference_was_refused() {
     let mut s = with_target();
     s.memory.target.as_mut().unwrap().owned = false;
-    s.failed(AttemptKind::Ownership, Reason::TargetRefused, None, at(START));
+    s.failed(Activity::Own, Reason::TargetRefused, None, at(START));
     let verdict = decide(&s, at(START));
     let last = Conclusion { memory: Memory::default(), ..conclude(s, verdict, at(START)) };
     let mut s = next_situation(situation(at(START)), last, 1, at(START));
     s.issued(token("next"), 7200, at(START));
     s.published(version("target", "12"));
     assert!(!s.memory.target.as_ref().unwrap().owned);
-    assert_eq!(attempt_kind(&s), Some(AttemptKind::Ownership));
+    assert_eq!(attempt_kind(&s), Some(Activity::Own));
 }
 
 #[test]
@@ -330,10 +324,10 @@ fn the_referer_stays_with_the_token_until_a_token_requested_with_another_is_publ
     assert_eq!(s.stored(&live).unwrap().referer.as_deref(), Some("https://a.example"));
     s.target_read(Some(live));
     assert!(matches!(decide(&s, at(START)).step, Step::AcquirePermit), "a change of it requests a token");
-    s.failed(AttemptKind::Request, Reason::RequestRejected, None, at(START));
+    s.failed(Activity::Request, Reason::RequestRejected, None, at(START));
     assert!(matches!(decide(&s, at(START)).step, Step::Rest), "a failure changes nothing that is published");
     s.issued(token("next"), 7200, at(START));
-    assert_eq!(s.memory.unpublished.as_ref().unwrap().referer.as_deref(), Some("https://b.example"));
+    assert_eq!(s.memory.issued.as_ref().unwrap().referer.as_deref(), Some("https://b.example"));
 }
 
 #[test]
@@ -356,7 +350,7 @@ fn after_a_restart_an_unchanged_secret_is_not_read_again() {
     assert_eq!(restarted(&|s| s.status.target_version = None), "read");
     let mut owning = with_target();
     owning.memory.target.as_mut().unwrap().owned = false;
-    owning.failed(AttemptKind::Ownership, Reason::TargetRefused, None, at(START));
+    owning.failed(Activity::Own, Reason::TargetRefused, None, at(START));
     let verdict = decide(&owning, at(START));
     let failure = conclude(owning, verdict, at(START)).status.failure;
     let later = |seconds: i64| {
@@ -399,10 +393,11 @@ fn a_status_is_recalled_once() {
     let now = at(START);
     let refused = reconcile(situation(now), now, Err(Reason::ClientSecretRejected), &mut 0);
     let mut s = next_situation(situation(now), Conclusion { memory: Memory::default(), ..refused }, 0, now);
-    assert!(s.memory.retry_state.is_some() && s.memory.renewal_requested);
-    (s.memory.retry_state, s.memory.renewal_requested) = (None, false);
+    assert!(s.memory.waits.get(Activity::Request).is_some() && s.memory.demand.is_some());
+    s.memory.waits.remove(Activity::Request);
+    s.memory.demand = None;
     s.recall(now);
-    assert!(s.memory.retry_state.is_none() && !s.memory.renewal_requested);
+    assert!(s.memory.waits.get(Activity::Request).is_none() && s.memory.demand.is_none());
     let mut checked = situation(now);
     checked.status.failure = Some(crate::api::Failure {
         inputs: Some("v1 write generation=1 credentials=1 ca=- requested=-".to_owned()),
@@ -411,7 +406,7 @@ fn a_status_is_recalled_once() {
     checked.memory = Memory::default();
     checked.recall(now);
     assert!(
-        checked.memory.reported_failure().is_some() && !checked.memory.renewal_requested,
+        checked.memory.reported_wait().is_some() && checked.memory.demand.is_none(),
         "only a failed request is requested again"
     );
 }

@@ -21,9 +21,9 @@ fn app(privileges: &[&str]) -> Verification {
 
 /// Makes the check that is due, with this answer.
 fn check(s: &mut Situation, now: i64, answer: Verification) {
-    assert!(s.check_due(at(now)).is_some_and(|due| due <= at(now)), "a check is due at {now}");
-    let issued = s.check_started(at(now)).unwrap();
-    s.checked(issued, answer, at(now));
+    assert!(s.verification_due(at(now)).is_some_and(|due| due <= at(now)), "a check is due at {now}");
+    let issued = s.verification_started(at(now)).unwrap();
+    s.verified(issued, answer, at(now));
 }
 
 fn condition(status: &ArcGisAppCredentialStatus, kind: &str) -> (String, String) {
@@ -43,16 +43,16 @@ fn pair(status: &str, reason: &str) -> (String, String) {
 #[test]
 fn a_token_is_checked_once_it_is_published_and_then_in_intervals() {
     let mut s = verified(START);
-    assert_eq!(s.check_due(at(START)), Some(at(START)));
+    assert_eq!(s.verification_due(at(START)), Some(at(START)));
     check(&mut s, START, app(&["geocode"]));
-    assert_eq!(s.check_due(at(START)), Some(at(START + INTERVAL)));
-    s.check_deferred(at(START + 10));
-    assert_eq!(s.check_due(at(START)), Some(at(START + 10)));
+    assert_eq!(s.verification_due(at(START)), Some(at(START + INTERVAL)));
+    s.verification_deferred(at(START + 10));
+    assert_eq!(s.verification_due(at(START)), Some(at(START + 10)));
     s.plan.as_mut().unwrap().suspend = true;
-    assert_eq!(s.check_due(at(START)), None, "nothing is sent while it is suspended");
+    assert_eq!(s.verification_due(at(START)), None, "nothing is sent while it is suspended");
     let mut without = with_target(at(START));
     without.plan.as_mut().unwrap().verification = None;
-    assert_eq!(without.check_due(at(START)), None);
+    assert_eq!(without.verification_due(at(START)), None);
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn a_token_is_sent_only_to_an_allowed_portal_that_issued_it() {
     let due = |change: &dyn Fn(&mut Situation)| {
         let mut s = verified(START);
         change(&mut s);
-        s.check_due(at(START))
+        s.verification_due(at(START))
     };
     let moved =
         |s: &mut Situation| s.plan.as_mut().unwrap().portal = PortalUrl::parse("https://gis.example.com").unwrap();
@@ -88,8 +88,8 @@ fn a_token_is_sent_only_to_an_allowed_portal_that_issued_it() {
 fn a_token_whose_successor_waits_to_be_written_is_not_checked() {
     let mut s = verified(START);
     s.issued(token("next"), 7200, at(START));
-    s.failed(AttemptKind::Write, Reason::TargetRefused, None, at(START));
-    assert_eq!(s.check_due(at(START)), None);
+    s.failed(Activity::Write, Reason::TargetRefused, None, at(START));
+    assert_eq!(s.verification_due(at(START)), None);
     assert!(concluded(s, START).wake > at(START + 30), "nothing is due before the next attempt to write it");
 }
 
@@ -135,7 +135,7 @@ fn a_rejected_token_is_replaced_at_once_and_reported_until_then() {
     check(&mut s, START, app(&["geocode"]));
     check(&mut s, START + INTERVAL, Verification::TokenRejected);
     assert!(matches!(decide(&s, at(START + INTERVAL)).step, Step::AcquirePermit));
-    assert_eq!(s.check_due(at(START + INTERVAL)), None);
+    assert_eq!(s.verification_due(at(START + INTERVAL)), None);
     s.admit = Admit::AtCapacity;
     let status = concluded(s, START + INTERVAL).status;
     assert_eq!(condition(&status, "Ready"), pair("False", "TokenRejected"));
@@ -149,7 +149,7 @@ fn replacements(hours: i64, restart_every: Option<i64>, silent: Option<i64>) -> 
     let mut s = verified(START);
     let mut requests = Vec::new();
     for now in START..START + hours * 3600 {
-        if s.check_due(at(now)).is_some_and(|due| due <= at(now)) {
+        if s.verification_due(at(now)).is_some_and(|due| due <= at(now)) {
             let answers = silent.is_none_or(|period| (now - START) % period < period / 2);
             check(&mut s, now, if answers { Verification::TokenRejected } else { Verification::NotAnswered });
         }
@@ -199,7 +199,7 @@ fn a_clock_that_is_set_does_not_shorten_the_waits_between_replacements() {
                 s.memory.shift(SignedDuration::from_secs(step));
             }
             let now = second + offset;
-            if s.check_due(at(now)).is_some_and(|due| due <= at(now)) {
+            if s.verification_due(at(now)).is_some_and(|due| due <= at(now)) {
                 check(&mut s, now, Verification::TokenRejected);
             }
             let mut sent = 0;
@@ -230,7 +230,7 @@ fn a_restart_after_the_clock_was_set_back_keeps_the_wait_after_a_replacement() {
     let conclusion = concluded(s, now);
     let restarted = Situation { plan, ..situation(at(now)) };
     let mut s = next_situation(restarted, Conclusion { memory: Memory::default(), ..conclusion }, 2, at(now + 200));
-    s.checked(at(now), Verification::TokenRejected, at(now + 200));
+    s.verified(at(now), Verification::TokenRejected, at(now + 200));
     s.target_read(Some(stored(&s, at(now), 7200)));
     assert!(matches!(decide(&s, at(now + 200)).step, Step::Rest), "{:?}", decide(&s, at(now + 200)).step);
     let later = decide(&s, at(now + 301)).step;
@@ -264,7 +264,7 @@ fn after_a_restart_checks_are_spread_over_the_interval() {
     let mut s = Situation { plan, ..situation(at(START)) };
     s.memory = Memory::default();
     let s = next_situation(s, Conclusion { memory: Memory::default(), ..conclusion }, 1, at(START + 60));
-    let due = s.check_due(at(START + 60)).unwrap().as_second() - START - 60;
+    let due = s.verification_due(at(START + 60)).unwrap().as_second() - START - 60;
     assert!((1..INTERVAL).contains(&due), "{due}");
 }
 
@@ -272,8 +272,8 @@ fn after_a_restart_checks_are_spread_over_the_interval() {
 fn a_token_that_is_rejected_in_the_second_of_its_issue_is_replaced_at_once_and_its_successor_is_not() {
     let mut s = verified(START);
     let rejected_at = Timestamp::from_millisecond(START * 1000 + 400).unwrap();
-    let issued = s.check_started(rejected_at).unwrap();
-    s.checked(issued, Verification::TokenRejected, rejected_at);
+    let issued = s.verification_started(rejected_at).unwrap();
+    s.verified(issued, Verification::TokenRejected, rejected_at);
     assert!(matches!(decide(&s, at(START + 30)).step, Step::AcquirePermit), "after the minimum spacing");
     s.issued(token("next"), 7200, at(START + 30));
     s.published(Version { uid: "target".to_owned(), resource: "12".to_owned() });
@@ -292,7 +292,7 @@ fn without_verification_a_rejected_token_counts_as_valid_and_is_not_replaced() {
     let conclusion = concluded(s, START + INTERVAL);
     assert_eq!(condition(&conclusion.status, "Ready"), pair("False", "TokenRejected"));
     let mut s = next_situation(Situation { plan: off, ..verified(START) }, conclusion, 1, at(START + INTERVAL + 60));
-    s.checked(at(START), Verification::TokenRejected, at(START + INTERVAL + 60));
+    s.verified(at(START), Verification::TokenRejected, at(START + INTERVAL + 60));
     assert!(matches!(decide(&s, at(START + INTERVAL + 60)).step, Step::Rest), "nothing is requested");
     let status = concluded(s, START + INTERVAL + 60).status;
     assert_eq!(condition(&status, "Ready"), pair("True", "TokenValid"));

@@ -37,13 +37,13 @@ fn a_message_mentions_the_owner_reference_when_its_update_failed() {
     let now = at(START);
     let conclusion = |kind| {
         let mut s = with_target(now);
-        s.memory.target.as_mut().unwrap().owned = kind != AttemptKind::Ownership;
-        s.memory.target.as_mut().unwrap().rendered = kind != AttemptKind::Write;
+        s.memory.target.as_mut().unwrap().owned = kind != Activity::Own;
+        s.memory.target.as_mut().unwrap().rendered = kind != Activity::Write;
         s.failed(kind, Reason::TargetRefused, None, now);
         conclude_at_rest(s, now)
     };
-    assert!(message_of(&conclusion(AttemptKind::Ownership), "Stalled").contains("owner reference"));
-    assert!(message_of(&conclusion(AttemptKind::Write), "Stalled").contains("refuses to write"));
+    assert!(message_of(&conclusion(Activity::Own), "Stalled").contains("owner reference"));
+    assert!(message_of(&conclusion(Activity::Write), "Stalled").contains("refuses to write"));
 }
 
 #[test]
@@ -85,7 +85,8 @@ fn each_reason_has_a_message_with_the_names_in_the_spec() {
     let plan = Plan::new(&serde_json::from_value(spec).unwrap()).unwrap();
     let conclusion = |reason, detail: Option<&str>| {
         let detail = detail.map(str::to_owned);
-        crate::core::reconcile::message::message(&Problem { reason, detail, until: None, check: true }, Some(&plan))
+        let problem = Problem { reason, detail, source: Source::Prerequisite };
+        crate::core::reconcile::message::message(&problem, Some(&plan))
     };
     for reason in Reason::ALL {
         let names: &[&str] = match reason {
@@ -106,11 +107,11 @@ fn each_reason_has_a_message_with_the_names_in_the_spec() {
     let expired = ClientCertificateError::Expired.to_string();
     assert!(conclusion(Reason::ClientCertificateInvalid, Some(&expired)).ends_with("has expired: renew it."));
     assert!(conclusion(Reason::TargetNotOwned, Some("it belongs to resource x")).contains("it belongs to resource x"));
-    let owner = crate::core::reconcile::verdict::OWNER_REFERENCE;
-    assert!(conclusion(Reason::TargetRefused, Some(owner)).contains("owner reference of Secret target"));
-    assert!(conclusion(Reason::CredentialsIncomplete, Some(owner)).contains(owner));
+    let refused = Problem { reason: Reason::TargetRefused, detail: None, source: Source::Attempt(Activity::Own) };
+    let refused = crate::core::reconcile::message::message(&refused, Some(&plan));
+    assert!(refused.contains("owner reference of Secret target"));
     let invalid =
-        Problem { reason: Reason::SpecInvalid, detail: Some("spec.x: y".to_owned()), until: None, check: true };
+        Problem { reason: Reason::SpecInvalid, detail: Some("spec.x: y".to_owned()), source: Source::Prerequisite };
     assert_eq!(crate::core::reconcile::message::message(&invalid, None), "The specification is invalid: spec.x: y.");
 }
 

@@ -1,0 +1,258 @@
+//! The calls of a reconcile, and what they returned.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::{info, warn};
+
+use super::context::Context;
+use super::host_limiters::RequestPermit;
+use super::observe::ca_kind;
+use super::sources::{client_certificate, credentials, fetch_ca};
+use crate::api::Reason;
+use crate::arcgis::{CaBundle, ClientCertificate, TokenRequest, exchange};
+use crate::cluster::{ApiError, version};
+use crate::core::{
+    AccessToken, Admit, Answer, Credentials, Edge, IssuedToken, LiveSecret, Observed, Outcome, Plan, SecretPatch,
+    Situation, Step, Term, Trigger, Version, render,
+};
+use crate::index::{Key, ObjectKind};
+
+/// Makes the calls of one reconcile, and holds what they need: the secrets never leave it.
+pub(super) struct Calls<'a> {
+    pub ctx: &'a Arc<Context>,
+    pub key: &'a Key,
+    /// Nothing is changed after the end of this term.
+    pub term: Term,
+    worker: Option<OwnedSemaphorePermit>,
+    request_permit: Option<RequestPermit<'a>>,
+    credentials: Option<Credentials>,
+    ca: Option<CaBundle>,
+    client_certificate: Option<ClientCertificate>,
+    /// The digest of the app's ID, where the credentials were read.
+    pub app: Option<u64>,
+    /// The token that was issued to this reconcile.
+    pub issued: Option<AccessToken>,
+}
+
+impl Edge for Calls<'_> {
+    fn now(&self) -> Timestamp {
+        self.ctx.now()
+    }
+
+    fn leads(&self) -> bool {
+        self.ctx.leadership.holds(self.term)
+    }
+
+    fn is_current(&self, s: &Situation) -> bool {
+        let index = self.ctx.index();
+        let resource = index.get(self.key).filter(|resource| resource.uid == s.me.uid && !resource.deleting);
+        resource.is_some_and(|resource| resource.generation == s.generation)
+    }
+
+    fn admit(&self, plan: &Plan) -> Admit {
+        self.ctx.hosts.check(&plan.portal.authority())
+    }
+
+    fn acquire(&mut self, plan: &Plan) -> Admit {
+        match self.ctx.hosts.try_acquire(&plan.portal.authority(), self.key) {
+            Ok(permit) => {
+                self.request_permit = Some(permit);
+                Admit::Now
+            }
+            Err(refused) => refused,
+        }
+    }
+}
+
+impl<'a> Calls<'a> {
+    pub fn new(ctx: &'a Arc<Context>, key: &'a Key, term: Term, worker: OwnedSemaphorePermit) -> Self {
+        Self {
+            ctx,
+            key,
+            term,
+            worker: Some(worker),
+            request_permit: None,
+            credentials: None,
+            ca: None,
+            client_certificate: None,
+            app: None,
+            issued: None,
+        }
+    }
+
+    /// Makes the call of a step.
+    pub async fn make(&mut self, s: &Situation, step: &Step) -> Answer {
+        let Ok(plan) = &s.plan else { return Answer::Conflict };
+        let made = match step {
+            Step::ReadTarget => self.read_target(s, plan).await,
+            Step::ReadCredentials => self.read_credentials(plan).await,
+            Step::ReadCa => self.read_ca(plan).await,
+            Step::ReadClientCertificate => self.read_client_certificate(plan).await,
+            Step::TryCreate => self.create(s, plan, true).await,
+            Step::Create => self.create(s, plan, false).await,
+            Step::Request(trigger) => return self.request(plan, *trigger).await,
+            Step::Publish(patch) | Step::Render(patch) | Step::Own(patch) => self.patch(plan, patch).await,
+            Step::AcquirePermit | Step::Rest => Ok(Answer::Conflict),
+        };
+        made.unwrap_or_else(|error| {
+            let (reason, retry_after) = failure(error);
+            warn!(namespace = self.key.namespace, name = self.key.name, reason = reason.as_str(), "{error}");
+            Answer::Failed { reason, retry_after }
+        })
+    }
+
+    /// Reads a Secret and records its version in the index.
+    async fn secret(&self, name: &str) -> Result<Option<Secret>, ApiError> {
+        let namespace = &self.key.namespace;
+        let before = self.ctx.index().observed(ObjectKind::Secret, namespace, name);
+        let secret = self.ctx.cluster.secret(namespace, name).await?;
+        let now = secret.as_ref().map(version);
+        self.ctx.index().record(ObjectKind::Secret, namespace, name, &before, now.as_ref());
+        Ok(secret)
+    }
+
+    async fn read_target(&self, s: &Situation, plan: &Plan) -> Result<Answer, ApiError> {
+        let secret = self.secret(&plan.target.name).await?;
+        Ok(Answer::Target(secret.map(|secret| LiveSecret::new(secret, &s.me))))
+    }
+
+    async fn read_credentials(&mut self, plan: &Plan) -> Result<Answer, ApiError> {
+        let secret = self.secret(&plan.credentials.name).await?;
+        let version = secret.as_ref().map(version);
+        let read = secret.map(|secret| credentials(secret, &plan.credentials));
+        let digester = &self.ctx.digester;
+        let digest = read.as_ref().map(|read| read.as_ref().map(|c| digester.digest(c)).map_err(Clone::clone));
+        self.credentials = read.and_then(Result::ok);
+        self.app = self.credentials.as_ref().map(|credentials| digester.digest_id(credentials.id())).or(self.app);
+        Ok(Answer::Credentials(version.zip(digest)))
+    }
+
+    async fn read_ca(&mut self, plan: &Plan) -> Result<Answer, ApiError> {
+        let Some(ca) = &plan.ca else { return Ok(Answer::Ca(None)) };
+        let (namespace, kind) = (&self.key.namespace, ca_kind(ca.kind));
+        let before = self.ctx.index().observed(kind, namespace, &ca.name);
+        let read = fetch_ca(self.ctx, namespace, ca).await?;
+        let version = read.as_ref().map(|(version, _)| version.clone());
+        self.ctx.index().record(kind, namespace, &ca.name, &before, version.as_ref());
+        let error = read.as_ref().map(|(_, read)| read.as_ref().err().copied());
+        self.ca = read.and_then(|(_, read)| read.ok());
+        Ok(Answer::Ca(version.zip(error)))
+    }
+
+    async fn read_client_certificate(&mut self, plan: &Plan) -> Result<Answer, ApiError> {
+        let Some(name) = &plan.client_certificate else { return Ok(Answer::ClientCertificate(None)) };
+        let secret = self.secret(name).await?;
+        let version = secret.as_ref().map(version);
+        let read = secret.map(|secret| client_certificate(secret, self.ctx.now()));
+        let error = read.as_ref().map(|read| read.as_ref().err().copied());
+        self.client_certificate = read.and_then(Result::ok);
+        Ok(Answer::ClientCertificate(version.zip(error)))
+    }
+
+    async fn request(&mut self, plan: &Plan, trigger: Trigger) -> Answer {
+        let failed = |reason, retry_after| Answer::Failed { reason, retry_after };
+        let permit = self.request_permit.take();
+        let Some(credentials) = self.credentials.clone() else { return Answer::Credentials(None) };
+        let Ok(client) = self.ctx.client(plan, self.ca.as_ref(), self.client_certificate.as_ref()) else {
+            return failed(Reason::Internal, None);
+        };
+        // A slow portal must not keep a worker from other resources.
+        self.worker = None;
+        self.ctx.worker_freed.notify_one();
+        let (sent, started) = (self.ctx.now(), Instant::now());
+        let (host, base) = (plan.portal.authority(), plan.portal.base());
+        let (lifetime, referer) = (plan.lifetime, plan.referer.as_deref());
+        let request = TokenRequest { portal: &base, credentials: &credentials, lifetime, referer };
+        let answer = tokio::select! {
+            biased;
+            // The portal may have received it: it counts as an attempt.
+            () = self.ctx.leadership.ended(self.term) => return failed(Reason::ClusterError, None),
+            answer = exchange(&client, &request, self.ctx.clock) => answer,
+        };
+        if let Some(permit) = permit {
+            permit.release(match &answer {
+                Ok(_) => Outcome::Issued,
+                Err(error) => Outcome::of(error.reason, error.retry_after),
+            });
+        }
+        self.worker = self.ctx.workers.clone().acquire_owned().await.ok();
+        let reason = answer.as_ref().err().map(|error| error.reason);
+        let (namespace, name, trigger) = (&self.key.namespace, &self.key.name, trigger.as_str());
+        self.ctx.metrics.requested(&host, reason, trigger, started.elapsed());
+        match answer {
+            Ok(grant) => {
+                let lifetime_seconds = grant.lifetime_seconds;
+                info!(namespace, name, portal = host, trigger, lifetime_seconds, "token issued");
+                self.issued = Some(grant.token.clone());
+                Answer::Issued { token: grant.token, lifetime_seconds, sent }
+            }
+            Err(error) => {
+                warn!(namespace, name, portal = host, trigger, reason = error.reason.as_str(), "no token");
+                failed(error.reason, error.retry_after)
+            }
+        }
+    }
+
+    async fn create(&self, s: &Situation, plan: &Plan, dry: bool) -> Result<Answer, ApiError> {
+        let now = self.ctx.now();
+        let issued = if dry { placeholder(plan, now) } else { s.unpublished(now).cloned() };
+        let Some(issued) = issued else { return Ok(Answer::Conflict) };
+        let manifest = render(plan, &s.me, &issued).manifest(plan, &s.me);
+        let before = self.observed_target(plan);
+        match self.ctx.cluster.create_secret(&self.key.namespace, &manifest, dry).await {
+            Ok(_) if dry => {
+                let (namespace, name) = (&self.key.namespace, &plan.target.name);
+                self.ctx.index().record(ObjectKind::Secret, namespace, name, &before, None);
+                Ok(Answer::Accepted)
+            }
+            Ok(version) => Ok(self.written(plan, &before, version)),
+            Err(ApiError::Exists | ApiError::Conflict) => Ok(Answer::Conflict),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn patch(&self, plan: &Plan, patch: &SecretPatch) -> Result<Answer, ApiError> {
+        let before = self.observed_target(plan);
+        match self.ctx.cluster.patch_secret(&self.key.namespace, &plan.target.name, patch).await {
+            Ok(version) => Ok(self.written(plan, &before, version)),
+            Err(ApiError::Exists | ApiError::Conflict | ApiError::NotFound) => Ok(Answer::Conflict),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn observed_target(&self, plan: &Plan) -> Observed<()> {
+        self.ctx.index().observed(ObjectKind::Secret, &self.key.namespace, &plan.target.name)
+    }
+
+    fn written(&self, plan: &Plan, before: &Observed<()>, version: Version) -> Answer {
+        let (namespace, name) = (&self.key.namespace, &plan.target.name);
+        self.ctx.index().record(ObjectKind::Secret, namespace, name, before, Some(&version));
+        Answer::Written(version)
+    }
+}
+
+/// Returns the reason of a failed call, and the seconds that the API server asks to wait.
+pub(super) fn failure(error: ApiError) -> (Reason, Option<u32>) {
+    match error {
+        ApiError::Forbidden | ApiError::Denied(_) | ApiError::NotSent => (Reason::TargetRefused, None),
+        ApiError::InvalidFields => (Reason::SpecInvalid, None),
+        ApiError::TooManyRequests { retry_after } => (Reason::ClusterError, retry_after),
+        _ => (Reason::ClusterError, None),
+    }
+}
+
+/// The token that a dry run creates the target with.
+fn placeholder(plan: &Plan, now: Timestamp) -> Option<IssuedToken> {
+    Some(IssuedToken {
+        token: AccessToken::parse("pending".to_owned())?,
+        issue_time: now,
+        expiration_time: now,
+        inputs: "v1:pending".to_owned(),
+        portal_url: None,
+        referer: plan.referer.clone(),
+    })
+}

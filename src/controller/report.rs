@@ -1,0 +1,93 @@
+//! Writes what a reconcile concluded: the status, and the event of a condition that changed.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tracing::{info, warn};
+
+use super::calls::failure;
+use super::context::Context;
+use crate::api::ArcGisAppCredentialStatus;
+use crate::cluster::{ApiError, publish};
+use crate::core::{Activity, Conclusion, ConditionChange, Failed, Identity, MadeWith, Term};
+use crate::index::Key;
+
+/// Writes the status where it changed, and the event of a condition that changed; returns when to requeue.
+pub(super) async fn write_status(
+    ctx: &Arc<Context>,
+    key: &Key,
+    term: Term,
+    me: &Identity,
+    conclusion: Conclusion,
+) -> Timestamp {
+    if !conclusion.changed || !ctx.leadership.holds(term) {
+        return conclusion.wake;
+    }
+    if conclusion.report_after.is_some() {
+        return conclusion.wake;
+    }
+    if let Some(until) = contested_until(ctx, key, me, &conclusion.previous) {
+        return conclusion.wake.min(until);
+    }
+    match ctx.cluster.patch_status(&me.namespace, &me.name, &me.uid, &conclusion.status).await {
+        Ok(version) => {
+            if let Some(resource) = ctx.index().get_mut(key, &me.uid) {
+                resource.memory.report_succeeded();
+            }
+            let created_at = ctx.index().status_written(key, &me.uid, version, &conclusion.status);
+            if let Some(created_at) = created_at {
+                ctx.metrics.first_token(ctx.now().duration_since(created_at));
+            }
+            if let Some(change) = conclusion.change {
+                publish_change(ctx, term, me, change).await;
+            }
+            conclusion.wake
+        }
+        Err(ApiError::NotFound) => conclusion.wake,
+        Err(error) => conclusion.wake.min(status_failed(ctx, key, me, error, conclusion.made_with)),
+    }
+}
+
+/// Records that a status was not written; returns when it is written again.
+fn status_failed(ctx: &Context, key: &Key, me: &Identity, error: ApiError, made_with: MadeWith) -> Timestamp {
+    ctx.metrics.status_not_written();
+    let (reason, retry_after) = failure(error);
+    let failed = Failed { activity: Activity::Report, reason, retry_after, worked: false };
+    let mut index = ctx.index();
+    let Some(resource) = index.get_mut(key, &me.uid) else { return Timestamp::MAX };
+    let (until, news) = resource.memory.report_failed(&me.uid, failed, made_with, ctx.now());
+    if news {
+        warn!(namespace = me.namespace, name = me.name, "status not written: {error}");
+    }
+    until
+}
+
+/// Returns until when a status is not written because another writer keeps overwriting it.
+fn contested_until(
+    ctx: &Arc<Context>,
+    key: &Key,
+    me: &Identity,
+    current: &ArcGisAppCredentialStatus,
+) -> Option<Timestamp> {
+    let now = ctx.now();
+    let mut index = ctx.index();
+    if !index.is_contested(key, &me.uid, current) {
+        return None;
+    }
+    let repairs = &mut index.get_mut(key, &me.uid)?.memory.status_repairs;
+    let allowed_at = repairs.allowed_at(now);
+    if allowed_at > now {
+        return Some(allowed_at);
+    }
+    repairs.record(now);
+    None
+}
+
+async fn publish_change(ctx: &Arc<Context>, term: Term, me: &Identity, change: ConditionChange) {
+    info!(namespace = me.namespace, name = me.name, reason = change.reason, "{}", change.message);
+    if ctx.leadership.holds(term)
+        && let Err(error) = publish(&ctx.cluster, me, change, ctx.now()).await
+    {
+        warn!(namespace = me.namespace, name = me.name, "event not written: {error}");
+    }
+}

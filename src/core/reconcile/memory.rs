@@ -1,0 +1,108 @@
+//! What is remembered of a resource between two reconciles.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::facts::{Facts, Unmet};
+use super::token::{Evaluated, Trigger};
+use crate::api::Verification;
+use crate::core::scheduling::schedule::{Repairs, shifted};
+use crate::core::scheduling::waits::{Activity, Wait, Waits};
+use crate::core::secrets::IssuedToken;
+
+/// What is known of the target's name, before there is a target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum TargetName {
+    #[default]
+    Untried,
+    /// The creation succeeded as a dry run in this generation.
+    Accepted(i64),
+    /// A Secret has it.
+    Taken,
+}
+
+/// What is remembered of a resource between two reconciles. None of it is needed to act correctly after a restart.
+#[derive(Clone, Default)]
+pub struct Memory {
+    pub(crate) recalled: bool,
+    /// The target as it was evaluated last.
+    pub(crate) target: Option<Evaluated>,
+    pub(crate) target_name: TargetName,
+    /// The generation that the target was last written for.
+    pub(crate) written_generation: Option<i64>,
+    /// Limits the repairs of a target that another writer keeps changing.
+    pub(crate) repairs: Repairs,
+    /// The token that was issued and is not known to be written.
+    pub(crate) issued: Option<Box<IssuedToken>>,
+    /// Why a token is owed, where that does not show in the target or on the clock.
+    pub(crate) demand: Option<Trigger>,
+    /// When the exchange of the last token ended.
+    pub(crate) last_request: Option<Timestamp>,
+    /// The `requested-at` that was last acted on, also when the status is not written yet.
+    pub(crate) last_handled_request: Option<String>,
+    pub(crate) facts: Facts,
+    /// The prerequisite that is not met.
+    pub(crate) unmet: Option<Box<Unmet>>,
+    pub waits: Waits,
+    /// Limits the writes of a status that another writer keeps overwriting.
+    pub status_repairs: Repairs,
+    pub verification: VerificationState,
+}
+
+impl Memory {
+    /// Returns the failed activity that is reported: of several, the first in the order of the reasons.
+    #[must_use]
+    pub fn reported_wait(&self) -> Option<&Wait> {
+        self.waits.failures().min_by_key(|wait| wait.reason)
+    }
+
+    /// Ends the wait before the next token request, if `applies` to it; returns whether it does.
+    pub fn end_request_wait(&mut self, now: Timestamp, applies: impl FnOnce(&Wait) -> bool) -> bool {
+        let wait = self.waits.get_mut(Activity::Request).filter(|wait| applies(wait));
+        wait.map(|wait| wait.next_attempt = now).is_some()
+    }
+
+    /// Moves the remembered times after the clock was set by `step`, so that waits keep their length.
+    pub fn shift(&mut self, step: SignedDuration) {
+        self.last_request = self.last_request.map(|time| shifted(time, step));
+        self.waits.shift(step);
+        self.verification.shift(step);
+        self.repairs.shift(step);
+        self.status_repairs.shift(step);
+    }
+}
+
+/// What is remembered of the verification.
+#[derive(Clone, Debug, Default)]
+pub struct VerificationState {
+    /// The last answer that is reported; `None`: what the status says stays.
+    pub(crate) answer: Option<Verification>,
+    /// When the next verification of the token that was asked about is due.
+    pub(super) next: Option<Timestamp>,
+    /// The issue time of the token that was last asked about, and of the one that was last answered for.
+    pub(super) asked: Option<Timestamp>,
+    pub(super) answered: Option<Timestamp>,
+    pub(super) unanswered: u32,
+    /// The issue time of the token that the portal rejects, and when the first of the tokens in a row was rejected.
+    pub(super) rejected: Option<Timestamp>,
+    pub(super) rejected_since: Option<Timestamp>,
+    /// When a token was last requested because the one before it was rejected.
+    pub(super) replaced_at: Option<Timestamp>,
+    /// A hash of the client ID, to compare the answer with.
+    pub app: Option<u64>,
+}
+
+impl VerificationState {
+    /// Moves the times after the clock was set by `step`, except those that identify tokens.
+    pub(super) fn shift(&mut self, step: SignedDuration) {
+        for time in [&mut self.next, &mut self.rejected_since, &mut self.replaced_at].into_iter().flatten() {
+            *time = shifted(*time, step);
+        }
+    }
+
+    /// Records that a token was issued: it replaces one that the portal rejects.
+    pub(super) fn issued(&mut self, issue_time: Timestamp) {
+        if self.rejected.is_some() {
+            self.replaced_at = Some(issue_time);
+        }
+    }
+}

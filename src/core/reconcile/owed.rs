@@ -1,0 +1,148 @@
+//! In which state a resource's token is, why the next one is owed, and from when on it is requested.
+
+use jiff::Timestamp;
+
+use super::memory::TargetName;
+use super::situation::Situation;
+use super::token::{Evaluated, Fit, Owed, Token, TokenDetails, Trigger};
+use crate::core::object::Observed;
+use crate::core::scheduling::renewal_time;
+use crate::core::scheduling::schedule::{CHANGE_FLOOR_SECONDS, FLOOR_SECONDS, MAX_CLOCK_SKEW_SECONDS, after};
+use crate::core::scheduling::waits::Activity;
+use crate::core::secrets::{IssuedToken, Owner};
+
+impl Situation {
+    /// Returns the state of the token.
+    pub(crate) fn token(&self, now: Timestamp) -> Token<'_> {
+        let (over, assumed) = match &self.target {
+            Observed::Unknown if !self.is_new() => return Token::Unobserved,
+            Observed::Unknown => (None, true),
+            Observed::Absent => (None, false),
+            Observed::Cached(version) | Observed::Loaded(version, _) => match &self.memory.target {
+                Some(known) if known.version == *version && known.generation == self.generation => (Some(known), false),
+                _ => return Token::Unobserved,
+            },
+        };
+        match (over, self.unpublished(now)) {
+            (Some(Evaluated { owner, .. }), _) if *owner != Owner::Ours => Token::Foreign(owner),
+            (over, Some(token)) => Token::Issued { token, over },
+            (Some(in_target @ Evaluated { token: Some(token), .. }), None) => {
+                Token::Published { in_target, token, fit: self.fit(in_target) }
+            }
+            (over, None) => Token::Missing { over, assumed },
+        }
+    }
+
+    /// Whether the resource was never reconciled: then no target is expected, unless a Secret is known to have its name.
+    fn is_new(&self) -> bool {
+        let suspended = self.plan.as_ref().is_ok_and(|plan| plan.suspend);
+        self.status.observed_generation == -1 && self.memory.target_name != TargetName::Taken && !suspended
+    }
+
+    /// Compares the target with what is specified: what was as specified before was changed by another writer.
+    pub(super) fn fit(&self, target: &Evaluated) -> Fit {
+        if target.rendered {
+            Fit::Exact
+        } else if self.was_written() {
+            Fit::Drifted
+        } else {
+            Fit::SpecChanged
+        }
+    }
+
+    /// Whether the target was as this generation specifies before.
+    pub(super) fn was_written(&self) -> bool {
+        [self.satisfied(), self.memory.written_generation].contains(&Some(self.generation))
+    }
+
+    /// Returns the token that was issued and still has to be written.
+    #[must_use]
+    pub fn unpublished(&self, now: Timestamp) -> Option<&IssuedToken> {
+        self.issued_for_inputs().filter(|issued| issued.expiration_time > now)
+    }
+
+    /// Returns the token that was issued for what is specified now and was not written, also one that expired.
+    fn issued_for_inputs(&self) -> Option<&IssuedToken> {
+        let issued = self.memory.issued.as_deref()?;
+        (Some(&issued.inputs) == self.inputs().as_ref()).then_some(issued)
+    }
+
+    /// Returns why the next token is owed and from when on it is requested, as if nothing had failed.
+    pub(crate) fn owed(&self, now: Timestamp) -> Owed {
+        match self.token(now) {
+            Token::Published { token, .. } | Token::Issued { over: Some(Evaluated { token: Some(token), .. }), .. } => {
+                self.successor(token, now)
+            }
+            state => self.replacement_of_missing(matches!(state, Token::Missing { assumed: true, .. }), now),
+        }
+    }
+
+    /// A token is owed at once where there is none. One that is deleted repeatedly is restored with back-off.
+    fn replacement_of_missing(&self, assumed: bool, now: Timestamp) -> Owed {
+        if let Some(lapsed) = self.lapsed(now) {
+            return lapsed;
+        }
+        let at = self.spaced(CHANGE_FLOOR_SECONDS, now);
+        if assumed || self.last_request(now).is_none() {
+            return Owed { at, trigger: Trigger::First };
+        }
+        Owed { at: at.max(self.memory.repairs.allowed_at(now)), trigger: Trigger::Gone }
+    }
+
+    /// A published token is followed by another when a user changed something, when it is due, or when it does not work.
+    fn successor(&self, token: &TokenDetails, now: Timestamp) -> Owed {
+        let scheduled = |at: Timestamp, trigger| Owed { at: at.max(self.spaced(FLOOR_SECONDS, now)), trigger };
+        let due = if token.issue_time > after(now, MAX_CLOCK_SKEW_SECONDS) {
+            scheduled(Timestamp::MIN, Trigger::ClockSetBack)
+        } else {
+            scheduled(self.renewal_time(token), Trigger::Due)
+        };
+        let rejected = self.replacement_due(token, now).map(|at| scheduled(at, Trigger::Rejected));
+        [self.changed(token, now), rejected, Some(due)].into_iter().flatten().min_by_key(|owed| owed.at).unwrap_or(due)
+    }
+
+    /// What a user changed since the token was requested.
+    fn changed(&self, token: &TokenDetails, now: Timestamp) -> Option<Owed> {
+        let other_inputs = token.inputs.is_some() && token.inputs != self.inputs();
+        let trigger = self.demanded().or(other_inputs.then_some(Trigger::Inputs))?;
+        // A failed request has a wait of its own.
+        if self.memory.waits.get(Activity::Request).is_some() {
+            return Some(Owed { at: Timestamp::MIN, trigger });
+        }
+        Some(self.lapsed(now).unwrap_or_else(|| Owed { at: self.spaced(CHANGE_FLOOR_SECONDS, now), trigger }))
+    }
+
+    /// A token that expired before it was written was not removed by anybody, and it was the answer to what it was requested
+    /// for: the next one comes no earlier than after any other success, unless it is demanded again.
+    fn lapsed(&self, now: Timestamp) -> Option<Owed> {
+        self.issued_for_inputs()?;
+        Some(match self.demanded() {
+            Some(trigger) => Owed { at: self.spaced(CHANGE_FLOOR_SECONDS, now), trigger },
+            None => Owed { at: self.spaced(FLOOR_SECONDS, now), trigger: Trigger::Lapsed },
+        })
+    }
+
+    /// Why a token is owed, independent of the target and the clock.
+    fn demanded(&self) -> Option<Trigger> {
+        self.memory.demand.or(self.asked().then_some(Trigger::Requested))
+    }
+
+    fn spaced(&self, seconds: i64, now: Timestamp) -> Timestamp {
+        self.last_request(now).map_or(Timestamp::MIN, |sent| after(sent, seconds))
+    }
+
+    /// Returns when the exchange of the last token ended. A time in the future is of a clock that was ahead.
+    pub(crate) fn last_request(&self, now: Timestamp) -> Option<Timestamp> {
+        let reported = self.status.token.as_ref().map(|token| token.issue_time).filter(|at| *at <= now);
+        let exact = self.memory.last_request;
+        let exact = exact.filter(|exact| reported.is_none_or(|at| exact.as_second() >= at.as_second()));
+        exact.or_else(|| reported.map(|at| after(at, 1).min(now)))
+    }
+
+    /// When a token is renewed.
+    pub(crate) fn renewal_time(&self, token: &TokenDetails) -> Timestamp {
+        let before = self.plan.as_ref().ok().and_then(|plan| plan.renew_before);
+        let granted = token.expiration_time.as_second() - token.issue_time.as_second();
+        renewal_time(&self.me.uid, token.issue_time, granted, before)
+    }
+}

@@ -1,0 +1,136 @@
+//! The loop of one reconcile, without its calls: an edge makes them, in the controller with real ones, in the simulation in
+//! virtual time.
+
+use jiff::Timestamp;
+
+use super::decide::decide;
+use super::situation::Situation;
+use super::verdict::{Step, Verdict};
+use crate::api::Reason;
+use crate::core::object::Version;
+use crate::core::scheduling::Admit;
+use crate::core::scheduling::waits::Activity;
+use crate::core::secrets::{AccessToken, ClientCertificateError, CredentialsError, LiveSecret};
+use crate::core::spec::Plan;
+
+/// A reconcile needs far fewer steps; more of them are a bug or a conflict over the target.
+const MAX_STEPS: u32 = 24;
+/// What waits for the claim of the leader election is reconciled again after this many seconds.
+const REQUEUE_SECONDS: i64 = 1;
+
+/// What the loop asks without a call to a server.
+pub trait Edge {
+    fn now(&self) -> Timestamp;
+    /// Whether this process may still act for the resource.
+    fn leads(&self) -> bool;
+    /// Whether the resource is as it was when the reconcile began, as far as its watch has reported.
+    fn is_current(&self, s: &Situation) -> bool;
+    /// What a request to the portal's host would get.
+    fn admit(&self, plan: &Plan) -> Admit;
+    /// Acquires a permit of the portal's host, which the edge keeps for the request.
+    fn acquire(&mut self, plan: &Plan) -> Admit;
+}
+
+/// What a call returned.
+pub enum Answer {
+    Target(Option<LiveSecret>),
+    /// With a digest of the values.
+    Credentials(Option<(Version, Result<u64, CredentialsError>)>),
+    Ca(Option<(Version, Option<Reason>)>),
+    ClientCertificate(Option<(Version, Option<ClientCertificateError>)>),
+    /// The dry run was accepted.
+    Accepted,
+    /// The target was created or changed.
+    Written(Version),
+    /// The target is not as it was evaluated: it exists, is gone or has another version.
+    Conflict,
+    Issued {
+        token: AccessToken,
+        lifetime_seconds: i64,
+        sent: Timestamp,
+    },
+    Failed {
+        reason: Reason,
+        retry_after: Option<u32>,
+    },
+}
+
+/// What the loop wants next.
+pub enum Progress {
+    /// Make this call, and [`Reconciliation::record`] its answer.
+    Call(Step),
+    /// Nothing is left to do: conclude.
+    Rest(Verdict),
+    /// Stop before the next call and reconcile again in so many seconds. The memory is kept: a token that was issued may
+    /// still be wanted.
+    Abandon(i64),
+}
+
+/// A reconcile in progress.
+pub struct Reconciliation {
+    pub s: Situation,
+    steps: u32,
+}
+
+impl Reconciliation {
+    #[must_use]
+    pub fn new(s: Situation) -> Self {
+        Self { s, steps: 0 }
+    }
+
+    /// Returns the next call, or that none is left.
+    pub fn next(&mut self, edge: &mut impl Edge) -> Progress {
+        loop {
+            if self.steps == MAX_STEPS {
+                self.s.failed(Activity::Write, Reason::ClusterError, None, edge.now());
+                return Progress::Rest(Verdict { step: Step::Rest, ..decide(&self.s, edge.now()) });
+            }
+            self.steps += 1;
+            if !self.s.has_permit {
+                self.s.admit = self.s.plan.as_ref().map_or(Admit::Now, |plan| edge.admit(plan));
+            }
+            let verdict = decide(&self.s, edge.now());
+            match verdict.step {
+                Step::Rest => return Progress::Rest(verdict),
+                _ if !edge.leads() => return Progress::Abandon(REQUEUE_SECONDS),
+                // The portal may have taken long to answer: what changed meanwhile is evaluated first.
+                ref step if step.writes() && !edge.is_current(&self.s) => return Progress::Abandon(0),
+                Step::AcquirePermit => self.acquire(edge),
+                step => {
+                    // The request takes the permit with it.
+                    self.s.has_permit &= !matches!(step, Step::Request(_));
+                    return Progress::Call(step);
+                }
+            }
+        }
+    }
+
+    fn acquire(&mut self, edge: &mut impl Edge) {
+        let Ok(plan) = &self.s.plan else { return };
+        match edge.acquire(plan) {
+            Admit::Now => self.s.has_permit = true,
+            refused => self.s.admit = refused,
+        }
+    }
+
+    /// Records what a call returned at `now`.
+    pub fn record(&mut self, step: &Step, answer: Answer, now: Timestamp) {
+        match (step, answer) {
+            (step, Answer::Failed { reason, retry_after }) => self.s.failed(step.activity(), reason, retry_after, now),
+            (_, Answer::Target(live)) => self.s.target_read(live),
+            (_, Answer::Credentials(read)) => self.s.credentials_read(read),
+            (_, Answer::Ca(read)) => self.s.ca_read(read),
+            (_, Answer::ClientCertificate(read)) => self.s.client_certificate_read(read),
+            (_, Answer::Accepted) => self.s.create_tried(),
+            (Step::Create, Answer::Written(version)) => self.s.created(version),
+            (Step::Render(_), Answer::Written(version)) => self.s.rendered(version, now),
+            (Step::Own(_), Answer::Written(version)) => self.s.owned(version),
+            (_, Answer::Written(version)) => self.s.published(version),
+            (_, Answer::Conflict) => self.s.conflicted(),
+            (_, Answer::Issued { token, lifetime_seconds, sent }) => {
+                self.s.issued(token, lifetime_seconds, sent);
+                self.s.exchange_ended(now);
+            }
+        }
+    }
+}
