@@ -129,7 +129,7 @@ sbom: release ## Write what is linked into the release binary to out/sbom.cdx.js
 	@mkdir -p out
 	PATH="$$(hack/cargo-tools):$$PATH" cargo cyclonedx --quiet --no-build-deps --format json --target $(MUSL) --override-filename sbom.cdx
 	mv sbom.cdx.json out/
-	rm -f testkit/sbom.cdx.json
+	rm -f testkit/sbom.cdx.json hack/ca-bundle/sbom.cdx.json
 	hack/linked $(MUSL) $(RELEASE) out/sbom.cdx.json
 
 .PHONY: dist
