@@ -17,7 +17,7 @@ use super::context::Context;
 use super::host_limiters::HostLimiters;
 use super::leader_election::LeaderElector;
 use super::watch_set::{WatchSource, Watches};
-use super::watches::{Scope, WatchEvent, Watched};
+use super::watches::{Scope, Subject, WatchEvent};
 use super::{observe, preflight, reconciler};
 use crate::api::{ArcGisAppCredentialStatus, Reason};
 use crate::arcgis::Portals;
@@ -198,12 +198,11 @@ impl Controller {
     }
 
     /// Begins a term with new lists of resources: the statuses that another replica wrote last have to be known. The
-    /// watches on objects go on where they work and have reported every object that is named: what is written to an object
-    /// is checked against its version anyway.
+    /// watches on objects go on where they work. What they have not reported counts as the status says until something is
+    /// due, and what is written to an object is checked against its version anyway.
     fn begin_term(&mut self) {
         for namespace in self.scopes() {
-            let incomplete = self.ctx.index().has_unknown(namespace.as_deref());
-            self.watches.restart(namespace.as_deref(), incomplete, &self.watch_source());
+            self.watches.restart(namespace.as_deref(), &self.watch_source());
         }
     }
 
@@ -220,20 +219,19 @@ impl Controller {
         (!self.options.namespaces.is_empty()).then(|| namespace.to_owned())
     }
 
-    /// Whether all that a resource needs is listed. What is missing in one namespace stops no other.
+    /// Whether all that a resource needs is listed, or was listed once: then what is due reads what it needs. What is
+    /// missing in one namespace stops no other.
     fn is_synced(&self, key: &Key) -> bool {
         let namespace = self.scope_of(&key.namespace);
         let namespace = namespace.as_deref();
         let index = self.ctx.index();
-        let (resource, knows_all) = (index.get(key), index.knows_objects_of(key));
-        let names_config_map = resource.is_some_and(IndexedResource::names_config_map);
-        self.watches.is_synced(namespace, names_config_map, knows_all)
-            || (self.watches.may_read(namespace) && resource.is_some_and(|resource| resource.is_due(self.ctx.now())))
+        let names_config_map = index.get(key).is_some_and(IndexedResource::names_config_map);
+        self.watches.is_synced(namespace, names_config_map, index.knows_objects_of(key))
     }
 
     fn on_watch_event(&mut self, scope: &Scope, event: WatchEvent) {
         let complete = event.completes_list();
-        let resources = scope.what == Watched::Resources;
+        let resources = scope.what == Subject::Resources;
         self.watches.record(scope, &event, &self.ctx.metrics, &self.readiness);
         let keys = self.watches.relist(scope).apply(&mut self.ctx.index(), scope, event);
         for key in keys {
@@ -253,7 +251,7 @@ impl Controller {
     }
 
     fn on_list_complete(&mut self, scope: &Scope) {
-        if scope.what == Watched::Resources {
+        if scope.what == Subject::Resources {
             self.restore_pauses();
             // Started before the list counts as complete, so that readiness waits for them.
             self.watches.watch_secrets(scope.namespace.clone(), &self.watch_source());
@@ -324,7 +322,8 @@ impl Controller {
         while let Ok(worker) = self.ctx.workers.clone().try_acquire_owned() {
             let Some(key) = self.queue.pop() else { break };
             if !self.is_synced(&key) {
-                // The completion of its lists requeues it.
+                // The completion of its lists requeues it. Others wait for the permit that it was woken for.
+                self.ctx.hosts.pass_on(&key);
                 self.queue.done(key, None);
                 continue;
             }

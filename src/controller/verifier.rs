@@ -26,24 +26,40 @@ pub struct PublishedToken {
     pub app: Option<u64>,
 }
 
-/// Starts a verification.
-pub fn start(ctx: &Arc<Context>, term: Term, published: PublishedToken) {
-    let ctx = ctx.clone();
-    tokio::spawn(async move {
-        let result = tokio::select! {
-            biased;
-            () = ctx.leadership.ended(term) => return,
-            answer = run(&ctx, &published) => match answer {
-                Ok(answer) => Verified::Answered(published.issue_time, answer),
-                Err(until) => Verified::Deferred(until),
-            },
-        };
-        let key = Key { namespace: published.me.namespace, name: published.me.name };
-        if let Some(resource) = ctx.index().get_mut(&key, &published.me.uid).filter(|_| ctx.leadership.holds(term)) {
+/// A verification in flight. One that is lost, with the claim or by a panic, is made again.
+struct InFlight {
+    ctx: Arc<Context>,
+    key: Key,
+    uid: String,
+    result: Option<Verified>,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let result = self.result.take().unwrap_or_else(|| Verified::Deferred(self.ctx.now()));
+        if let Some(resource) = self.ctx.index().get_mut(&self.key, &self.uid) {
             resource.verified = Some(result);
         }
         // The receiver is gone only at the end.
-        let _ = ctx.requeue.send(key);
+        let _ = self.ctx.requeue.send(self.key.clone());
+    }
+}
+
+/// Starts a verification.
+pub fn start(ctx: &Arc<Context>, term: Term, published: PublishedToken) {
+    let ctx = ctx.clone();
+    let key = Key { namespace: published.me.namespace.clone(), name: published.me.name.clone() };
+    let in_flight = InFlight { ctx: ctx.clone(), key, uid: published.me.uid.clone(), result: None };
+    tokio::spawn(async move {
+        let mut in_flight = in_flight;
+        in_flight.result = tokio::select! {
+            biased;
+            () = ctx.leadership.ended(term) => None,
+            answer = run(&ctx, &published) => Some(match answer {
+                Ok(answer) => Verified::Answered(published.issue_time, answer),
+                Err(until) => Verified::Deferred(until),
+            }),
+        };
     });
 }
 

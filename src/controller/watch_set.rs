@@ -1,6 +1,6 @@
 //! The watches in progress: which lists are complete, and which watches fail.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -8,7 +8,7 @@ use futures::stream::{AbortHandle, Abortable, BoxStream, SelectAll};
 use kube::Client;
 use tracing::warn;
 
-use super::watches::{Relist, Scope, WatchEvent, Watched, describe, is_answer, is_lasting, watch};
+use super::watches::{Relist, Scope, Subject, WatchEvent, describe, is_answer, is_lasting, watch};
 use crate::index::ObjectKind;
 use crate::ops::{Metrics, Readiness};
 
@@ -19,27 +19,43 @@ pub struct WatchSource {
     pub readiness: Arc<Readiness>,
 }
 
+/// What a watch has reported of what exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Listed {
+    /// Nothing, or not all.
+    #[default]
+    Never,
+    /// All, before it was started again.
+    Before,
+    /// All, and each change since.
+    Complete,
+}
+
+#[derive(Default)]
+struct Watch {
+    listed: Listed,
+    /// It failed and delivered no event since.
+    failing: bool,
+    /// `None`: it was stopped.
+    handle: Option<AbortHandle>,
+    relist: Relist,
+}
+
 /// The watches on resources, and on the objects that they name.
 #[derive(Default)]
 pub struct Watches {
     streams: SelectAll<BoxStream<'static, (Scope, WatchEvent)>>,
-    started: BTreeMap<Scope, AbortHandle>,
-    complete: BTreeSet<Scope>,
-    /// The lists that were complete once.
-    listed: BTreeSet<Scope>,
-    /// Watches that failed and delivered no event since.
-    failing: BTreeSet<Scope>,
-    relists: BTreeMap<Scope, Relist>,
+    by_scope: BTreeMap<Scope, Watch>,
     /// Every list was complete once. A list that starts later does not make the process unready.
     was_ready: bool,
 }
 
-fn scope(what: Watched, namespace: Option<&str>) -> Scope {
+fn scope(what: Subject, namespace: Option<&str>) -> Scope {
     Scope { what, namespace: namespace.map(str::to_owned) }
 }
 
-const SECRETS: Watched = Watched::Objects(ObjectKind::Secret);
-const CONFIG_MAPS: Watched = Watched::Objects(ObjectKind::ConfigMap);
+const SECRETS: Subject = Subject::Objects(ObjectKind::Secret);
+const CONFIG_MAPS: Subject = Subject::Objects(ObjectKind::ConfigMap);
 
 impl Watches {
     /// Returns the next event.
@@ -50,18 +66,26 @@ impl Watches {
         self.streams.next().await
     }
 
-    /// Starts a new list of the resources in a namespace. A watch on objects that fails is started again, too, and each if
-    /// what they have reported is incomplete.
-    pub fn restart(&mut self, namespace: Option<&str>, incomplete: bool, source: &WatchSource) {
+    /// Starts a new list of the resources in a namespace. A watch on objects that fails is started again, too.
+    pub fn restart(&mut self, namespace: Option<&str>, source: &WatchSource) {
         for what in [SECRETS, CONFIG_MAPS] {
             let scope = scope(what, namespace);
-            if incomplete || !self.works(&scope) {
+            let works = self.get(&scope).is_some_and(|watch| watch.listed == Listed::Complete && !watch.failing);
+            if !works {
                 self.stop(&scope);
             }
         }
-        let resources = scope(Watched::Resources, namespace);
+        let resources = scope(Subject::Resources, namespace);
         self.stop(&resources);
         self.start(resources, source);
+    }
+
+    fn get(&self, scope: &Scope) -> Option<&Watch> {
+        self.by_scope.get(scope)
+    }
+
+    fn is_started(&self, scope: &Scope) -> bool {
+        self.get(scope).is_some_and(|watch| watch.handle.is_some())
     }
 
     /// Starts the watch on Secrets, once the resources are known that name them.
@@ -74,14 +98,14 @@ impl Watches {
         let scope = Scope { what: CONFIG_MAPS, namespace };
         if named {
             self.start(scope, source);
-        } else if self.started.contains_key(&scope) {
+        } else if self.is_started(&scope) {
             self.stop(&scope);
             source.readiness.satisfied(&scope.to_string());
         }
     }
 
     fn start(&mut self, scope: Scope, source: &WatchSource) {
-        if self.started.contains_key(&scope) {
+        if self.is_started(&scope) {
             return;
         }
         if !self.was_ready {
@@ -91,52 +115,42 @@ impl Watches {
         let (handle, registration) = AbortHandle::new_pair();
         let stream = watch(&source.client, &scope, source.selector.as_deref());
         self.streams.push(Abortable::new(stream, registration).boxed());
-        self.started.insert(scope, handle);
+        self.by_scope.entry(scope).or_default().handle = Some(handle);
     }
 
     fn stop(&mut self, scope: &Scope) {
-        if let Some(handle) = self.started.remove(scope) {
+        let Some(watch) = self.by_scope.get_mut(scope) else { return };
+        if let Some(handle) = watch.handle.take() {
             handle.abort();
         }
-        self.complete.remove(scope);
-        self.failing.remove(scope);
-        self.relists.remove(scope);
-    }
-
-    fn works(&self, scope: &Scope) -> bool {
-        self.complete.contains(scope) && !self.failing.contains(scope)
+        let listed = if watch.listed == Listed::Never { Listed::Never } else { Listed::Before };
+        *watch = Watch { listed, ..Watch::default() };
     }
 
     pub fn relist(&mut self, scope: &Scope) -> &mut Relist {
-        self.relists.entry(scope.clone()).or_default()
+        &mut self.by_scope.entry(scope.clone()).or_default().relist
     }
 
     pub fn is_complete(&self, scope: &Scope) -> bool {
-        self.complete.contains(scope)
+        self.get(scope).is_some_and(|watch| watch.listed == Listed::Complete)
     }
 
-    /// Whether the lists of a namespace are complete that a resource in it needs. Objects that are known need no list.
+    /// Whether the lists of a namespace are complete that a resource in it needs. Objects that are known need no list, nor
+    /// those of a list that was complete once and begins again, as at a change of leader.
     pub fn is_synced(&self, namespace: Option<&str>, names_config_map: bool, knows_all: bool) -> bool {
-        let complete = |what| self.complete.contains(&scope(what, namespace));
-        let objects = complete(SECRETS) && (!names_config_map || complete(CONFIG_MAPS));
-        complete(Watched::Resources) && (objects || knows_all)
-    }
-
-    /// Whether what is due need not wait for the list of Secrets, but reads those that are not known: they were listed once
-    /// and are listed again, as at a change of leader.
-    pub fn may_read(&self, namespace: Option<&str>) -> bool {
-        let resources = self.complete.contains(&scope(Watched::Resources, namespace));
-        resources && self.listed.contains(&scope(SECRETS, namespace))
+        let listed = |what| self.get(&scope(what, namespace)).is_some_and(|watch| watch.listed != Listed::Never);
+        let objects = listed(SECRETS) && (!names_config_map || listed(CONFIG_MAPS));
+        self.is_complete(&scope(Subject::Resources, namespace)) && (objects || knows_all)
     }
 
     /// Records in metrics and readiness whether a watch works.
     pub fn record(&mut self, scope: &Scope, event: &WatchEvent, metrics: &Metrics, readiness: &Readiness) {
         let name = scope.to_string();
         if let Some(error) = event.error() {
-            self.failing.insert(scope.clone());
+            self.by_scope.entry(scope.clone()).or_default().failing = true;
             metrics.watch(&name, true);
             let why = describe(error);
-            let blocks = !self.was_ready && !self.complete.contains(scope);
+            let blocks = !self.was_ready && !self.is_complete(scope);
             if readiness.failing(&name, why, blocks) {
                 warn!(watch = name, "watch failed: {why}");
             }
@@ -147,11 +161,13 @@ impl Watches {
             return;
         }
         if event.begins_list() {
-            // Reported before anything is requested.
+            // Reported before anything is requested. Of a watch that was too old, the list begins now.
+            readiness.list_started(&name);
             return;
         }
         readiness.api_answered();
-        if self.failing.remove(scope) || event.completes_list() {
+        let watch = self.by_scope.entry(scope.clone()).or_default();
+        if std::mem::take(&mut watch.failing) || event.completes_list() {
             // Once per change, and not with each of many objects.
             metrics.watch(&name, false);
         }
@@ -160,12 +176,13 @@ impl Watches {
     /// Records a complete list.
     pub fn complete(&mut self, scope: &Scope, readiness: &Readiness) {
         readiness.satisfied(&scope.to_string());
-        self.complete.insert(scope.clone());
-        self.listed.insert(scope.clone());
-        let resources = self.started.keys().filter(|scope| scope.what == Watched::Resources);
-        let secrets = self.complete.iter().filter(|scope| scope.what == SECRETS).count();
-        self.was_ready |=
-            resources.count() == secrets && self.started.keys().all(|scope| self.complete.contains(scope));
+        self.by_scope.entry(scope.clone()).or_default().listed = Listed::Complete;
+        let mut started = self.by_scope.iter().filter(|(_, watch)| watch.handle.is_some());
+        let secrets =
+            |namespace: &Option<String>| self.is_complete(&Scope { what: SECRETS, namespace: namespace.clone() });
+        self.was_ready |= started.all(|(scope, watch)| {
+            watch.listed == Listed::Complete && (scope.what != Subject::Resources || secrets(&scope.namespace))
+        });
     }
 }
 
@@ -182,7 +199,7 @@ mod tests {
     fn a_watch_fails_until_the_api_server_has_answered_its_list() {
         let metrics = Metrics::new(Arc::default(), || Timestamp::UNIX_EPOCH).unwrap();
         let (mut watches, readiness) = (Watches::default(), Readiness::default());
-        let scope = scope(Watched::Resources, None);
+        let scope = scope(Subject::Resources, None);
         let mut after = |event| {
             watches.record(&scope, &WatchEvent::Resource(event), &metrics, &readiness);
             metrics

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::future::ready;
+use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::ListParams;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, DefaultBackoff, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
+use tokio::time::sleep;
 
 use crate::cluster::{LeanObject, LeanResource, bounded, version};
 use crate::core::Version;
@@ -50,7 +52,7 @@ impl WatchEvent {
 
 /// What a watch is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Watched {
+pub enum Subject {
     Resources,
     Objects(ObjectKind),
 }
@@ -58,7 +60,7 @@ pub enum Watched {
 /// What one watch covers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Scope {
-    pub what: Watched,
+    pub what: Subject,
     /// `None`: all namespaces.
     pub namespace: Option<String>,
 }
@@ -66,9 +68,9 @@ pub struct Scope {
 impl std::fmt::Display for Scope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.what {
-            Watched::Resources => "arcgisappcredentials.credentials.arcgis.dev",
-            Watched::Objects(ObjectKind::Secret) => "secrets",
-            Watched::Objects(ObjectKind::ConfigMap) => "configmaps",
+            Subject::Resources => "arcgisappcredentials.credentials.arcgis.dev",
+            Subject::Objects(ObjectKind::Secret) => "secrets",
+            Subject::Objects(ObjectKind::ConfigMap) => "configmaps",
         })?;
         self.namespace.as_ref().map_or(Ok(()), |namespace| write!(f, " in namespace {namespace}"))
     }
@@ -138,16 +140,17 @@ fn config() -> watcher::Config {
 /// Watches what a scope covers.
 pub fn watch(client: &Client, scope: &Scope, selector: Option<&str>) -> WatchStream {
     match scope.what {
-        Watched::Resources => resources(client, scope.clone(), selector),
-        Watched::Objects(ObjectKind::Secret) => metadata::<Secret>(client, scope.clone(), ObjectKind::Secret),
-        Watched::Objects(ObjectKind::ConfigMap) => metadata::<ConfigMap>(client, scope.clone(), ObjectKind::ConfigMap),
+        Subject::Resources => resources(client, scope.clone(), selector),
+        Subject::Objects(ObjectKind::Secret) => metadata::<Secret>(client, scope.clone(), ObjectKind::Secret),
+        Subject::Objects(ObjectKind::ConfigMap) => metadata::<ConfigMap>(client, scope.clone(), ObjectKind::ConfigMap),
     }
 }
 
 fn resources(client: &Client, scope: Scope, selector: Option<&str>) -> WatchStream {
     let config = config().page_size(PAGE);
     let config = selector.into_iter().fold(config, watcher::Config::labels);
-    let events = watcher(api::<LeanResource>(client, scope.namespace.as_deref()), config).default_backoff();
+    let api = api::<LeanResource>(client, scope.namespace.as_deref());
+    let events = resilient(move || watcher(api.clone(), config.clone()));
     events.map(move |event| (scope.clone(), WatchEvent::Resource(event))).boxed()
 }
 
@@ -166,16 +169,55 @@ where
         + 'static,
 {
     let api = api::<LeanObject<K>>(client, scope.namespace.as_deref());
-    let paged = watcher(api.clone(), config().page_size(PAGE)).default_backoff();
-    let streamed = watcher(api.clone(), config().streaming_lists()).default_backoff();
-    let mut listing = false;
-    let streamed = streamed.take_while(move |event| ready(!is_unable_to_stream(&mut listing, event)));
-    let events = stream::once(async move {
-        if fits_on_a_page(api).await { paged.left_stream() } else { streamed.chain(paged).right_stream() }
-    })
-    .flatten();
+    let events = resilient(move || {
+        let api = api.clone();
+        stream::once(async move {
+            let paged = watcher(api.clone(), config().page_size(PAGE));
+            if fits_on_a_page(api.clone()).await {
+                return paged.left_stream();
+            }
+            let mut listing = false;
+            let streamed = watcher(api, config().streaming_lists())
+                .take_while(move |event| ready(!is_unable_to_stream(&mut listing, event)));
+            streamed.chain(paged).right_stream()
+        })
+        .flatten()
+    });
     let identity = |object: LeanObject<K>| (Key::of(object.meta()), version(&object));
     events.map(move |event| (scope.clone(), WatchEvent::Object(kind, event.map(|event| map(event, identity))))).boxed()
+}
+
+/// Backs off while a watch fails, to 30 s. Only what shows that it works again ends that: the first pages of a list that
+/// fails do not. A watch that cannot start because its version is too old lists again.
+fn resilient<T, S>(make: impl Fn() -> S) -> impl Stream<Item = watcher::Result<Event<T>>>
+where
+    S: Stream<Item = watcher::Result<Event<T>>>,
+{
+    let make = move || Box::pin(make());
+    let first = (make(), DefaultBackoff::default(), Duration::ZERO);
+    stream::unfold((make, first), |(make, (mut events, mut backoff, pause))| async move {
+        sleep(pause).await;
+        let event = events.next().await?;
+        let pause = match &event {
+            Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_)) => {
+                backoff.reset();
+                Duration::ZERO
+            }
+            Ok(Event::Init | Event::InitApply(_)) => Duration::ZERO,
+            Err(error) => {
+                if is_too_old(error) {
+                    events = make();
+                }
+                backoff.next().unwrap_or_default()
+            }
+        };
+        Some((event, (make, (events, backoff, pause))))
+    })
+}
+
+/// Whether a watch cannot start from the version that its list returned.
+fn is_too_old(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
 /// Whether there are so few objects that nothing is gained by a stream.
@@ -235,5 +277,51 @@ impl Relist {
             },
             WatchEvent::Resource(Err(_)) | WatchEvent::Object(_, Err(_)) => Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may")]
+
+    use std::cell::Cell;
+
+    use kube::core::Status;
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+
+    fn failed(code: u16) -> watcher::Error {
+        watcher::Error::WatchStartFailed(kube::Error::Api(Box::new(Status { code, ..Status::default() })))
+    }
+
+    /// Returns how long it took until so many events of a stream came that is made of these again and again.
+    async fn seconds(events: fn() -> Vec<watcher::Result<Event<u8>>>, count: usize) -> u64 {
+        let started = Instant::now();
+        let stream = resilient(move || stream::iter(std::iter::repeat_with(events).flatten()));
+        timeout(Duration::from_hours(1), stream.take(count).collect::<Vec<_>>()).await.expect("it goes on");
+        started.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_fails_on_a_later_page_backs_off_and_one_that_ends_does_not() {
+        let fails = || vec![Ok(Event::Init), Ok(Event::InitApply(1)), Err(failed(500))];
+        let waited = seconds(fails, 30).await;
+        assert!(waited > 60, "{waited} s for ten lists");
+        let ends = || vec![Ok(Event::Init), Ok(Event::InitApply(1)), Ok(Event::InitDone), Err(failed(500))];
+        let waited = seconds(ends, 40).await;
+        assert!((5..=20).contains(&waited), "{waited} s for ten lists");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_cannot_start_because_it_is_too_old_lists_again() {
+        let made = Cell::new(0);
+        let stream = resilient(|| {
+            made.set(made.get() + 1);
+            stream::iter([Ok(Event::<u8>::InitDone), Err(failed(410)), Err(failed(500))]).chain(stream::pending())
+        });
+        let events: Vec<_> = timeout(Duration::from_mins(1), Box::pin(stream).take(3).collect()).await.unwrap();
+        assert!(matches!(events[2], Ok(Event::InitDone)), "listed again");
+        assert_eq!(made.get(), 2);
     }
 }

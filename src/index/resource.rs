@@ -100,14 +100,6 @@ pub struct IndexedResource {
 const REQUESTED_AT_CHARS: usize = 64;
 
 impl IndexedResource {
-    /// Whether a request is due by what the resource itself says: it is new or changed, or a token is requested or due.
-    pub fn is_due(&self, now: Timestamp) -> bool {
-        let status = ArcGisAppCredentialStatus::read(&self.status);
-        let requested = self.requested_at.is_some() && self.requested_at != status.last_handled_request;
-        let renewal = status.token.is_some_and(|token| token.renewal_time <= now);
-        status.observed_generation != self.generation || requested || renewal
-    }
-
     pub(super) fn new(resource: LeanResource) -> Self {
         let meta = resource.metadata;
         // Read loosely: the names in a resource count even when it cannot be decoded.

@@ -198,11 +198,6 @@ impl Index {
         namespace.map_or(!self.config_maps.is_empty(), |namespace| self.config_maps.contains_key(namespace))
     }
 
-    /// Whether a resource in the namespace, or in any, names an object of which nothing is known.
-    pub fn has_unknown(&self, namespace: Option<&str>) -> bool {
-        self.objects.iter().any(|((_, key), watched)| watched.observed == Observed::Unknown && key.is_in(namespace))
-    }
-
     /// Whether something is known of every object that a resource names.
     pub fn knows_objects_of(&self, key: &Key) -> bool {
         let known = |(kind, name): &(ObjectKind, String)| {

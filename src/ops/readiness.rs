@@ -94,14 +94,19 @@ impl Readiness {
         (!lines.is_empty()).then(|| lines.concat())
     }
 
-    /// Records that a list begins.
+    /// Records that a list begins. One that is tried again began with its first attempt.
     pub fn list_started(&self, what: &str) {
-        self.lock().lists.insert(what.to_owned(), List { started: Instant::now(), lasting: false });
+        let list = || List { started: Instant::now(), lasting: false };
+        self.lock().lists.entry(what.to_owned()).or_insert_with(list);
     }
 
     /// Records that a list failed; `lasting`: until an administrator acts.
     pub fn list_failed(&self, what: &str, lasting: bool) {
         if let Some(list) = self.lock().lists.get_mut(what) {
+            // What an administrator has resolved gets the whole time.
+            if list.lasting && !lasting {
+                list.started = Instant::now();
+            }
             list.lasting = lasting;
         }
     }
@@ -131,6 +136,7 @@ mod tests {
         let readiness = Readiness::default();
         readiness.list_started("secrets");
         readiness.list_failed("secrets", lasting);
+        readiness.list_started("secrets");
         let now = Instant::now() + Duration::from_mins(11);
         let mut state = readiness.lock();
         state.answered = answered.map(|seconds| now.checked_sub(Duration::from_secs(seconds)).unwrap());
@@ -153,5 +159,17 @@ mod tests {
         assert!(!stuck(Some(300), false), "the API server is down");
         assert!(!stuck(None, false));
         assert!(!stuck(Some(10), true), "a missing permission is not resolved by a restart");
+    }
+
+    #[test]
+    fn a_list_that_lacked_its_permission_for_an_hour_is_not_stuck_with_the_next_other_failure() {
+        let readiness = Readiness::default();
+        readiness.list_started("secrets");
+        readiness.list_failed("secrets", true);
+        let hour_ago = Instant::now().checked_sub(Duration::from_hours(1)).unwrap();
+        readiness.lock().lists.get_mut("secrets").unwrap().started = hour_ago;
+        readiness.api_answered();
+        readiness.list_failed("secrets", false);
+        assert_eq!(readiness.stuck(), None, "one refused connection");
     }
 }

@@ -218,10 +218,11 @@ async fn a_change_of_leader_lists_no_secrets_again() {
     fleet.ready("a").await;
     fleet.wait_for_standby(1 - leader, Duration::from_secs(20)).await;
     let lists = |fleet: &Fleet| {
-        let calls = fleet.calls();
+        let calls = fleet.env.calls();
         calls.iter().filter(|(verb, resource, ..)| verb == "list" && resource == "secrets").count()
     };
     let before = lists(&fleet);
+    assert!(before > 0, "each replica has listed them");
     fleet.replicas[leader].signal("TERM").await;
     fleet.wait_for_leader(&[1 - leader], Duration::from_secs(20)).await;
     fleet.env.request_token("a", "after").await;

@@ -219,12 +219,12 @@ fn is_current(s: &Situation, target: &Evaluated, token: &TokenDetails) -> bool {
     target.rendered && s.is_as_specified(token.inputs.as_deref())
 }
 
-/// Whether something is left to do for the target that a restart would not see: the Secret of the version that the status
+/// Whether the target was not seen, or something is left to do for it that a restart would not see: the Secret of the version that the status
 /// reports counts as intact then, except for the owner reference when the status reports that this was refused.
 fn is_unfinished(state: Token<'_>, failure: Option<&Failure>) -> bool {
     let Token::Published { in_target, .. } = state else { return false };
     let recalled = failure.is_some_and(|failure| Activity::of(failure) == Some(Activity::Own));
-    !in_target.rendered || !(in_target.owned || recalled)
+    in_target.is_reported() || !in_target.rendered || !(in_target.owned || recalled)
 }
 
 /// The portal chooses how many privileges it names.

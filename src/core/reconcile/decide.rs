@@ -122,6 +122,9 @@ fn request(s: &Situation, plan: &Plan, token: Token<'_>, now: Timestamp, verdict
     if due > now {
         return verdict.sleep(due);
     }
+    if token.target().is_some_and(Evaluated::is_reported) {
+        return Some(Step::ReadTarget);
+    }
     let permit = permit(s, verdict)?;
     Some(if permit == Permit::Available {
         Step::AcquirePermit

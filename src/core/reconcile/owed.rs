@@ -14,14 +14,15 @@ use crate::core::secrets::{IssuedToken, Owner};
 impl Situation {
     /// Returns the state of the token.
     pub(crate) fn token(&self, now: Timestamp) -> Token<'_> {
-        let (over, assumed) = match &self.target {
-            Observed::Unknown if !self.is_new() => return Token::Unobserved,
-            Observed::Unknown => (None, true),
-            Observed::Absent => (None, false),
-            Observed::Cached(version) | Observed::Loaded(version, _) => match &self.memory.target {
-                Some(known) if known.version == *version && known.generation == self.generation => (Some(known), false),
-                _ => return Token::Unobserved,
-            },
+        let known = self.memory.target.as_ref().filter(|known| known.generation == self.generation);
+        let (over, assumed) = match (&self.target, known) {
+            (Observed::Absent, _) => (None, false),
+            (Observed::Cached(version) | Observed::Loaded(version, _), Some(known)) if known.is_of(version) => {
+                (Some(known), false)
+            }
+            (Observed::Unknown, Some(known)) if known.is_reported() => (Some(known), false),
+            (Observed::Unknown, _) if self.is_new() => (None, true),
+            _ => return Token::Unobserved,
         };
         match (over, self.unpublished(now)) {
             (Some(Evaluated { owner, .. }), _) if *owner != Owner::Ours => Token::Foreign(owner),
@@ -103,7 +104,8 @@ impl Situation {
 
     /// What a user changed since the token was requested.
     fn changed(&self, token: &TokenDetails, now: Timestamp) -> Option<Owed> {
-        let other_inputs = token.inputs.is_some() && token.inputs != self.inputs();
+        // While the credentials are not known, nobody can say.
+        let other_inputs = token.inputs.is_some() && self.inputs().is_some_and(|current| Some(current) != token.inputs);
         let trigger = self.demanded().or(other_inputs.then_some(Trigger::Inputs))?;
         // A failed request has a wait of its own.
         if self.memory.waits.get(Activity::Request).is_some() {

@@ -49,6 +49,7 @@ fn credentials(s: &Situation) -> Prerequisite {
     let incomplete = |key: &str| Ok(Some(Problem::unmet(Reason::CredentialsIncomplete, Some(key.to_owned()))));
     let version = match &s.credentials {
         Observed::Absent => return Ok(Some(Problem::unmet(Reason::CredentialsNotFound, None))),
+        Observed::Unknown if s.is_reported_right() => return Ok(None),
         Observed::Unknown => return Err(Step::ReadCredentials),
         Observed::Loaded(_, Err(error)) => return incomplete(&error.key),
         Observed::Loaded(_, Ok(())) => return Ok(None),
@@ -71,6 +72,7 @@ fn ca(s: &Situation) -> Prerequisite {
     let found = |error: Option<Reason>| Ok(error.map(|reason| Problem::unmet(reason, None)));
     let version = match &s.ca {
         Observed::Absent => return found(Some(Reason::CaBundleNotFound)),
+        Observed::Unknown if s.is_reported_right() => return Ok(None),
         Observed::Unknown => return Err(Step::ReadCa),
         Observed::Loaded(_, error) => return found(*error),
         Observed::Cached(version) => version,
@@ -89,6 +91,7 @@ fn client_certificate(s: &Situation) -> Prerequisite {
     };
     let version = match &s.client_certificate {
         Observed::Absent => return Ok(Some(Problem::unmet(Reason::ClientCertificateNotFound, None))),
+        Observed::Unknown if s.is_reported_right() => return Ok(None),
         Observed::Unknown => return Err(Step::ReadClientCertificate),
         Observed::Loaded(_, error) => return found(*error),
         Observed::Cached(version) => version,

@@ -70,12 +70,15 @@ pub enum Progress {
 pub struct Reconciliation {
     pub s: Situation,
     steps: u32,
+    /// Why the dry run was refused. A used-up quota refuses a name that is taken, too, so the name is read before it is
+    /// reported.
+    refused: Option<(Reason, Option<u32>)>,
 }
 
 impl Reconciliation {
     #[must_use]
     pub fn new(s: Situation) -> Self {
-        Self { s, steps: 0 }
+        Self { s, steps: 0, refused: None }
     }
 
     /// Returns the next call, or that none is left.
@@ -116,8 +119,18 @@ impl Reconciliation {
     /// Records what a call returned at `now`.
     pub fn record(&mut self, step: &Step, answer: Answer, now: Timestamp) {
         match (step, answer) {
+            (Step::TryCreate, Answer::Failed { reason: reason @ Reason::TargetRefused, retry_after }) => {
+                self.refused = Some((reason, retry_after));
+                self.s.conflicted();
+            }
             (step, Answer::Failed { reason, retry_after }) => self.s.failed(step.activity(), reason, retry_after, now),
-            (_, Answer::Target(live)) => self.s.target_read(live),
+            (_, Answer::Target(live)) => {
+                let refused = self.refused.take().filter(|_| live.is_none());
+                self.s.target_read(live);
+                if let Some((reason, retry_after)) = refused {
+                    self.s.failed(Activity::Write, reason, retry_after, now);
+                }
+            }
             (_, Answer::Credentials(read)) => self.s.credentials_read(read),
             (_, Answer::Ca(read)) => self.s.ca_read(read),
             (_, Answer::ClientCertificate(read)) => self.s.client_certificate_read(read),

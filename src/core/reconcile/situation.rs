@@ -69,10 +69,13 @@ impl Situation {
     /// Returns the target as the status reports it: after a restart, a Secret that is unchanged since it was last evaluated
     /// does not have to be read.
     fn reported_target(&self) -> Option<Evaluated> {
-        let version = self.target.version()?;
-        if self.status.target_version.as_ref() != Some(&version.resource) {
-            return None;
-        }
+        let reported = self.status.target_version.clone()?;
+        let version = match &self.target {
+            // A watch that began before the resource named it has not reported it.
+            Observed::Unknown => Version { uid: String::new(), resource: reported },
+            Observed::Cached(version) | Observed::Loaded(version, _) if version.resource == reported => version.clone(),
+            _ => return None,
+        };
         let evaluated = |owner, token, owned| Evaluated {
             version: version.clone(),
             generation: self.generation,
@@ -88,6 +91,12 @@ impl Situation {
         let token = self.status.token.as_ref().filter(|_| self.satisfied() == Some(self.generation))?;
         let token = TokenDetails { issue_time: token.issue_time, expiration_time: token.expiration_time, inputs: None };
         Some(evaluated(Owner::Ours, Some(token), self.memory.waits.get(Activity::Own).is_none()))
+    }
+
+    /// Whether all that the status reports is in order for this generation: then what no watch has reported counts as it says.
+    pub(super) fn is_reported_right(&self) -> bool {
+        let right = self.status.token.is_some() && self.status.failure.is_none();
+        right && self.satisfied() == Some(self.generation)
     }
 
     /// What an attempt made now would be made with.

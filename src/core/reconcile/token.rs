@@ -19,6 +19,18 @@ pub(crate) struct Evaluated {
     pub owned: bool,
 }
 
+impl Evaluated {
+    /// Whether it was found in this version.
+    pub fn is_of(&self, version: &Version) -> bool {
+        self.version.resource == version.resource && (self.version.uid == version.uid || self.is_reported())
+    }
+
+    /// Whether only a status says so, and no watch has reported the target since: then its UID is not known.
+    pub fn is_reported(&self) -> bool {
+        self.version.uid.is_empty()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenDetails {
     pub issue_time: Timestamp,

@@ -126,7 +126,9 @@ impl Situation {
 
     /// Records the answer about the token that was issued at `issued`.
     pub fn verified(&mut self, issued: Timestamp, answer: Verification, now: Timestamp) {
-        if !self.verifies() {
+        // An answer about a token that is no longer the published one says nothing about that.
+        let published = self.token(now).target().and_then(|target| target.token.as_ref());
+        if !self.verifies() || published.is_some_and(|token| token.issue_time != issued) {
             return;
         }
         let first = self.memory.verification.answered != Some(issued);

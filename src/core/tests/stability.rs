@@ -15,6 +15,9 @@ const EXCHANGE_SECONDS: i64 = 10;
 /// The longest wait of an hour with its jitter, a wait of a quarter of an hour after it, and a pause.
 const BOUND_SECONDS: i64 = 2 * 3600 + 1800;
 
+/// More than these take too long for each run of the tests.
+const CASES: u32 = 100;
+
 /// A cluster and a portal that work, with everything that a reconcile reads and changes.
 struct World {
     now: Timestamp,
@@ -39,6 +42,7 @@ struct World {
     verification: Option<(Timestamp, crate::api::Verification)>,
     log: Vec<(Timestamp, &'static str)>,
     last_exchange: Option<(Timestamp, Trigger)>,
+    started: Timestamp,
     due: Option<Timestamp>,
 }
 
@@ -90,6 +94,7 @@ impl World {
                 self.memory = Memory::default();
                 // Nobody remembers a request whose token was not written.
                 (self.verification, self.due, self.last_exchange) = (None, None, None);
+                self.started = self.now;
                 Err(Stopped)
             }
             Some(left) => {
@@ -256,7 +261,7 @@ fn version_of(secret: &Secret) -> Version {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: CASES, max_shrink_iters: 2000, ..ProptestConfig::default() })]
 
     #[test]
     fn a_target_becomes_right_and_then_nothing_is_written_until_its_renewal(start in starts()) {
@@ -313,14 +318,14 @@ proptest! {
         let end = after(world.now, BOUND_SECONDS);
         prop_assert!(world.run(end, World::is_right));
         world.requested_at = Some("again".to_owned());
-// A state may begin with a request a moment ago.
-        let last = world.last_exchange.map_or(at(START), |(ended, _)| ended);
+        // A state may begin with a request a moment ago, and a process with a token of a clock that was ahead.
+        let last = world.last_exchange.map_or(world.started, |(ended, _)| ended);
         let due = after(last, 5).max(world.now);
         (world.due, world.verification, world.wake) = (None, None, world.now);
         world.log.clear();
         world.run(after(due, 2), |_| false);
         let requested = world.log.iter().filter(|(_, what)| *what == "request").count();
-        prop_assert_eq!(requested, 1, "{:?} wake {} now {} due {} {:?} {:?} {:?}", world.log, world.wake, world.now, due, world.memory.last_request, world.status, world.memory.waits);
+        prop_assert_eq!(requested, 1, "{:?}", world.log);
         prop_assert_eq!(world.status.last_handled_request.as_deref(), Some("again"));
     }
 }

@@ -410,3 +410,59 @@ fn a_status_is_recalled_once() {
         "only a failed request is requested again"
     );
 }
+
+#[test]
+fn what_no_watch_has_reported_counts_as_the_status_says_until_something_is_due() {
+    let mut s = with_target();
+    s.memory = Memory::default();
+    (s.target, s.credentials) = (Observed::Unknown, Observed::Unknown);
+    s.recall(at(START));
+    let verdict = decide(&s, at(START));
+    assert!(matches!(verdict.step, Step::Rest), "{:?}", verdict.step);
+    let due = s.status.token.as_ref().unwrap().renewal_time;
+    assert_eq!(verdict.wake.min(due), verdict.wake);
+    assert!(matches!(decide(&s, due).step, Step::ReadTarget), "a renewal reads it first");
+    assert!(!conclude(s, verdict, at(START)).changed);
+    let mut changed = with_target();
+    changed.memory = Memory::default();
+    (changed.target, changed.credentials, changed.generation) = (Observed::Unknown, Observed::Unknown, 2);
+    changed.recall(at(START));
+    assert!(matches!(decide(&changed, at(START)).step, Step::ReadTarget));
+}
+
+#[test]
+fn a_refused_dry_run_is_reported_only_after_the_name_was_read() {
+    struct Nobody;
+    impl Edge for Nobody {
+        fn now(&self) -> Timestamp {
+            at(START)
+        }
+        fn leads(&self) -> bool {
+            true
+        }
+        fn is_current(&self, _: &Situation) -> bool {
+            true
+        }
+        fn admit(&self, _: &Plan) -> Admit {
+            Admit::Now
+        }
+        fn acquire(&mut self, _: &Plan) -> Admit {
+            Admit::Now
+        }
+    }
+    let refused = |there: bool| {
+        let s = situation_with_credentials(at(START));
+        let secret = there.then(|| stored(&s, at(START - 60), 7200));
+        let mut reconciliation = Reconciliation::new(s);
+        let Progress::Call(step @ Step::TryCreate) = reconciliation.next(&mut Nobody) else { panic!("a dry run") };
+        let answer = Answer::Failed { reason: Reason::TargetRefused, retry_after: None };
+        reconciliation.record(&step, answer, at(START));
+        assert_eq!(attempt_kind(&reconciliation.s), None, "not yet");
+        let Progress::Call(step @ Step::ReadTarget) = reconciliation.next(&mut Nobody) else { panic!("a read") };
+        reconciliation.record(&step, Answer::Target(secret), at(START));
+        let Progress::Rest(verdict) = reconciliation.next(&mut Nobody) else { panic!("nothing else") };
+        verdict.problem.map(|problem| problem.reason)
+    };
+    assert_eq!(refused(false), Some(Reason::TargetRefused));
+    assert_eq!(refused(true), None, "the target exists, and only the quota is used up");
+}

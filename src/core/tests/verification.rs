@@ -325,3 +325,14 @@ fn a_replacement_that_expires_before_it_is_written_counts_as_one() {
     assert!(matches!(decide(&s, at(START + INTERVAL + 40)).step, Step::Rest), "no other one after the minimum spacing");
     assert!(matches!(decide(&s, at(START + INTERVAL + 301)).step, Step::AcquirePermit));
 }
+
+#[test]
+fn an_answer_about_a_token_that_is_no_longer_published_is_dropped() {
+    let mut s = verified(START);
+    let issued = s.verification_started(at(START)).unwrap();
+    s.issued(token("next"), 7200, at(START + 1));
+    s.published(Version { uid: "target".to_owned(), resource: "12".to_owned() });
+    s.verified(issued, Verification::AppUnknown, at(START + 2));
+    assert!(s.memory.verification.answer.is_none());
+    assert!(s.verification_due(at(START + 2)).is_some_and(|due| due <= at(START + 2)), "the next one is asked about");
+}

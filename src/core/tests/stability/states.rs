@@ -248,6 +248,7 @@ impl Start {
             verification: None,
             log: Vec::new(),
             last_exchange: None,
+            started: now,
             due: None,
         }
     }

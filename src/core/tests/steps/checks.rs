@@ -205,6 +205,9 @@ fn a_client_certificate_is_checked_once_for_a_version() {
     s.client_certificate = Observed::Absent;
     assert_eq!(reason(&s), Some(Reason::ClientCertificateNotFound));
     s.client_certificate = Observed::Unknown;
+    assert_eq!(step(&s), "Rest", "what no watch has reported counts as the status says");
+    s.generation = 2;
+    s.memory.target.as_mut().unwrap().generation = 2;
     assert_eq!(step(&s), "ReadClientCertificate");
 
     let after_restart = |error, seen: &str| {
