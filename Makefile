@@ -13,7 +13,7 @@ RELEASE := target/$(MUSL)/release/arcgis-credential-operator
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 # Only for these: with another value, cargo builds ring and all that depends on it again.
 unexport SOURCE_DATE_EPOCH
-release sbom reproducible: export SOURCE_DATE_EPOCH := $(SOURCE_DATE_EPOCH)
+release sbom dist reproducible: export SOURCE_DATE_EPOCH := $(SOURCE_DATE_EPOCH)
 # The minor version of the control plane: `make test KUBERNETES=1.34`. Without it, that of hack/controlplane/go.mod.
 KUBERNETES ?=
 export KUBERNETES PORTAL CLIENT_ID_FILE CLIENT_SECRET_FILE DEMO_KEEP SEED SEEDS MINUTES TOOLS
@@ -129,11 +129,16 @@ sbom: release ## Write what is linked into the release binary to out/sbom.cdx.js
 	@mkdir -p out
 	PATH="$$(hack/cargo-tools):$$PATH" cargo cyclonedx --quiet --no-build-deps --format json --target $(MUSL) --override-filename sbom.cdx
 	mv sbom.cdx.json out/
-	rm -f testkit/sbom.cdx.json
+	rm -f testkit/sbom.cdx.json hack/ca-bundle/sbom.cdx.json
 	hack/linked $(MUSL) $(RELEASE) out/sbom.cdx.json
 
+.PHONY: dist
+dist: toolchain sbom ## Write to out: one file to apply, chart, CRD, alerts, dashboard and SBOM; IMAGE= and DIGEST= name a pushed image
+	hack/dist out
+	cd out && sha256sum *.yaml *.json *.tgz > SHA256SUMS && cat SHA256SUMS
+
 .PHONY: reproducible
-reproducible: toolchain ## Build the committed release twice in different folders, and compare
+reproducible: toolchain tools ## Build the committed release and its image twice in different folders, and compare
 	rustup target add $(MUSL)
 	hack/reproducible $(MUSL)
 
@@ -153,10 +158,6 @@ bench: release ## Measure BENCH_SIZES="100 1000 10000" resources, and write docs
 
 .PHONY: image
 image: release tools ## Assemble the container image, without a container engine, into out/image.tar
-	@mkdir -p out
-	$(TOOLS)/bin/assemble-image -binary $(RELEASE) -arch $(ARCH) \
-	  -epoch $(SOURCE_DATE_EPOCH) \
-	  -version $$(sed -n '/^version/{s/.*"\(.*\)"/\1/p;q}' Cargo.toml) \
-	  -revision $$(git rev-parse HEAD 2>/dev/null || echo unknown) -out out/image.tar
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) hack/image $(MUSL) $(ARCH) out/image.tar
 	IMAGE=$(CURDIR)/out/image.tar cargo test --quiet --locked --test repo image::
 	@ls -l out/image.tar

@@ -4,7 +4,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps,
 };
 use kube::CustomResourceExt;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::spec::ArcGisAppCredential;
 
@@ -19,6 +19,9 @@ pub fn crd() -> CustomResourceDefinition {
         if let Some(status) = schema.properties.as_mut().and_then(|properties| properties.get_mut("status")) {
             // Without it kstatus takes a resource that was never reconciled for one that is up to date.
             status.default = Some(JSON(json!({"observedGeneration": -1})));
+            if let Some(field) = status.properties.as_mut().and_then(|fields| fields.get_mut("observedGeneration")) {
+                field.default = None;
+            }
         }
     }
     crd
@@ -34,5 +37,20 @@ fn normalize(schema: &mut JSONSchemaProps) {
 
 /// Returns the CRD as YAML.
 pub fn crd_yaml() -> Result<String, serde_saphyr::ser_error::Error> {
-    serde_saphyr::to_string(&crd())
+    let mut crd = json!(crd());
+    whole_numbers(&mut crd);
+    serde_saphyr::to_string(&crd)
+}
+
+/// Writes bounds of integers as integers: in the type of a schema they are floating-point numbers.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(fields) => fields.values_mut().for_each(whole_numbers),
+        Value::Number(number) => {
+            let whole = number.as_f64().and_then(|float| format!("{float}").parse::<i64>().ok());
+            *number = whole.map_or_else(|| number.clone(), Into::into);
+        }
+        _ => {}
+    }
 }

@@ -15,9 +15,19 @@ pub(super) const TARGET_IS_NOT_CLIENT_CERTIFICATE: &str = "!has(self.portal) \
 pub(super) const TARGET_IS_CLIENT_CERTIFICATE: &str =
     "spec.target.name must not be the Secret with the client certificate: write the name of a Secret of its own";
 
-pub(super) const URL: &str = r"self.matches('^https://([a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?)*|\\[[0-9a-fA-F:.]{2,45}\\])(:0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?(/[A-Za-z0-9._~%/-]*)?$')";
+/// A host of labels, or an IP address in its usual form, for URL parsers take other numbers for addresses, too.
+pub(super) const URL: &str = concat!(
+    r"self.matches('^https://(\\w([\\w-]{0,61}\\w)?([.]\\w([\\w-]{0,61}\\w)?)*|\\[[0-9a-fA-F]*:[0-9a-fA-F:.]+\\])",
+    r"(:[1-9][0-9]{0,4})?(/[\\w.~%/-]*)?$') && isURL(self)",
+    " && (url(self).getPort() == '' || int(url(self).getPort()) < 65536) && url(self).getHostname().size() <= 253",
+    " && (!self.contains('[') || isIP(self.find('[[][^]]*').replace('[', '')))",
+    " && (!self.matches('^https://([^/:]*[.])?([0-9]+|0[xX][0-9a-fA-F]*)([:/]|$)')",
+    " || isIP(self.find('^https://[^/:]*').replace('https://', '')))",
+);
 pub(super) const URL_MESSAGE: &str = "write https://host, https://host/context or https://host:port/context, \
     without user, query, fragment or blanks";
+pub(super) const NOT_A_SERVICE: &str = "!self.lowerAscii().contains('/rest/services')";
+pub(super) const NOT_A_SERVICE_MESSAGE: &str = "this is a service; write the portal's URL";
 
 /// Without characters that shells interpret, for a format holds it unquoted in a file for shells.
 pub(super) const REFERER: &str = r"self.matches('^https?://([a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?|\\[[0-9a-fA-F:.]{2,45}\\])(:[0-9]{1,5})?([/?][!\x22$-~]*)?$')";
@@ -29,31 +39,41 @@ pub(super) const SHELL_REFERER: &str = "!has(self.token) || !has(self.token.refe
 pub(super) const SHELL_REFERER_MESSAGE: &str =
     "with the format DotEnv write only letters, digits and :._~%/?=+,@- in the referer: shells read the file";
 
-pub(super) const NAME: &str = "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')";
+pub(super) const NAME: &str = "!format.dns1123Subdomain().validate(self).hasValue()";
 pub(super) const NAME_MESSAGE: &str =
     "write a DNS-1123 subdomain: lower-case letters, digits, - and ., at most 253 characters";
 
 pub(super) const KEY: &str = "self.matches('^[-._a-zA-Z0-9]+$')";
 pub(super) const KEY_MESSAGE: &str = "write a key of letters, digits, -, _ and .";
 
-/// As many digits as cannot overflow, so that `duration` takes whatever passes the pattern.
-pub(super) const DURATION: &str = "self.matches('^(([0-9]{1,5}([.][0-9]{0,9})?|[.][0-9]{1,9})h\
-    |([0-9]{1,7}([.][0-9]{0,9})?|[.][0-9]{1,9})m|([0-9]{1,9}([.][0-9]{0,9})?|[.][0-9]{1,9})s\
-    |[0-9]{1,12}([.][0-9]{0,9})?ms|[0-9]{1,15}([.][0-9]{0,9})?(us|µs)|[0-9]{1,18}([.][0-9]{0,9})?ns)+$') \
-    && duration(self) >= duration('1m') && duration(self) <= duration('336h')";
+/// What `duration` takes, as far as it fits.
+macro_rules! duration_pattern {
+    () => {
+        "'^([0-9]*[.]?[0-9]{1,9}(h|m|s|ms))+$'"
+    };
+}
+pub(super) const DURATION: &str = concat!(
+    "self.matches(",
+    duration_pattern!(),
+    ") && duration(self) >= duration('1m') && duration(self) <= duration('336h')"
+);
 pub(super) const DURATION_MESSAGE: &str = "write a Go duration between 1m and 336h, such as 90m, 1h30m or 1.5h";
-pub(super) const INTERVAL: &str = "self.matches('^(([0-9]{1,5}([.][0-9]{0,9})?|[.][0-9]{1,9})h\
-    |([0-9]{1,7}([.][0-9]{0,9})?|[.][0-9]{1,9})m|([0-9]{1,9}([.][0-9]{0,9})?|[.][0-9]{1,9})s\
-    |[0-9]{1,12}([.][0-9]{0,9})?ms|[0-9]{1,15}([.][0-9]{0,9})?(us|µs)|[0-9]{1,18}([.][0-9]{0,9})?ns)+$') \
-    && duration(self) >= duration('1m') && duration(self) <= duration('24h')";
+pub(super) const INTERVAL: &str = concat!(
+    "self.matches(",
+    duration_pattern!(),
+    ") && duration(self) >= duration('1m') && duration(self) <= duration('24h')"
+);
 pub(super) const INTERVAL_MESSAGE: &str = "write a Go duration between 1m and 24h, such as 15m or 1h30m";
 pub(super) const PRIVILEGES: &str = "self.all(p, p.matches('^[!-~]+$'))";
 pub(super) const PRIVILEGES_MESSAGE: &str =
     "write privileges of visible characters without blanks, such as premium:user:geocode";
-pub(super) const RENEW_BEFORE: &str = "!has(self.lifetime) || !has(self.renewBefore) \
-    || !self.lifetime.matches('^([0-9.]{1,12}(h|m|s|ms|us|µs|ns))+$') \
-    || !self.renewBefore.matches('^([0-9.]{1,12}(h|m|s|ms|us|µs|ns))+$') \
-    || duration(self.renewBefore) < duration(self.lifetime)";
+pub(super) const RENEW_BEFORE: &str = concat!(
+    "!has(self.lifetime) || !has(self.renewBefore) || !self.lifetime.matches(",
+    duration_pattern!(),
+    ") || !self.renewBefore.matches(",
+    duration_pattern!(),
+    ") || duration(self.renewBefore) < duration(self.lifetime)"
+);
 pub(super) const RENEW_BEFORE_MESSAGE: &str = "renewBefore must be shorter than lifetime";
 
 pub(super) const IMMUTABLE_MESSAGE: &str =
@@ -64,13 +84,10 @@ pub(super) const OWN_KEYS: &str =
 pub(super) const OWN_KEYS_MESSAGE: &str = "keys under credentials.arcgis.dev/ and app.kubernetes.io/managed-by are the \
     operator's: choose others, of at most 317 characters";
 
-/// The syntax that the API server requires of label and annotation keys.
-pub(super) const QUALIFIED_KEYS: &str = "self.all(k, k.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') \
-    && k.indexOf('/') <= 253)";
+pub(super) const QUALIFIED_KEYS: &str = "self.all(k, !format.qualifiedName().validate(k).hasValue())";
 pub(super) const QUALIFIED_KEYS_MESSAGE: &str = "write keys as name or example.com/name: the name has at most 63 \
     letters, digits, -, _ and ., and begins and ends with a letter or digit";
-pub(super) const LABEL_VALUES: &str =
-    "self.all(k, self[k].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$'))";
+pub(super) const LABEL_VALUES: &str = "self.all(k, !format.labelValue().validate(self[k]).hasValue())";
 pub(super) const LABEL_VALUES_MESSAGE: &str = "write label values of at most 63 letters, digits, -, _ and ., that begin \
     and end with a letter or digit";
 pub(super) const ANNOTATIONS_SIZE: &str = "self.map(k, size(k) + size(bytes(self[k]))).sum() <= 16384";
@@ -114,7 +131,8 @@ pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(super) fn data(_: &mut SchemaGenerator) -> Schema {
-    let description = "data adds keys to the Secret, with at most 32 KiB in all. A value is text in which $(access_token), \
-        $(expires_at) and $(portal_url) are replaced; $$ is a literal $. Defaults to none.";
+    let description = "data is text to publish under further keys of the Secret, such as a configuration file with the token in it. \
+        $(access_token), $(expires_at) and $(portal_url) in it are replaced by their values; write $$ for a literal $. At most \
+        32 KiB in all. Defaults to none.";
     texts(8192, description)
 }

@@ -9,6 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::format::Format;
 use super::rules;
 use super::status::ArcGisAppCredentialStatus;
 
@@ -30,9 +31,9 @@ pub const DEFAULT_PORTAL: &str = "https://www.arcgis.com";
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Problem", type_ = "string", json_path = ".status.failure.reason"),
-    printcolumn(name = "Portal", type_ = "string", json_path = ".status.portal"),
     printcolumn(name = "Expires", type_ = "string", json_path = ".status.token.expirationTime"),
-    printcolumn(name = "Renews", type_ = "string", json_path = ".status.token.renewalTime"),
+    printcolumn(name = "Renews", type_ = "string", json_path = ".status.token.renewalTime", priority = 1),
+    printcolumn(name = "Portal", type_ = "string", json_path = ".status.portal", priority = 1),
     printcolumn(name = "Target", type_ = "string", json_path = ".spec.target.name", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     selectable = ".spec.target.name",
@@ -74,24 +75,37 @@ pub struct ArcGisAppCredentialSpec {
 #[serde(rename_all = "camelCase")]
 pub struct PortalSpec {
     /// url is the base URL of the portal, such as `https://gis.example.com/portal` or `https://host:7443/arcgis`. It uses
-    /// https. A trailing slash and a `/sharing/rest` path are dropped. Defaults to `https://www.arcgis.com`.
+    /// https. A trailing slash, a `/home` path and a `/sharing/rest` path are dropped. Defaults to `https://www.arcgis.com`.
     #[serde(default = "default_portal")]
     #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(validation = Rule::new(rules::URL).message(rules::URL_MESSAGE))]
+    #[x_kube(
+        validation = Rule::new(rules::URL).message(rules::URL_MESSAGE),
+        validation = Rule::new(rules::NOT_A_SERVICE).message(rules::NOT_A_SERVICE_MESSAGE)
+    )]
     pub url: String,
+    /// publicURL is the URL of the portal that workloads use, where it differs from url, such as behind a reverse proxy. It is
+    /// published as `portal_url` and in the formats of target, and the operator does not connect to it. It has the syntax of
+    /// url. Defaults to url.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "publicURL")]
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(
+        validation = Rule::new(rules::URL).message(rules::URL_MESSAGE),
+        validation = Rule::new(rules::NOT_A_SERVICE).message(rules::NOT_A_SERVICE_MESSAGE)
+    )]
+    pub public_url: Option<String>,
     /// caBundleRef names an object in the same namespace with CA certificates to trust for this portal in addition to the
     /// system's. Defaults to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle_ref: Option<CaBundleRef>,
-    /// clientCertificateRef names a Secret of type `kubernetes.io/tls` in the same namespace, with the certificate and the
-    /// private key to show to a portal that requires client certificates. Defaults to none.
+    /// clientCertificateRef names a Secret of type `kubernetes.io/tls` in the same namespace. The operator authenticates with
+    /// its certificate where the portal, or a web server in front of it, requires client certificates. Defaults to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificate_ref: Option<ClientCertificateRef>,
 }
 
 impl Default for PortalSpec {
     fn default() -> Self {
-        Self { url: default_portal(), ca_bundle_ref: None, client_certificate_ref: None }
+        Self { url: default_portal(), public_url: None, ca_bundle_ref: None, client_certificate_ref: None }
     }
 }
 
@@ -269,29 +283,4 @@ pub enum DeletionPolicy {
     #[default]
     Delete,
     Retain,
-}
-
-/// A ready-made extra key of the target Secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-pub enum Format {
-    Headers,
-    DotEnv,
-    Json,
-    RestJs,
-}
-
-impl Format {
-    /// Every format.
-    pub const ALL: [Format; 4] = [Self::Headers, Self::DotEnv, Self::Json, Self::RestJs];
-
-    /// The key it fills.
-    #[must_use]
-    pub const fn key(self) -> &'static str {
-        match self {
-            Self::Headers => "headers",
-            Self::DotEnv => "arcgis.env",
-            Self::Json => "token.json",
-            Self::RestJs => "rest-js.json",
-        }
-    }
 }

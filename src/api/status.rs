@@ -33,7 +33,8 @@ pub struct ArcGisAppCredentialStatus {
     /// failure describes the last failed attempt. Absent when the last attempt succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known")]
     pub failure: Option<Failure>,
-    /// rejection describes that the portal rejects tokens before their expiration. Absent once a check accepted one.
+    /// rejection is present while the portal rejects published tokens before their expiration, for example after the app was
+    /// deleted. Absent again after a check that found a token valid.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known")]
     pub rejection: Option<Rejection>,
     /// lastHandledRequest is the value of the annotation credentials.arcgis.dev/requested-at that was last acted on.
@@ -123,7 +124,8 @@ pub struct Failure {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rejection {
-    /// startTime is when a check was first answered so. The waits between the requests for new tokens grow from then on.
+    /// startTime is when a check first found a token rejected. The longer this lasts, the longer the operator waits between
+    /// requests for new tokens.
     #[schemars(length(max = 64))]
     pub start_time: Timestamp,
 }

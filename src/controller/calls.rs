@@ -252,7 +252,7 @@ fn placeholder(plan: &Plan, now: Timestamp) -> Option<IssuedToken> {
         issue_time: now,
         expiration_time: now,
         inputs: "v1:pending".to_owned(),
-        portal_url: plan.portal.base(),
+        portal_url: None,
         referer: plan.referer.clone(),
     })
 }

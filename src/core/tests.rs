@@ -75,7 +75,7 @@ fn published(s: &Situation, issue_time: Timestamp, seconds: i64) -> IssuedToken 
         issue_time,
         expiration_time: at(issue_time.as_second() + seconds),
         inputs: s.inputs().unwrap(),
-        portal_url: s.plan.as_ref().unwrap().portal.base(),
+        portal_url: None,
         referer: s.plan.as_ref().unwrap().referer.clone(),
     }
 }

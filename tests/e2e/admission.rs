@@ -98,9 +98,14 @@ fn urls() -> Vec<Case> {
         "https://host:7443/arcgis/sharing/rest/",
         "https://10.1.2.3/a%20b/~x_y.z-1",
         "https://[2001:db8::1]:7443/portal",
+        "https://gis_1.example.com/portal/home/index.html",
     ] {
         cases.push(("/spec/portal/url", json!(good), None));
+        cases.push(("/spec/portal/publicURL", json!(good), None));
     }
+    let service = json!("https://gis.example.com/server/rest/services/Roads/FeatureServer");
+    cases.push(("/spec/portal/url", service.clone(), Some("this is a service; write the portal's URL")));
+    cases.push(("/spec/portal/publicURL", service, Some("this is a service; write the portal's URL")));
     for bad in [
         "http://host",
         "https://",
@@ -111,6 +116,10 @@ fn urls() -> Vec<Case> {
         " https://host",
         "https://host:0",
         "https://host:65536",
+        "https://host:0443",
+        "https://1.2.3",
+        "https://0x7f000001",
+        "https://host/%zz",
         "https://host/a;b",
         "https://host\\@evil",
         "ftp://host",
@@ -118,6 +127,7 @@ fn urls() -> Vec<Case> {
         "https://höst",
     ] {
         cases.push(("/spec/portal/url", json!(bad), Some("write https://host")));
+        cases.push(("/spec/portal/publicURL", json!(bad), Some("write https://host")));
     }
     cases
 }
@@ -235,18 +245,6 @@ async fn a_rule_across_fields_names_the_field_to_change() {
         let Err(kube::Error::Api(status)) = answer else { panic!("{path} is accepted") };
         let causes = status.details.unwrap().causes;
         assert!(causes.iter().any(|cause| cause.field == field), "{path}: {causes:?}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn resources_can_be_selected_by_their_secrets() {
-    let env = TestEnv::without_operator(&[]).await;
-    for name in ["a", "b"] {
-        env.apply(&env.manifest(name, &format!("{name}-oauth"))).await;
-    }
-    for selector in ["spec.target.name=a-token", "spec.credentialsRef.name=a-oauth"] {
-        let found = env.resources().list(&kube::api::ListParams::default().fields(selector)).await.unwrap().items;
-        assert_eq!(found.iter().map(|r| r.metadata.name.as_deref()).collect::<Vec<_>>(), [Some("a")], "{selector}");
     }
 }
 

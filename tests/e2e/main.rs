@@ -9,6 +9,7 @@ mod support;
 
 mod admin_port;
 mod admission;
+mod admission_agrees;
 mod apiserver_faults;
 mod attacks;
 mod cli;
@@ -17,6 +18,7 @@ mod cluster_faults;
 mod cost;
 mod examples;
 mod gitops;
+mod kubectl;
 mod leader_election;
 mod memory;
 mod migration;

@@ -141,6 +141,24 @@ async fn a_change_of_formats_renders_the_stored_token_and_requests_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_public_url_renders_the_stored_token_and_requests_nothing() {
+    let env = TestEnv::new().await;
+    let before = env.ready("public").await;
+    assert_eq!(before["portal_url"], env.portal.url());
+    env.change("public", json!({"spec": {"portal": {"publicURL": "https://Maps.example.com/portal/home/"}}})).await;
+    env.wait_target("public", |s| text(s)["portal_url"] == "https://maps.example.com/portal").await;
+    let resource = env.resources().get("public").await.unwrap();
+    let generation = resource.metadata.generation.unwrap();
+    let resource =
+        env.wait("public", |r| condition(r, "Ready").is_some_and(|c| c.observed_generation == generation)).await;
+    assert_eq!(resource.status.unwrap().portal.map(|portal| format!("https://{portal}")), Some(env.portal.url()));
+    assert_eq!(env.target("public").await["access_token"], before["access_token"]);
+    env.change("public", json!({"spec": {"portal": {"publicURL": null}}})).await;
+    env.wait_target("public", |s| text(s) == before).await;
+    assert_eq!(env.portal.requests("public"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_secret_is_not_changed_and_nothing_is_requested() {
     let env = TestEnv::new().await;
     let foreign = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "taken-token"},

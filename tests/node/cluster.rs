@@ -100,7 +100,7 @@ impl Cluster {
     pub fn values(&self, more: Value) -> Value {
         let url = self.portal.portal.url();
         let mut values = json!({
-            "image": {"pullPolicy": "Never"}, "allowedPortals": [&url], "ca": {"configMapName": CA},
+            "image": {"repository": "arcgis-credential-operator", "pullPolicy": "Never"}, "allowedPortals": [&url], "trust": {"configMap": {"name": CA}},
             "probe": {"credentialsSecret": format!("{RESOURCE}-oauth"), "portal": &url},
         });
         let Value::Object(more) = more else { panic!("not an object") };

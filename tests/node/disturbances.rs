@@ -67,7 +67,7 @@ impl Scenario {
 
     pub async fn leader_deleted(&self, report: &mut Report) {
         report.step("Two replicas, and the leader's pod is deleted", "the other one leads within 5 s");
-        self.cluster.upgrade(json!({"replicas": 2}));
+        self.cluster.upgrade(json!({"replicaCount": 2}));
         let (last, pod) = self.cluster.leader_after("", TAKEOVER).await;
         let deleted = Instant::now();
         self.cluster.api::<Pod>(NAME).delete(&pod, &DeleteParams::default()).await.unwrap();
@@ -80,7 +80,7 @@ impl Scenario {
     pub async fn openshift(&self, report: &mut Report) {
         report
             .step("OpenShift's user", "the image runs as user 1000680000 of group 0, as `restricted-v2` would choose");
-        self.cluster.upgrade(json!({"openshift": true, "podSecurityContext": {"runAsUser": OPENSHIFT_USER}}));
+        self.cluster.upgrade(json!({"podSecurityContext": {"runAsUser": OPENSHIFT_USER}}));
         let [pod] = &self.cluster.operators().await[..] else { panic!("not one pod") };
         let pod = serde_json::to_value(pod).unwrap();
         let user = &pod["status"]["containerStatuses"][0]["user"]["linux"];

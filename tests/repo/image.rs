@@ -11,8 +11,19 @@ use tempfile::TempDir;
 const BINARY: &str = env!("CARGO_BIN_EXE_arcgis-credential-operator");
 const EPOCH: &str = "1700000000";
 
+/// Writes the root certificates of the crate that `Cargo.lock` pins.
+fn roots(folder: &Path) -> PathBuf {
+    let program = Path::new(BINARY).with_file_name("ca-bundle");
+    assert!(program.exists(), "cargo build --workspace");
+    let path = folder.join("ca.crt");
+    std::fs::write(&path, succeed(&mut Command::new(program), "")).unwrap();
+    path
+}
+
 fn assemble(binary: &str, to: &Path) {
+    let folder = TempDir::new().unwrap();
     let mut command = Command::new(tool("assemble-image"));
+    command.arg("-ca").arg(roots(folder.path()));
     command.args(["-binary", binary, "-version", env!("CARGO_PKG_VERSION"), "-revision", "0123abc", "-epoch", EPOCH]);
     succeed(command.arg("-out").arg(to), "");
 }
@@ -102,6 +113,11 @@ fn the_image_contains_only_the_binary_the_root_certificates_and_the_user() {
     let read = |path: &str| std::fs::read_to_string(root.path().join(path)).unwrap();
     assert!(read("etc/passwd").contains("nonroot:x:65532:65532:"));
     assert!(read("etc/group").contains("nonroot:x:65532:"));
+    let folder = TempDir::new().unwrap();
+    assert!(
+        read(roots) == std::fs::read_to_string(self::roots(folder.path())).unwrap(),
+        "they are not those of the crate"
+    );
     assert!(read(roots).matches("BEGIN CERTIFICATE").count() > 50);
     if for_release {
         let size = std::fs::metadata(&archive).unwrap().len();
@@ -141,6 +157,10 @@ fn the_dockerfile_describes_the_same_image() {
     assert_eq!(config["Cmd"], serde_json::from_str::<Value>(&instruction("CMD")).unwrap());
     assert!(config["ExposedPorts"][format!("{}/tcp", instruction("EXPOSE"))].is_object());
     assert_eq!(instruction("ARG VERSION="), env!("CARGO_PKG_VERSION"));
+    let env: Vec<&str> = config["Env"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert_eq!(env, instruction("ENV").split_whitespace().collect::<Vec<_>>());
+    assert!(last.starts_with("scratch\n"), "no base brings certificates");
+    assert!(text.contains("--package ca-bundle > /image/etc/ssl/certs/ca-certificates.crt"));
     let labels: Vec<&str> = last.split_whitespace().filter(|word| word.starts_with("org.opencontainers.")).collect();
     assert!(labels.len() >= 5, "{labels:?}");
     for label in labels {

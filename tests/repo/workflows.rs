@@ -136,5 +136,5 @@ fn the_workflows_run_targets_of_the_makefile() {
     }
     assert!(run.iter().filter(|line| *line == ".ci/run").count() >= 2, "before a merge and before a release: {run:?}");
     assert!(run.iter().any(|line| line == "make reproducible"));
-    assert!(run.iter().any(|line| line == "make sbom"));
+    assert!(run.iter().any(|line| line == "make dist"));
 }

@@ -68,7 +68,7 @@ annotations:
 - apiGroups: [credentials.arcgis.dev]
   resources: [arcgisappcredentials/status]
   verbs: [patch]
-# Neither update nor delete: a target goes by its owner reference.
+# Not delete: a target is deleted by its owner reference.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, patch]
@@ -114,26 +114,23 @@ annotations:
 {{- end }}
 
 {{- define "operator.image" -}}
+{{- if not .Values.image.repository }}
+{{- fail "image.repository: no registry has an image of this chart, which is from the source tree. Build one with `make image`, push it or load it into the nodes, and set image.repository to where it is; or install a released chart" }}
+{{- end }}
 {{- with .Values.image }}
-{{- .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- with .registry }}{{ . }}/{{ end }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
 {{- end }}
 {{- end }}
 
 {{- define "operator.pullSecrets" -}}
-{{- with .Values.image.pullSecrets }}
+{{- with .Values.imagePullSecrets }}
 imagePullSecrets:
-  {{- range . }}
-  - name: {{ . }}
-  {{- end }}
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{- /* The security context of a pod. The user is fixed only where nobody else chooses it. */}}
 {{- define "operator.podSecurityContext" -}}
 {{- $context := dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") }}
-{{- if not (or .Values.openshift .Values.podSecurityContext) }}
-{{- $context = merge $context (dict "runAsUser" 65532 "runAsGroup" 65532) }}
-{{- end }}
 {{- toYaml (mergeOverwrite $context .Values.podSecurityContext) }}
 {{- end }}
 
@@ -155,23 +152,55 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
+{{- /* The file with the additional CA certificates, where there are any. */}}
+{{- define "operator.caFile" -}}
+{{- with .Values.trust }}
+{{- if or .configMap.name .secret.name .clusterTrustBundle.name .clusterTrustBundle.signerName -}}
+/etc/arcgis-credential-operator/trust/ca.crt
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "operator.volumeMounts" -}}
-{{- if or .Values.ca.configMapName .Values.ca.secretName }}
-- {name: ca, mountPath: /etc/arcgis-credential-operator/ca, readOnly: true}
+{{- with include "operator.caFile" . }}
+- {name: trust, mountPath: {{ dir . }}, readOnly: true}
 {{- end }}
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
 
+{{- define "operator.trustSource" -}}
+{{- with .Values.trust }}
+{{- $given := list }}
+{{- range $kind := list "configMap" "secret" }}
+{{- $source := get $.Values.trust $kind }}
+{{- with $source.name }}
+{{- $items := list (dict "key" $source.key "path" "ca.crt") }}
+{{- $given = append $given (dict $kind (dict "name" . "items" $items)) }}
+{{- end }}
+{{- end }}
+{{- with .clusterTrustBundle }}
+{{- with .name }}
+{{- $given = append $given (dict "clusterTrustBundle" (dict "name" . "path" "ca.crt")) }}
+{{- end }}
+{{- if .signerName }}
+{{- $given = append $given (dict "clusterTrustBundle" (dict "signerName" .signerName "labelSelector" .labelSelector "path" "ca.crt")) }}
+{{- end }}
+{{- end }}
+{{- if gt (len $given) 1 }}
+{{- fail "trust: give one of configMap.name, secret.name, clusterTrustBundle.name and clusterTrustBundle.signerName" }}
+{{- end }}
+{{- toYaml $given }}
+{{- end }}
+{{- end }}
+
 {{- define "operator.volumes" -}}
-{{- if or .Values.ca.configMapName .Values.ca.secretName }}
-- name: ca
-  {{- if .Values.ca.configMapName }}
-  configMap: {name: {{ .Values.ca.configMapName }}}
-  {{- else }}
-  secret: {secretName: {{ .Values.ca.secretName }}}
-  {{- end }}
+{{- if include "operator.caFile" . }}
+- name: trust
+  projected:
+    sources:
+      {{- include "operator.trustSource" . | nindent 6 }}
 {{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
@@ -196,7 +225,6 @@ priorityClassName: {{ . }}
 - ports:
     {{- $ports := list }}
     {{- range .Values.networkPolicy.dnsPorts }}{{ $ports = append $ports (int .) }}{{ end }}
-    {{- if .Values.openshift }}{{ $ports = append $ports 5353 }}{{ end }}
     {{- range $ports | uniq }}
     - {protocol: UDP, port: {{ . }}}
     - {protocol: TCP, port: {{ . }}}
@@ -204,6 +232,41 @@ priorityClassName: {{ . }}
 # The API server and the portals. Their addresses are not known in advance.
 - ports:
     {{- include "operator.egressPorts" . | nindent 4 }}
+{{- end }}
+
+{{- /* The peers that may scrape: a text is the name of a namespace. */}}
+{{- define "operator.metricsPeers" -}}
+{{- range .Values.networkPolicy.metricsFrom }}
+{{- if kindIs "string" . }}
+- namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: {{ . }}}}
+{{- else }}
+- {{ toYaml . | nindent 2 | trim }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* The alerts that are not disabled, with the addresses of their runbooks. */}}
+{{- define "operator.alerts" -}}
+{{- $groups := list }}
+{{- $values := .Values.prometheusRule }}
+{{- range (.Files.Get "files/alerts.yaml" | fromYaml).groups }}
+{{- $rules := list }}
+{{- range .rules }}
+{{- $annotations := .annotations | default dict }}
+{{- if and $values.runbookBaseUrl $annotations.runbook_url }}
+{{- $_ := set $annotations "runbook_url" (print $values.runbookBaseUrl $annotations.runbook_url) }}
+{{- else }}
+{{- $_ := unset $annotations "runbook_url" }}
+{{- end }}
+{{- if not (get $values.disabled (.alert | default "")) }}
+{{- $rules = append $rules . }}
+{{- end }}
+{{- end }}
+{{- if $rules }}
+{{- $groups = append $groups (set . "rules" $rules) }}
+{{- end }}
+{{- end }}
+{{- toYaml (dict "groups" $groups) }}
 {{- end }}
 
 {{- /* How a PodMonitor or a ServiceMonitor scrapes. */}}

@@ -32,7 +32,7 @@ const (
 
 var (
 	binary   = flag.String("binary", "", "the static binary")
-	caFile   = flag.String("ca", roots, "the CA roots, from Debian's ca-certificates")
+	caFile   = flag.String("ca", "", "the CA roots in PEM, of the package ca-bundle")
 	version  = flag.String("version", "", "the version")
 	revision = flag.String("revision", "unknown", "the commit")
 	arch     = flag.String("arch", "amd64", "amd64 or arm64")

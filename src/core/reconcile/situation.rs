@@ -146,10 +146,8 @@ impl Situation {
         let mut stored = live.stored()?;
         // The portal's URL and the referer belong to the token: they change when a token requested with others is published.
         let current = self.is_as_specified(Some(&stored.inputs));
-        if stored.portal_url.is_empty() || current {
-            stored.portal_url = plan.portal.base();
-        }
         if current {
+            stored.portal_url = None;
             stored.referer.clone_from(&plan.referer);
         }
         Some(stored)

@@ -124,7 +124,7 @@ impl Situation {
             issue_time,
             expiration_time: after(issue_time, lifetime_seconds),
             inputs,
-            portal_url: plan.portal.base(),
+            portal_url: None,
             referer: plan.referer.clone(),
         }));
         self.memory.last_request = Some(sent);

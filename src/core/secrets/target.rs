@@ -35,7 +35,8 @@ pub struct IssuedToken {
     pub issue_time: Timestamp,
     pub expiration_time: Timestamp,
     pub inputs: String,
-    pub portal_url: String,
+    /// The published URL of the portal, where it is not the one that the spec names now.
+    pub portal_url: Option<String>,
     /// What the token was requested with, and what the formats tell consumers to send.
     pub referer: Option<String>,
 }
@@ -119,7 +120,7 @@ impl LiveSecret {
             issue_time,
             expiration_time,
             inputs: self.annotations.get(&own("inputs")).cloned().unwrap_or_default(),
-            portal_url: text("portal_url").unwrap_or_default(),
+            portal_url: text("portal_url").filter(|url| !url.is_empty()),
             referer: self.referer(),
         })
     }
@@ -286,7 +287,8 @@ fn owner_reference(me: &Identity) -> OwnerReference {
 #[must_use]
 pub fn render(plan: &Plan, me: &Identity, published: &IssuedToken) -> DesiredSecret {
     let (token, expires_at) = (published.token.expose(), published.expiration_time.to_string());
-    let (portal, referer) = (published.portal_url.as_str(), published.referer.as_deref());
+    let portal = published.portal_url.clone().unwrap_or_else(|| plan.public_url.base());
+    let (portal, referer) = (portal.as_str(), published.referer.as_deref());
     let formats = plan.target.formats.iter();
     let mut data: BTreeMap<String, String> = plan
         .target

@@ -38,15 +38,14 @@ fn nanoseconds(unit: &str) -> Result<u128, DurationError> {
         "m" => Ok(60 * NANOS),
         "s" => Ok(NANOS),
         "ms" => Ok(1_000_000),
-        "us" | "µs" | "μs" => Ok(1_000),
-        "ns" => Ok(1),
         _ => Err(DurationError),
     }
 }
 
 fn scaled(number: &str, unit: u128) -> Result<u128, DurationError> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if (whole.is_empty() && fraction.is_empty()) || whole.len() > 20 || fraction.contains('.') {
+    let digits = number.rsplit('.').next().unwrap_or_default();
+    if digits.is_empty() || fraction.len() > 9 || fraction.contains('.') {
         return Err(DurationError);
     }
     let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| DurationError)? };

@@ -28,6 +28,8 @@ fn problem(field: &'static str) -> impl Fn(&dyn std::fmt::Display) -> SpecError 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     pub portal: PortalUrl,
+    /// The URL of the portal that is published for workloads.
+    pub public_url: PortalUrl,
     pub ca: Option<CaBundleRef>,
     /// The name of the Secret with the client certificate.
     pub client_certificate: Option<String>,
@@ -81,8 +83,11 @@ impl Plan {
     pub fn new(spec: &ArcGisAppCredentialSpec) -> Result<Self, SpecError> {
         let (lifetime, renew_before) = schedule(spec)?;
         check_names(spec)?;
+        let portal = PortalUrl::parse(&spec.portal.url).map_err(|e| problem("spec.portal.url")(&e))?;
+        let public_url = spec.portal.public_url.as_deref().map(PortalUrl::parse).transpose();
         Ok(Self {
-            portal: PortalUrl::parse(&spec.portal.url).map_err(|e| problem("spec.portal.url")(&e))?,
+            public_url: public_url.map_err(|e| problem("spec.portal.publicURL")(&e))?.unwrap_or_else(|| portal.clone()),
+            portal,
             ca: spec.portal.ca_bundle_ref.clone(),
             client_certificate: spec.portal.client_certificate_ref.as_ref().map(|certificate| certificate.name.clone()),
             credentials: spec.credentials_ref.clone(),

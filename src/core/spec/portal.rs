@@ -4,12 +4,17 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// A text that is not a portal URL.
+/// A text that is not a portal URL, and what to write instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("write https://host, https://host/context or https://host:port/context, without user, query or fragment")]
-pub struct PortalUrlError;
+pub enum PortalUrlError {
+    #[error("write https://host, https://host/context or https://host:port/context, without user, query or fragment")]
+    Syntax,
+    #[error("this is a service; write the portal's URL")]
+    Service,
+}
 
-/// A portal's base URL in its one normal form: lower-case host, no `:443`, no trailing slash, no `/sharing` tail.
+/// A portal's base URL in its one normal form: lower-case host, no `:443`, no trailing slash, no
+/// `/home` or `/sharing` tail.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortalUrl {
     host: String,
@@ -22,14 +27,16 @@ const HTTPS_PORT: u16 = 443;
 impl PortalUrl {
     /// Parses and normalizes a URL.
     pub fn parse(text: &str) -> Result<Self, PortalUrlError> {
-        let rest = text.strip_prefix("https://").ok_or(PortalUrlError)?;
+        let rest = text.strip_prefix("https://").ok_or(PortalUrlError::Syntax)?;
         let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-        let (host, port) = parse_authority(authority).ok_or(PortalUrlError)?;
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "._~%/-".contains(c);
-        if !path.chars().all(allowed) || text.len() > 2048 {
-            return Err(PortalUrlError);
+        let (host, port) = parse_authority(authority).ok_or(PortalUrlError::Syntax)?;
+        if !is_path(path) || text.len() > 2048 {
+            Err(PortalUrlError::Syntax)
+        } else if path.to_ascii_lowercase().contains("/rest/services") {
+            Err(PortalUrlError::Service)
+        } else {
+            Ok(Self { host, port, path: strip_tails(path).to_owned() })
         }
-        Ok(Self { host, port, path: strip_sharing(path).to_owned() })
     }
 
     /// The base URL: `https://gis.example.com/portal`.
@@ -52,26 +59,36 @@ impl fmt::Display for PortalUrl {
     }
 }
 
-fn strip_sharing(path: &str) -> &str {
+/// Characters of a path, with two hexadecimal digits after each `%`.
+fn is_path(path: &str) -> bool {
+    let is_escaped = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    path.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~%/-".contains(&b)) && path.split('%').skip(1).all(is_escaped)
+}
+
+/// Drops what browsers and documentation show after the base URL: `/home…` and `/sharing…`.
+fn strip_tails(path: &str) -> &str {
+    let any = |_: &str| true;
+    let rest = |tail: &str| tail.is_empty() || tail == "/rest" || tail.starts_with("/rest/");
+    strip_tail(strip_tail(path, "/home", any), "/sharing", rest)
+}
+
+/// Drops the first such segment together with what follows, where that is a tail; and slashes at the end.
+fn strip_tail<'a>(path: &'a str, segment: &str, is_tail: impl Fn(&str) -> bool) -> &'a str {
     let path = path.trim_end_matches('/');
     let lower = path.to_ascii_lowercase();
-    let mut from = 0;
-    while let Some(found) = lower[from..].find("/sharing") {
-        let at = from + found;
-        let tail = &lower[at + "/sharing".len()..];
-        if tail.is_empty() || tail == "/rest" || tail.starts_with("/rest/") {
-            return path[..at].trim_end_matches('/');
-        }
-        from = at + 1;
-    }
-    path
+    let ends = lower.match_indices(segment).find(|(at, _)| {
+        let tail = &lower[at + segment.len()..];
+        (tail.is_empty() || tail.starts_with('/')) && is_tail(tail)
+    });
+    ends.map_or(path, |(at, _)| path[..at].trim_end_matches('/'))
 }
 
 /// Host in lower case and port of `host`, `host:port` or `[v6]:port`.
 fn parse_authority(text: &str) -> Option<(String, u16)> {
     let (host, port) = if let Some(v6) = text.strip_prefix('[') {
         let (host, rest) = v6.split_once(']')?;
-        let host: std::net::Ipv6Addr = host.parse().ok()?;
+        // One that stands for an IPv4 address is written as such.
+        let host = host.parse().ok().filter(|host: &std::net::Ipv6Addr| host.to_ipv4_mapped().is_none())?;
         (format!("[{host}]"), if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) })
     } else {
         let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
@@ -82,9 +99,7 @@ fn parse_authority(text: &str) -> Option<(String, u16)> {
     };
     let port = match port {
         None => HTTPS_PORT,
-        Some(port) if port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) => {
-            port.parse().ok().filter(|port| *port != 0)?
-        }
+        Some(port) if port.starts_with(|c| matches!(c, '1'..='9')) => port.parse().ok()?,
         Some(_) => return None,
     };
     Some((host, port))
@@ -100,7 +115,7 @@ fn is_host(host: &str) -> bool {
             && label.len() <= 63
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
     };
     host.len() <= 253 && host.split('.').all(label)
 }

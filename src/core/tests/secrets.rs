@@ -19,7 +19,7 @@ fn published() -> IssuedToken {
         issue_time: at(1_000_000),
         expiration_time: at(1_007_200),
         inputs: "v1:x".to_owned(),
-        portal_url: "https://gis.example.com/portal".to_owned(),
+        portal_url: None,
         referer: None,
     }
 }
@@ -164,6 +164,34 @@ fn a_fingerprint_depends_on_each_input_of_a_request_and_on_nothing_else() {
 }
 
 #[test]
+fn the_public_url_is_published_and_does_not_enter_the_inputs() {
+    let plan = |public: &str| {
+        let mut spec = json!({
+            "portal": {"url": "https://internal:7443/arcgis"},
+            "credentialsRef": {"name": "c"},
+            "target": {"name": "t", "formats": ["DotEnv", "Json", "RestJs"], "data": {"conf": "$(portal_url)"}},
+        });
+        if !public.is_empty() {
+            spec["portal"]["publicURL"] = json!(public);
+        }
+        Plan::new(&serde_json::from_value(spec).unwrap()).unwrap()
+    };
+    let secret = secret(&plan("https://Maps.example.com/portal/home"));
+    for key in ["portal_url", "conf"] {
+        assert_eq!(text(&secret, key), "https://maps.example.com/portal", "{key}");
+    }
+    for format in [Format::DotEnv, Format::Json, Format::RestJs] {
+        let text = text(&secret, format.key());
+        assert!(text.contains("https://maps.example.com/portal") && !text.contains("internal"), "{text}");
+    }
+    let live = LiveSecret::new(secret, &me());
+    let moved = live.patch(&render(&plan("https://other.example.com"), &me(), &published())).unwrap();
+    let keys: Vec<_> = moved.expose()["data"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, ["arcgis.env", "conf", "portal_url", "rest-js.json", "token.json"]);
+    assert_eq!(fingerprint(&plan(""), "uid"), fingerprint(&plan("https://maps.example.com"), "uid"));
+}
+
+#[test]
 fn a_stored_token_is_used_only_if_it_is_unmodified() {
     let plan = plan(&json!({}));
     let stored = |change: &dyn Fn(&mut Secret)| {
@@ -174,7 +202,7 @@ fn a_stored_token_is_used_only_if_it_is_unmodified() {
     let whole = stored(&|_| {}).unwrap();
     assert_eq!(whole.token.expose(), "secret-token");
     assert_eq!((whole.issue_time, whole.expiration_time), (at(1_000_000), at(1_007_200)));
-    assert_eq!((whole.inputs.as_str(), whole.portal_url.as_str()), ("v1:x", "https://gis.example.com/portal"));
+    assert_eq!((whole.inputs.as_str(), whole.portal_url.as_deref()), ("v1:x", Some("https://gis.example.com/portal")));
     let data = |key: &'static str, value: &'static str| {
         move |s: &mut Secret| {
             s.data.as_mut().unwrap().insert(key.to_owned(), k8s_openapi::ByteString(value.into()));

@@ -79,10 +79,7 @@ fn an_issued_token_handles_the_requested_renewal() {
         (at(START), at(START + 100)),
         "whole seconds, rounded down"
     );
-    assert_eq!(
-        (unpublished.inputs.clone(), unpublished.portal_url.as_str()),
-        (s.inputs().unwrap(), "https://www.arcgis.com")
-    );
+    assert_eq!((unpublished.inputs.clone(), &unpublished.portal_url), (s.inputs().unwrap(), &None));
     assert_eq!((s.memory.last_request, s.memory.demand.is_some(), attempt_kind(&s)), (Some(sent), false, None));
     assert_eq!(s.memory.verification.answer, Some(crate::api::Verification::AppUnknown), "until the next check");
     assert_eq!(s.memory.last_handled_request.as_deref(), Some("now"));
@@ -249,16 +246,16 @@ fn a_target_that_was_read_is_evaluated_completely() {
 fn the_portal_url_stays_with_its_token_until_a_token_of_another_portal_replaces_it() {
     let url = |stored_url: &str, moved: bool| {
         let mut s = with_target();
-        let token = IssuedToken { portal_url: stored_url.to_owned(), ..published(&s, at(START), 7200) };
+        let token = IssuedToken { portal_url: Some(stored_url.to_owned()), ..published(&s, at(START), 7200) };
         let live = live(&s, &token);
         if moved {
             s.plan.as_mut().unwrap().portal = PortalUrl::parse("https://gis.example.com").unwrap();
         }
         s.stored(&live).unwrap().portal_url
     };
-    assert_eq!(url("https://www.arcgis.com", true), "https://www.arcgis.com");
-    assert_eq!(url("https://elsewhere.example.com", false), "https://www.arcgis.com", "another writer changed it");
-    assert_eq!(url("", true), "https://gis.example.com");
+    assert_eq!(url("https://www.arcgis.com", true).as_deref(), Some("https://www.arcgis.com"));
+    assert_eq!(url("https://elsewhere.example.com", false), None, "another writer changed it");
+    assert_eq!(url("", true), None);
 
     let mut s = with_target();
     let live = live(&s, &published(&s, at(START - 60), 7200));

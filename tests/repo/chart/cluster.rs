@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use testkit::control_plane::{ControlPlane, client};
 use tokio::time::timeout;
 
-use super::render::{CHART, MATRIX, NAME, ROOT, arguments, helm, objects, of_kind, render, try_render};
+use super::render::{
+    CHART, IMAGE, MATRIX, NAME, ROOT, arguments, environment, helm, objects, of_kind, render, try_render,
+};
 use super::schemas;
 use crate::support::tools::{Printed, folder, run, succeed, tool};
 use crate::support::{SECRET, TestEnv, WRONG_SECRET, failure_reason, is, text};
@@ -122,7 +124,7 @@ async fn a_release_is_installed_upgraded_rolled_back_and_uninstalled_and_the_res
     // A separate control plane, because the release must own the CRD.
     let plane = ControlPlane::start(bin.parent().unwrap(), None, false).await.unwrap();
     let there = |what: &str, name: &str| run(&mut kubectl(&plane, &["-n", NAME, "get", what, name]), "").success;
-    let in_namespace = ["--namespace", NAME, "--values=-"];
+    let in_namespace = ["--namespace", NAME, "--values=-", IMAGE];
 
     succeed(&mut kubectl(&plane, &["apply", "--server-side", "-k", &format!("{ROOT}/crds")]), "");
     let install = [&["install", NAME, CHART, "--create-namespace"], &in_namespace[..]].concat();
@@ -134,7 +136,7 @@ async fn a_release_is_installed_upgraded_rolled_back_and_uninstalled_and_the_res
     let printed = succeed_helm(
         &plane,
         &[&["upgrade", NAME, CHART], &in_namespace[..]].concat(),
-        &format!("{{replicas: 2, namespaces: [{NAME}]}}"),
+        &format!("{{replicaCount: 2, namespaces: [{NAME}]}}"),
     );
     assert!(printed.contains("in the namespaces arcgis-credential-operator only"), "{printed}");
     assert!(there("poddisruptionbudget", NAME) && !there("clusterrole", NAME));
@@ -194,9 +196,9 @@ async fn with_permissions_in_one_namespace_the_operator_works_only_there() {
     let values = json!({
         "fullnameOverride": NAME, "namespaces": [env.namespace], "allowedPortals": [env.portal.url()],
         // The kustomize base has already created both.
-        "crds": {"install": false}, "rbac": {"userRoles": {"create": false}},
+        "crds": {"enabled": false}, "rbac": {"userRoles": {"create": false}},
     });
-    let install = ["install", &home, CHART, "--namespace", &home, "--values=-"];
+    let install = ["install", &home, CHART, "--namespace", &home, "--values=-", IMAGE];
     succeed_helm(&env.plane, &install, &values.to_string());
     let token = succeed(&mut kubectl(&env.plane, &["create", "token", NAME, "--namespace", &home]), "");
     let kubeconfig = env.plane.kubeconfig_for(&home, token.trim()).unwrap();
@@ -206,6 +208,7 @@ async fn with_permissions_in_one_namespace_the_operator_works_only_there() {
     std::fs::write(&ca, env.portal.ca()).unwrap();
     let child = tokio::process::Command::new(env!("CARGO_BIN_EXE_arcgis-credential-operator"))
         .args(arguments(&objects(&rendered)))
+        .envs(environment(&objects(&rendered)))
         .args(["--admin-address", &env.admin.to_string(), "--ca-file"])
         .arg(ca)
         .env("KUBECONFIG", &kubeconfig)

@@ -15,7 +15,8 @@ use testkit::portal::{App, Certificate, Portal};
 use tokio::time::timeout;
 
 use super::cluster::kubectl;
-use super::render::{NAME, ROOT, arguments, objects};
+use super::dist::dist;
+use super::render::{NAME, ROOT, arguments, environment, objects};
 use crate::support::fences::script;
 use crate::support::fleet::{Replica, poll_until};
 use crate::support::tools::{folder, succeed};
@@ -63,6 +64,7 @@ impl Cluster {
         let admin = free_address();
         let child = tokio::process::Command::new(env!("CARGO_BIN_EXE_arcgis-credential-operator"))
             .args(arguments(&deployment))
+            .envs(environment(&deployment))
             .args(["--allowed-portal", &self.portal.url(), "--admin-address", &admin.to_string(), "--ca-file"])
             .arg(ca)
             .env("KUBECONFIG", self.plane.kubeconfig_for("operator", token.trim()).unwrap())
@@ -85,7 +87,7 @@ impl Cluster {
     /// Creates two resources with different deletion policies.
     async fn fill(&self) {
         self.shell(&format!(
-            "kubectl create namespace maps && kubectl -n maps create secret generic app \
+            "kubectl -n maps create secret generic app \
              --from-literal=client_id=app --from-literal=client_secret={SECRET}"
         ));
         for policy in ["Delete", "Retain"] {
@@ -113,11 +115,15 @@ fn page(name: &str) -> PathBuf {
     Path::new(ROOT).join(name)
 }
 
-/// Installs as the README describes, lets the operator fill two targets, stops it, and returns the cluster with both
-/// tokens.
+/// Installs as the README describes, and works.
 async fn worked(installer: &str) -> (Cluster, [Option<String>; 2]) {
+    worked_after(&script(&page("README.md"), installer)).await
+}
+
+/// Installs with these commands, lets the operator fill two targets, stops it, and returns the cluster with both tokens.
+async fn worked_after(commands: &str) -> (Cluster, [Option<String>; 2]) {
     let cluster = Cluster::empty().await;
-    cluster.shell(&script(&page("README.md"), installer));
+    cluster.shell(commands);
     let mut operator = cluster.operator().await;
     cluster.fill().await;
     operator.signal("TERM").await;
@@ -145,6 +151,7 @@ async fn remove_resources(cluster: &Cluster, retained: Option<&String>) {
 /// Checks that nothing but the retained Secret is left.
 async fn all_is_removed(cluster: Cluster, retained: Option<&String>) {
     assert_eq!(cluster.shell("kubectl get crd,clusterroles -o name | grep arcgis || true"), "");
+    assert_eq!(cluster.shell("kubectl get roles,rolebindings -n maps -o name"), "");
     assert_eq!(cluster.shell(&format!("kubectl get deployments,leases --namespace {NAME} -o name")), "");
     assert_eq!(cluster.token("retain").await.as_ref(), retained);
     cluster.plane.stop().await;
@@ -172,4 +179,19 @@ async fn the_readme_installs_with_kubectl_and_uninstalling_keeps_retained_secret
     remove_resources(&cluster, tokens[1].as_ref()).await;
     operate(&cluster, "uninstall-kustomize");
     all_is_removed(cluster, tokens[1].as_ref()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_file_installs_the_operator() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let printed = dist(folder.path(), &[]);
+    assert!(printed.success, "{}", printed.err);
+    for file in ["install.yaml", "install-namespaced.yaml"] {
+        let file = folder.path().join(file).display().to_string();
+        let (cluster, tokens) =
+            worked_after(&format!("kubectl create namespace maps && kubectl apply -f {file}")).await;
+        remove_resources(&cluster, tokens[1].as_ref()).await;
+        cluster.shell(&format!("kubectl delete -f {file}"));
+        all_is_removed(cluster, tokens[1].as_ref()).await;
+    }
 }

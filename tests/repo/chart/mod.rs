@@ -1,10 +1,12 @@
 //! The chart, the overlays, and the files generated from others.
 
 mod cluster;
+mod dist;
 mod install;
 mod pods;
 mod render;
 mod schemas;
+mod umbrella;
 
 use std::process::Command;
 
@@ -12,13 +14,14 @@ use serde_json::{Value, json};
 
 use crate::support::tools::succeed;
 use render::{
-    CHART, MATRIX, NAME, ROOT, arguments, comparable, contains, helm, of_kind, overlay, render, rules, try_render,
+    CHART, HELMS, IMAGE, MATRIX, NAME, ROOT, arguments, comparable, contains, helm, of_kind, overlay, render, rules,
+    run_helm, try_render,
 };
 
 #[test]
 fn the_chart_lints_and_can_be_packaged() {
     let home = tempfile::TempDir::new().unwrap();
-    let printed = helm(home.path(), &["lint", "--strict", CHART], "");
+    let printed = helm(home.path(), &["lint", "--strict", CHART, IMAGE], "");
     assert!(printed.success, "{}{}", printed.out, printed.err);
     let folder = home.path().to_str().unwrap();
     let printed = helm(home.path(), &["package", CHART, "--destination", folder], "");
@@ -53,41 +56,81 @@ fn files_copied_into_the_chart_match_their_sources() {
     }
     let readme = succeed(&mut Command::new(format!("{ROOT}/hack/chart-readme")), "");
     assert!(read("deploy/chart/README.md") == readme, "README.md: run make generate");
-    let embedded = render("prometheusRule: {enabled: true}");
-    let rules: Value = serde_saphyr::from_str(&read("deploy/monitoring/alerts.yaml")).unwrap();
-    assert_eq!(of_kind(&embedded, "PrometheusRule")[0]["spec"], rules);
+}
+
+/// Returns the alerts and recording rules of a rendering, or of the sources, by their names.
+fn alerts(spec: &Value) -> Vec<(String, Value)> {
+    let rules = spec["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap());
+    rules.map(|rule| (rule["alert"].as_str().or(rule["record"].as_str()).unwrap().to_owned(), rule.clone())).collect()
+}
+
+#[test]
+fn alerts_are_left_out_one_by_one_and_their_runbooks_have_absolute_addresses() {
+    let source = std::fs::read_to_string(format!("{ROOT}/deploy/monitoring/alerts.yaml")).unwrap();
+    let source = alerts(&serde_saphyr::from_str(&source).unwrap());
+    let rendered = |values: &str| alerts(&of_kind(&render(values), "PrometheusRule")[0]["spec"]);
+    let base = "https://git.example.com/operator/";
+    let all = rendered(&format!("prometheusRule: {{enabled: true, runbookBaseUrl: '{base}'}}"));
+    assert_eq!(all.len(), source.len());
+    for ((name, rule), (_, original)) in all.iter().zip(&source) {
+        let mut expected = original.clone();
+        if let Some(url) = expected.pointer_mut("/annotations/runbook_url") {
+            *url = json!(format!("{base}{}", url.as_str().unwrap()));
+        }
+        assert_eq!(*rule, expected, "{name}");
+    }
+    let without_address = rendered("prometheusRule: {enabled: true}");
+    assert!(without_address.iter().all(|(_, rule)| rule.pointer("/annotations/runbook_url").is_none()));
+    for (name, _) in source.iter().filter(|(_, rule)| !rule["alert"].is_null()) {
+        let rest = rendered(&format!("prometheusRule: {{enabled: true, disabled: {{{name}: true}}}}"));
+        assert!(rest.len() < source.len() && rest.iter().all(|(other, _)| other != name), "{name}");
+    }
+}
+
+#[test]
+fn an_image_that_no_registry_has_fails_with_a_sentence() {
+    let home = tempfile::TempDir::new().unwrap();
+    for program in HELMS {
+        let printed = run_helm(program, home.path(), &["template", NAME, CHART, "--kube-version=1.37.0"], "");
+        assert!(
+            !printed.success && printed.err.contains("image.repository: no registry has an image"),
+            "{}",
+            printed.err
+        );
+    }
 }
 
 #[test]
 fn a_misspelled_value_is_rejected_by_name() {
     for (values, named) in [
-        ("replica: 2", "replica"),
+        ("replicas: 2", "replicas"),
         ("rbac: {userRoles: {aggregate: true}}", "aggregate"),
         ("networkPolicy: {enable: false}", "enable"),
-        ("networkPolicy: {metricsFrom: [{podSelektor: {}}]}", "podSelektor"),
+        ("networkPolicy: {metricsFrom: [Monitoring]}", "metricsFrom"),
         ("image: {tags: x}", "tags"),
-        ("resources: {limit: {memory: 1Gi}}", "limit"),
-        ("tolerations: [{keys: a}]", "keys"),
+        ("image: {pullSecrets: [a]}", "pullSecrets"),
+        ("imagePullSecrets: [registry]", "imagePullSecrets"),
+        ("crds: {install: true}", "install"),
+        ("trust: {configMap: {names: a}}", "names"),
+        ("trust: {configmap: {name: a}}", "configmap"),
+        ("ca: {configMapName: a}", "ca"),
+        ("prometheusRule: {disabled: {ArcGisTokenSlo: true}}", "ArcGisTokenSlo"),
+        ("tolerations: {key: a}", "tolerations"),
         ("namespaces: [Maps]", "namespaces"),
         ("allowedPortals: ['http://gis.example.com']", "allowedPortals"),
         ("allowedPortals: ['https://gis.example.com/portal']", "allowedPortals"),
         ("allowedPortals: []", "allowedPortals"),
         ("logLevel: verbose", "logLevel"),
         ("concurrency: 0", "concurrency"),
-        ("openshift: yes please", "openshift"),
-        ("podSecurityContext: {runAsuser: 1}", "runAsuser"),
-        ("securityContext: {capabilities: {dropped: [ALL]}}", "dropped"),
+        ("openshift: true", "openshift"),
+        ("podSecurityContext: []", "podSecurityContext"),
         ("extraArgs: [--x, 7]", "extraArgs"),
-        ("extraEnv: [{name: A, values: b}]", "values"),
-        ("extraVolumes: [{name: a, hostPath: {path: /}}]", "hostPath"),
-        ("extraVolumes: [{name: a, secret: {name: b}}]", "secretName"),
-        ("extraVolumeMounts: [{name: a, mountpath: /a}]", "mountpath"),
-        ("hostAliases: [{ip: 192.0.2.1, hostname: a}]", "hostname"),
-        ("dnsConfig: {nameserver: [192.0.2.1]}", "nameserver"),
+        ("extraEnv: [A]", "extraEnv"),
+        ("extraVolume: []", "extraVolume"),
         ("revisionHistoryLimit: -1", "revisionHistoryLimit"),
         ("networkPolicy: {dnsPorts: ['53']}", "dnsPorts"),
         ("serviceMonitor: {enabled: true, scheme: tls}", "scheme"),
-        ("podMonitor: {relabelings: [{source_labels: [a]}]}", "source_labels"),
+        ("podMonitor: {relabeling: []}", "relabeling"),
         ("probe: {credentials: app}", "credentials"),
         ("probe: {portal: 'http://gis.example.com'}", "portal"),
     ] {
@@ -95,8 +138,8 @@ fn a_misspelled_value_is_rejected_by_name() {
         assert!(error.contains("schema") && error.contains(named), "{values}: {error}");
     }
     for (values, expected) in [
-        ("{replicas: 2, leaderElection: {enabled: false}}", "more than one needs leaderElection.enabled"),
-        ("ca: {configMapName: a, secretName: b}", "not both"),
+        ("{replicaCount: 2, leaderElection: {enabled: false}}", "more than one needs leaderElection.enabled"),
+        ("trust: {configMap: {name: a}, clusterTrustBundle: {signerName: b}}", "trust: give one of"),
         ("serviceAccount: {create: false}", "serviceAccount.name"),
     ] {
         let error = try_render(CHART, values).expect_err(values);
@@ -187,7 +230,7 @@ fn with_namespaces_the_permissions_on_secrets_are_limited_to_them() {
 fn several_replicas_get_a_disruption_budget_and_a_topology_spread() {
     let one = render("{}");
     assert!(of_kind(&one, "PodDisruptionBudget").is_empty());
-    let two = render("replicas: 2");
+    let two = render("replicaCount: 2");
     let budget = of_kind(&two, "PodDisruptionBudget")[0];
     let deployment = of_kind(&two, "Deployment")[0];
     assert_eq!(budget["spec"]["selector"], deployment["spec"]["selector"]);
@@ -214,7 +257,7 @@ fn the_egress_ports_are_those_of_the_portals_and_the_proxy() {
 }
 
 #[test]
-fn the_dns_ports_are_configurable_and_include_that_of_openshift() {
+fn the_dns_ports_are_in_a_list_with_that_of_openshift() {
     let ports = |values: &str| {
         let objects = render(values);
         let ports = of_kind(&objects, "NetworkPolicy")[0]["spec"]["egress"][0]["ports"].as_array().unwrap().clone();
@@ -225,10 +268,8 @@ fn the_dns_ports_are_configurable_and_include_that_of_openshift() {
         assert_eq!(of("UDP"), of("TCP"));
         of("UDP")
     };
-    assert_eq!(ports("{}"), [53]);
+    assert_eq!(ports("{}"), [53, 5353]);
     assert_eq!(ports("networkPolicy: {dnsPorts: [53, 1053]}"), [53, 1053]);
-    assert_eq!(ports("openshift: true"), [53, 5353]);
-    assert_eq!(ports("{openshift: true, networkPolicy: {dnsPorts: [5353]}}"), [5353]);
 }
 
 #[test]
@@ -244,4 +285,12 @@ fn user_roles_read_the_status_and_do_not_write_it() {
         let roles = ["editor", "viewer"].map(|role| format!("ClusterRole /{NAME}-{role}"));
         assert_eq!(verbs, roles.each_ref().map(|role| (role.as_str(), &get)));
     }
+}
+
+#[test]
+fn one_value_limits_who_may_connect_to_the_metrics_port() {
+    let objects = render("networkPolicy: {metricsFrom: [monitoring, {podSelector: {}}]}");
+    let by_name = json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}});
+    let from = &of_kind(&objects, "NetworkPolicy")[0]["spec"]["ingress"][0]["from"];
+    assert_eq!(*from, json!([by_name, {"podSelector": {}}]));
 }

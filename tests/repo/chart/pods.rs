@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::render::{EXTRAS, arguments, of_kind, render};
+use super::render::{EXTRAS, arguments, environment, of_kind, render};
 
 /// The volumes that the security context constraint `restricted-v2` allows.
 const RESTRICTED_VOLUMES: [&str; 8] =
@@ -19,9 +19,8 @@ fn container(pod: &Value) -> &Value {
 }
 
 #[test]
-fn with_openshift_the_pods_meet_the_constraint_restricted_v2() {
-    for values in ["openshift: true", "{openshift: true, probe: {credentialsSecret: app}, ca: {configMapName: roots}}"]
-    {
+fn the_pods_meet_the_constraint_restricted_v2_of_openshift() {
+    for values in ["{}", "{probe: {credentialsSecret: app}, trust: {configMap: {name: roots}}}"] {
         for pod in pods(&render(values)) {
             // The constraint chooses them from the range of the namespace, and rejects others.
             for context in [&pod["securityContext"], &container(&pod)["securityContext"]] {
@@ -47,17 +46,16 @@ fn with_openshift_the_pods_meet_the_constraint_restricted_v2() {
 }
 
 #[test]
-fn an_overridden_security_context_has_no_fixed_user_and_keeps_the_other_fields() {
+fn an_overridden_security_context_keeps_the_other_fields() {
     let contexts = |values: &str| {
         let pod = pods(&render(values)).remove(0);
         (pod["securityContext"].clone(), container(&pod)["securityContext"].clone())
     };
-    let (pod, restricted) = contexts("{}");
-    assert_eq!((&pod["runAsUser"], &pod["runAsGroup"]), (&json!(65532), &json!(65532)));
+    let (_, restricted) = contexts("{}");
     let (pod, container) = contexts("podSecurityContext: {fsGroup: 2000}");
     let expected = json!({"fsGroup": 2000, "runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
     assert_eq!((pod, container), (expected, restricted));
-    let (pod, _) = contexts("{openshift: true, podSecurityContext: {runAsUser: 1000680000}}");
+    let (pod, _) = contexts("podSecurityContext: {runAsUser: 1000680000}");
     assert_eq!((&pod["runAsUser"], &pod["runAsGroup"]), (&json!(1_000_680_000), &Value::Null));
     let (_, container) = contexts("securityContext: {runAsUser: 7, capabilities: {add: [NET_BIND_SERVICE]}}");
     assert_eq!(container["runAsUser"], 7);
@@ -69,7 +67,15 @@ fn an_overridden_security_context_has_no_fixed_user_and_keeps_the_other_fields()
 fn additions_reach_the_pods() {
     let objects = render(EXTRAS);
     assert_eq!(arguments(&objects).last().unwrap(), "--allowed-portal=https://gis.example.com");
-    assert_eq!(of_kind(&objects, "Deployment")[0]["spec"]["revisionHistoryLimit"], 2);
+    let deployment = of_kind(&objects, "Deployment")[0];
+    assert_eq!(deployment["spec"]["revisionHistoryLimit"], 2);
+    assert_eq!(
+        deployment["spec"]["strategy"],
+        json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}})
+    );
+    assert_eq!(deployment["metadata"]["annotations"], json!({"a": "b"}));
+    let extra = ["ConfigMap", "Secret"].map(|kind| of_kind(&objects, kind)[0]["metadata"]["name"].clone());
+    assert_eq!(extra, ["arcgis-credential-operator-map", "text"]);
     let all = pods(&objects);
     assert_eq!(all.len(), 2);
     for pod in &all {
@@ -77,7 +83,8 @@ fn additions_reach_the_pods() {
             let items = list.as_array().unwrap().iter();
             items.map(|item| item["name"].as_str().unwrap().to_owned()).filter(|name| name != "app").collect()
         };
-        assert_eq!(names(&container(pod)["env"]), ["A", "C", "F"]);
+        let env = names(&container(pod)["env"]);
+        assert_eq!(env[env.len() - 3..], ["A", "C", "F"]);
         assert_eq!(names(&pod["volumes"]), ["roots", "tmp", "vault", "files"]);
         assert_eq!(names(&container(pod)["volumeMounts"]), ["roots", "tmp", "vault", "files"]);
         assert_eq!(pod["hostAliases"], json!([{"ip": "192.0.2.1", "hostnames": ["gis.example.com"]}]));
@@ -87,13 +94,44 @@ fn additions_reach_the_pods() {
 
 #[test]
 fn additions_stand_beside_the_ca_and_the_proxy() {
-    let values = "{ca: {secretName: roots}, proxy: {url: 'http://proxy.example.com'}, extraEnv: [{name: A, value: b}],
+    let values =
+        "{trust: {secret: {name: roots}}, proxy: {url: 'http://proxy.example.com'}, extraEnv: [{name: A, value: b}],
                    extraVolumes: [{name: tmp, emptyDir: {}}], extraVolumeMounts: [{name: tmp, mountPath: /tmp}]}";
     let pod = pods(&render(values)).remove(0);
     let names = |list: &Value| list.as_array().unwrap().iter().map(|item| item["name"].clone()).collect::<Vec<_>>();
-    assert_eq!(names(&container(&pod)["env"]), ["HTTPS_PROXY", "A"]);
-    assert_eq!(names(&pod["volumes"]), ["ca", "tmp"]);
-    assert_eq!(names(&container(&pod)["volumeMounts"]), ["ca", "tmp"]);
+    let own = ["ARCGIS_OPERATOR_ALLOWED_PORTAL", "ARCGIS_OPERATOR_CA_FILE"];
+    assert_eq!(names(&container(&pod)["env"]), [own[0], own[1], "HTTPS_PROXY", "A"]);
+    assert_eq!(names(&pod["volumes"]), ["trust", "tmp"]);
+    assert_eq!(names(&container(&pod)["volumeMounts"]), ["trust", "tmp"]);
+}
+
+#[test]
+fn trusted_certificates_are_projected_into_the_pods_from_each_source() {
+    let items = json!([{"key": "roots.pem", "path": "ca.crt"}]);
+    for (values, source) in [
+        ("configMap: {name: a, key: roots.pem}", json!({"configMap": {"name": "a", "items": items}})),
+        ("secret: {name: a, key: roots.pem}", json!({"secret": {"name": "a", "items": items}})),
+        (
+            "clusterTrustBundle: {name: 'example.com:a'}",
+            json!({"clusterTrustBundle": {"name": "example.com:a", "path": "ca.crt"}}),
+        ),
+        (
+            "clusterTrustBundle: {signerName: example.com/a, labelSelector: {matchLabels: {b: c}}}",
+            json!({"clusterTrustBundle": {"signerName": "example.com/a", "labelSelector": {"matchLabels": {"b": "c"}}, "path": "ca.crt"}}),
+        ),
+    ] {
+        let objects = render(&format!("{{probe: {{credentialsSecret: app}}, trust: {{{values}}}}}"));
+        let file = environment(&objects)["ARCGIS_OPERATOR_CA_FILE"].clone();
+        for pod in pods(&objects) {
+            let volumes = pod["volumes"].as_array().unwrap();
+            let trust = volumes.iter().find(|volume| volume["name"] == "trust").unwrap();
+            assert_eq!(trust["projected"]["sources"], json!([source]), "{values}");
+            let mounts = container(&pod)["volumeMounts"].as_array().unwrap();
+            let mount = mounts.iter().find(|mount| mount["name"] == "trust").unwrap();
+            assert_eq!(file, format!("{}/ca.crt", mount["mountPath"].as_str().unwrap()));
+        }
+    }
+    assert!(!environment(&render("{}")).contains_key("ARCGIS_OPERATOR_CA_FILE"));
 }
 
 /// Whether a selector of labels matches.
@@ -104,8 +142,9 @@ fn selects(selector: &Value, labels: &Value) -> bool {
 #[test]
 fn helm_test_runs_the_probe_with_the_egress_rules_of_the_operator() {
     assert!(of_kind(&render("{}"), "Pod").is_empty(), "a test that cannot pass without credentials");
-    let objects =
-        render("{replicas: 2, ca: {configMapName: roots}, service: {enabled: true}, probe: {credentialsSecret: app}}");
+    let objects = render(
+        "{replicaCount: 2, trust: {configMap: {name: roots}}, service: {enabled: true}, probe: {credentialsSecret: app}}",
+    );
     let pod = of_kind(&objects, "Pod")[0];
     assert_eq!(pod["metadata"]["annotations"]["helm.sh/hook"], "test");
     assert_eq!(pod["spec"]["automountServiceAccountToken"], false);
@@ -114,7 +153,7 @@ fn helm_test_runs_the_probe_with_the_egress_rules_of_the_operator() {
         "--portal=https://www.arcgis.com",
         "--client-id-file=/etc/arcgis-credential-operator/app/client_id",
         "--client-secret-file=/etc/arcgis-credential-operator/app/client_secret",
-        "--ca-file=/etc/arcgis-credential-operator/ca/ca.crt",
+        "--ca-file=/etc/arcgis-credential-operator/trust/ca.crt",
     ]);
     assert_eq!(container(&pod["spec"])["args"], expected);
 

@@ -16,16 +16,18 @@ pub const NAME: &str = "arcgis-credential-operator";
 pub const MATRIX: &[&str] = &[
     "{}",
     "namespaces: [maps]",
-    "{namespaces: [maps, gis], replicas: 3, selector: team=maps, leaderElection: {leaseName: other}}",
-    "{ca: {configMapName: roots}, proxy: {url: 'http://proxy.example.com:3128', noProxy: .internal}}",
-    "{ca: {secretName: roots, key: roots.pem}, allowedPortals: ['https://*.example.com:7443']}",
-    "image: {repository: registry.example.com/operator, pullPolicy: Always, pullSecrets: [registry],
-      digest: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}",
+    "{namespaces: [maps, gis], replicaCount: 3, selector: team=maps, leaderElection: {leaseName: other}}",
+    "{trust: {configMap: {name: roots}}, proxy: {url: 'http://proxy.example.com:3128', noProxy: .internal}}",
+    "{trust: {secret: {name: roots, key: roots.pem}}, allowedPortals: ['https://*.example.com:7443']}",
+    "{image: {registry: registry.example.com, repository: operator, pullPolicy: Always,
+      digest: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'},
+      imagePullSecrets: [{name: registry}]}",
     "{podMonitor: {enabled: true, labels: {release: prometheus}}, dashboard: {enabled: true},
-      prometheusRule: {enabled: true, runbookBaseUrl: 'https://git.example.com/operator/'}}",
+      prometheusRule: {enabled: true, runbookBaseUrl: 'https://git.example.com/operator/',
+        disabled: {ArcGisTokenSloSlowBurn: true}}}",
     "rbac: {guardedOwnerReferences: true, userRoles: {aggregateToEdit: true}}",
     "{rbac: {create: false}, serviceAccount: {create: false, name: other}, resources: {requests: null, limits: null}}",
-    "{leaderElection: {enabled: false}, networkPolicy: {enabled: false}, crds: {install: false}}",
+    "{leaderElection: {enabled: false}, networkPolicy: {enabled: false}, crds: {enabled: false}}",
     "{commonLabels: {team: gis}, commonAnnotations: {owner: gis}, podLabels: {tier: ops}, podAnnotations: {a: b},
       serviceAccount: {annotations: {a: b}}, nodeSelector: {pool: a}, priorityClassName: system-cluster-critical,
       tolerations: [{key: a, operator: Exists, effect: NoExecute, tolerationSeconds: 30}],
@@ -33,8 +35,8 @@ pub const MATRIX: &[&str] = &[
         {matchExpressions: [{key: pool, operator: In, values: [a]}]}]}}},
       topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule,
         labelSelector: {matchLabels: {app.kubernetes.io/name: arcgis-credential-operator}}}],
-      networkPolicy: {metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}], extraEgressPorts: [8443]}}",
-    "{openshift: true, serviceMonitor: {enabled: true, scrapeTimeout: 10s, scheme: https, labels: {release: prometheus},
+      networkPolicy: {metricsFrom: [monitoring, {namespaceSelector: {matchLabels: {name: m}}}], extraEgressPorts: [8443]}}",
+    "{serviceMonitor: {enabled: true, scrapeTimeout: 10s, scheme: https, labels: {release: prometheus},
       relabelings: [{sourceLabels: [__meta_kubernetes_pod_node_name], targetLabel: node}],
       metricRelabelings: [{action: labeldrop, regex: pod}]},
       podMonitor: {enabled: true, scrapeTimeout: 10s, scheme: https, relabelings: [{action: drop, regex: a,
@@ -47,6 +49,9 @@ pub const MATRIX: &[&str] = &[
 pub const EXTRAS: &str =
     "{probe: {credentialsSecret: app, portal: 'https://gis.example.com/portal', referer: 'https://a.example.com',
       clientIDKey: id, clientSecretKey: secret}, service: {enabled: true}, revisionHistoryLimit: 2,
+      strategy: {rollingUpdate: {maxUnavailable: 1}}, deploymentAnnotations: {a: b}, global: {any: {thing: [1]}}, enabled: true,
+      extraObjects: [{apiVersion: v1, kind: ConfigMap, metadata: {name: '{{ .Release.Name }}-map'}},
+        'apiVersion: v1\n\nkind: Secret\n\nmetadata: {name: text}'],
       podSecurityContext: {fsGroup: 1000680000, seccompProfile: {type: RuntimeDefault}, supplementalGroups: [1]},
       securityContext: {runAsUser: 1000680000, seLinuxOptions: {level: 's0:c26,c15'}},
       extraArgs: ['--allowed-portal=https://gis.example.com'],
@@ -61,9 +66,17 @@ pub const EXTRAS: &str =
       hostAliases: [{ip: 192.0.2.1, hostnames: [gis.example.com]}],
       dnsConfig: {nameservers: [192.0.2.53], searches: [example.com], options: [{name: ndots, value: '1'}]}}";
 
-/// Runs Helm with a separate home folder.
+/// Helm 4 and Helm 3.
+pub const HELMS: [&str; 2] = ["helm", "helm3"];
+
+/// Runs Helm 4 with a separate home folder.
 pub fn helm(home: &Path, arguments: &[&str], values: &str) -> Printed {
-    let mut command = Command::new(tool("helm"));
+    run_helm(HELMS[0], home, arguments, values)
+}
+
+/// Runs one of both with a separate home folder.
+pub fn run_helm(program: &str, home: &Path, arguments: &[&str], values: &str) -> Printed {
+    let mut command = Command::new(tool(program));
     for (variable, folder) in [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
     {
         command.env(variable, home.join(folder));
@@ -71,9 +84,14 @@ pub fn helm(home: &Path, arguments: &[&str], values: &str) -> Printed {
     run(command.args(arguments), values)
 }
 
+/// The image of the source tree, which no registry has.
+pub const IMAGE: &str = "--set=image.repository=arcgis-credential-operator";
+
 /// Returns what the chart renders in the namespace `arcgis-credential-operator`, or Helm's error.
 pub fn try_render(chart: &str, values: &str) -> Result<String, String> {
-    let printed = helm(&std::env::temp_dir(), &["template", NAME, chart, "--namespace", NAME, "--values=-"], values);
+    let image = if values.contains("repository:") { "--set=global.none=" } else { IMAGE };
+    let arguments = ["template", NAME, chart, "--namespace", NAME, "--values=-", image];
+    let printed = helm(&std::env::temp_dir(), &arguments, values);
     if printed.success { Ok(printed.out) } else { Err(printed.err) }
 }
 
@@ -146,8 +164,18 @@ pub fn contains(rule: &Value, list: &str, word: &str) -> bool {
     rule[list].as_array().is_some_and(|words| words.iter().any(|found| found == word))
 }
 
+fn container(objects: &[Value]) -> &Value {
+    &of_kind(objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]
+}
+
 /// Returns the operator's arguments.
 pub fn arguments(objects: &[Value]) -> Vec<String> {
-    let containers = &of_kind(objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"];
-    serde_json::from_value(containers[0]["args"].clone()).unwrap()
+    serde_json::from_value(container(objects)["args"].clone()).unwrap()
+}
+
+/// Returns the operator's environment variables.
+pub fn environment(objects: &[Value]) -> BTreeMap<String, String> {
+    let variables = container(objects)["env"].as_array().unwrap().iter();
+    let text = |variable: &Value, field: &str| variable[field].as_str().unwrap_or_default().to_owned();
+    variables.map(|variable| (text(variable, "name"), text(variable, "value"))).collect()
 }
