@@ -105,6 +105,7 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
     }
     loop {
         controller.readiness.beat();
+        controller.watches.stop_unneeded(&controller.readiness, Instant::now());
         controller.check_clock();
         controller.sync_leadership();
         controller.start_due();
@@ -247,7 +248,7 @@ impl Controller {
 
     fn watch_config_maps(&mut self, scope: &Scope) {
         let named = self.ctx.index().names_config_maps(scope.namespace.as_deref());
-        self.watches.watch_config_maps(scope.namespace.clone(), named, &self.watch_source());
+        self.watches.watch_config_maps(scope.namespace.clone(), named, &self.watch_source(), Instant::now());
     }
 
     fn on_list_complete(&mut self, scope: &Scope) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::{AbortHandle, Abortable, BoxStream, SelectAll};
@@ -38,8 +39,13 @@ struct Watch {
     failing: bool,
     /// `None`: it was stopped.
     handle: Option<AbortHandle>,
+    /// No resource names an object of it any more.
+    unneeded_since: Option<Instant>,
     relist: Relist,
 }
+
+/// How long a watch goes on that is not needed.
+const UNNEEDED: Duration = Duration::from_mins(10);
 
 /// The watches on resources, and on the objects that they name.
 #[derive(Default)]
@@ -93,14 +99,26 @@ impl Watches {
         self.start(Scope { what: SECRETS, namespace }, source);
     }
 
-    /// Watches ConfigMaps only while a resource names one.
-    pub fn watch_config_maps(&mut self, namespace: Option<String>, named: bool, source: &WatchSource) {
+    /// Watches ConfigMaps only while a resource names one, and for a while after.
+    pub fn watch_config_maps(&mut self, namespace: Option<String>, named: bool, source: &WatchSource, now: Instant) {
         let scope = Scope { what: CONFIG_MAPS, namespace };
         if named {
+            self.by_scope.entry(scope.clone()).or_default().unneeded_since = None;
             self.start(scope, source);
-        } else if self.is_started(&scope) {
+        } else if let Some(watch) = self.by_scope.get_mut(&scope).filter(|watch| watch.handle.is_some()) {
+            watch.unneeded_since.get_or_insert(now);
+        }
+    }
+
+    /// Stops the watches that are not needed any more. Not at once: who applies and deletes a resource repeatedly must not
+    /// cause as many lists.
+    pub fn stop_unneeded(&mut self, readiness: &Readiness, now: Instant) {
+        let unneeded = |watch: &Watch| watch.unneeded_since.is_some_and(|since| now.duration_since(since) >= UNNEEDED);
+        let scopes: Vec<Scope> =
+            self.by_scope.iter().filter(|(_, watch)| unneeded(watch)).map(|(scope, _)| scope.clone()).collect();
+        for scope in scopes {
             self.stop(&scope);
-            source.readiness.satisfied(&scope.to_string());
+            readiness.satisfied(&scope.to_string());
         }
     }
 
@@ -194,6 +212,20 @@ mod tests {
     use kube::runtime::watcher::{self, Event};
 
     use super::*;
+
+    #[test]
+    fn a_watch_that_is_not_needed_any_more_goes_on_for_ten_minutes() {
+        let readiness = Readiness::default();
+        let (mut watches, scope, now) = (Watches::default(), scope(CONFIG_MAPS, None), Instant::now());
+        let unneeded_since = Some(now);
+        let handle = Some(AbortHandle::new_pair().0);
+        watches.by_scope.insert(scope.clone(), Watch { handle, unneeded_since, ..Watch::default() });
+        let started = |watches: &mut Watches, minutes| {
+            watches.stop_unneeded(&readiness, now + Duration::from_mins(minutes));
+            watches.is_started(&scope)
+        };
+        assert_eq!([9, 10].map(|minutes| started(&mut watches, minutes)), [true, false]);
+    }
 
     #[test]
     fn a_watch_fails_until_the_api_server_has_answered_its_list() {
