@@ -1,4 +1,5 @@
-//! Checks of the host limiter: pauses that a host asked for, and permits in the order of expiry.
+//! Checks of the host limiter: pauses that a host asked for, and permits in the order of expiry, by turns with what has no
+//! token.
 
 use arcgis_credential_operator::core::{Activity, Memory, Outcome, Priority};
 use jiff::Timestamp;
@@ -30,8 +31,8 @@ impl Simulation {
         }
     }
 
-    /// Checks that no resource with an earlier expiry waits while this one gets a permit. After a pause, the probe may
-    /// be any resource.
+    /// Checks that no resource with an earlier expiry waits while this one, with a token too, gets a permit. After a pause, the
+    /// probe may be any resource.
     pub fn check_order(&mut self, id: Id, mine: Priority) {
         let now = self.clock.now;
         let timestamp = self.clock.timestamp();
@@ -41,23 +42,26 @@ impl Simulation {
         if let Some(queue_priority) = history.queue_priority.take() {
             self.waiting[portal].remove(&(queue_priority, id));
         }
-        while let Some((priority, other)) = self.waiting[portal].first().copied() {
+        let Some(expiration) = mine else { return };
+        while let Some((priority, other)) = self.waiting[portal].iter().find(|(other, _)| other.is_some()).copied() {
             let waits = &self.resources[other as usize];
             if waits.in_progress.is_some() || !needs_request(waits, &waits.memory, timestamp) {
                 let history = &mut self.resources[other as usize].history;
                 (history.queued_since, history.queue_priority) = (None, None);
-                self.waiting[portal].pop_first();
+                self.waiting[portal].remove(&(priority, other));
                 continue;
             }
             let since = waits.history.queued_since.unwrap_or(now);
-            if priority < mine {
+            if priority < Some(expiration) {
                 let history = &mut self.resources[other as usize].history;
                 history.overtaken += 1;
                 if history.overtaken <= MAX_OVERTAKEN || self.portals[portal].paused {
                     return;
                 }
-                let numbers =
-                    format!("{mine:?} gets a permit while {other}, {priority:?}, waits for {} s", seconds(now - since));
+                let numbers = format!(
+                    "{expiration} gets a permit while {other}, {priority:?}, waits for {} s",
+                    seconds(now - since)
+                );
                 self.fail_check("permits are given in the order of expiry", id, &numbers);
             }
             return;

@@ -1,13 +1,13 @@
 //! Limits the requests to one portal host: how many at once, pauses after a 429, and who waits.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::Hash;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::line::{Line, Place, Priority};
 use super::outage::OutageMonitor;
 use super::schedule::{after, shifted};
-use super::work_queue::Priority;
 use crate::api::{ArcGisAppCredentialStatus, Reason};
 
 /// Requests in flight at once to one host.
@@ -198,10 +198,9 @@ impl RetryAfterRecord {
 /// One host: its limits, and the keys that wait for a permit.
 pub struct HostQueue<K> {
     pub limiter: HostLimiter,
-    waiting: BTreeSet<(Priority, K)>,
-    priorities: HashMap<K, Priority>,
-    /// Woken because a permit is free, and not reconciled since.
-    woken: HashSet<K>,
+    waiting: Line<K>,
+    /// Woken because a permit is free, and not reconciled since: with the place that it had.
+    woken: HashMap<K, Place>,
     outage: OutageMonitor<K>,
 }
 
@@ -217,9 +216,8 @@ impl<K> Default for HostQueue<K> {
     fn default() -> Self {
         Self {
             limiter: HostLimiter::default(),
-            waiting: BTreeSet::new(),
-            priorities: HashMap::new(),
-            woken: HashSet::new(),
+            waiting: Line::default(),
+            woken: HashMap::new(),
             outage: OutageMonitor::default(),
         }
     }
@@ -231,9 +229,7 @@ impl<K: Clone + Hash + Ord> HostQueue<K> {
         let admit = self.limiter.try_acquire(now);
         if admit == Admit::Now {
             self.woken.remove(key);
-            if let Some((key, priority)) = self.priorities.remove_entry(key) {
-                self.waiting.remove(&(priority, key));
-            }
+            self.waiting.remove(key);
         }
         admit
     }
@@ -243,11 +239,9 @@ impl<K: Clone + Hash + Ord> HostQueue<K> {
         if self.limiter.check(now) == Admit::Now {
             return Some(key);
         }
-        self.woken.remove(&key);
-        if let Some(before) = self.priorities.insert(key.clone(), priority) {
-            self.waiting.remove(&(before, key.clone()));
-        }
-        self.waiting.insert((priority, key));
+        // One that was woken but came too late for the permit keeps its place.
+        let kept = self.woken.remove(&key);
+        self.waiting.insert(key, priority, kept);
         None
     }
 
@@ -286,13 +280,12 @@ impl<K: Clone + Hash + Ord> HostQueue<K> {
     /// A reconcile ended without a request. If the key was woken for a permit that is still free, returns the next key
     /// to be reconciled: those that wait would otherwise wait for a request to end, and none may be in flight.
     pub fn pass_on(&mut self, key: &K, now: Timestamp) -> Option<K> {
-        if self.woken.remove(key) && self.limiter.check(now) == Admit::Now { self.wake_next() } else { None }
+        if self.woken.remove(key).is_some() && self.limiter.check(now) == Admit::Now { self.wake_next() } else { None }
     }
 
     fn wake_next(&mut self) -> Option<K> {
-        let (_, key) = self.waiting.pop_first()?;
-        self.priorities.remove(&key);
-        self.woken.insert(key.clone());
+        let (key, place) = self.waiting.pop()?;
+        self.woken.insert(key.clone(), place);
         Some(key)
     }
 }

@@ -1,12 +1,14 @@
 //! When something is due: renewal, backoff, the order of work, and the limits of hosts.
 
 mod host_limiter;
+mod line;
 mod outage;
 pub(crate) mod schedule;
 pub(crate) mod waits;
 mod work_queue;
 
 pub use host_limiter::{Admit, Epoch, HostLimiter, HostQueue, Outcome, Released, RetryAfterRecord};
+pub use line::Priority;
 pub use schedule::{RESYNC_SECONDS, Repairs, renewal_time};
 pub use waits::{Activity, Failed, MadeWith, Wait, Waits};
-pub use work_queue::{Priority, WorkQueue};
+pub use work_queue::WorkQueue;

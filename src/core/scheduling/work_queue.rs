@@ -1,19 +1,18 @@
-//! Which resource is reconciled when: at most one reconcile of a resource at a time, the token that expires first
-//! before the others.
+//! Which resource is reconciled when: at most one reconcile of a resource at a time, by turns one with a published token,
+//! the one that expires first, and one without.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 
 use jiff::Timestamp;
 
-/// The expiration of the resource's token. The smallest value is served first: a resource without a token.
-pub type Priority = Option<Timestamp>;
+use super::line::{Line, Priority};
 
 /// A queue of keys with due times.
 pub struct WorkQueue<K> {
     due: HashMap<K, Timestamp>,
     delayed: BTreeSet<(Timestamp, K)>,
-    ready: BTreeSet<(Priority, K)>,
+    ready: Line<K>,
     processing: HashSet<K>,
     /// Became due while it was processed: due again as soon as that ends.
     dirty: HashSet<K>,
@@ -24,7 +23,7 @@ impl<K> Default for WorkQueue<K> {
         Self {
             due: HashMap::new(),
             delayed: BTreeSet::new(),
-            ready: BTreeSet::new(),
+            ready: Line::default(),
             processing: HashSet::new(),
             dirty: HashSet::new(),
         }
@@ -59,7 +58,8 @@ impl<K: Clone + Hash + Ord> WorkQueue<K> {
             if self.processing.contains(&key) {
                 self.dirty.insert(key);
             } else {
-                self.ready.insert((priority(&key), key));
+                let priority = priority(&key);
+                self.ready.insert(key, priority, None);
             }
         }
     }
@@ -67,8 +67,7 @@ impl<K: Clone + Hash + Ord> WorkQueue<K> {
     /// Takes the next ready key; [`WorkQueue::done`] must follow.
     pub fn pop(&mut self) -> Option<K> {
         loop {
-            let (_, key) = self.ready.pop_first()?;
-            // A changed priority may have added it twice.
+            let (key, _) = self.ready.pop()?;
             if self.processing.insert(key.clone()) {
                 return Some(key);
             }

@@ -199,7 +199,7 @@ fn attempts_differ_by_each_input_of_the_user_and_not_by_their_kind() {
 }
 
 #[test]
-fn a_work_queue_promotes_due_items_and_returns_the_first_to_expire() {
+fn a_work_queue_promotes_due_items_and_returns_them_by_turns() {
     let mut queue = WorkQueue::default();
     let priority = |key: &char| match key {
         'a' => Some(at(300)),
@@ -213,7 +213,7 @@ fn a_work_queue_promotes_due_items_and_returns_the_first_to_expire() {
     queue.promote_due(at(9), priority);
     assert_eq!(queue.pop(), None);
     queue.promote_due(at(12), priority);
-    assert_eq!([queue.pop(), queue.pop(), queue.pop(), queue.pop()], [Some('c'), Some('b'), Some('a'), None]);
+    assert_eq!([queue.pop(), queue.pop(), queue.pop(), queue.pop()], [Some('b'), Some('c'), Some('a'), None]);
     assert_eq!(queue.next_due(), Some(at(13)));
 }
 
@@ -259,5 +259,23 @@ fn an_item_promoted_twice_is_processed_sequentially() {
     queue.promote_due(at(2), |_| Some(at(8)));
     assert_eq!((queue.pop(), queue.pop()), (Some('a'), None));
     queue.done('a', None);
-    assert_eq!(queue.next_due(), Some(Timestamp::MIN));
+    assert_eq!(queue.next_due(), None, "once");
+}
+
+#[test]
+fn a_mass_creation_delays_no_renewal_and_renewals_delay_no_creation() {
+    let mut queue = WorkQueue::default();
+    (0..500).for_each(|key| queue.add_at(key, at(1)));
+    queue.promote_due(at(1), |_| None);
+    (500..600).for_each(|key| queue.add_at(key, at(2)));
+    queue.promote_due(at(2), |key| Some(at(10_000 - *key)));
+    let served: Vec<i64> = std::iter::from_fn(|| queue.pop()).take(8).collect();
+    assert_eq!(served, [599, 0, 598, 1, 597, 2, 596, 3]);
+
+    let mut host = HostQueue::default();
+    assert!((0..8).all(|key| host.try_acquire(&key, at(0)) == Admit::Now));
+    (10..20).for_each(|key| assert_eq!(host.enqueue(None, key, at(0)), None));
+    assert_eq!(host.enqueue(Some(at(99)), 9, at(0)), None);
+    let mut next = || host.release(None, host.limiter.epoch(), Outcome::Issued, at(1)).woken;
+    assert_eq!([next(), next(), next()], [[9], [10], [11]]);
 }
