@@ -276,6 +276,10 @@ fn a_mass_creation_delays_no_renewal_and_renewals_delay_no_creation() {
     assert!((0..8).all(|key| host.try_acquire(&key, at(0)) == Admit::Now));
     (10..20).for_each(|key| assert_eq!(host.enqueue(None, key, at(0)), None));
     assert_eq!(host.enqueue(Some(at(99)), 9, at(0)), None);
-    let mut next = || host.release(None, host.limiter.epoch(), Outcome::Issued, at(1)).woken;
+    let mut next = || {
+        let woken = host.release(None, host.limiter.epoch(), Outcome::Issued, at(1)).woken;
+        assert!(woken.iter().all(|key| host.try_acquire(key, at(1)) == Admit::Now));
+        woken
+    };
     assert_eq!([next(), next(), next()], [[9], [10], [11]]);
 }
