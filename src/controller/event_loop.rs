@@ -108,6 +108,7 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
         controller.watches.stop_unneeded(&controller.readiness, Instant::now());
         controller.check_clock();
         controller.sync_leadership();
+        controller.probe_hosts();
         controller.start_due();
         let pause = controller.pause();
         tokio::select! {
@@ -276,6 +277,23 @@ impl Controller {
         });
     }
 
+    /// Lets one resource without a valid token try each host that answers no request, whatever the waits: its workloads fail
+    /// until the first success. It is the one whose turn comes first.
+    fn probe_hosts(&mut self) {
+        if !self.acting {
+            return;
+        }
+        for host in self.ctx.hosts.take_probes() {
+            let now = self.ctx.now();
+            let next = self.ctx.index().next_to_probe(now, |resource| {
+                observe::plan(resource).is_ok_and(|plan| plan.portal.authority() == host)
+            });
+            if let Some(key) = next {
+                self.requeue(key);
+            }
+        }
+    }
+
     /// Ends the waits of resources whose last attempt failed for a reason.
     fn retry(&mut self, applies: impl Fn(&IndexedResource, Reason) -> bool) {
         let keys = self.ctx.index().retry_at(self.ctx.now(), applies);
@@ -307,10 +325,9 @@ impl Controller {
             return TICK;
         }
         let claim = self.ctx.leadership.claim().and_then(|claim| claim.left(Instant::now()));
-        let until = self
-            .queue
-            .next_due()
-            .map_or(i64::MAX, |at| i64::try_from(at.duration_since(self.ctx.now()).as_millis()).unwrap_or(i64::MAX));
+        let due = [self.queue.next_due(), self.ctx.hosts.next_probe()].into_iter().flatten().min();
+        let until =
+            due.map_or(i64::MAX, |at| i64::try_from(at.duration_since(self.ctx.now()).as_millis()).unwrap_or(i64::MAX));
         // When all workers are busy, one that is freed ends the pause.
         Duration::from_millis(u64::try_from(until).unwrap_or(0).max(1)).min(claim.unwrap_or(TICK)).min(TICK)
     }

@@ -105,6 +105,18 @@ impl HostLimiters {
         let _ = self.requeue.send(key);
     }
 
+    /// Returns from when on a host is tried that answers no request.
+    pub fn next_probe(&self) -> Option<Timestamp> {
+        self.lock().by_name.values().filter_map(HostQueue::probe_at).min()
+    }
+
+    /// Returns the hosts that one request is to try now.
+    pub fn take_probes(&self) -> Vec<String> {
+        let now = (self.clock)();
+        let mut hosts = self.lock();
+        hosts.by_name.iter_mut().filter_map(|(name, host)| host.take_probe(now).then(|| name.clone())).collect()
+    }
+
     /// Moves the pauses after the clock was set by `step`.
     pub fn shift(&self, step: SignedDuration) {
         self.lock().by_name.values_mut().for_each(|host| host.shift(step));

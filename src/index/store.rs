@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::resource::{IndexedResource, Key, ObjectKind, Report};
 use crate::api::{ArcGisAppCredentialStatus, Reason};
 use crate::cluster::LeanResource;
-use crate::core::{Memory, Observed, Version};
+use crate::core::{Activity, Memory, Observed, Version};
 
 /// How a watch came to report an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,6 +218,23 @@ impl Index {
             resource.memory = memory;
         }
         keys
+    }
+
+    /// Ends the wait of the resource that tries its host next, of those without a valid token whose last request failed in
+    /// an outage.
+    pub fn next_to_probe(&mut self, now: Timestamp, applies: impl Fn(&IndexedResource) -> bool) -> Option<Key> {
+        let waits = |resource: &IndexedResource| {
+            let expired = resource.report.expiration_time.is_none_or(|at| at <= now);
+            let wait = resource.memory.waits.get(Activity::Request)?;
+            (expired && !resource.report.suspended && wait.reason.is_outage()).then_some(wait.next_attempt)
+        };
+        let waiting = self.resources.iter().filter_map(|(key, resource)| Some((waits(resource)?, key, resource)));
+        let (_, key, _) =
+            waiting.filter(|(_, _, resource)| applies(resource)).min_by_key(|(at, key, _)| (*at, *key))?;
+        let key = key.clone();
+        let resource = self.resources.get_mut(&key)?;
+        resource.memory.end_request_wait(now, |_| true);
+        Some(key)
     }
 
     /// Moves what is remembered of times after the clock was set by `step`.

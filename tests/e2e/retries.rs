@@ -178,3 +178,15 @@ async fn after_an_outage_all_that_failed_is_retried_with_the_first_success() {
     }
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_portal_that_answers_nothing_is_tried_every_15_seconds_for_a_resource_without_a_token() {
+    let env = TestEnv::new().await;
+    env.portal.outage(true);
+    env.credentials("oauth", "probed", SECRET).await;
+    env.apply(&env.manifest("probed", "oauth")).await;
+    // By its own back-off alone, the eighth request comes after four minutes.
+    env.portal.wait_for_requests("probed", 8, Duration::from_secs(100)).await.unwrap();
+    env.portal.outage(false);
+    env.wait_for("probed", Duration::from_secs(20), |r| is(r, "Ready", "True", "TokenValid")).await;
+}

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
-use arcgis_credential_operator::core::{Epoch, HostQueue, Outcome, Priority, RetryAfterRecord, WorkQueue};
+use arcgis_credential_operator::core::{Activity, Epoch, HostQueue, Outcome, Priority, RetryAfterRecord, WorkQueue};
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 
@@ -115,6 +115,8 @@ impl Simulation {
         loop {
             let event = self.events.peek().map_or(Ms::MAX, |Reverse((at, ..))| *at);
             let due = self.operator.queue.next_due().filter(|_| self.operator.up && self.operator.busy < CONCURRENCY);
+            let probe = self.operator.hosts.iter().filter_map(HostQueue::probe_at).min().filter(|_| self.operator.up);
+            let due = due.into_iter().chain(probe).min();
             let due = due.map_or(Ms::MAX, |format_time| self.clock.time_of(format_time).max(self.clock.now));
             if event.min(due) > self.end || self.failures.is_full() {
                 return;
@@ -123,7 +125,28 @@ impl Simulation {
             while let Some(Reverse((_, _, event))) = self.due_event() {
                 self.handle(event);
             }
+            self.probe_hosts();
             self.start_due();
+        }
+    }
+
+    /// Lets one resource without a valid token try each host that answers no request, as the event loop does.
+    fn probe_hosts(&mut self) {
+        let now = self.clock.timestamp();
+        for portal in 0..self.portals.len() {
+            if !self.operator.up || !self.operator.hosts[portal].take_probe(now) {
+                continue;
+            }
+            let waits = |resource: &Resource| {
+                let expired = resource.status.token.as_ref().is_none_or(|token| token.expiration_time <= now);
+                let wait = resource.memory.waits.get(Activity::Request)?;
+                let probes = resource.portal == portal && expired && !resource.spec.suspend;
+                (probes && wait.reason.is_outage()).then_some((wait.next_attempt, resource.id))
+            };
+            if let Some((_, id)) = self.resources.iter().filter_map(waits).min() {
+                self.resources[id as usize].memory.end_request_wait(now, |_| true);
+                self.wake(id);
+            }
         }
     }
 

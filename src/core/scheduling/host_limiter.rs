@@ -271,6 +271,17 @@ impl<K: Clone + Hash + Ord> HostQueue<K> {
         Released { woken: std::iter::from_fn(|| self.wake_next()).take(free).collect(), recovered }
     }
 
+    /// Returns from when on one request tries this host, which answers none.
+    #[must_use]
+    pub fn probe_at(&self) -> Option<Timestamp> {
+        self.outage.probe_at()
+    }
+
+    /// Whether one request is to try this host now.
+    pub fn take_probe(&mut self, now: Timestamp) -> bool {
+        self.outage.take_probe(now)
+    }
+
     /// Moves the times after the clock was set by `step`.
     pub fn shift(&mut self, step: SignedDuration) {
         self.limiter.shift(step);

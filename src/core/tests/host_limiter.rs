@@ -261,3 +261,23 @@ fn a_failure_of_one_app_or_for_seconds_is_no_outage() {
     assert!(!recovers(&mut host, &[(1, 10)], 20));
     assert!(!recovers(&mut host, &[(2, 60)], 90), "a success in between");
 }
+
+#[test]
+fn a_host_that_answers_no_request_is_tried_every_15_seconds_and_later_every_minute() {
+    let mut host = HostQueue::default();
+    let fail = |host: &mut HostQueue<i64>, now: i64| {
+        assert_eq!(host.try_acquire(&1, at(now)), Admit::Now);
+        host.release(Some(&1), host.limiter.epoch(), Outcome::Unavailable, at(now));
+    };
+    assert_eq!(host.probe_at(), None, "it has not failed");
+    fail(&mut host, 0);
+    assert_eq!((host.probe_at(), host.take_probe(at(14))), (Some(at(15)), false));
+    assert!(host.take_probe(at(15)) && !host.take_probe(at(16)), "one at a time");
+    fail(&mut host, 20);
+    assert_eq!(host.probe_at(), Some(at(35)), "a request of another resource tries it, too");
+    fail(&mut host, 1800);
+    assert_eq!(host.probe_at(), Some(at(1860)));
+    assert_eq!(host.try_acquire(&1, at(1860)), Admit::Now);
+    host.release(Some(&1), host.limiter.epoch(), Outcome::Issued, at(1861));
+    assert_eq!(host.probe_at(), None);
+}
