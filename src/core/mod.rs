@@ -38,5 +38,5 @@ pub use secrets::{
 pub use spec::{
     AllowedOrigin, DurationError, OriginError, OriginMatch, Plan, PortalUrl, PortalUrlError, REFERER_ADVICE,
     SelectorError, SpecError, TargetPlan, Template, TemplateError, VerificationPlan, format_seconds, is_referer,
-    is_subdomain, parse_duration, parse_selector,
+    parse_duration, parse_selector,
 };

@@ -86,6 +86,11 @@ fn target_message(problem: &Problem, plan: &Plan) -> String {
             "The API server refuses to write Secret {target}: check quotas, admission policies, the operator's permissions, \
              and whether the namespace is being deleted."
         ),
+        Reason::SourceRefused => {
+            "The API server does not let the operator read an object that the resource names: grant \
+                                  its service account the verb get on it."
+                .to_owned()
+        }
         Reason::ClusterError => "The Kubernetes API failed.".to_owned(),
         _ => "The operator has a bug that this resource triggers: report it with the operator's log.".to_owned(),
     }

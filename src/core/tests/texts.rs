@@ -1,5 +1,6 @@
 //! The parsing of what users write: durations, URLs, origins, selectors, templates, credentials.
 
+use crate::api::is_subdomain;
 use crate::core::spec::is_shell_safe;
 
 use super::super::*;

@@ -95,7 +95,7 @@ fn each_reason_has_a_message_with_the_names_in_the_spec() {
             Reason::CaBundleNotFound | Reason::CaBundleInvalid => &["ConfigMap roots, key ca.crt"],
             Reason::ClientCertificateNotFound | Reason::ClientCertificateInvalid => &["Secret client"],
             Reason::ClientIdRejected | Reason::ClientSecretRejected => &["ortal gis.example.com:7443", "Secret creds"],
-            Reason::ClusterError | Reason::Internal => &[],
+            Reason::SourceRefused | Reason::ClusterError | Reason::Internal => &[],
             _ => &["ortal gis.example.com:7443"],
         };
         let message = conclusion(*reason, None);
