@@ -5,10 +5,17 @@ use std::process::ExitCode;
 
 use arcgis_credential_operator::cli::{Cli, Command};
 use arcgis_credential_operator::{api, commands, ops};
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // A proxy that cannot be used is a flag that does not parse: without it, requests would take another way.
+    if !matches!(cli.command, Command::Crd)
+        && let Err(error) = commands::proxies()
+    {
+        Cli::command().error(ErrorKind::ValueValidation, error).exit();
+    }
     // Where the kernel refuses it, the process runs without.
     let _ = ops::seal_memory();
     // Fails only where a provider is installed already.

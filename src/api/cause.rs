@@ -108,6 +108,7 @@ impl fmt::Display for Cause {
 impl Reason {
     /// The causes of this reason; empty where the reason says it all.
     #[must_use]
+    #[allow(clippy::enum_glob_use, reason = "it names nearly all of them")]
     pub const fn causes(self) -> &'static [Cause] {
         use Cause::*;
         match self {

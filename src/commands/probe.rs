@@ -33,12 +33,11 @@ pub async fn probe(args: ProbeArgs) -> Result<String, String> {
         TokenRequest { portal: &base, credentials: &credentials, lifetime: None, referer: args.referer.as_deref() };
     let started = Instant::now();
     let answer = exchange(&client, &request, clock).await;
-    // The time distinguishes a refused connection from one that hangs; the proxy may be at fault instead of the portal.
-    let way = if portals.proxied() { ", HTTPS_PROXY is set" } else { "" };
-    let how = format!("{} after {:.1} s{way}", portal.authority(), started.elapsed().as_secs_f64());
+    // The time distinguishes a refused connection from one that hangs.
+    let how = format!("{} after {:.1} s", portal.authority(), started.elapsed().as_secs_f64());
     match answer {
         Ok(grant) => Ok(format!("Issued: a token for {}, by {how}", format_seconds(grant.lifetime_seconds))),
-        Err(error) => Err(format!("{}: {how}", error.reason)),
+        Err(error) => Err(format!("{}: {how}", error.fault.reason)),
     }
 }
 

@@ -176,11 +176,11 @@ impl<'a> Calls<'a> {
         if let Some(permit) = permit {
             permit.release(match &answer {
                 Ok(_) => Outcome::Issued,
-                Err(error) => Outcome::of(error.reason, error.retry_after),
+                Err(error) => Outcome::of(error.fault.reason, error.retry_after),
             });
         }
         self.worker = self.ctx.workers.clone().acquire_owned().await.ok();
-        let reason = answer.as_ref().err().map(|error| error.reason);
+        let reason = answer.as_ref().err().map(|error| error.fault.reason);
         let (namespace, name, trigger) = (&self.key.namespace, &self.key.name, trigger.as_str());
         self.ctx.metrics.requested(&host, reason, trigger, started.elapsed());
         match answer {
@@ -191,8 +191,8 @@ impl<'a> Calls<'a> {
                 Answer::Issued { token: grant.token, lifetime_seconds, sent }
             }
             Err(error) => {
-                warn!(namespace, name, portal = host, trigger, reason = error.reason.as_str(), "no token");
-                failed(error.reason, error.retry_after)
+                warn!(namespace, name, portal = host, trigger, reason = error.fault.reason.as_str(), "no token");
+                failed(error.fault.reason, error.retry_after)
             }
         }
     }

@@ -29,7 +29,9 @@ pub(super) async fn fetch_ca(
             (version(&secret), pem)
         }),
         CaBundleKind::ConfigMap => ctx.cluster.config_map(namespace, &ca.name).await?.map(|map| {
-            let pem = map.data.as_ref().and_then(|data| data.get(&ca.key)).map(|text| text.clone().into_bytes());
+            let text = map.data.as_ref().and_then(|data| data.get(&ca.key)).map(|text| text.clone().into_bytes());
+            let bytes = || map.binary_data.as_ref().and_then(|data| data.get(&ca.key)).map(|bytes| bytes.0.clone());
+            let pem = text.or_else(bytes);
             (version(&map), pem)
         }),
     };

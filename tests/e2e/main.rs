@@ -34,5 +34,6 @@ mod start;
 mod status;
 mod target_ownership;
 mod token_lifecycle;
+mod trust;
 mod upgrade;
 mod verification;

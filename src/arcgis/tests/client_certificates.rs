@@ -1,10 +1,8 @@
 //! Which client certificates can be used, and how a server reports that it requires one.
 
-use rustls::AlertDescription as Alert;
 use testkit::pki::Authority;
 
-use super::super::exchange::asks_for_certificate;
-use super::super::{ClientCertificate, Portals, ServiceRanges};
+use super::super::{ClientCertificate, Portals, Proxies, ServiceRanges};
 use crate::core::{ClientCertificateError as Error, OriginMatch};
 
 /// The second of 2026-01-01.
@@ -71,7 +69,7 @@ fn each_set_of_roots_certificate_and_match_has_a_client() {
     };
     let (one, two) = (certificate("one"), certificate("two"));
     assert_ne!(one.fingerprint, two.fingerprint);
-    let portals = Portals::new(None, ServiceRanges::default(), Vec::new()).unwrap();
+    let portals = Portals::new(None, ServiceRanges::default(), Proxies::default()).unwrap();
     for _ in 0..2 {
         for certificate in [None, Some(&one), Some(&two)] {
             for origin_match in [OriginMatch::Exact, OriginMatch::Wildcard] {
@@ -80,24 +78,4 @@ fn each_set_of_roots_certificate_and_match_has_a_client() {
         }
     }
     assert_eq!(portals.count(), 6, "the second round made none");
-}
-
-#[test]
-fn alerts_about_a_client_certificate_are_distinguished_from_others() {
-    for alert in [
-        Alert::HandshakeFailure,
-        Alert::BadCertificate,
-        Alert::UnsupportedCertificate,
-        Alert::CertificateRevoked,
-        Alert::CertificateExpired,
-        Alert::CertificateUnknown,
-        Alert::UnknownCA,
-        Alert::AccessDenied,
-        Alert::CertificateRequired,
-    ] {
-        assert!(asks_for_certificate(alert), "{alert:?}");
-    }
-    for alert in [Alert::CloseNotify, Alert::InternalError, Alert::ProtocolVersion, Alert::DecodeError] {
-        assert!(!asks_for_certificate(alert), "{alert:?}");
-    }
 }

@@ -41,6 +41,8 @@ impl Activity {
         match (reason, reason.retry()) {
             // A policy or a quota may have caused it, and may be removed.
             (Reason::SpecInvalid, _) if self == Self::Write => Retry::Backoff { first: 60, cap: 900 },
+            // What a name leads to may change at any time.
+            (Reason::PortalNotAllowed, _) if self == Self::Request => Retry::Backoff { first: 60, cap: 900 },
             (Reason::RequestRejected, Retry::Backoff { first, cap }) if worked => {
                 Retry::Backoff { first, cap: cap.min(900) }
             }
