@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::api::is_subdomain;
-use crate::core::{AllowedOrigin, REFERER_ADVICE, is_referer, parse_selector};
+use crate::core::{AllowedOrigin, REFERER_ADVICE, is_referer, is_subdomain, parse_selector};
 use crate::ops::{LogFormat, LogLevel};
 
 /// Keeps ArcGIS access tokens fresh in Kubernetes Secrets.

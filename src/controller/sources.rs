@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::context::Context;
-use crate::api::{CaBundleKind, CaBundleRef, CredentialsRef, Reason};
+use crate::api::{CaBundleKind, CaBundleRef, Cause, CredentialsRef, Fault, Reason};
 use crate::arcgis::{CaBundle, ClientCertificate};
 use crate::cluster::{ApiError, version};
 use crate::core::{ClientCertificateError, Credentials, CredentialsError, Version, zero};
@@ -22,7 +22,7 @@ pub(super) async fn fetch_ca(
     ctx: &Context,
     namespace: &str,
     ca: &CaBundleRef,
-) -> Result<Option<(Version, Result<CaBundle, Reason>)>, ApiError> {
+) -> Result<Option<(Version, Result<CaBundle, Fault>)>, ApiError> {
     let found = match ca.kind {
         CaBundleKind::Secret => ctx.cluster.secret(namespace, &ca.name).await?.map(|secret| {
             let pem = secret.data.as_ref().and_then(|data| data.get(&ca.key)).map(|bytes| bytes.0.clone());
@@ -36,8 +36,8 @@ pub(super) async fn fetch_ca(
         }),
     };
     Ok(found.map(|(version, pem)| match pem.map(|pem| CaBundle::parse(&pem)) {
-        None => (version, Err(Reason::CaBundleNotFound)),
-        Some(Err(_)) => (version, Err(Reason::CaBundleInvalid)),
+        None => (version, Err(Fault::new(Reason::CaBundleNotFound, Cause::KeyMissing))),
+        Some(Err(error)) => (version, Err(Fault::new(Reason::CaBundleInvalid, error.cause()))),
         Some(Ok(bundle)) => (version, Ok(bundle)),
     }))
 }

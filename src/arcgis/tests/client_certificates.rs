@@ -30,7 +30,7 @@ fn a_client_certificate_is_usable_with_its_own_key_until_it_expires() {
         ("with text around it", &format!("Bag Attributes\n{chain}"), &format!("# key\r\n{}", good.key), None),
         ("key of another", &good.certificate, &other.key, Some(Error::Mismatch)),
         ("chain in the wrong order", &reversed, &good.key, Some(Error::Mismatch)),
-        ("expired", &expired.certificate, &expired.key, Some(Error::Expired)),
+        ("expired", &expired.certificate, &expired.key, Some(Error::Expired("2021-01-01T00:00:00Z".parse().unwrap()))),
         ("encrypted", &good.certificate, &encrypted, Some(Error::EncryptedKey)),
         ("encrypted in the old form", &good.certificate, old_form, Some(Error::EncryptedKey)),
         ("no key", &good.certificate, "", Some(Error::UnusableKey)),
