@@ -94,17 +94,17 @@ messages! {
             => "Grant its service account the verb get on that object.";
     }
     CredentialsNotFound {
-        _: "Secret {credentials} with the app's credentials does not exist."
+        _: "{credentials} with the app's credentials does not exist."
             => "Create it, or correct spec.credentialsRef.name.";
     }
     CredentialsIncomplete {
-        KeyMissing: "Secret {credentials} has no key {key}."
+        KeyMissing: "{credentials} has no key {key}."
             => "Add it, or correct the key names in spec.credentialsRef.";
-        Empty: "Key {key} of Secret {credentials} is empty."
+        Empty: "Key {key} of {credentials} is empty."
             => "Write the value of the app.";
-        NotText: "Key {key} of Secret {credentials} is not visible text: it has a blank, a control character, a byte order mark or more than 4,096 bytes."
+        NotText: "Key {key} of {credentials} is not visible text: it has a blank, a control character, a byte order mark or more than 4,096 bytes."
             => "Write the bare value as UTF-8 text.";
-        _: "Key {key} of Secret {credentials} is missing, empty or not visible text."
+        _: "Key {key} of {credentials} is missing, empty or not visible text."
             => "Write the value of the app.";
     }
     CaBundleNotFound {
@@ -172,11 +172,11 @@ messages! {
             => "Check its names, its dates, its issuer and spec.portal.caBundleRef.";
     }
     ClientIdRejected {
-        _: "Portal {portal} rejects the client ID in Secret {credentials}."
+        _: "Portal {portal} rejects the client ID in {credentials}."
             => "Check its value, and that the app is registered with this portal.";
     }
     ClientSecretRejected {
-        _: "Portal {portal} rejects the client secret in Secret {credentials}."
+        _: "Portal {portal} rejects the client secret in {credentials}."
             => "Write the current secret of the app.";
     }
     RequestRejected {

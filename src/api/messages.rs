@@ -10,6 +10,7 @@ use super::message_table::{MESSAGES, Message, WINDOWS};
 pub struct Names<'a> {
     /// Host of `spec.portal.url`, with its port if it is not 443.
     pub portal: &'a str,
+    /// Where the credentials are, such as `Secret NAME`.
     pub credentials: &'a str,
     /// The key of the credentials Secret that a failure is about.
     pub key: &'a str,

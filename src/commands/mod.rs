@@ -5,5 +5,5 @@ mod probe;
 mod run;
 
 pub use environment::proxies;
-pub use probe::probe;
+pub use probe::{Probed, probe};
 pub use run::run;

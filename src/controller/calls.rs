@@ -155,7 +155,7 @@ impl<'a> Calls<'a> {
         let Some(ca) = &plan.ca else { return Ok(Answer::Ca(None)) };
         let (namespace, kind) = (&self.key.namespace, ca_kind(ca.kind));
         let before = self.ctx.index().observed(kind, namespace, &ca.name);
-        let read = fetch_ca(self.ctx, namespace, ca).await?;
+        let read = fetch_ca(&self.ctx.cluster, namespace, ca).await?;
         let version = read.as_ref().map(|(version, _)| version.clone());
         self.ctx.index().record(kind, namespace, &ca.name, &before, version.as_ref());
         let error = read.as_ref().map(|(_, read)| read.as_ref().err().cloned());

@@ -121,7 +121,8 @@ async fn client(ctx: &Context, published: &PublishedToken) -> Result<PortalClien
     let unusable = || published.next(ctx);
     let ca = match &published.plan.ca {
         Some(ca) => {
-            let read = fetch_ca(ctx, &published.me.namespace, ca).await.map_err(|_| ctx.after(DEFER_SECONDS))?;
+            let read =
+                fetch_ca(&ctx.cluster, &published.me.namespace, ca).await.map_err(|_| ctx.after(DEFER_SECONDS))?;
             Some(read.ok_or_else(unusable)?.1.map_err(|_| unusable())?)
         }
         None => None,

@@ -14,7 +14,7 @@ fn shown(seen: &str) -> String {
     let mut shown = seen.to_owned();
     for (brace, word) in [
         ("{portal}", "PORTAL"),
-        ("{credentials}", "SECRET"),
+        ("{credentials}", "Secret SECRET"),
         ("{client_certificate}", "SECRET"),
         ("{target}", "TARGET"),
         ("{key}", "KEY"),

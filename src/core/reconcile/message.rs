@@ -29,7 +29,7 @@ pub fn describe(fault: &Fault, detail: Option<&str>, plan: Option<&Plan>) -> Str
     };
     fault.message(&Names {
         portal: &portal,
-        credentials: &plan.credentials.name,
+        credentials: &format!("Secret {}", plan.credentials.name),
         key: detail.unwrap_or(&plan.credentials.client_id_key),
         ca: &bundle,
         client_certificate: plan.client_certificate.as_deref().unwrap_or_default(),
