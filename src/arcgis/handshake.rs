@@ -43,7 +43,7 @@ pub struct Session {
     pub asks_for_certificate: bool,
 }
 
-/// The way to one portal.
+/// How one portal is connected to.
 pub struct Route<'a> {
     client: &'a PortalClient,
     host: String,
@@ -52,7 +52,7 @@ pub struct Route<'a> {
 }
 
 impl<'a> Route<'a> {
-    /// The way to the portal with this base URL; `None` for what is no URL.
+    /// The connections to the portal with this base URL; `None` for what is no URL.
     #[must_use]
     pub fn new(client: &'a PortalClient, url: &str) -> Option<Self> {
         let uri: Uri = url.parse().ok()?;
