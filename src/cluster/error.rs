@@ -175,6 +175,7 @@ pub async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may")]
 mod tests {
     use super::*;
 
@@ -215,5 +216,49 @@ mod tests {
             r#"Internal error occurred: failed calling webhook "w.example.com": failed to call webhook: canary"#;
         assert_eq!(failed_webhook(failed), Some(ShownName::object("w.example.com")));
         assert_eq!(failed_webhook("canary"), None);
+    }
+
+    fn fault_of(code: u16, message: &str, field: Option<&str>) -> Fault {
+        let causes: Vec<_> = field.iter().map(|field| serde_json::json!({"field": field})).collect();
+        let status = serde_json::json!({"code": code, "message": message, "details": {"causes": causes}});
+        ApiError::of(&serde_json::from_value(status).unwrap()).fault(None)
+    }
+
+    #[test]
+    fn what_the_api_server_answers_has_a_cause() {
+        let owner = r#"secrets "t" is forbidden: cannot set an ownerRef on a resource you can't delete: canary"#;
+        let webhook = r#"Internal error occurred: failed calling webhook "w.example.com": canary"#;
+        for (code, message, field, reason, cause) in [
+            (401, "", None, Reason::ClusterError, Cause::Unauthorized),
+            (408, "", None, Reason::ClusterError, Cause::Timeout),
+            (504, "", None, Reason::ClusterError, Cause::Timeout),
+            (429, "", None, Reason::ClusterError, Cause::TooManyRequests),
+            (500, "canary", None, Reason::ClusterError, Cause::ServerError),
+            (500, webhook, None, Reason::ClusterError, Cause::WebhookFailed),
+            (403, owner, None, Reason::TargetRefused, Cause::OwnerReference),
+            (403, "canary", None, Reason::TargetRefused, Cause::Other),
+            (400, "canary", None, Reason::TargetRefused, Cause::Other),
+            (422, "canary", Some("metadata.labels"), Reason::SpecInvalid, Cause::TargetLabels),
+            (422, "canary", Some("metadata.annotations"), Reason::SpecInvalid, Cause::TargetAnnotations),
+            (422, "canary", Some("data[a/b]"), Reason::SpecInvalid, Cause::TargetKeys),
+            (422, "canary", Some("dataset"), Reason::TargetRefused, Cause::Other),
+        ] {
+            let fault = fault_of(code, message, field);
+            assert_eq!((fault.reason, fault.cause), (reason, Some(cause)), "{code} {message} {field:?}");
+            assert!(!format!("{fault:?}").contains("canary"), "{fault:?}");
+        }
+        assert_eq!(fault_of(502, "", None).seen.number, Some(502));
+        assert_eq!(ApiError::Unreachable.fault(None).cause, Some(Cause::Unreachable));
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_named() {
+        let refused = |error: ApiError| error.fault(Some("oauth"));
+        let found = refused(ApiError::Forbidden);
+        assert_eq!((found.reason, found.cause), (Reason::SourceRefused, Some(Cause::Permission)));
+        assert_eq!(found.seen.name, ShownName::object("oauth"));
+        let policy = ApiError::Refused(Cause::Policy, ShownName::object("p"));
+        assert_eq!(refused(policy).cause, Some(Cause::Other), "a read has no policy");
+        assert_eq!(refused(ApiError::TimedOut).reason, Reason::ClusterError);
     }
 }

@@ -78,3 +78,35 @@ fn troubleshooting_has_a_row_for_every_cause_of_every_reason_and_no_other() {
         assert_eq!(found, causes, "{reason}");
     }
 }
+
+/// The sources of the tests that produce causes.
+fn tests() -> String {
+    let mut text = String::new();
+    let mut folders: Vec<_> = ["tests/e2e", "src/core/tests", "src/arcgis/tests"].map(|name| root().join(name)).into();
+    let mut files: Vec<_> = ["src/arcgis/tests.rs", "src/cluster/error.rs"].map(|name| root().join(name)).into();
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() { &mut folders } else { &mut files }.push(path);
+        }
+    }
+    for file in files {
+        let source = std::fs::read_to_string(&file).unwrap();
+        let own_tests = source.split_once("mod tests {").map(|(_, tests)| tests.to_owned());
+        text.push_str(&own_tests.unwrap_or(source));
+    }
+    text
+}
+
+/// It is found where a target is rendered, and that has no limit yet.
+const NOT_PRODUCED: &[Cause] = &[Cause::TargetTooLarge];
+
+#[test]
+fn a_test_produces_every_cause() {
+    let tests = tests();
+    for cause in Cause::ALL {
+        let word = cause.as_str();
+        let names = [format!("Cause::{word}"), format!("\"{word}\""), format!("Err({word})")];
+        let produced = names.iter().any(|name| tests.contains(name.as_str()));
+        assert_ne!(produced, NOT_PRODUCED.contains(cause), "{cause}");
+    }
+}

@@ -2,7 +2,8 @@
 
 use testkit::pki::Authority;
 
-use super::super::{ClientCertificate, Portals, Proxies, ServiceRanges};
+use super::super::{CaBundle, CaBundleError, ClientCertificate, Portals, Proxies, ServiceRanges};
+use crate::api::Cause;
 use crate::core::{ClientCertificateError as Error, OriginMatch};
 
 /// The second of 2026-01-01.
@@ -78,4 +79,33 @@ fn each_set_of_roots_certificate_and_match_has_a_client() {
         }
     }
     assert_eq!(portals.count(), 6, "the second round made none");
+}
+
+#[test]
+fn a_bundle_says_why_it_cannot_be_used_and_may_begin_with_a_byte_order_mark() {
+    let pem = Authority::new("roots").unwrap().pem().to_owned();
+    let cause = |pem: &str| CaBundle::parse(pem.as_bytes()).err().map(CaBundleError::cause);
+    assert_eq!(cause(&pem), None);
+    assert_eq!(cause(&format!("\u{feff}{pem}")), None);
+    assert_eq!(cause(" \n"), Some(Cause::Empty));
+    assert_eq!(cause("MIIB"), Some(Cause::NotPem));
+    assert_eq!(cause(&pem.repeat(512)), None);
+    assert_eq!(cause(&pem.repeat(513)), Some(Cause::TooLarge));
+}
+
+#[test]
+fn each_error_of_a_client_certificate_has_a_cause() {
+    let date = jiff::Timestamp::UNIX_EPOCH;
+    for (error, cause) in [
+        (Error::WrongType, Cause::OtherType),
+        (Error::UnusableCertificate, Cause::NotPem),
+        (Error::UnusableKey, Cause::NotPem),
+        (Error::EncryptedKey, Cause::Encrypted),
+        (Error::Mismatch, Cause::KeyMismatch),
+        (Error::Expired(date), Cause::Expired),
+        (Error::NotYetValid(date), Cause::NotYetValid),
+        (Error::KeyMissing, Cause::KeyMissing),
+    ] {
+        assert_eq!(error.fault().cause, Some(cause));
+    }
 }

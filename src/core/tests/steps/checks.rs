@@ -218,6 +218,7 @@ fn a_client_certificate_is_checked_once_for_a_version() {
     let mut s = with_client_certificate(with_target());
     s.client_certificate = Observed::Absent;
     assert_eq!(reason(&s), Some(Reason::ClientCertificateNotFound));
+    assert_eq!(found(&s), Some((Cause::ObjectMissing, None)));
     s.client_certificate = Observed::Unknown;
     assert_eq!(step(&s), "Rest", "what no watch has reported counts as the status says");
     s.generation = 2;
