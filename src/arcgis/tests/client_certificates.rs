@@ -109,3 +109,18 @@ fn each_error_of_a_client_certificate_has_a_cause() {
         assert_eq!(error.fault().cause, Some(cause));
     }
 }
+
+proptest::proptest! {
+    /// Whatever a server presents is read or not; one that is cut is not.
+    #[test]
+    fn any_certificate_is_read_or_not(at in 0_usize..1000, byte: u8, cut in 0_usize..1000) {
+        let issued = Authority::new("roots").unwrap().issue("host.example.com").unwrap();
+        let mut der = rustls_pki_types::pem::PemObject::from_pem_slice(issued.certificate.as_bytes())
+            .map(|der: rustls_pki_types::CertificateDer<'_>| der.to_vec())
+            .unwrap();
+        let (at, end) = (at % der.len(), der.len() - cut % der.len());
+        der[at] = byte;
+        let facts = crate::arcgis::Facts::read(&der[..end]);
+        proptest::prop_assert!(end == der.len() || facts.is_none());
+    }
+}
