@@ -87,7 +87,7 @@ FUZZ_SECONDS ?= 120
 fuzz: toolchain ## Feed untrusted input to the parsers, each for FUZZ_SECONDS; needs a nightly toolchain
 	@hack/cargo-tools cargo-fuzz
 	@rustup run nightly true 2>/dev/null || rustup toolchain install nightly --profile minimal
-	@for target in answer duration pem template url; do \
+	@for target in answer certificate duration pem template url; do \
 	  PATH="$$(hack/cargo-tools):$$PATH" cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit; \
 	done
 

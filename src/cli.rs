@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::core::{AllowedOrigin, REFERER_ADVICE, is_referer, is_subdomain, parse_selector};
 use crate::ops::{LogFormat, LogLevel};
@@ -22,8 +22,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Print the CRD as YAML
     Crd,
-    /// Request one token without a cluster: prints the granted lifetime or the reason, never the token
-    Probe(ProbeArgs),
+    /// Request one token and show each step: name, connection, proxy, TLS, HTTP, ArcGIS; never the token
+    Probe(Box<ProbeArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -100,18 +100,30 @@ fn parse_referer(text: &str) -> Result<String, String> {
 
 #[derive(Debug, Args)]
 pub struct ProbeArgs {
+    /// Resource whose portal, certificates, referer and credentials are used, read from the cluster: NAMESPACE/NAME
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = parse_resource,
+          conflicts_with_all = ["portal", "client_id_file", "client_secret_file", "client_certificate_file", "referer"])]
+    pub resource: Option<(String, String)>,
     /// Base URL of the portal
-    #[arg(long, value_name = "URL")]
-    pub portal: String,
+    #[arg(long, value_name = "URL", required_unless_present = "resource")]
+    pub portal: Option<String>,
     /// File with the client ID
-    #[arg(long, value_name = "F")]
-    pub client_id_file: PathBuf,
+    #[arg(long, value_name = "F", required_unless_present = "resource")]
+    pub client_id_file: Option<PathBuf>,
     /// File with the client secret
-    #[arg(long, value_name = "F")]
-    pub client_secret_file: PathBuf,
+    #[arg(long, value_name = "F", required_unless_present = "resource")]
+    pub client_secret_file: Option<PathBuf>,
     /// File with CA certificates in PEM format to trust
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", env = "ARCGIS_OPERATOR_CA_FILE")]
     pub ca_file: Option<PathBuf>,
+    /// Origin of portals that credentials may be sent to, to check that of the resource; repeatable
+    #[arg(
+        long = "allowed-portal",
+        value_name = "ORIGIN",
+        env = "ARCGIS_OPERATOR_ALLOWED_PORTAL",
+        value_delimiter = ','
+    )]
+    pub allowed_portals: Vec<AllowedOrigin>,
     /// File with the client certificate in PEM format, followed by its intermediate certificates
     #[arg(long, value_name = "F", requires = "client_key_file")]
     pub client_certificate_file: Option<PathBuf>,
@@ -121,4 +133,19 @@ pub struct ProbeArgs {
     /// URL to send in the header Referer, for an app that is restricted to HTTP referrers
     #[arg(long, value_name = "URL", value_parser = parse_referer)]
     pub referer: Option<String>,
+    /// What is printed: text for people, or one JSON object
+    #[arg(long, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Text,
+    Json,
+}
+
+fn parse_resource(text: &str) -> Result<(String, String), String> {
+    let named = text.split_once('/').filter(|(namespace, name)| is_subdomain(namespace) && is_subdomain(name));
+    let named = named.map(|(namespace, name)| (namespace.to_owned(), name.to_owned()));
+    named.ok_or_else(|| "write NAMESPACE/NAME".to_owned())
 }

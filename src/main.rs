@@ -4,11 +4,19 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use arcgis_credential_operator::cli::{Cli, Command};
+use arcgis_credential_operator::commands::Probed;
 use arcgis_credential_operator::{api, commands, ops};
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // A proxy that cannot be used is a flag that does not parse: without it, requests would take another way.
+    if !matches!(cli.command, Command::Crd)
+        && let Err(error) = commands::proxies()
+    {
+        Cli::command().error(ErrorKind::ValueValidation, error).exit();
+    }
     // Where the kernel refuses it, the process runs without.
     let _ = ops::seal_memory();
     // Fails only where a provider is installed already.
@@ -21,7 +29,14 @@ fn main() -> ExitCode {
     say(match cli.command {
         Command::Run(args) => runtime.block_on(commands::run(*args)).map(|()| String::new()),
         Command::Crd => api::crd_yaml().map_err(|error| error.to_string()),
-        Command::Probe(args) => runtime.block_on(commands::probe(args)).map(|line| line + "\n"),
+        Command::Probe(args) => match runtime.block_on(commands::probe(*args)) {
+            Ok(Probed { shown, error: None }) => Ok(shown),
+            Ok(Probed { shown, error: Some(error) }) => {
+                let _ = std::io::stdout().write_all(shown.as_bytes());
+                Err(error)
+            }
+            Err(error) => Err(error),
+        },
     })
 }
 

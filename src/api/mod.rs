@@ -1,14 +1,20 @@
 //! The resource: its spec, its status, and the reasons of its conditions.
 
+mod cause;
 mod crd;
 mod format;
+mod message_table;
+mod messages;
 mod reason;
 mod rules;
 mod spec;
 mod status;
 
+pub use cause::{Cause, Fault, Seen, ShownName, is_subdomain};
 pub use crd::{crd, crd_yaml};
 pub use format::Format;
+pub use message_table::{MESSAGES, Message};
+pub use messages::Names;
 pub use reason::{Reason, Recovery, Retry};
 pub use spec::{
     ArcGisAppCredential, ArcGisAppCredentialSpec, CaBundleKind, CaBundleRef, ClientCertificateRef, CredentialsRef,

@@ -74,6 +74,8 @@ reasons! {
     PortalNotAllowed: ActionRequired, Retry::OnChange;
     /// A Secret that this resource does not own has the target's name.
     TargetNotOwned: ActionRequired, Retry::OnChange;
+    /// The API server does not let the operator read the credentials, the CA bundle or the client certificate.
+    SourceRefused: ActionRequired, backoff(MINUTE, 15 * MINUTE);
     /// The credentials Secret is missing.
     CredentialsNotFound: Automatic, Retry::OnChange;
     /// A key of the credentials Secret is missing, empty or not visible text.

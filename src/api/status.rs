@@ -98,6 +98,14 @@ pub struct Failure {
     /// reason why the attempt failed, one of the reasons of the condition Ready.
     #[schemars(with = "String", length(max = 64))]
     pub reason: Reason,
+    /// cause says what exactly was seen, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub cause: Option<String>,
+    /// message says what was seen, where, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
     /// startTime is when the first of the attempts that failed for this reason was made.
     #[schemars(length(max = 64))]
     pub start_time: Timestamp,

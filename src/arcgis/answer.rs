@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::api::Reason;
+use crate::api::{Cause, Fault, Reason};
 use crate::core::AccessToken;
 
 /// A longer body is not an answer to a token request.
@@ -17,88 +17,139 @@ pub struct Grant {
 }
 
 /// Why there is no token. Nothing of the answer's text is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExchangeError {
-    pub reason: Reason,
+    pub fault: Fault,
     /// Seconds to wait, with [`Reason::RateLimited`] only.
     pub retry_after: Option<u32>,
 }
 
-impl From<Reason> for ExchangeError {
-    fn from(reason: Reason) -> Self {
-        Self { reason, retry_after: None }
+impl From<Fault> for ExchangeError {
+    fn from(fault: Fault) -> Self {
+        Self { fault, retry_after: None }
     }
 }
 
-/// Classifies an answer by status, `Retry-After` header and body. The content type is not reliable and is ignored.
-pub fn classify(status: u16, retry_after: Option<&str>, body: &[u8], now: Timestamp) -> Result<Grant, ExchangeError> {
-    let body = if body.len() > MAX_BODY { &[] } else { body };
-    let text = String::from_utf8_lossy(body);
+/// What the head of a response says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Head<'a> {
+    pub status: u16,
+    pub retry_after: Option<&'a str>,
+    /// The time of the response by the server's clock.
+    pub date: Option<&'a str>,
+    /// It offers Negotiate or NTLM.
+    pub windows: bool,
+}
+
+/// Classifies an answer by its head and body. The content type is not reliable and is ignored.
+pub fn classify(head: &Head<'_>, body: &[u8], now: Timestamp) -> Result<Grant, ExchangeError> {
+    let too_large = body.len() > MAX_BODY;
+    let text = String::from_utf8_lossy(if too_large { &[] } else { body });
     let text = text.trim_matches(|c: char| c == '\u{feff}' || c.is_whitespace());
-    let json = serde_json::from_str::<Value>(text).ok();
-    let answer = json.as_ref().and_then(Value::as_object);
+    let json = serde_json::from_str::<Value>(text);
+    let answer = json.as_ref().ok().and_then(Value::as_object);
     let envelope = answer.map(Envelope::new);
     if let Some(reason) = envelope.as_ref().and_then(Envelope::blamed_credential) {
-        return Err(reason.into());
+        return Err(Fault::from(reason).into());
     }
     let failed = envelope.filter(|envelope| envelope.failed);
-    let reason = by_status(status, text).or_else(|| failed.map(|envelope| by_envelope(&envelope, status)));
-    match reason {
-        Some(Reason::RateLimited) => Err(limited(retry_after, text, now)),
-        Some(reason) => Err(reason.into()),
-        None if (200..300).contains(&status) => answer.and_then(grant).ok_or_else(|| Reason::MalformedResponse.into()),
-        None => Err(Reason::MalformedResponse.into()),
+    let fault = by_status(head, text).or_else(|| failed.map(|envelope| by_envelope(&envelope, head.status)));
+    match fault {
+        Some(fault) if fault.reason == Reason::RateLimited => {
+            let retry_after = Some(wait(head, text, now));
+            Err(ExchangeError { fault, retry_after })
+        }
+        Some(fault) => Err(fault.into()),
+        None if (200..300).contains(&head.status) && !too_large => match (&json, answer) {
+            (_, Some(answer)) => grant(answer).map_err(|cause| malformed(cause).into()),
+            (Ok(_), None) => Err(malformed(Cause::NoToken).into()),
+            (Err(error), None) => Err(malformed(unreadable(text, error)).into()),
+        },
+        None if (300..400).contains(&head.status) => Err(malformed(Cause::Redirect).number(head.status).into()),
+        None => Err(malformed(match &json {
+            _ if too_large => Cause::TooLarge,
+            Ok(_) => Cause::NoToken,
+            Err(error) => unreadable(text, error),
+        })
+        .into()),
     }
 }
 
-/// The reason that the status, or the text of a web adaptor, gives on its own.
-fn by_status(status: u16, text: &str) -> Option<Reason> {
+fn malformed(cause: Cause) -> Fault {
+    Fault::new(Reason::MalformedResponse, cause)
+}
+
+fn unreadable(text: &str, error: &serde_json::Error) -> Cause {
+    if text.starts_with('<') {
+        Cause::Html
+    } else if error.is_eof() && !text.is_empty() {
+        Cause::Truncated
+    } else {
+        Cause::NotJson
+    }
+}
+
+/// What the status, or the text of a web adaptor, says on its own.
+fn by_status(head: &Head<'_>, text: &str) -> Option<Fault> {
+    let status = head.status;
+    let by_status = |reason| Some(Fault::new(reason, Cause::HttpStatus).number(status));
+    let client_certificate = || Some(Fault::new(Reason::RequestRejected, Cause::ClientCertificateRequired));
     match status {
-        401 | 403 | 404 | 405 => Some(Reason::RequestRejected),
-        429 => Some(Reason::RateLimited),
-        _ if is_unavailable(status) => Some(Reason::PortalUnavailable),
-        400 if asks_for_certificate(text) => Some(Reason::RequestRejected),
-        _ => no_machine(text).then_some(Reason::PortalUnavailable),
+        // The number that IIS gives to a missing client certificate.
+        403 if text.contains("403.7") => client_certificate(),
+        401 | 403 | 404 | 405 => by_status(Reason::RequestRejected).map(|mut fault| {
+            fault.seen.windows = status == 401 && head.windows;
+            fault
+        }),
+        429 => by_status(Reason::RateLimited),
+        _ if is_unavailable(status) => by_status(Reason::PortalUnavailable),
+        400 if asks_for_certificate(text) => client_certificate(),
+        _ => no_machine(text).then(|| Fault::new(Reason::PortalUnavailable, Cause::ArcGisError)),
     }
 }
 
-/// The reason that an error in the body gives.
-fn by_envelope(envelope: &Envelope, status: u16) -> Reason {
-    match envelope.code {
+/// What an error in the body says.
+fn by_envelope(envelope: &Envelope, status: u16) -> Fault {
+    let reason = match envelope.code {
         Some(429) => Reason::RateLimited,
         Some(code) if is_unavailable(code) => Reason::PortalUnavailable,
         Some(400..=499) => Reason::RequestRejected,
         _ if envelope.refuses() || (400..500).contains(&status) => Reason::RequestRejected,
-        _ => Reason::MalformedResponse,
-    }
+        _ => return malformed(Cause::NoToken),
+    };
+    let mut fault = Fault::new(reason, Cause::ArcGisError);
+    fault.seen.number = envelope.code;
+    fault
 }
 
 fn is_unavailable(code: u16) -> bool {
     matches!(code, 408 | 425 | 443 | 500..=599)
 }
 
-fn grant(answer: &Map<String, Value>) -> Option<Grant> {
-    let token = AccessToken::parse(answer.get("access_token")?.as_str()?.to_owned())?;
-    let seconds = match answer.get("expires_in")? {
-        Value::Number(number) => number.as_f64()?,
-        Value::String(text) => text.trim().parse::<f64>().ok()?,
-        _ => return None,
+fn grant(answer: &Map<String, Value>) -> Result<Grant, Cause> {
+    let token = answer.get("access_token").filter(|token| !token.is_null()).ok_or(Cause::NoToken)?;
+    let token = token.as_str().and_then(|token| AccessToken::parse(token.to_owned())).ok_or(Cause::InvalidToken)?;
+    let seconds = match answer.get("expires_in") {
+        Some(Value::Number(number)) => number.as_f64(),
+        Some(Value::String(text)) => text.trim().parse::<f64>().ok(),
+        _ => None,
     };
+    let seconds = seconds.filter(|seconds| *seconds > 0.0 && *seconds <= MAX_LIFETIME_SECONDS);
     // A fraction of a second counts as one second.
     #[allow(clippy::cast_possible_truncation, reason = "bounded to ten years")]
-    (seconds > 0.0 && seconds <= MAX_LIFETIME_SECONDS)
-        .then(|| Grant { token, lifetime_seconds: (seconds.floor() as i64).max(1) })
+    let lifetime_seconds = seconds.map(|seconds| (seconds.floor() as i64).max(1)).ok_or(Cause::InvalidLifetime)?;
+    Ok(Grant { token, lifetime_seconds })
 }
 
 /// What any of the three error envelopes says.
-struct Envelope {
-    failed: bool,
-    code: Option<u16>,
+pub(super) struct Envelope {
+    pub failed: bool,
+    pub code: Option<u16>,
     texts: Vec<String>,
 }
 
 impl Envelope {
-    fn new(answer: &Map<String, Value>) -> Self {
+    pub fn new(answer: &Map<String, Value>) -> Self {
         let error = answer.get("error").filter(|error| !error.is_null());
         let code = |object: &Map<String, Value>| match object.get("code")? {
             // Some write 500.0.
@@ -130,6 +181,12 @@ impl Envelope {
 
     fn says(&self, what: &[&str]) -> bool {
         self.texts.iter().any(|text| what.iter().any(|what| text.contains(what)))
+    }
+
+    /// Whether it says that the token is not accepted.
+    pub fn rejects_token(&self) -> bool {
+        let words = ["invalid token", "token expired", "token is expired"];
+        self.failed && (matches!(self.code, Some(401 | 498)) || self.says(&words))
     }
 
     fn blamed_credential(&self) -> Option<Reason> {
@@ -177,17 +234,24 @@ fn no_machine(text: &str) -> bool {
     })
 }
 
-fn limited(header: Option<&str>, text: &str, now: Timestamp) -> ExchangeError {
-    let seconds = header.and_then(|header| header_seconds(header.trim(), now)).or_else(|| text_seconds(text));
-    ExchangeError { reason: Reason::RateLimited, retry_after: Some(seconds.unwrap_or(60).clamp(60, 3600)) }
+/// How many seconds to wait after a 429.
+pub(super) fn wait(head: &Head<'_>, text: &str, now: Timestamp) -> u32 {
+    // Both are times of one clock, which may differ from ours.
+    let sent = head.date.and_then(date).unwrap_or(now);
+    let seconds = head.retry_after.and_then(|header| header_seconds(header.trim(), sent));
+    seconds.or_else(|| text_seconds(text)).unwrap_or(60).clamp(60, 3600)
 }
 
-fn header_seconds(header: &str, now: Timestamp) -> Option<u32> {
+fn header_seconds(header: &str, sent: Timestamp) -> Option<u32> {
     if !header.is_empty() && header.bytes().all(|b| b.is_ascii_digit()) {
         return Some(header.parse().unwrap_or(u32::MAX));
     }
-    let date = jiff::fmt::rfc2822::parse(header).ok()?.timestamp();
-    Some(u32::try_from(date.as_second().saturating_sub(now.as_second()).max(0)).unwrap_or(u32::MAX))
+    let date = date(header)?;
+    Some(u32::try_from(date.as_second().saturating_sub(sent.as_second()).max(0)).unwrap_or(u32::MAX))
+}
+
+fn date(text: &str) -> Option<Timestamp> {
+    Some(jiff::fmt::rfc2822::parse(text.trim()).ok()?.timestamp())
 }
 
 /// "Retry after 60 sec."

@@ -3,19 +3,23 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, redirect, retry};
+use reqwest::{Client, redirect, retry};
 use rustls::ClientConfig;
+use rustls::client::danger::ServerCertVerifier;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_platform_verifier::Verifier;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::client_certificate::ClientCertificate;
-use super::guard::{Guarded, ServiceRanges};
+use super::guard::ServiceRanges;
+use super::proxy::Proxies;
+use super::resolver::Resolver;
+use super::trust::Trust;
+use crate::api::Cause;
 use crate::core::OriginMatch;
 
-const CONNECT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
 /// The time for one exchange in all.
 pub(super) const TOTAL: Duration = Duration::from_secs(15);
 /// Shorter than common server limits: a connection closed while it is used again would cost an attempt.
@@ -23,11 +27,31 @@ const IDLE: Duration = Duration::from_secs(15);
 const MAX_CLIENTS: usize = 64;
 const MAX_BUNDLE: usize = 1024 * 1024;
 const MAX_CERTIFICATES: usize = 512;
+/// Of UTF-8, which some editors write before the text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A bundle without a usable certificate.
+/// Why a bundle cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("no certificate in PEM")]
-pub struct CaBundleError;
+pub enum CaBundleError {
+    #[error("it is empty")]
+    Empty,
+    #[error("no certificate in PEM")]
+    NotPem,
+    #[error("more than {MAX_CERTIFICATES} certificates or 1 MiB")]
+    TooLarge,
+}
+
+impl CaBundleError {
+    /// The cause to report.
+    #[must_use]
+    pub const fn cause(self) -> Cause {
+        match self {
+            Self::Empty => Cause::Empty,
+            Self::NotPem => Cause::NotPem,
+            Self::TooLarge => Cause::TooLarge,
+        }
+    }
+}
 
 /// The TLS client cannot be set up, most often because there are no system roots.
 #[derive(Debug, Error)]
@@ -54,41 +78,58 @@ impl PartialEq for CaBundle {
 impl CaBundle {
     /// Reads certificates in PEM format; anything else in it is ignored.
     pub fn parse(pem: &[u8]) -> Result<Self, CaBundleError> {
+        let pem = pem.strip_prefix(BYTE_ORDER_MARK).unwrap_or(pem);
+        if pem.trim_ascii().is_empty() {
+            return Err(CaBundleError::Empty);
+        }
         if pem.len() > MAX_BUNDLE {
-            return Err(CaBundleError);
+            return Err(CaBundleError::TooLarge);
         }
         let mut hash = Sha256::new();
         let mut certificates = Vec::new();
-        for der in CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).take(MAX_CERTIFICATES) {
+        for der in CertificateDer::pem_slice_iter(pem).filter_map(Result::ok) {
             let mut roots = rustls::RootCertStore::empty();
-            if roots.add(der.clone()).is_ok() {
-                hash.update(der.len().to_be_bytes());
-                hash.update(&der);
-                certificates.push(der);
+            if roots.add(der.clone()).is_err() {
+                continue;
             }
+            if certificates.len() == MAX_CERTIFICATES {
+                return Err(CaBundleError::TooLarge);
+            }
+            hash.update(der.len().to_be_bytes());
+            hash.update(&der);
+            certificates.push(der);
         }
         if certificates.is_empty() {
-            return Err(CaBundleError);
+            return Err(CaBundleError::NotPem);
         }
         Ok(Self { certificates, fingerprint: hash.finalize().into() })
     }
+}
+
+/// The client of portals with these roots, this client certificate and this match with the allow-list.
+#[derive(Clone)]
+pub struct PortalClient {
+    pub(super) http: Client,
+    pub(super) tls: Arc<ClientConfig>,
+    pub(super) verifier: Arc<dyn ServerCertVerifier>,
+    pub(super) resolver: Resolver,
+    pub(super) proxies: Proxies,
 }
 
 /// The clients in use, the most recently used last.
 pub struct Portals {
     operator: RwLock<Vec<CertificateDer<'static>>>,
     services: ServiceRanges,
-    proxies: Arc<[String]>,
-    clients: Mutex<Vec<(ClientId, Client)>>,
+    proxies: Proxies,
+    clients: Mutex<Vec<(ClientId, PortalClient)>>,
 }
 
 impl Portals {
     /// With the roots that the operator trusts for every portal in addition to the system's, the service addresses of the
-    /// cluster, and the hosts of the proxies in use.
-    pub fn new(operator: Option<CaBundle>, services: ServiceRanges, proxies: Vec<String>) -> Result<Self, ClientError> {
+    /// cluster, and the proxies in use.
+    pub fn new(operator: Option<CaBundle>, services: ServiceRanges, proxies: Proxies) -> Result<Self, ClientError> {
         let operator = operator.map(|bundle| bundle.certificates).unwrap_or_default();
-        let portals =
-            Self { operator: RwLock::new(operator), services, proxies: proxies.into(), clients: Mutex::default() };
+        let portals = Self { operator: RwLock::new(operator), services, proxies, clients: Mutex::default() };
         portals.client(None, None, OriginMatch::Exact)?;
         Ok(portals)
     }
@@ -106,7 +147,7 @@ impl Portals {
         bundle: Option<&CaBundle>,
         certificate: Option<&ClientCertificate>,
         origin_match: OriginMatch,
-    ) -> Result<Client, ClientError> {
+    ) -> Result<PortalClient, ClientError> {
         let roots = bundle.map_or([0; 32], |bundle| bundle.fingerprint);
         let id = (roots, certificate.map(|certificate| certificate.fingerprint), origin_match);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,12 +169,6 @@ impl Portals {
         self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner).len()
     }
 
-    /// Whether the environment sets a proxy.
-    #[must_use]
-    pub fn proxied(&self) -> bool {
-        !self.proxies.is_empty()
-    }
-
     /// The service addresses of the cluster.
     #[must_use]
     pub fn services(&self) -> &ServiceRanges {
@@ -145,9 +180,14 @@ impl Portals {
         bundle: Option<&CaBundle>,
         certificate: Option<&ClientCertificate>,
         origin_match: OriginMatch,
-    ) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
+    ) -> Result<PortalClient, Box<dyn std::error::Error + Send + Sync>> {
         let operator = self.operator.read().unwrap_or_else(PoisonError::into_inner);
         let extra = operator.iter().chain(bundle.iter().flat_map(|bundle| &bundle.certificates));
+        let (tls, verifier) = tls(extra, certificate)?;
+        let resolver = Resolver {
+            guard: (origin_match == OriginMatch::Wildcard).then(|| self.services.clone()),
+            proxy: self.proxies.host().map(Into::into),
+        };
         let builder = Client::builder()
             .user_agent(concat!("arcgis-credential-operator/", env!("CARGO_PKG_VERSION")))
             .https_only(true)
@@ -155,34 +195,36 @@ impl Portals {
             .retry(retry::never())
             .connect_timeout(CONNECT)
             .timeout(TOTAL)
-            .pool_idle_timeout(IDLE);
-        let builder = match certificate {
-            None => builder.tls_certs_merge(extra.filter_map(|der| Certificate::from_der(der).ok())),
-            Some(certificate) => builder.tls_backend_preconfigured(with_certificate(extra.cloned(), certificate)?),
+            .pool_idle_timeout(IDLE)
+            .tls_backend_preconfigured(tls.clone())
+            .dns_resolver(Arc::new(resolver.clone()))
+            // The environment was read when the process started.
+            .no_proxy();
+        let builder = match self.proxies.for_client() {
+            Some(proxy) => builder.proxy(proxy),
+            None => builder,
         };
-        let client = match origin_match {
-            OriginMatch::Exact => builder,
-            OriginMatch::Wildcard => builder
-                .dns_resolver(Arc::new(Guarded { services: self.services.clone(), proxies: self.proxies.clone() })),
-        }
-        .build()?;
-        Ok(client)
+        let http = builder.build()?;
+        Ok(PortalClient { http, tls: Arc::new(tls), verifier, resolver, proxies: self.proxies.clone() })
     }
 }
 
-/// Returns what reqwest configures by itself, with a client certificate: reqwest would keep a copy of the key that is not
-/// zeroized. The verifier is the same; to name it takes a method that is called `dangerous`.
-fn with_certificate(
-    extra: impl Iterator<Item = CertificateDer<'static>>,
-    certificate: &ClientCertificate,
-) -> Result<ClientConfig, rustls::Error> {
+/// Returns what reqwest configures by itself, with a verifier of its own, and with a client certificate, whose key reqwest
+/// would copy without zeroizing the copy. To name a verifier takes a method that is called `dangerous`.
+fn tls<'a>(
+    extra: impl Iterator<Item = &'a CertificateDer<'static>>,
+    certificate: Option<&ClientCertificate>,
+) -> Result<(ClientConfig, Arc<dyn ServerCertVerifier>), rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Verifier::new_with_extra_roots(extra, provider.clone())?;
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let trust: Arc<dyn ServerCertVerifier> = Arc::new(Trust::new(extra, provider.clone())?);
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_cert_resolver(certificate.resolver.clone());
+        .with_custom_certificate_verifier(trust.clone());
+    let mut config = match certificate {
+        None => builder.with_no_client_auth(),
+        Some(certificate) => builder.with_client_cert_resolver(certificate.resolver.clone()),
+    };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    Ok((config, trust))
 }

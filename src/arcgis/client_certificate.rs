@@ -5,18 +5,18 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
+use rustls::RootCertStore;
 use rustls::client::ResolvesClientCert;
-use rustls::crypto::ring::{default_provider, sign::any_supported_type};
-use rustls::server::WebPkiClientVerifier;
+use rustls::crypto::ring::sign::any_supported_type;
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
-use rustls::{CertificateError, Error, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer, TrustAnchor, UnixTime,
+    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer, TrustAnchor,
 };
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::certificate::Facts;
 use crate::core::ClientCertificateError;
 
 /// A certificate with its chain and its private key. It cannot be printed.
@@ -46,8 +46,14 @@ impl ClientCertificate {
         if !parsed.roots.first().is_some_and(|leaf| belongs_to(&*key, leaf)) {
             return Err(ClientCertificateError::Mismatch);
         }
-        if has_expired(&leaf, now) {
-            return Err(ClientCertificateError::Expired);
+        // What cannot be read, such as one of version 1, is left to the portal.
+        if let Some(facts) = Facts::read(&leaf) {
+            if now > facts.not_after {
+                return Err(ClientCertificateError::Expired(facts.not_after));
+            }
+            if now < facts.not_before {
+                return Err(ClientCertificateError::NotYetValid(facts.not_before));
+            }
         }
         let resolver = Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key)));
         Ok(Self { resolver, fingerprint: hash.finalize().into() })
@@ -58,20 +64,6 @@ impl ClientCertificate {
 fn belongs_to(key: &dyn SigningKey, certificate: &TrustAnchor<'_>) -> bool {
     // The parser leaves out the first bytes of the public key, which are its type and length.
     key.public_key().is_none_or(|public| public.as_ref().ends_with(&certificate.subject_public_key_info))
-}
-
-/// Whether a certificate has expired. A verifier that trusts nothing else checks the dates first; what it says beyond them
-/// is not its business, but the portal's.
-fn has_expired(leaf: &CertificateDer<'static>, now: Timestamp) -> bool {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates([leaf.clone()]);
-    let builder = WebPkiClientVerifier::builder_with_provider(roots.into(), default_provider().into());
-    let Ok(verifier) = builder.build() else { return false };
-    let now = std::time::Duration::from_secs(u64::try_from(now.as_second()).unwrap_or(0));
-    matches!(
-        verifier.verify_client_cert(leaf, &[], UnixTime::since_unix_epoch(now)),
-        Err(Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }))
-    )
 }
 
 /// Reads the private key. Its decoded copies are zeroized, which the decoder of the PEM crate does not do.

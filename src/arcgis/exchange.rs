@@ -1,16 +1,20 @@
 //! The token request: one POST with the client credentials (RFC 6749, section 4.4).
 
-use std::error::Error;
+use std::io::Read;
 
+use flate2::read::MultiGzDecoder;
 use jiff::Timestamp;
-use reqwest::header::{REFERER, RETRY_AFTER};
-use reqwest::{Client, Response};
-use rustls::AlertDescription;
+use reqwest::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, DATE, HeaderMap, HeaderName, REFERER, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use reqwest::{RequestBuilder, Response};
 use tokio::time::timeout;
 
-use super::answer::{ExchangeError, Grant, MAX_BODY, classify};
-use super::client::TOTAL;
-use crate::api::Reason;
+use super::answer::{ExchangeError, Grant, Head, MAX_BODY, classify};
+use super::client::{PortalClient, TOTAL};
+use super::fault::{Failed, blame, was_not_sent};
+use super::handshake::Route;
+use crate::api::{Cause, Fault, Reason};
 use crate::core::Credentials;
 
 /// What to request, and from which portal.
@@ -23,9 +27,10 @@ pub struct TokenRequest<'a> {
     pub referer: Option<&'a str>,
 }
 
-/// Requests a token with the client credentials. `clock` is the time that a `Retry-After` date is compared with.
+/// Requests a token with the client credentials. `clock` is the time that a `Retry-After` date is compared with, where the
+/// response has no date of its own.
 pub async fn exchange(
-    client: &Client,
+    client: &PortalClient,
     request: &TokenRequest<'_>,
     clock: fn() -> Timestamp,
 ) -> Result<Grant, ExchangeError> {
@@ -38,97 +43,87 @@ pub async fn exchange(
     ];
     form.extend(minutes.as_deref().map(|minutes| ("expiration", minutes)));
     let url = format!("{}/sharing/rest/oauth2/token", request.portal);
+    let mut post = client.http.post(url).header(ACCEPT_ENCODING, "identity").form(&form);
+    if let Some(referer) = request.referer {
+        post = post.header(REFERER, referer);
+    }
     let attempt = async {
-        let mut post = client.post(url).form(&form);
-        if let Some(referer) = request.referer {
-            post = post.header(REFERER, referer);
-        }
-        let again = post.try_clone();
-        let answer = match (post.send().await, again) {
-            // A server that rejects a client certificate with TLS 1.3 closes the connection after the handshake. When that
-            // is sooner than the request, only another connection shows the alert.
-            (Err(error), Some(again)) if was_not_sent(&error) => again.send().await,
-            (answer, _) => answer,
-        };
-        let answer = answer.map_err(|error| ExchangeError::from(blame(&error)))?;
+        let answer = send(client, request.portal, post).await?;
         let status = answer.status().as_u16();
-        let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let headers = answer.headers().clone();
         let body = match read(answer, MAX_BODY).await {
             Ok(body) => body,
             // An error status says enough without its body.
             Err(_) if status >= 400 => Vec::new(),
-            Err(error) => return Err(error),
+            Err(fault) => return Err(fault.into()),
         };
-        classify(status, retry_after.as_deref(), &body, clock())
+        let head = Head {
+            status,
+            retry_after: text(&headers, RETRY_AFTER),
+            date: text(&headers, DATE),
+            windows: offers_windows_authentication(&headers),
+        };
+        classify(&head, &body, clock())
     };
-    timeout(TOTAL, attempt).await.unwrap_or_else(|_| Err(Reason::PortalUnreachable.into()))
+    let late = || Err(Fault::new(Reason::PortalUnreachable, Cause::ResponseTimeout).into());
+    timeout(TOTAL, attempt).await.unwrap_or_else(|_| late())
 }
 
-/// The body, up to a limit.
-pub(super) async fn read(mut answer: Response, limit: usize) -> Result<Vec<u8>, ExchangeError> {
+async fn send(client: &PortalClient, portal: &str, post: RequestBuilder) -> Result<Response, Fault> {
+    let again = post.try_clone();
+    let answer = match (post.send().await, again) {
+        // A server that rejects a client certificate with TLS 1.3 closes the connection after the handshake. When that is
+        // sooner than the request, only another connection shows the alert.
+        (Err(error), Some(again)) if was_not_sent(&error) => again.send().await,
+        (answer, _) => answer,
+    };
+    let error = match answer {
+        Ok(answer) => return Ok(answer),
+        Err(error) => blame(&error, &client.proxies, portal),
+    };
+    let asked = match (&error, Route::new(client, portal)) {
+        (Failed::Handshake, Some(route)) => route.asks_for_certificate().await,
+        _ => None,
+    };
+    Err(error.resolve(asked))
+}
+
+pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn offers_windows_authentication(headers: &HeaderMap) -> bool {
+    let offers = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    let scheme = |offer: &str| offer.split([' ', ',']).next().unwrap_or_default().to_ascii_lowercase();
+    offers.map(scheme).any(|scheme| scheme == "negotiate" || scheme == "ntlm")
+}
+
+/// The body, up to a limit, which holds for what is decoded, too. Nothing but gzip is understood.
+pub(super) async fn read(mut answer: Response, limit: usize) -> Result<Vec<u8>, Fault> {
+    let malformed = |cause| Fault::new(Reason::MalformedResponse, cause);
+    let packed =
+        text(answer.headers(), CONTENT_ENCODING).is_some_and(|coding| coding.trim().eq_ignore_ascii_case("gzip"));
     let mut body = Vec::new();
     loop {
         match answer.chunk().await {
             Ok(Some(chunk)) if body.len() + chunk.len() <= limit => body.extend_from_slice(&chunk),
-            Ok(None) => return Ok(body),
-            Err(error) if error.is_timeout() => return Err(Reason::PortalUnreachable.into()),
-            Ok(Some(_)) | Err(_) => return Err(Reason::MalformedResponse.into()),
-        }
-    }
-}
-
-/// Whether a server ends a handshake like this because there is no client certificate, or not one that it accepts. Before
-/// TLS 1.3 many report a missing one as a failed handshake.
-pub(super) fn asks_for_certificate(alert: AlertDescription) -> bool {
-    use AlertDescription as Alert;
-    matches!(
-        alert,
-        Alert::HandshakeFailure
-            | Alert::BadCertificate
-            | Alert::UnsupportedCertificate
-            | Alert::CertificateRevoked
-            | Alert::CertificateExpired
-            | Alert::CertificateUnknown
-            | Alert::UnknownCA
-            | Alert::AccessDenied
-            | Alert::CertificateRequired
-    )
-}
-
-/// A certificate that does not verify, or an answer that is not HTTP, looks like a refused connection. Only the chain of
-/// causes distinguishes them.
-fn blame(error: &reqwest::Error) -> Reason {
-    for current in causes(error) {
-        match current.downcast_ref::<rustls::Error>() {
-            Some(rustls::Error::InvalidCertificate(_)) => return Reason::PortalUntrusted,
-            Some(rustls::Error::AlertReceived(alert)) if asks_for_certificate(*alert) => {
-                return Reason::RequestRejected;
+            Ok(None) => break,
+            Err(error) if error.is_timeout() => {
+                return Err(Fault::new(Reason::PortalUnreachable, Cause::ResponseTimeout));
             }
-            _ => {}
-        }
-        // Something answered, but not in HTTP.
-        if current.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
-            return Reason::MalformedResponse;
+            Ok(Some(_)) => return Err(malformed(Cause::TooLarge)),
+            Err(_) => return Err(malformed(Cause::Truncated)),
         }
     }
-    Reason::PortalUnreachable
-}
-
-/// Whether a connection ended before any of the request was sent, and without an alert.
-fn was_not_sent(error: &reqwest::Error) -> bool {
-    let canceled =
-        |cause: &(dyn Error + 'static)| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
-    causes(error).any(canceled) && blame(error) == Reason::PortalUnreachable
-}
-
-/// An error and its causes.
-fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    let first: &(dyn Error + 'static) = error;
-    std::iter::successors(Some(first), |current| {
-        let current: &(dyn Error + 'static) = *current;
-        match current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => current.source(),
-        }
-    })
+    if !packed {
+        return Ok(body);
+    }
+    let mut decoded = Vec::new();
+    let more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    let read = MultiGzDecoder::new(body.as_slice()).take(more).read_to_end(&mut decoded);
+    match read {
+        Ok(_) if decoded.len() <= limit => Ok(decoded),
+        Ok(_) => Err(malformed(Cause::TooLarge)),
+        Err(_) => Err(malformed(Cause::Truncated)),
+    }
 }

@@ -4,13 +4,10 @@
 //! link-local services or to the cluster's own. Checked on the addresses that are connected to, so a name that
 //! resolves differently a moment later gains nothing. A proxy resolves names itself, beyond this check.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use ipnet::IpNet;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use tracing::warn;
 
 /// The cluster's service addresses, as far as they are known.
 #[derive(Clone, Debug, Default)]
@@ -35,30 +32,8 @@ impl ServiceRanges {
     }
 }
 
-/// Resolves names, leaving out addresses that a wildcard does not reach.
-pub(super) struct Guarded {
-    pub services: ServiceRanges,
-    /// The hosts of proxies, which an administrator has chosen.
-    pub proxies: Arc<[String]>,
-}
-
-impl Resolve for Guarded {
-    fn resolve(&self, name: Name) -> Resolving {
-        let host = name.as_str().to_owned();
-        let (services, free) = (self.services.clone(), self.proxies.contains(&host));
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((host.as_str(), 0)).await?;
-            let allowed: Vec<SocketAddr> = found.filter(|at| free || reachable(at.ip(), &services)).collect();
-            if allowed.is_empty() {
-                warn!(portal = host, "a wildcard does not reach what this name resolves to: list its origin exactly");
-                return Err(io::Error::from(io::ErrorKind::PermissionDenied).into());
-            }
-            Ok(Box::new(allowed.into_iter()) as Addrs)
-        })
-    }
-}
-
-fn reachable(address: IpAddr, services: &ServiceRanges) -> bool {
+/// Whether a portal that only a wildcard allows may be at this address.
+pub(super) fn reachable(address: IpAddr, services: &ServiceRanges) -> bool {
     let address = embedded(address).map_or(address, IpAddr::V4);
     let local = match address {
         IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.is_link_local() || v4.is_broadcast(),
@@ -112,18 +87,5 @@ mod tests {
             !reachable("10.97.0.1".parse().unwrap(), &services) && !reachable("fd00:1::5".parse().unwrap(), &services)
         );
         assert!(reachable("10.96.0.10".parse().unwrap(), &services));
-    }
-
-    #[test]
-    fn a_name_that_resolves_to_loopback_is_refused_unless_it_is_a_proxy_s() {
-        let resolve = |proxies: &[&str]| {
-            let proxies = proxies.iter().map(|proxy| (*proxy).to_owned()).collect();
-            let guarded = Guarded { services: ServiceRanges::default(), proxies };
-            let name = "localhost".parse::<Name>().unwrap();
-            let runtime = tokio::runtime::Runtime::new().unwrap();
-            runtime.block_on(guarded.resolve(name)).is_ok()
-        };
-        assert!(!resolve(&[]));
-        assert!(resolve(&["localhost"]));
     }
 }

@@ -1,13 +1,14 @@
 //! Which app a token belongs to, as the portal reports it.
 
-use reqwest::Client;
-use reqwest::header::{REFERER, RETRY_AFTER};
+use jiff::Timestamp;
+use reqwest::header::{ACCEPT_ENCODING, DATE, REFERER, RETRY_AFTER};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::client::TOTAL;
-use super::exchange::read;
+use super::answer::{Envelope, Head, wait};
+use super::client::{PortalClient, TOTAL};
+use super::exchange::{read, text};
 use crate::api::{App, Verification};
 use crate::core::AccessToken;
 
@@ -22,8 +23,7 @@ struct AppInfo {
     item_id: Option<String>,
     app_owner: Option<String>,
     org_id: Option<String>,
-    #[serde(default)]
-    privileges: Vec<String>,
+    privileges: Option<Vec<String>>,
 }
 
 /// An answer, and how many seconds the portal asks to wait.
@@ -41,56 +41,50 @@ impl From<Verification> for Identified {
 
 /// Requests `portals/self` with the token in a header, never in a query. `is_app` shows whether an app ID is the expected one.
 pub async fn identify(
-    client: &Client,
+    client: &PortalClient,
     portal: &str,
     token: &AccessToken,
     referer: Option<&str>,
     is_app: impl Fn(&str) -> bool,
+    clock: fn() -> Timestamp,
 ) -> Identified {
     let url = format!("{portal}/sharing/rest/portals/self?f=json");
     let ask = async {
         let bearer = format!("Bearer {}", token.expose());
         let mut bearer = reqwest::header::HeaderValue::from_str(&bearer).ok()?;
         bearer.set_sensitive(true);
-        let mut get = client.get(url).header("X-Esri-Authorization", bearer);
+        let mut get = client.http.get(url).header("X-Esri-Authorization", bearer).header(ACCEPT_ENCODING, "identity");
         if let Some(referer) = referer {
             get = get.header(REFERER, referer);
         }
         let answer = get.send().await.ok()?;
         let status = answer.status().as_u16();
-        let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let headers = answer.headers().clone();
         let body = read(answer, MAX_BODY).await.unwrap_or_default();
-        Some(classify(status, retry_after, &body, is_app))
+        let (retry_after, date) = (text(&headers, RETRY_AFTER), text(&headers, DATE));
+        Some(classify(&Head { status, retry_after, date, windows: false }, &body, is_app, clock()))
     };
     timeout(TOTAL, ask).await.ok().flatten().unwrap_or_else(|| Verification::NotAnswered.into())
 }
 
-fn classify(status: u16, retry_after: Option<u32>, body: &[u8], is_app: impl Fn(&str) -> bool) -> Identified {
+fn classify(head: &Head<'_>, body: &[u8], is_app: impl Fn(&str) -> bool, now: Timestamp) -> Identified {
     let body = serde_json::from_slice::<Value>(body).ok().filter(Value::is_object);
-    let number = |code: &Value| code.as_u64().or_else(|| code.as_str()?.trim().parse().ok());
-    let error = body.as_ref().and_then(|body| body.get("error"));
-    let code = error.and_then(|error| error.get("code")).and_then(number).or((status >= 400).then_some(status.into()));
-    if code == Some(429) {
-        let retry_after = Some(retry_after.unwrap_or(60).clamp(60, 3600));
-        return Identified { answer: Verification::NotAnswered, retry_after };
+    let envelope = body.as_ref().and_then(Value::as_object).map(Envelope::new).filter(|envelope| envelope.failed);
+    let code = envelope.as_ref().and_then(|envelope| envelope.code);
+    if head.status == 429 || code == Some(429) {
+        return Identified { answer: Verification::NotAnswered, retry_after: Some(wait(head, "", now)) };
     }
-    if matches!(code, Some(401 | 498)) || (code.is_some() && error.is_some_and(blames_token)) {
+    if envelope.as_ref().is_some_and(Envelope::rejects_token) {
         return Verification::TokenRejected.into();
     }
-    if code.is_some() || error.is_some() {
+    // A gateway in front of the portal may answer 401 or 403 without having looked at the token.
+    let Some(mut body) = body.filter(|_| envelope.is_none() && (200..300).contains(&head.status)) else {
         return Verification::NotAnswered.into();
-    }
-    let Some(mut body) = body else { return Verification::NotAnswered.into() };
+    };
     match serde_json::from_value::<AppInfo>(body["appInfo"].take()) {
         Ok(info) if info.app_id.as_deref().is_some_and(is_app) => Verification::AppKnown(app(info)).into(),
         _ => Verification::AppUnknown.into(),
     }
-}
-
-/// Whether an error says in words that the token is not accepted.
-fn blames_token(error: &Value) -> bool {
-    let message = error.get("message").and_then(Value::as_str).unwrap_or_default().to_lowercase();
-    ["invalid token", "token expired", "token is expired"].iter().any(|words| message.contains(words))
 }
 
 /// The portal chooses these texts: they are bounded and have no control characters.
@@ -103,17 +97,24 @@ fn app(info: AppInfo) -> App {
         item_id: plain(info.item_id),
         owner: plain(info.app_owner),
         org_id: plain(info.org_id),
-        privileges: info.privileges.into_iter().filter_map(|text| plain(Some(text))).take(MAX_PRIVILEGES).collect(),
+        privileges: info
+            .privileges
+            .into_iter()
+            .flatten()
+            .filter_map(|text| plain(Some(text)))
+            .take(MAX_PRIVILEGES)
+            .collect(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::classify;
+    use super::{Head, classify};
     use crate::api::Verification::{self, AppKnown, AppUnknown, NotAnswered, TokenRejected};
 
     fn answer(status: u16, body: &str) -> Verification {
-        match classify(status, None, body.as_bytes(), |id| id == "app").answer {
+        let head = Head { status, ..Head::default() };
+        match classify(&head, body.as_bytes(), |id| id == "app", jiff::Timestamp::UNIX_EPOCH).answer {
             AppKnown(_) => AppKnown(crate::api::App::default()),
             other => other,
         }
@@ -128,7 +129,17 @@ mod tests {
             (200, r#"{"error":{"code":498,"message":"Invalid token."}}"#, TokenRejected),
             (200, r#"{"error":{"code":"498","message":""}}"#, TokenRejected),
             (200, r#"{"error":{"code":400,"message":"Invalid Token"}}"#, TokenRejected),
-            (401, "", TokenRejected),
+            (401, "", NotAnswered),
+            (403, "<html>", NotAnswered),
+            (407, "", NotAnswered),
+            (498, "", NotAnswered),
+            (401, r#"{"error":{"code":401,"message":"Unauthorized"}}"#, TokenRejected),
+            (200, r#"{"status":"error","messages":["Token Expired."],"code":498}"#, TokenRejected),
+            (
+                200,
+                r#"{"error":null,"appInfo":{"appId":"app","privileges":null}}"#,
+                AppKnown(crate::api::App::default()),
+            ),
             (200, r#"{"error":{"code":429}}"#, NotAnswered),
             (200, r#"{"error":{"code":500,"message":"down"}}"#, NotAnswered),
             (200, r#"{"error":{"code":403,"message":"no"}}"#, NotAnswered),
@@ -139,6 +150,12 @@ mod tests {
         ] {
             assert_eq!(answer(status, body), expected, "{status} {body}");
         }
-        assert_eq!(classify(429, Some(90), b"", |_| true).retry_after, Some(90));
+        let wait = |retry_after, date| {
+            let head = Head { status: 429, retry_after, date, windows: false };
+            classify(&head, b"", |_| true, jiff::Timestamp::UNIX_EPOCH).retry_after
+        };
+        assert_eq!(wait(Some("90"), None), Some(90));
+        let by_their_clock = (Some("Thu, 01 Jan 2026 00:10:00 GMT"), Some("Thu, 01 Jan 2026 00:00:00 GMT"));
+        assert_eq!(wait(by_their_clock.0, by_their_clock.1), Some(600));
     }
 }

@@ -4,17 +4,24 @@
 
 use jiff::Timestamp;
 
-use super::classify;
+use super::{Head, classify};
 use crate::api::Reason::{self, *};
+use crate::api::{Cause, Fault};
 
 mod client_certificates;
 
+fn fault(status: u16, body: &str) -> Option<Fault> {
+    let head = Head { status, ..Head::default() };
+    classify(&head, body.as_bytes(), Timestamp::UNIX_EPOCH).err().map(|error| error.fault)
+}
+
 fn reason(status: u16, body: &str) -> Option<Reason> {
-    classify(status, None, body.as_bytes(), Timestamp::UNIX_EPOCH).err().map(|error| error.reason)
+    fault(status, body).map(|fault| fault.reason)
 }
 
 fn granted(body: &str) -> Option<i64> {
-    classify(200, None, body.as_bytes(), Timestamp::UNIX_EPOCH).ok().map(|grant| grant.lifetime_seconds)
+    let head = Head { status: 200, ..Head::default() };
+    classify(&head, body.as_bytes(), Timestamp::UNIX_EPOCH).ok().map(|grant| grant.lifetime_seconds)
 }
 
 #[test]
@@ -149,7 +156,8 @@ fn an_error_status_never_yields_a_token() {
 #[test]
 fn the_wait_after_429_is_retry_after_limited_to_a_minute_through_an_hour() {
     let wait = |header: Option<&str>, body: &str| {
-        classify(429, header, body.as_bytes(), Timestamp::UNIX_EPOCH).err().and_then(|error| error.retry_after)
+        let head = Head { status: 429, retry_after: header, ..Head::default() };
+        classify(&head, body.as_bytes(), Timestamp::UNIX_EPOCH).err().and_then(|error| error.retry_after)
     };
     assert_eq!(wait(Some("120"), ""), Some(120));
     assert_eq!(wait(Some("5"), ""), Some(60));
@@ -160,6 +168,55 @@ fn the_wait_after_429_is_retry_after_limited_to_a_minute_through_an_hour() {
     assert_eq!(wait(None, "retry after 90 minutes"), Some(60));
     assert_eq!(wait(None, "retry after seconds"), Some(60));
     assert_eq!(wait(None, "no hint"), Some(60));
+}
+
+#[test]
+fn a_date_in_retry_after_counts_from_the_date_of_the_same_response() {
+    let head = Head {
+        status: 429,
+        retry_after: Some("Thu, 01 Jan 2026 00:10:00 GMT"),
+        date: Some("Thu, 01 Jan 2026 00:05:00 GMT"),
+        windows: false,
+    };
+    let now = "2025-12-31T12:00:00Z".parse().unwrap();
+    assert_eq!(classify(&head, b"", now).err().unwrap().retry_after, Some(300));
+}
+
+#[test]
+fn the_cause_says_what_was_seen_and_the_number_with_it() {
+    for (status, body, cause, number) in [
+        (401, "", Cause::HttpStatus, Some(401)),
+        (404, "<html>", Cause::HttpStatus, Some(404)),
+        (403, "<h2>HTTP Error 403.7 - Forbidden</h2>", Cause::ClientCertificateRequired, None),
+        (400, "No required SSL certificate was sent", Cause::ClientCertificateRequired, None),
+        (200, r#"{"error":{"code":498}}"#, Cause::ArcGisError, Some(498)),
+        (200, r#"{"error":"invalid_grant"}"#, Cause::ArcGisError, None),
+        (200, r#"{"error":{"code":504}}"#, Cause::ArcGisError, Some(504)),
+        (200, "<html>Could not access any portal machine(s).</html>", Cause::ArcGisError, None),
+        (503, "", Cause::HttpStatus, Some(503)),
+        (429, "", Cause::HttpStatus, Some(429)),
+        (200, r#"{"error":{"code":429}}"#, Cause::ArcGisError, Some(429)),
+        (302, "", Cause::Redirect, Some(302)),
+        (200, "\r\n<html>Sign in</html>", Cause::Html, None),
+        (418, "<html>", Cause::Html, None),
+        (200, "Sign in", Cause::NotJson, None),
+        (200, "", Cause::NotJson, None),
+        (200, r#"{"access_token":"a"#, Cause::Truncated, None),
+        (200, "null", Cause::NoToken, None),
+        (200, r#"{"token":"a","expires":1494541135122}"#, Cause::NoToken, None),
+        (200, r#"{"access_token":"a b","expires_in":60}"#, Cause::InvalidToken, None),
+        (200, r#"{"access_token":"a","expires_in":-1}"#, Cause::InvalidLifetime, None),
+        (200, r#"{"access_token":"a"}"#, Cause::InvalidLifetime, None),
+        (200, &format!(r#"{{"x":"{}"}}"#, "a".repeat(64 * 1024)), Cause::TooLarge, None),
+    ] {
+        let fault = fault(status, body).unwrap();
+        assert_eq!((fault.cause, fault.seen.number), (Some(cause), number), "{status} {}", &body[..body.len().min(60)]);
+    }
+    let windows = |status| {
+        let head = Head { status, windows: true, ..Head::default() };
+        classify(&head, b"", Timestamp::UNIX_EPOCH).err().unwrap().fault.seen.windows
+    };
+    assert!(windows(401) && !windows(403));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::api::{Patch, PatchParams, PostParams, Request};
+use kube::api::{ListParams, Patch, PatchParams, PostParams, Request};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -39,6 +39,13 @@ impl Cluster {
     /// The `ConfigMap`, `None` where there is none.
     pub async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ApiError> {
         self.get(Api::namespaced(self.client.clone(), namespace), name).await
+    }
+
+    /// The resource, `None` where there is none. A list: the operator has no right to get one.
+    pub async fn resource(&self, namespace: &str, name: &str) -> Result<Option<ArcGisAppCredential>, ApiError> {
+        let api = Api::<ArcGisAppCredential>::namespaced(self.client.clone(), namespace);
+        let only = ListParams::default().fields(&format!("metadata.name={name}"));
+        bounded(api.list(&only)).await.map(|list| list.items.into_iter().next())
     }
 
     async fn get<K: Clone + DeserializeOwned + Debug>(&self, api: Api<K>, name: &str) -> Result<Option<K>, ApiError> {

@@ -12,6 +12,12 @@ use super::error::ApiError;
 use crate::api::ArcGisAppCredential;
 use crate::core::{ConditionChange, Identity};
 
+/// The name of the host, which is that of the pod.
+fn host() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { MANAGER.to_owned() } else { name.chars().take(128).collect() }
+}
+
 /// Creates the event of a condition change.
 pub async fn publish(
     cluster: &Cluster,
@@ -38,7 +44,8 @@ pub async fn publish(
             ..ObjectReference::default()
         }),
         reporting_controller: Some(format!("credentials.arcgis.dev/{MANAGER}")),
-        reporting_instance: Some(MANAGER.to_owned()),
+        // The pod: its host has its name.
+        reporting_instance: Some(host()),
         type_: Some(if change.warning { "Warning" } else { "Normal" }.to_owned()),
         ..Event::default()
     };

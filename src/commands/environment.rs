@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use crate::arcgis::{CaBundle, Portals, ServiceRanges};
+use crate::arcgis::{CaBundle, Portals, Proxies, ServiceRanges};
 
 /// The only place that reads the wall clock.
 pub(super) fn clock() -> Timestamp {
@@ -21,14 +21,18 @@ pub(super) fn read_bundle(path: &Path) -> Result<CaBundle, String> {
 
 pub(super) fn portals(ca_file: Option<&Path>) -> Result<Portals, String> {
     let bundle = ca_file.map(read_bundle).transpose()?;
-    let variable = |name: &str| std::env::var(name).ok();
-    let services = ServiceRanges::around(variable("KUBERNETES_SERVICE_HOST").and_then(|host| host.parse().ok()));
-    let proxies = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].into_iter().filter_map(variable);
-    Portals::new(bundle, services, proxies.filter_map(|proxy| proxy_host(&proxy)).collect()).map_err(|e| e.to_string())
+    let address = std::env::var("KUBERNETES_SERVICE_HOST").ok().and_then(|host| host.parse().ok());
+    Portals::new(bundle, ServiceRanges::around(address), proxies()?).map_err(|e| e.to_string())
 }
 
-/// The host of a proxy as environment variables name it: `http://user:password@host:port`, or `host:port`.
-fn proxy_host(proxy: &str) -> Option<String> {
-    let url = if proxy.contains("://") { proxy.to_owned() } else { format!("http://{proxy}") };
-    reqwest::Url::parse(&url).ok()?.host_str().map(str::to_owned)
+/// Reads the proxy for portals from the environment. An error names the variable and not its value.
+pub fn proxies() -> Result<Proxies, String> {
+    let first = |names: [&'static str; 2]| {
+        names.into_iter().find_map(|name| std::env::var(name).ok().map(|value| (name, value)))
+    };
+    let set = |found: &(&str, String)| !found.1.trim().is_empty();
+    let proxy = first(["HTTPS_PROXY", "https_proxy"]).filter(set).or_else(|| first(["ALL_PROXY", "all_proxy"]));
+    let no_proxy = first(["NO_PROXY", "no_proxy"]).map(|(_, hosts)| hosts).unwrap_or_default();
+    let (name, url) = proxy.unwrap_or(("HTTPS_PROXY", String::new()));
+    Proxies::parse(&url, &no_proxy).map_err(|error| format!("invalid value of {name}: {error}"))
 }

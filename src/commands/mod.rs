@@ -4,5 +4,6 @@ mod environment;
 mod probe;
 mod run;
 
-pub use probe::probe;
+pub use environment::proxies;
+pub use probe::{Probed, probe};
 pub use run::run;

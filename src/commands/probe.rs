@@ -1,45 +1,84 @@
-//! `probe`: one exchange without a cluster.
+//! `probe`: one exchange, step by step, of what flags or a resource name.
+
+mod report;
+mod resource;
+mod steps;
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::io::IsTerminal;
+use std::path::Path;
 
 use k8s_openapi::ByteString;
 use zeroize::Zeroizing;
 
 use super::environment::{clock, portals, read_file};
 use crate::api::CredentialsRef;
-use crate::arcgis::{ClientCertificate, TokenRequest, exchange};
-use crate::cli::ProbeArgs;
-use crate::core::{Credentials, OriginMatch, PortalUrl, format_seconds};
+use crate::arcgis::{ClientCertificate, PortalClient};
+use crate::cli::{Output, ProbeArgs};
+use crate::core::{Credentials, OriginMatch, Plan, PortalUrl};
+use report::Report;
 
-/// Requests one token; returns a line with the granted lifetime or the reason.
-pub async fn probe(args: ProbeArgs) -> Result<String, String> {
-    let portal = PortalUrl::parse(&args.portal).map_err(|error| format!("--portal: {error}"))?;
-    let keys = CredentialsRef {
-        name: String::new(),
-        client_id_key: args.client_id_file.display().to_string(),
-        client_secret_key: args.client_secret_file.display().to_string(),
-    };
-    let data = BTreeMap::from([
-        (keys.client_id_key.clone(), ByteString(read_file(&args.client_id_file)?)),
-        (keys.client_secret_key.clone(), ByteString(read_file(&args.client_secret_file)?)),
-    ]);
-    let credentials = Credentials::read(&data, &keys).map_err(|error| error.to_string())?;
-    let certificate = client_certificate(&args)?;
+/// What a probe prints, and its last line if it failed.
+pub struct Probed {
+    pub shown: String,
+    pub error: Option<String>,
+}
+
+/// What is probed.
+struct Subject {
+    portal: PortalUrl,
+    client: PortalClient,
+    credentials: Credentials,
+    /// Where the credentials are, for messages.
+    place: String,
+    referer: Option<String>,
+    /// The specification, for a resource.
+    plan: Option<Plan>,
+}
+
+/// Requests one token and shows each step.
+pub async fn probe(args: ProbeArgs) -> Result<Probed, String> {
+    let mut report = Report::default();
+    match &args.resource {
+        None => {
+            steps::exchange(&of_flags(&args)?, &mut report).await;
+        }
+        Some((namespace, name)) => resource::probe(&args, namespace, name, &mut report).await?,
+    }
+    let failure = report.failure();
+    Ok(match args.output {
+        Output::Json => Probed { shown: report.json()?, error: failure },
+        Output::Text => {
+            let colors = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            Probed { shown: report.text(colors), error: failure }
+        }
+    })
+}
+
+fn of_flags(args: &ProbeArgs) -> Result<Subject, String> {
+    let required = |path: &'static str| format!("{path} is missing");
+    let portal = args.portal.as_deref().ok_or_else(|| required("--portal"))?;
+    let portal = PortalUrl::parse(portal).map_err(|error| format!("--portal: {error}"))?;
+    let id = args.client_id_file.as_deref().ok_or_else(|| required("--client-id-file"))?;
+    let secret = args.client_secret_file.as_deref().ok_or_else(|| required("--client-secret-file"))?;
+    let certificate = client_certificate(args)?;
     let portals = portals(args.ca_file.as_deref())?;
     let client = portals.client(None, certificate.as_ref(), OriginMatch::Exact).map_err(|error| error.to_string())?;
-    let base = portal.base();
-    let request =
-        TokenRequest { portal: &base, credentials: &credentials, lifetime: None, referer: args.referer.as_deref() };
-    let started = Instant::now();
-    let answer = exchange(&client, &request, clock).await;
-    // The time distinguishes a refused connection from one that hangs; the proxy may be at fault instead of the portal.
-    let way = if portals.proxied() { ", HTTPS_PROXY is set" } else { "" };
-    let how = format!("{} after {:.1} s{way}", portal.authority(), started.elapsed().as_secs_f64());
-    match answer {
-        Ok(grant) => Ok(format!("Issued: a token for {}, by {how}", format_seconds(grant.lifetime_seconds))),
-        Err(error) => Err(format!("{}: {how}", error.reason)),
-    }
+    let place = format!("files {} and {}", id.display(), secret.display());
+    Ok(Subject { portal, client, credentials: read(id, secret)?, place, referer: args.referer.clone(), plan: None })
+}
+
+fn read(id: &Path, secret: &Path) -> Result<Credentials, String> {
+    let keys = CredentialsRef {
+        name: String::new(),
+        client_id_key: id.display().to_string(),
+        client_secret_key: secret.display().to_string(),
+    };
+    let data = BTreeMap::from([
+        (keys.client_id_key.clone(), ByteString(read_file(id)?)),
+        (keys.client_secret_key.clone(), ByteString(read_file(secret)?)),
+    ]);
+    Credentials::read(&data, &keys).map_err(|error| error.to_string())
 }
 
 /// Reads the client certificate. The flags require each other.

@@ -12,12 +12,12 @@ use super::context::Context;
 use super::host_limiters::RequestPermit;
 use super::observe::ca_kind;
 use super::sources::{client_certificate, credentials, fetch_ca};
-use crate::api::Reason;
+use crate::api::{Cause, Fault, Reason};
 use crate::arcgis::{CaBundle, ClientCertificate, TokenRequest, exchange};
 use crate::cluster::{ApiError, version};
 use crate::core::{
     AccessToken, Admit, Answer, Credentials, Edge, IssuedToken, LiveSecret, Observed, Outcome, Plan, SecretPatch,
-    Situation, Step, Term, Trigger, Version, render,
+    Situation, Step, Term, Trigger, Version, describe, render,
 };
 use crate::index::{Key, ObjectKind};
 
@@ -99,10 +99,30 @@ impl<'a> Calls<'a> {
             Step::AcquirePermit | Step::Rest => Ok(Answer::Conflict),
         };
         made.unwrap_or_else(|error| {
-            let (reason, retry_after) = failure(error);
-            warn!(namespace = self.key.namespace, name = self.key.name, reason = reason.as_str(), "{error}");
-            Answer::Failed { reason, retry_after }
+            let source = match step {
+                Step::ReadCredentials => Some(plan.credentials.name.as_str()),
+                Step::ReadCa => plan.ca.as_ref().map(|ca| ca.name.as_str()),
+                Step::ReadClientCertificate => plan.client_certificate.as_deref(),
+                _ => None,
+            };
+            let (fault, retry_after) = (error.fault(source), error.retry_after());
+            self.warn(&fault, plan, "the API server did not do what was asked");
+            Answer::Failed { fault, retry_after }
         })
+    }
+
+    fn warn(&self, fault: &Fault, plan: &Plan, what: &str) {
+        let (namespace, name, reason) = (&self.key.namespace, &self.key.name, fault.reason.as_str());
+        let cause = fault.cause.map(Cause::as_str);
+        warn!(
+            namespace,
+            name,
+            reason,
+            cause,
+            portal = plan.portal.authority(),
+            "{what}: {}",
+            describe(fault, None, Some(plan))
+        );
     }
 
     /// Reads a Secret and records its version in the index.
@@ -135,10 +155,10 @@ impl<'a> Calls<'a> {
         let Some(ca) = &plan.ca else { return Ok(Answer::Ca(None)) };
         let (namespace, kind) = (&self.key.namespace, ca_kind(ca.kind));
         let before = self.ctx.index().observed(kind, namespace, &ca.name);
-        let read = fetch_ca(self.ctx, namespace, ca).await?;
+        let read = fetch_ca(&self.ctx.cluster, namespace, ca).await?;
         let version = read.as_ref().map(|(version, _)| version.clone());
         self.ctx.index().record(kind, namespace, &ca.name, &before, version.as_ref());
-        let error = read.as_ref().map(|(_, read)| read.as_ref().err().copied());
+        let error = read.as_ref().map(|(_, read)| read.as_ref().err().cloned());
         self.ca = read.and_then(|(_, read)| read.ok());
         Ok(Answer::Ca(version.zip(error)))
     }
@@ -154,11 +174,11 @@ impl<'a> Calls<'a> {
     }
 
     async fn request(&mut self, plan: &Plan, trigger: Trigger) -> Answer {
-        let failed = |reason, retry_after| Answer::Failed { reason, retry_after };
+        let failed = |reason: Reason| Answer::Failed { fault: reason.into(), retry_after: None };
         let permit = self.request_permit.take();
         let Some(credentials) = self.credentials.clone() else { return Answer::Credentials(None) };
         let Ok(client) = self.ctx.client(plan, self.ca.as_ref(), self.client_certificate.as_ref()) else {
-            return failed(Reason::Internal, None);
+            return failed(Reason::Internal);
         };
         // A slow portal must not keep a worker from other resources.
         self.worker = None;
@@ -170,17 +190,17 @@ impl<'a> Calls<'a> {
         let answer = tokio::select! {
             biased;
             // The portal may have received it: it counts as an attempt.
-            () = self.ctx.leadership.ended(self.term) => return failed(Reason::ClusterError, None),
+            () = self.ctx.leadership.ended(self.term) => return failed(Reason::ClusterError),
             answer = exchange(&client, &request, self.ctx.clock) => answer,
         };
         if let Some(permit) = permit {
             permit.release(match &answer {
                 Ok(_) => Outcome::Issued,
-                Err(error) => Outcome::of(error.reason, error.retry_after),
+                Err(error) => Outcome::of(error.fault.reason, error.retry_after),
             });
         }
         self.worker = self.ctx.workers.clone().acquire_owned().await.ok();
-        let reason = answer.as_ref().err().map(|error| error.reason);
+        let reason = answer.as_ref().err().map(|error| error.fault.reason);
         let (namespace, name, trigger) = (&self.key.namespace, &self.key.name, trigger.as_str());
         self.ctx.metrics.requested(&host, reason, trigger, started.elapsed());
         match answer {
@@ -191,8 +211,8 @@ impl<'a> Calls<'a> {
                 Answer::Issued { token: grant.token, lifetime_seconds, sent }
             }
             Err(error) => {
-                warn!(namespace, name, portal = host, trigger, reason = error.reason.as_str(), "no token");
-                failed(error.reason, error.retry_after)
+                self.warn(&error.fault, plan, &format!("no token (trigger {trigger})"));
+                Answer::Failed { fault: error.fault, retry_after: error.retry_after }
             }
         }
     }
@@ -232,16 +252,6 @@ impl<'a> Calls<'a> {
         let (namespace, name) = (&self.key.namespace, &plan.target.name);
         self.ctx.index().record(ObjectKind::Secret, namespace, name, before, Some(&version));
         Answer::Written(version)
-    }
-}
-
-/// Returns the reason of a failed call, and the seconds that the API server asks to wait.
-pub(super) fn failure(error: ApiError) -> (Reason, Option<u32>) {
-    match error {
-        ApiError::Forbidden | ApiError::Denied(_) | ApiError::NotSent => (Reason::TargetRefused, None),
-        ApiError::InvalidFields => (Reason::SpecInvalid, None),
-        ApiError::TooManyRequests { retry_after } => (Reason::ClusterError, retry_after),
-        _ => (Reason::ClusterError, None),
     }
 }
 

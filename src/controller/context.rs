@@ -8,7 +8,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::host_limiters::HostLimiters;
 use super::leader_election::Leadership;
-use crate::arcgis::{CaBundle, ClientCertificate, ClientError, Portals};
+use crate::arcgis::{CaBundle, ClientCertificate, ClientError, PortalClient, Portals};
 use crate::cluster::Cluster;
 use crate::core::{AllowedOrigin, Digester, OriginMatch, Plan};
 use crate::index::{Index, Key};
@@ -52,7 +52,7 @@ impl Context {
         plan: &Plan,
         ca: Option<&CaBundle>,
         certificate: Option<&ClientCertificate>,
-    ) -> Result<reqwest::Client, ClientError> {
+    ) -> Result<PortalClient, ClientError> {
         let origin_match = OriginMatch::of(&plan.portal, &self.allowed).unwrap_or(OriginMatch::Wildcard);
         self.portals.client(ca, certificate, origin_match)
     }

@@ -151,7 +151,7 @@ impl LeaderElector {
             (Next::Replace(_), Err(ApiError::NotFound)) => self.candidate.read(None, now),
             (_, Err(error)) => {
                 self.candidate.unanswered(now);
-                let (why, lasting) = describe(error);
+                let (why, lasting) = describe(&error);
                 // A Lease that was read once is expected to be there when the API server is back.
                 let blocks = lasting || self.candidate.unread();
                 if self.readiness.failing(&leases.to_string(), why, blocks) {
@@ -194,7 +194,7 @@ impl LeaderElector {
 }
 
 /// Returns what to do about an error, and whether it lasts until somebody does.
-fn describe(error: ApiError) -> (&'static str, bool) {
+fn describe(error: &ApiError) -> (&'static str, bool) {
     match error {
         ApiError::Forbidden => ("missing right to get, create and update it: apply the operator's RBAC", true),
         ApiError::NotFound => ("its namespace does not exist", true),

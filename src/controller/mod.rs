@@ -18,3 +18,4 @@ mod watch_set;
 mod watches;
 
 pub use event_loop::{Options, Parts, run};
+pub use sources::{client_certificate, credentials, fetch_ca};

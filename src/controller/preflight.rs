@@ -37,7 +37,7 @@ pub async fn run(cluster: Cluster, scopes: Vec<Option<String>>, readiness: Arc<R
                     open.push((scope, right));
                 }
                 // A permission that cannot be reviewed shows when it is used.
-                Err(error) if is_final(error) => readiness.satisfied(&name),
+                Err(error) if is_final(&error) => readiness.satisfied(&name),
                 Err(_) => open.push((scope, right)),
             }
         }
@@ -60,11 +60,11 @@ async fn learn_ranges(cluster: &Cluster, services: &ServiceRanges) -> bool {
             }
             true
         }
-        Err(error) => is_final(error),
+        Err(error) => is_final(&error),
     }
 }
 
 /// Whether another request gets the same answer: the permission is missing, or the API server has no such kind.
-fn is_final(error: ApiError) -> bool {
+fn is_final(error: &ApiError) -> bool {
     matches!(error, ApiError::Forbidden | ApiError::NotFound)
 }

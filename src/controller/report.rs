@@ -5,7 +5,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tracing::{info, warn};
 
-use super::calls::failure;
 use super::context::Context;
 use crate::api::ArcGisAppCredentialStatus;
 use crate::cluster::{ApiError, publish};
@@ -20,7 +19,13 @@ pub(super) async fn write_status(
     me: &Identity,
     conclusion: Conclusion,
 ) -> Timestamp {
-    if !conclusion.changed || !ctx.leadership.holds(term) {
+    if !ctx.leadership.holds(term) {
+        return conclusion.wake;
+    }
+    if !conclusion.changed {
+        if let Some(change) = conclusion.change {
+            publish_change(ctx, term, me, change).await;
+        }
         return conclusion.wake;
     }
     if conclusion.report_after.is_some() {
@@ -44,14 +49,14 @@ pub(super) async fn write_status(
             conclusion.wake
         }
         Err(ApiError::NotFound) => conclusion.wake,
-        Err(error) => conclusion.wake.min(status_failed(ctx, key, me, error, conclusion.made_with)),
+        Err(error) => conclusion.wake.min(status_failed(ctx, key, me, &error, conclusion.made_with)),
     }
 }
 
 /// Records that a status was not written; returns when it is written again.
-fn status_failed(ctx: &Context, key: &Key, me: &Identity, error: ApiError, made_with: MadeWith) -> Timestamp {
+fn status_failed(ctx: &Context, key: &Key, me: &Identity, error: &ApiError, made_with: MadeWith) -> Timestamp {
     ctx.metrics.status_not_written();
-    let (reason, retry_after) = failure(error);
+    let (reason, retry_after) = (error.fault(None).reason, error.retry_after());
     let failed = Failed { activity: Activity::Report, reason, retry_after, worked: false };
     let mut index = ctx.index();
     let Some(resource) = index.get_mut(key, &me.uid) else { return Timestamp::MAX };

@@ -3,14 +3,13 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
-use super::context::Context;
-use crate::api::{CaBundleKind, CaBundleRef, CredentialsRef, Reason};
+use crate::api::{CaBundleKind, CaBundleRef, Cause, CredentialsRef, Fault, Reason};
 use crate::arcgis::{CaBundle, ClientCertificate};
-use crate::cluster::{ApiError, version};
+use crate::cluster::{ApiError, Cluster, version};
 use crate::core::{ClientCertificateError, Credentials, CredentialsError, Version, zero};
 
 /// Reads a Secret with credentials, and zeroizes its data.
-pub(super) fn credentials(secret: Secret, keys: &CredentialsRef) -> Result<Credentials, CredentialsError> {
+pub fn credentials(secret: Secret, keys: &CredentialsRef) -> Result<Credentials, CredentialsError> {
     let mut data = secret.data.unwrap_or_default();
     let read = Credentials::read(&data, keys);
     zero(&mut data);
@@ -18,30 +17,32 @@ pub(super) fn credentials(secret: Secret, keys: &CredentialsRef) -> Result<Crede
 }
 
 /// Reads a CA bundle with its version, or why it cannot be used.
-pub(super) async fn fetch_ca(
-    ctx: &Context,
+pub async fn fetch_ca(
+    cluster: &Cluster,
     namespace: &str,
     ca: &CaBundleRef,
-) -> Result<Option<(Version, Result<CaBundle, Reason>)>, ApiError> {
+) -> Result<Option<(Version, Result<CaBundle, Fault>)>, ApiError> {
     let found = match ca.kind {
-        CaBundleKind::Secret => ctx.cluster.secret(namespace, &ca.name).await?.map(|secret| {
+        CaBundleKind::Secret => cluster.secret(namespace, &ca.name).await?.map(|secret| {
             let pem = secret.data.as_ref().and_then(|data| data.get(&ca.key)).map(|bytes| bytes.0.clone());
             (version(&secret), pem)
         }),
-        CaBundleKind::ConfigMap => ctx.cluster.config_map(namespace, &ca.name).await?.map(|map| {
-            let pem = map.data.as_ref().and_then(|data| data.get(&ca.key)).map(|text| text.clone().into_bytes());
+        CaBundleKind::ConfigMap => cluster.config_map(namespace, &ca.name).await?.map(|map| {
+            let text = map.data.as_ref().and_then(|data| data.get(&ca.key)).map(|text| text.clone().into_bytes());
+            let bytes = || map.binary_data.as_ref().and_then(|data| data.get(&ca.key)).map(|bytes| bytes.0.clone());
+            let pem = text.or_else(bytes);
             (version(&map), pem)
         }),
     };
     Ok(found.map(|(version, pem)| match pem.map(|pem| CaBundle::parse(&pem)) {
-        None => (version, Err(Reason::CaBundleNotFound)),
-        Some(Err(_)) => (version, Err(Reason::CaBundleInvalid)),
+        None => (version, Err(Fault::new(Reason::CaBundleNotFound, Cause::KeyMissing))),
+        Some(Err(error)) => (version, Err(Fault::new(Reason::CaBundleInvalid, error.cause()))),
         Some(Ok(bundle)) => (version, Ok(bundle)),
     }))
 }
 
 /// Reads a Secret with a client certificate, and zeroizes its data.
-pub(super) fn client_certificate(secret: Secret, now: Timestamp) -> Result<ClientCertificate, ClientCertificateError> {
+pub fn client_certificate(secret: Secret, now: Timestamp) -> Result<ClientCertificate, ClientCertificateError> {
     let mut data = secret.data.unwrap_or_default();
     let read = match (data.get("tls.crt"), data.get("tls.key")) {
         (Some(_), Some(_)) if secret.type_.as_deref() != Some("kubernetes.io/tls") => {

@@ -44,7 +44,7 @@ fn context() -> (Arc<Context>, Term) {
     let (requeue, _) = mpsc::unbounded_channel();
     let ctx = Context {
         cluster: Cluster::new(kube::Client::try_from(config).unwrap()),
-        portals: Arc::new(Portals::new(None, ServiceRanges::default(), Vec::new()).unwrap()),
+        portals: Arc::new(Portals::new(None, ServiceRanges::default(), crate::arcgis::Proxies::default()).unwrap()),
         allowed: Vec::new(),
         digester: Digester::default(),
         index: index.clone(),

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use super::context::Context;
 use super::sources::{client_certificate, credentials, fetch_ca};
 use crate::api::Verification;
-use crate::arcgis::identify;
+use crate::arcgis::{PortalClient, identify};
 use crate::core::{AccessToken, Admit, Identity, LiveSecret, Outcome, Plan, Term, VerificationPlan};
 use crate::index::{Key, Verified};
 
@@ -81,7 +81,7 @@ async fn run(ctx: &Context, published: &PublishedToken) -> Result<Verification, 
     };
     let client = client(ctx, published).await?;
     let is_app = |id: &str| ctx.digester.digest_id(id) == app;
-    let identified = identify(&client, &plan.portal.base(), &token, plan.referer.as_deref(), is_app).await;
+    let identified = identify(&client, &plan.portal.base(), &token, plan.referer.as_deref(), is_app, ctx.clock).await;
     permit.release(match (&identified.retry_after, &identified.answer) {
         (Some(seconds), _) => Outcome::Limited(*seconds),
         (None, Verification::NotAnswered) => Outcome::Failed,
@@ -117,11 +117,12 @@ async fn app_id(ctx: &Context, published: &PublishedToken) -> Result<u64, Timest
     Ok(ctx.digester.digest_id(read.id()))
 }
 
-async fn client(ctx: &Context, published: &PublishedToken) -> Result<reqwest::Client, Timestamp> {
+async fn client(ctx: &Context, published: &PublishedToken) -> Result<PortalClient, Timestamp> {
     let unusable = || published.next(ctx);
     let ca = match &published.plan.ca {
         Some(ca) => {
-            let read = fetch_ca(ctx, &published.me.namespace, ca).await.map_err(|_| ctx.after(DEFER_SECONDS))?;
+            let read =
+                fetch_ca(&ctx.cluster, &published.me.namespace, ca).await.map_err(|_| ctx.after(DEFER_SECONDS))?;
             Some(read.ok_or_else(unusable)?.1.map_err(|_| unusable())?)
         }
         None => None,

@@ -21,14 +21,15 @@ pub mod spec;
 #[cfg(test)]
 mod tests;
 
+pub use crate::api::is_subdomain;
 pub use election::{Candidate, Claim, Moment, Next, RETRY_PERIOD, Term};
 pub use object::{Identity, Observed, Version};
 pub use reconcile::{
     Answer, Conclusion, ConditionChange, Edge, Memory, Problem, Progress, Reconciliation, Situation, Source, Step,
-    Trigger, Verdict, VerificationState, conclude, decide,
+    Trigger, Verdict, VerificationState, conclude, decide, describe,
 };
 pub use scheduling::{
-    Activity, Admit, Epoch, Failed, HostLimiter, HostQueue, MadeWith, Outcome, Priority, RESYNC_SECONDS,
+    Activity, Admit, Epoch, Failed, Finding, HostLimiter, HostQueue, MadeWith, Outcome, Priority, RESYNC_SECONDS,
     RetryAfterRecord, Wait, Waits, WorkQueue, renewal_time,
 };
 pub use secrets::{
@@ -38,5 +39,5 @@ pub use secrets::{
 pub use spec::{
     AllowedOrigin, DurationError, OriginError, OriginMatch, Plan, PortalUrl, PortalUrlError, REFERER_ADVICE,
     SelectorError, SpecError, TargetPlan, Template, TemplateError, VerificationPlan, format_seconds, is_referer,
-    is_subdomain, parse_duration, parse_selector,
+    parse_duration, parse_selector,
 };

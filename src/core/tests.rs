@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::scheduling::schedule::{Repairs, next_attempt};
 use super::*;
-use crate::api::{ArcGisAppCredentialStatus, Reason, Retry};
+use crate::api::{ArcGisAppCredentialStatus, Fault, Reason, Retry};
 
 mod host_limiter;
 mod memory;
@@ -95,7 +95,11 @@ fn stored(s: &Situation, issue_time: Timestamp, seconds: i64) -> LiveSecret {
 }
 
 /// Performs the decided steps until the decision is to rest; the portal gives the same answer to each request.
-fn reconcile(mut s: Situation, now: Timestamp, answer: Result<i64, Reason>, requests: &mut u32) -> Conclusion {
+fn reconcile(s: Situation, now: Timestamp, answer: Result<i64, Reason>, requests: &mut u32) -> Conclusion {
+    reconcile_with(s, now, &answer.map_err(Fault::from), requests)
+}
+
+fn reconcile_with(mut s: Situation, now: Timestamp, answer: &Result<i64, Fault>, requests: &mut u32) -> Conclusion {
     for _ in 0..20 {
         let verdict = decide(&s, now);
         match verdict.step {
@@ -103,8 +107,8 @@ fn reconcile(mut s: Situation, now: Timestamp, answer: Result<i64, Reason>, requ
             Step::Request(_) => {
                 *requests += 1;
                 match answer {
-                    Ok(seconds) => s.issued(token("t"), seconds, now),
-                    Err(reason) => s.failed(Activity::Request, reason, None, now),
+                    Ok(seconds) => s.issued(token("t"), *seconds, now),
+                    Err(fault) => s.failed(Activity::Request, fault.clone(), None, now),
                 }
             }
             step => call(&mut s, &step, *requests, now),
@@ -137,7 +141,7 @@ fn next_situation(mut s: Situation, last: Conclusion, version: u32, now: Timesta
     if last.status.target_version.is_some() {
         s.target = Observed::Cached(Version { uid: "target".to_owned(), resource: (10 + version).to_string() });
     }
-    s.status = last.status;
+    s.status = if last.changed { last.status } else { last.previous };
     s.memory = last.memory;
     s.recall(now);
     s

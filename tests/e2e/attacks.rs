@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::support::{SECRET, TestEnv, failure_reason, is};
 use arcgis_credential_operator::api::{CredentialsRef, Reason};
-use arcgis_credential_operator::arcgis::{CaBundle, ExchangeError, Portals, ServiceRanges, TokenRequest, exchange};
+use arcgis_credential_operator::arcgis::{
+    CaBundle, ExchangeError, Portals, Proxies, ServiceRanges, TokenRequest, exchange,
+};
 use arcgis_credential_operator::core::{Credentials, OriginMatch};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -27,7 +29,7 @@ async fn request_token(url: &str, ca: &str, origin_match: OriginMatch) -> Result
     let data = [("id".to_owned(), value("app")), ("s".to_owned(), value(SECRET))].into();
     let credentials = Credentials::read(&data, &keys).unwrap();
     let bundle = CaBundle::parse(ca.as_bytes()).unwrap();
-    let portals = Portals::new(Some(bundle), ServiceRanges::default(), Vec::new()).unwrap();
+    let portals = Portals::new(Some(bundle), ServiceRanges::default(), Proxies::default()).unwrap();
     let request = TokenRequest { portal: url, credentials: &credentials, lifetime: None, referer: None };
     exchange(&portals.client(None, None, origin_match).unwrap(), &request, Timestamp::now).await.map(drop)
 }
@@ -138,7 +140,7 @@ async fn a_redirect_to_another_host_is_not_followed() {
         let answer = Answer { status, headers: [("Location".to_owned(), location)].into(), body: String::new() };
         from.app("app", App { secret: SECRET.to_owned(), answer: Some(answer), ..App::default() });
         let error = request_token(&from.url(), from.ca(), OriginMatch::Exact).await.unwrap_err();
-        assert_eq!(error.reason, Reason::MalformedResponse, "{status}");
+        assert_eq!(error.fault.reason, Reason::MalformedResponse, "{status}");
     }
     assert_eq!((from.journal().len(), to.journal().len()), (6, 0));
 }
@@ -147,7 +149,7 @@ async fn a_redirect_to_another_host_is_not_followed() {
 async fn an_origin_allowed_by_a_wildcard_does_not_reach_loopback() {
     let portal = portal().await;
     let error = request_token(&portal.url(), portal.ca(), OriginMatch::Wildcard).await.unwrap_err();
-    assert_eq!(error.reason, Reason::PortalUnreachable);
+    assert_eq!(error.fault.reason, Reason::PortalNotAllowed);
     assert_eq!(portal.journal().len(), 0);
     assert!(
         request_token(&portal.url(), portal.ca(), OriginMatch::Exact).await.is_ok(),
@@ -205,7 +207,7 @@ async fn an_invalid_response_becomes_a_reason_within_time_and_size_limits() {
         let server = HostileServer::start(answer).await.unwrap();
         let started = Instant::now();
         let error = request_token(&server.url(), server.ca(), OriginMatch::Exact).await.unwrap_err();
-        assert_eq!(error.reason, expected, "{what}");
+        assert_eq!(error.fault.reason, expected, "{what}");
         assert!(started.elapsed() < Duration::from_secs(5), "{what}: {:?}", started.elapsed());
         assert!(server.sent() < 8 * 1024 * 1024, "{what}: {} bytes were read", server.sent());
     }
@@ -221,7 +223,7 @@ async fn a_slow_response_times_out_after_15_s() {
             .unwrap();
     let started = Instant::now();
     let error = request_token(&server.url(), server.ca(), OriginMatch::Exact).await.unwrap_err();
-    assert_eq!(error.reason, Reason::PortalUnreachable);
+    assert_eq!(error.fault.reason, Reason::PortalUnreachable);
     assert!((14..=16).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
 }
 

@@ -30,6 +30,9 @@ fn an_invalid_flag_exits_with_2_and_a_clear_first_line() {
         (vec!["run", "--leader-elect", "perhaps"], "invalid value 'perhaps'"),
         (vec!["run", "--lease-name", "My Lease"], "write lower-case letters, digits, - and ."),
         (vec!["probe", "--referer", "maps"], "write an http or https URL"),
+        (vec!["probe", "--resource", "maps"], "write NAMESPACE/NAME"),
+        (vec!["probe", "--resource", "maps/a", "--portal", "https://x"], "cannot be used with"),
+        (vec!["probe", "--output", "yaml"], "invalid value 'yaml'"),
         (vec!["run", "--no-such-flag"], "unexpected argument"),
         (vec!["fly"], "unrecognized subcommand"),
     ] {
@@ -37,6 +40,24 @@ fn an_invalid_flag_exits_with_2_and_a_clear_first_line() {
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(first_line(&output).contains(expected), "{args:?}: {}", first_line(&output));
     }
+}
+
+#[test]
+fn a_proxy_that_is_no_url_is_a_flag_that_does_not_parse() {
+    let run = |name: &str, value: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_arcgis-credential-operator"));
+        command.args(["run", "--admin-address", "127.0.0.1:0"]).env("KUBECONFIG", "/nonexistent").env(name, value);
+        command.output().unwrap()
+    };
+    for (name, value) in [("HTTPS_PROXY", "http://"), ("https_proxy", "socks5://canary:1"), ("ALL_PROXY", "http://a b")]
+    {
+        let output = run(name, value);
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        assert!(first_line(&output).contains(&format!("invalid value of {name}: write a proxy such as")), "{name}");
+        assert!(!first_line(&output).contains("canary"));
+    }
+    let trimmed = run("HTTPS_PROXY", " http://proxy.example.com:3128\n");
+    assert_eq!(trimmed.status.code(), Some(1), "{}", first_line(&trimmed));
 }
 
 #[test]
@@ -82,7 +103,19 @@ async fn probe_prints_the_granted_lifetime_and_never_the_token() {
         .unwrap();
     let printed = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{printed}");
-    assert!(printed.starts_with("Issued: a token for 1h30m, by localhost:"), "{printed}");
+    for line in [
+        "Name        ok      localhost: ",
+        "Connection  ok      ",
+        "Proxy       -       none",
+        "TLS         ok      TLS 1.3, TLS13_AES_256_GCM_SHA384",
+        "                    names: localhost, 127.0.0.1, ::1; common name: rcgen self signed cert",
+        "                    issuer: CN=test portal CA",
+        "HTTP        ok      the portal answers",
+        "ArcGIS      ok      Issued: a token for 1h30m",
+    ] {
+        assert!(printed.contains(&format!("\n{line}")) || printed.starts_with(line), "{line}: {printed}");
+    }
+    assert!(!printed.contains('\u{1b}'), "no colors without a terminal");
     assert!(!printed.contains("canary") && !printed.contains(TOKEN_CANARY));
 }
 
@@ -110,4 +143,29 @@ fn probe_prints_a_reason_and_never_a_secret() {
         assert!(!first_line(&output).contains("canary"));
     }
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn probe_prints_one_json_object() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in [("id", "app"), ("secret", "canary")] {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let portal = format!("https://localhost:{}/portal", closed.port());
+    let output = Command::new(env!("CARGO_BIN_EXE_arcgis-credential-operator"))
+        .args(["probe", "--output=json", "--portal", &portal, "--client-id-file=id", "--client-secret-file=secret"])
+        .current_dir(&dir)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let printed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(printed["portal"], portal);
+    assert_eq!(
+        (&printed["failure"]["reason"], &printed["failure"]["cause"]),
+        (&"PortalUnreachable".into(), &"ConnectionRefused".into())
+    );
+    let steps: Vec<_> =
+        printed["steps"].as_array().unwrap().iter().map(|step| (&step["step"], &step["result"])).collect();
+    assert_eq!(steps, [(&"Name".into(), &"ok".into()), (&"Connection".into(), &"failed".into())]);
 }

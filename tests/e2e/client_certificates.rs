@@ -103,11 +103,11 @@ fn unusable(clients: &Authority) -> Vec<(&'static str, &'static str, Value, &'st
     let kind = "kubernetes.io/tls";
     vec![
         ("type", "Opaque", pair(&good.certificate, &good.key), "is not of type kubernetes.io/tls"),
-        ("certificate", kind, pair("junk", &good.key), "the certificate cannot be read"),
-        ("key", kind, pair(&good.certificate, "junk"), "the private key cannot be read"),
-        ("encrypted", kind, pair(&good.certificate, &encrypted(&good.key)), "the private key is encrypted"),
-        ("mismatch", kind, pair(&good.certificate, &other.key), "do not match"),
-        ("expired", kind, pair(&expired.certificate, &expired.key), "has expired: renew it"),
+        ("certificate", kind, pair("junk", &good.key), "cannot be read"),
+        ("key", kind, pair(&good.certificate, "junk"), "cannot be read"),
+        ("encrypted", kind, pair(&good.certificate, &encrypted(&good.key)), "is encrypted"),
+        ("mismatch", kind, pair(&good.certificate, &other.key), "is not that of the first certificate"),
+        ("expired", kind, pair(&expired.certificate, &expired.key), "expired on 2021-01-01T00:00:00Z. Renew it."),
     ]
 }
 
@@ -252,12 +252,15 @@ async fn probe_takes_a_client_certificate() {
     };
     let with =
         async |certificate, key| probe(&["--client-certificate-file", certificate, "--client-key-file", key]).await;
-    assert!(with("crt", "key").await.starts_with("Issued: "));
+    assert!(with("crt", "key").await.contains("Issued: a token for 2h"));
     let said = probe(&[]).await;
     assert!(said.contains("RequestRejected"), "{said}");
     let said = with("old-crt", "old-key").await;
     assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.contains("--client-key-file old-key: the certificate has expired: renew it"), "{said}");
+    assert!(
+        said.contains("--client-key-file old-key: the certificate expired on 2021-01-01T00:00:00Z: renew it"),
+        "{said}"
+    );
     assert!(with("crt", "old-key").await.contains("do not match"));
     assert!(probe(&["--client-key-file", "key"]).await.contains("--client-certificate-file"));
 }

@@ -1,8 +1,9 @@
 //! Each reason of the failure table, with the conditions of the status table.
 
 use crate::support::policy::{exhausted_quota, put_quota};
+use crate::support::tools::{run, succeed};
 use crate::support::{SECRET, TestEnv, condition, failure_reason, is};
-use arcgis_credential_operator::api::{Reason, Recovery};
+use arcgis_credential_operator::api::{Failure, Reason, Recovery};
 use serde_json::{Value, json};
 use testkit::portal::{Answer, App, Certificate, Portal};
 
@@ -104,6 +105,56 @@ async fn a_failed_check_prevents_the_request() {
     env.wait("nothing", |r| is(r, "Ready", "True", "TokenValid")).await;
 }
 
+async fn failure_of(env: &TestEnv, name: &str) -> Failure {
+    env.resources().get(name).await.unwrap().status.unwrap().failure.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_refuses_the_target_is_named() {
+    let env = TestEnv::new().await;
+    let policy = format!("{}-no-targets", env.namespace);
+    let kind = |kind: &str| json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": policy}});
+    let mut rule = kind("ValidatingAdmissionPolicy");
+    rule["spec"] = json!({
+        "failurePolicy": "Fail",
+        "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["secrets"],
+                             "operations": ["CREATE"]}]},
+        "validations": [{"expression": "!object.metadata.name.endsWith('-token')", "message": "canary-policy-text"}],
+    });
+    let mut binding = kind("ValidatingAdmissionPolicyBinding");
+    let only_here = json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": env.namespace}}});
+    binding["spec"] = json!({"policyName": policy, "validationActions": ["Deny"], "matchResources": only_here});
+    let kubectl = || {
+        let mut kubectl = std::process::Command::new(env.plane.tool("kubectl"));
+        kubectl.env("KUBECONFIG", env.plane.kubeconfig());
+        kubectl
+    };
+    for manifest in [&rule, &binding] {
+        succeed(kubectl().args(["apply", "-f", "-"]), &manifest.to_string());
+    }
+    env.credentials("oauth", "app", SECRET).await;
+    let refused = async {
+        loop {
+            let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "tried-token"}});
+            let create = ["-n", &env.namespace, "create", "--dry-run=server", "-f", "-"];
+            if !run(kubectl().args(create), &secret.to_string()).success {
+                return;
+            }
+            // A policy is in force a moment after it was written, and nothing says so.
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), refused).await.unwrap();
+    env.apply(&env.manifest("ruled", "oauth")).await;
+    shows(&env, "ruled", Reason::TargetRefused).await;
+    let failure = failure_of(&env, "ruled").await;
+    assert_eq!(failure.cause.as_deref(), Some("Policy"));
+    let message = failure.message.unwrap();
+    assert!(message.starts_with(&format!("The admission policy {policy} refuses Secret ruled-token.")), "{message}");
+    assert!(!message.contains("canary") && !env.log().contains("canary-policy-text"));
+    succeed(kubectl().args(["delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", &policy]), "");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exceeded_quota_is_reported_before_a_token_is_requested() {
     let env = TestEnv::new().await;
@@ -111,6 +162,9 @@ async fn an_exceeded_quota_is_reported_before_a_token_is_requested() {
     put_quota(&env.client, &exhausted_quota(&env.namespace)).await.unwrap();
     env.apply(&env.manifest("full", "oauth")).await;
     shows(&env, "full", Reason::TargetRefused).await;
+    let failure = failure_of(&env, "full").await;
+    assert_eq!(failure.cause.as_deref(), Some("Quota"));
+    assert!(failure.message.unwrap().starts_with("The quota none refuses Secret full-token."));
     assert_eq!(env.portal.requests("app"), 0);
 }
 

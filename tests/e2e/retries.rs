@@ -72,7 +72,9 @@ async fn a_failure_that_only_a_change_resolves_has_no_next_attempt_and_is_resolv
     env.apply(&env.manifest("empty", "oauth")).await;
     let resource = env.wait("empty", |r| is(r, "Stalled", "True", "CredentialsIncomplete")).await;
     assert_eq!(failure(&resource).next_attempt_time, None);
-    assert!(condition(&resource, "Stalled").unwrap().message.contains("key client_secret"));
+    assert!(
+        condition(&resource, "Stalled").unwrap().message.starts_with("Key client_secret of Secret oauth is empty.")
+    );
     env.credentials("oauth", "app", SECRET).await;
     env.wait_for("empty", Duration::from_secs(5), |r| is(r, "Ready", "True", "TokenValid")).await;
     env.credentials("oauth", "app", " ").await;

@@ -128,8 +128,8 @@ async fn a_suspended_resource_reports_the_validity_of_its_token() {
     env.wait("held", |r| is(r, "Ready", "True", "TokenValid")).await;
     env.change("held", json!({"spec": {"suspend": true}})).await;
     env.wait("held", |r| r.status.as_ref().unwrap().observed_generation == 2).await;
-    shows(&env, "held", &[("Ready", "True", "TokenValid")], "Current").await;
-    shows(&env, "held", &[("Ready", "False", "TokenExpired")], "InProgress").await;
+    shows(&env, "held", &[("Ready", "True", "Suspended")], "Current").await;
+    shows(&env, "held", &[("Ready", "False", "Suspended")], "InProgress").await;
     assert_eq!(env.portal.requests("held"), 1);
 }
 

@@ -6,6 +6,7 @@
 mod support;
 
 mod architecture;
+mod causes;
 mod chart;
 mod crd;
 mod diagrams;

@@ -203,7 +203,7 @@ impl Simulation {
                 let token = AccessToken::parse(format!("{:060x}", self.serial)).expect("a valid token");
                 Answer::Issued { token, lifetime_seconds, sent: in_progress.sent.timestamp() }
             }
-            Err((reason, retry_after)) => Answer::Failed { reason, retry_after },
+            Err((reason, retry_after)) => Answer::Failed { fault: reason.into(), retry_after },
         };
         in_progress.reconciliation.record(&step, answer, self.clock.timestamp());
         self.advance(id, in_progress);
@@ -213,7 +213,7 @@ impl Simulation {
     fn answer(&mut self, id: Id, s: &Situation, step: &Step) -> Answer {
         if !self.api_up {
             self.record_failure(id, Reason::ClusterError, None, None);
-            return Answer::Failed { reason: Reason::ClusterError, retry_after: None };
+            return Answer::Failed { fault: Reason::ClusterError.into(), retry_after: None };
         }
         self.version += 1;
         let number = self.version;
@@ -331,7 +331,7 @@ impl Simulation {
         let written = to_write && self.api_up;
         let unreported = conclusion.changed && !written;
         resource.history.status_write_expected |= unreported;
-        resource.status = if unreported { conclusion.previous } else { conclusion.status };
+        resource.status = if written { conclusion.status } else { conclusion.previous };
         if written {
             resource.memory.report_succeeded();
         }

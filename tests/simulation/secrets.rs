@@ -26,7 +26,10 @@ impl CredentialsSecret {
     /// Returns what a read of it yields: the version, and the digest by the key of the process that has started `started`
     /// times.
     pub fn read(&self, started: u64) -> (Version, Result<u64, CredentialsError>) {
-        let missing = CredentialsError { key: "client_secret".to_owned() };
+        let missing = CredentialsError {
+            key: "client_secret".to_owned(),
+            cause: arcgis_credential_operator::api::Cause::KeyMissing,
+        };
         (self.version(), if self.incomplete { Err(missing) } else { Ok(self.value ^ (started << 32)) })
     }
 }

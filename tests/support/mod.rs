@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod canaries;
+pub mod exchange;
 pub mod fences;
 pub mod fleet;
 mod kstatus;

@@ -1,10 +1,9 @@
 //! Which client certificates can be used, and how a server reports that it requires one.
 
-use rustls::AlertDescription as Alert;
 use testkit::pki::Authority;
 
-use super::super::exchange::asks_for_certificate;
-use super::super::{ClientCertificate, Portals, ServiceRanges};
+use super::super::{CaBundle, CaBundleError, ClientCertificate, Portals, Proxies, ServiceRanges};
+use crate::api::Cause;
 use crate::core::{ClientCertificateError as Error, OriginMatch};
 
 /// The second of 2026-01-01.
@@ -32,7 +31,7 @@ fn a_client_certificate_is_usable_with_its_own_key_until_it_expires() {
         ("with text around it", &format!("Bag Attributes\n{chain}"), &format!("# key\r\n{}", good.key), None),
         ("key of another", &good.certificate, &other.key, Some(Error::Mismatch)),
         ("chain in the wrong order", &reversed, &good.key, Some(Error::Mismatch)),
-        ("expired", &expired.certificate, &expired.key, Some(Error::Expired)),
+        ("expired", &expired.certificate, &expired.key, Some(Error::Expired("2021-01-01T00:00:00Z".parse().unwrap()))),
         ("encrypted", &good.certificate, &encrypted, Some(Error::EncryptedKey)),
         ("encrypted in the old form", &good.certificate, old_form, Some(Error::EncryptedKey)),
         ("no key", &good.certificate, "", Some(Error::UnusableKey)),
@@ -71,7 +70,7 @@ fn each_set_of_roots_certificate_and_match_has_a_client() {
     };
     let (one, two) = (certificate("one"), certificate("two"));
     assert_ne!(one.fingerprint, two.fingerprint);
-    let portals = Portals::new(None, ServiceRanges::default(), Vec::new()).unwrap();
+    let portals = Portals::new(None, ServiceRanges::default(), Proxies::default()).unwrap();
     for _ in 0..2 {
         for certificate in [None, Some(&one), Some(&two)] {
             for origin_match in [OriginMatch::Exact, OriginMatch::Wildcard] {
@@ -83,21 +82,45 @@ fn each_set_of_roots_certificate_and_match_has_a_client() {
 }
 
 #[test]
-fn alerts_about_a_client_certificate_are_distinguished_from_others() {
-    for alert in [
-        Alert::HandshakeFailure,
-        Alert::BadCertificate,
-        Alert::UnsupportedCertificate,
-        Alert::CertificateRevoked,
-        Alert::CertificateExpired,
-        Alert::CertificateUnknown,
-        Alert::UnknownCA,
-        Alert::AccessDenied,
-        Alert::CertificateRequired,
+fn a_bundle_says_why_it_cannot_be_used_and_may_begin_with_a_byte_order_mark() {
+    let pem = Authority::new("roots").unwrap().pem().to_owned();
+    let cause = |pem: &str| CaBundle::parse(pem.as_bytes()).err().map(CaBundleError::cause);
+    assert_eq!(cause(&pem), None);
+    assert_eq!(cause(&format!("\u{feff}{pem}")), None);
+    assert_eq!(cause(" \n"), Some(Cause::Empty));
+    assert_eq!(cause("MIIB"), Some(Cause::NotPem));
+    assert_eq!(cause(&pem.repeat(512)), None);
+    assert_eq!(cause(&pem.repeat(513)), Some(Cause::TooLarge));
+}
+
+#[test]
+fn each_error_of_a_client_certificate_has_a_cause() {
+    let date = jiff::Timestamp::UNIX_EPOCH;
+    for (error, cause) in [
+        (Error::WrongType, Cause::OtherType),
+        (Error::UnusableCertificate, Cause::NotPem),
+        (Error::UnusableKey, Cause::NotPem),
+        (Error::EncryptedKey, Cause::Encrypted),
+        (Error::Mismatch, Cause::KeyMismatch),
+        (Error::Expired(date), Cause::Expired),
+        (Error::NotYetValid(date), Cause::NotYetValid),
+        (Error::KeyMissing, Cause::KeyMissing),
     ] {
-        assert!(asks_for_certificate(alert), "{alert:?}");
+        assert_eq!(error.fault().cause, Some(cause));
     }
-    for alert in [Alert::CloseNotify, Alert::InternalError, Alert::ProtocolVersion, Alert::DecodeError] {
-        assert!(!asks_for_certificate(alert), "{alert:?}");
+}
+
+proptest::proptest! {
+    /// Whatever a server presents is read or not; one that is cut is not.
+    #[test]
+    fn any_certificate_is_read_or_not(at in 0_usize..1000, byte: u8, cut in 0_usize..1000) {
+        let issued = Authority::new("roots").unwrap().issue("host.example.com").unwrap();
+        let mut der = rustls_pki_types::pem::PemObject::from_pem_slice(issued.certificate.as_bytes())
+            .map(|der: rustls_pki_types::CertificateDer<'_>| der.to_vec())
+            .unwrap();
+        let (at, end) = (at % der.len(), der.len() - cut % der.len());
+        der[at] = byte;
+        let facts = crate::arcgis::Facts::read(&der[..end]);
+        proptest::prop_assert!(end == der.len() || facts.is_none());
     }
 }

@@ -1,19 +1,24 @@
 //! What to report: the next status, the event of a condition change, and when to reconcile again.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::conditions::Conditions;
+use super::difference::{Difference, explain, stalls};
 use super::facts::Unmet;
 use super::memory::Memory;
 use super::situation::Situation;
 use super::token::{Evaluated, Token, TokenDetails, Trigger};
 use super::verdict::{Problem, Source, Verdict};
 use super::verification::MAX_PRIVILEGES;
-use crate::api::{App, ArcGisAppCredentialStatus, Condition, Failure, Reason, TokenStatus, Verification};
+use crate::api::{App, ArcGisAppCredentialStatus, Cause, Condition, Failure, Reason, TokenStatus, Verification};
 use crate::core::object::Observed;
-use crate::core::scheduling::schedule::after;
-use crate::core::scheduling::waits::{Activity, MadeWith, Wait, next_whole, whole};
+use crate::core::scheduling::Finding;
+use crate::core::scheduling::schedule::{after, next_whole, whole};
+use crate::core::scheduling::waits::{Activity, MadeWith, Wait};
 use crate::core::spec::format_seconds;
+
+/// The cause of a failure that may end by itself is written again after this time.
+const CAUSE_PERIOD: SignedDuration = SignedDuration::from_mins(10);
 
 /// The result of one reconcile.
 pub struct Conclusion {
@@ -59,9 +64,11 @@ pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusio
         wake = wake.min(due);
     }
     let change = change(&s.status, &status);
+    let (told, next) = if suspended { (None, None) } else { s.tell_renewals(&status, problem.as_ref(), now) };
+    wake = next.map_or(wake, |next| wake.min(next));
     // A new resource that only waits for its turn is reported with the outcome of its request.
     let waits = awaits_permit && s.status.conditions.is_empty();
-    let changed = status != s.status && !waits;
+    let changed = s.is_worth_a_write(&status, now) && !waits;
     if !changed {
         s.memory.waits.remove(Activity::Report);
     }
@@ -73,7 +80,7 @@ pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusio
         report_after,
         status,
         previous: s.status,
-        change,
+        change: change.or(told),
         problem: problem.map(|problem| problem.reason),
         // A due time that is not in the future would be a loop.
         wake: wake.max(after(now, 1)),
@@ -83,6 +90,22 @@ pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusio
 }
 
 impl Situation {
+    /// Whether a status differs from the one last written in more than words. An outage writes a cause at most every 10
+    /// minutes.
+    fn is_worth_a_write(&mut self, status: &ArcGisAppCredentialStatus, now: Timestamp) -> bool {
+        let failure = status.failure.as_ref();
+        let allowed = self.memory.cause_written.is_none_or(|last| now.duration_since(last) >= CAUSE_PERIOD);
+        let written = match Difference::between(&self.status, status) {
+            Difference::None | Difference::Words => false,
+            Difference::Cause => allowed || failure.is_some_and(|failure| stalls(failure.reason)),
+            Difference::More => true,
+        };
+        if written {
+            self.memory.cause_written = failure.map(|_| now);
+        }
+        written
+    }
+
     /// Brings what is remembered of failures in line with what was found.
     fn forget_what_is_resolved(&mut self, problem: Option<&Problem>, now: Timestamp) {
         for activity in [Activity::Read, Activity::Write, Activity::Own] {
@@ -91,7 +114,7 @@ impl Situation {
             }
         }
         let found = problem.filter(|problem| problem.source == Source::Prerequisite);
-        self.memory.unmet = found.map(|found| self.unmet(found.reason, now));
+        self.memory.unmet = found.map(|found| self.unmet(found, now));
         if matches!(problem, Some(Problem { source: Source::Pause(_), .. })) && self.asked() {
             // It counts even if it is withdrawn during the pause, as after a restart.
             self.memory.demand.get_or_insert(Trigger::Requested);
@@ -113,13 +136,17 @@ impl Situation {
         }
     }
 
-    fn unmet(&mut self, reason: Reason, now: Timestamp) -> Box<Unmet> {
+    fn unmet(&mut self, found: &Problem, now: Timestamp) -> Box<Unmet> {
+        let (reason, finding) = (found.reason, found.finding.clone());
         let made_with = self.made_with();
         match self.memory.unmet.take() {
-            Some(before) if before.reason == reason && before.made_with == made_with => before,
+            Some(mut before) if before.reason == reason && before.made_with == made_with => {
+                before.finding = finding;
+                before
+            }
             before => {
                 let start_time = before.filter(|before| before.reason == reason).map(|before| before.start_time);
-                Box::new(Unmet { reason, start_time: start_time.unwrap_or(now), found_at: now, made_with })
+                Box::new(Unmet { reason, finding, start_time: start_time.unwrap_or(now), found_at: now, made_with })
             }
         }
     }
@@ -140,12 +167,17 @@ impl Situation {
         let paused = pause.is_some();
         let pause = pause.map(|failure| {
             let source = Source::Attempt(Activity::Request);
-            (Problem { reason: failure.reason, detail: None, source }, failure)
+            let finding = Finding { cause: Some(Cause::HttpStatus), ..Finding::default() };
+            (Problem { reason: failure.reason, finding, detail: None, source }, failure)
         });
         // What failed with other inputs is not what the pause delays.
         let waits = self.memory.waits.failures().filter(|wait| !(paused && wait.activity == Activity::Request));
         let waits = waits.map(|wait| (Problem::of(wait), wait.report()));
-        waits.chain(unmet).chain(pause).min_by_key(|(problem, _)| problem.reason).unzip()
+        let mut found = waits.chain(unmet).chain(pause).min_by_key(|(problem, _)| problem.reason);
+        if let Some((problem, failure)) = &mut found {
+            explain(failure, problem, self.plan.as_ref().ok());
+        }
+        found.unzip()
     }
 
     /// Returns how a pause of the host is reported. It is no attempt of this resource: an earlier failure stays and keeps its
@@ -162,6 +194,8 @@ impl Situation {
         }
         Some(Failure {
             reason: Reason::RateLimited,
+            cause: None,
+            message: None,
             start_time: before.map_or(whole(now), |before| before.start_time),
             count: None,
             last_attempt_time: None,

@@ -6,7 +6,8 @@ use super::message::message;
 use super::situation::Situation;
 use super::verdict::{Problem, Source};
 use crate::api::{Condition, Recovery, TokenStatus, Verification};
-use crate::core::spec::Plan;
+use crate::core::scheduling::Finding;
+use crate::core::spec::{Plan, format_seconds};
 
 pub(super) struct Conditions<'a> {
     pub s: &'a Situation,
@@ -28,12 +29,14 @@ impl Conditions<'_> {
         let what = shown.map_or(("Pending", "The token is being requested.".to_owned()), |problem| {
             (problem.reason.as_str(), self.message(problem, plan))
         });
+        let current = satisfied == generation;
         let (valid, reason, message) = match token {
-            Some(token) => self.validity(token),
-            None if suspended => (false, "Suspended", "There is no token, and spec.suspend is true."),
-            None => (false, what.0, what.1.as_str()),
+            Some(token) => self.validity(token, plan.filter(|_| current), shown.map(|_| what.1.as_str())),
+            None => (false, what.0, what.1.clone()),
         };
-        self.add("Ready", if valid { "True" } else { "False" }, reason, message, satisfied);
+        let (reason, message) =
+            if suspended { ("Suspended", suspended_message(token, self.now)) } else { (reason, message) };
+        self.add("Ready", if valid { "True" } else { "False" }, reason, &message, satisfied);
         if suspended {
             return;
         }
@@ -45,24 +48,37 @@ impl Conditions<'_> {
     }
 
     /// Returns whether a published token is valid, the reason and the message.
-    fn validity(&self, token: &TokenStatus) -> (bool, &'static str, &'static str) {
-        if token.expiration_time <= self.now {
-            (false, "TokenExpired", "The token in the target has expired.")
-        } else if self.s.is_rejected(token.issue_time) {
-            (false, "TokenRejected", "The portal rejects the token in the target.")
-        } else {
-            (true, "TokenValid", "The target holds a valid token.")
+    fn validity(
+        &self,
+        token: &TokenStatus,
+        plan: Option<&Plan>,
+        failure: Option<&str>,
+    ) -> (bool, &'static str, String) {
+        let TokenStatus { issue_time, expiration_time, renewal_time, lifetime, .. } = token;
+        if *expiration_time <= self.now {
+            let failure = failure.map_or_else(String::new, |failure| format!(" {failure}"));
+            return (false, "TokenExpired", format!("The token expired at {expiration_time}.{failure}"));
         }
+        if self.s.is_rejected(*issue_time) {
+            return (false, "TokenRejected", "The portal rejects the token in the target.".to_owned());
+        }
+        let granted = expiration_time.as_second() - issue_time.as_second();
+        let sent = plan.and_then(|plan| plan.lifetime).map(|seconds| seconds.div_ceil(60) * 60);
+        let other = sent.filter(|sent| i64::try_from(*sent).is_ok_and(|sent| sent != granted));
+        let other = other.and_then(|sent| i64::try_from(sent).ok()).map_or_else(String::new, |sent| {
+            format!(" The portal granted {lifetime} and not the {} that were requested.", format_seconds(sent))
+        });
+        (true, "TokenValid", format!("Valid until {expiration_time}; renewed from {renewal_time} on.{other}"))
     }
 
-    /// Returns the message of a problem. A recalled check has no detail: its message stays while the generation does.
+    /// Returns the message of a problem. What was recalled after a restart lacks details: its message stays while the
+    /// generation does.
     fn message(&self, problem: &Problem, plan: Option<&Plan>) -> String {
         let (reason, generation) = (problem.reason.as_str(), self.s.generation);
         let mut before = self.s.status.conditions.iter();
+        let recalled = problem.finding == Finding::default() && problem.source == Source::Prerequisite;
         match before.find(|c| c.reason == reason && c.observed_generation == generation) {
-            Some(before) if problem.detail.is_none() && problem.source == Source::Prerequisite => {
-                before.message.clone()
-            }
+            Some(before) if recalled && problem.detail.is_none() => before.message.clone(),
             _ => message(problem, plan),
         }
     }
@@ -106,5 +122,15 @@ impl Conditions<'_> {
             observed_generation: generation,
             last_transition_time: before.map_or(now, |before| before.last_transition_time),
         });
+    }
+}
+
+/// The message of a suspended resource.
+fn suspended_message(token: Option<&TokenStatus>, now: Timestamp) -> String {
+    let paused = "no other one is requested while spec.suspend is true.";
+    match token {
+        Some(token) if token.expiration_time > now => format!("Valid until {}; {paused}", token.expiration_time),
+        Some(token) => format!("The token expired at {}; {paused}", token.expiration_time),
+        None => "There is no token, and none is requested while spec.suspend is true.".to_owned(),
     }
 }

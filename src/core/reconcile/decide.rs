@@ -7,7 +7,7 @@ use super::prerequisites::unmet;
 use super::situation::Situation;
 use super::token::{Evaluated, Fit, Token};
 use super::verdict::{Problem, Source, Step, Verdict};
-use crate::api::Reason;
+use crate::api::{Cause, Fault, Reason};
 use crate::core::object::Observed;
 use crate::core::scheduling::Admit;
 use crate::core::scheduling::schedule::{RESYNC_SECONDS, after};
@@ -30,7 +30,8 @@ fn step(s: &Situation, now: Timestamp, verdict: &mut Verdict) -> Option<Step> {
     let plan = match &s.plan {
         Ok(plan) => plan,
         Err(error) => {
-            verdict.problem = Some(Problem::unmet(Reason::SpecInvalid, Some(error.to_string())));
+            verdict.problem =
+                Some(Problem::unmet(Fault::new(Reason::SpecInvalid, Cause::Undecodable), Some(error.to_string())));
             return None;
         }
     };
@@ -108,7 +109,8 @@ fn permit(s: &Situation, verdict: &mut Verdict) -> Option<Permit> {
         }
         Admit::PausedUntil(until) => {
             verdict.sleep(until);
-            verdict.problem = Some(Problem { reason: Reason::RateLimited, detail: None, source: Source::Pause(until) });
+            verdict.problem =
+                Some(Problem { source: Source::Pause(until), ..Problem::unmet(Reason::RateLimited.into(), None) });
             None
         }
     }

@@ -2,10 +2,12 @@
 
 use jiff::Timestamp;
 
-use crate::api::{Failure, Reason, Recovery};
+use crate::api::{Failure, Fault, Reason, Recovery};
 use crate::core::object::Version;
-use crate::core::scheduling::waits::{MadeWith, PREREQUISITE, whole};
-use crate::core::secrets::ClientCertificateError;
+use crate::core::scheduling::Finding;
+use crate::core::scheduling::schedule::whole;
+use crate::core::scheduling::waits::{MadeWith, PREREQUISITE};
+use crate::core::secrets::{ClientCertificateError, CredentialsError};
 
 /// What was found in one version of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +32,8 @@ pub(crate) struct Facts {
     /// The last complete credentials: their version, and a digest that shows whether their values changed.
     pub credentials: Option<(Version, u64)>,
     /// The key that the credentials lack.
-    pub incomplete: Option<Box<Fact<String>>>,
-    pub ca: Option<Box<Fact<Option<Reason>>>>,
+    pub incomplete: Option<Box<Fact<CredentialsError>>>,
+    pub ca: Option<Box<Fact<Option<Fault>>>>,
     pub client_certificate: Option<Box<Fact<Option<ClientCertificateError>>>>,
 }
 
@@ -39,6 +41,7 @@ pub(crate) struct Facts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unmet {
     pub reason: Reason,
+    pub finding: Finding,
     pub start_time: Timestamp,
     pub found_at: Timestamp,
     pub made_with: MadeWith,
@@ -50,6 +53,8 @@ impl Unmet {
         let kept = self.reason.recovery() == Recovery::ActionRequired;
         Failure {
             reason: self.reason,
+            cause: None,
+            message: None,
             start_time: whole(self.start_time),
             count: kept.then_some(1),
             last_attempt_time: kept.then(|| whole(self.found_at)),
@@ -62,6 +67,7 @@ impl Unmet {
     pub fn recall(failure: &Failure, current: MadeWith, now: Timestamp) -> Self {
         Self {
             reason: failure.reason,
+            finding: Finding::recall(failure),
             start_time: failure.start_time,
             found_at: failure.last_attempt_time.unwrap_or(now).min(now),
             made_with: failure.inputs.as_deref().and_then(MadeWith::parse).map_or(current, |(_, made_with)| made_with),

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::facts::{Facts, Unmet};
 use super::token::{Evaluated, Trigger};
-use crate::api::Verification;
+use crate::api::{Reason, Verification};
 use crate::core::scheduling::schedule::{Repairs, shifted};
 use crate::core::scheduling::waits::{Activity, Wait, Waits};
 use crate::core::secrets::IssuedToken;
@@ -43,6 +43,10 @@ pub struct Memory {
     /// The prerequisite that is not met.
     pub(crate) unmet: Option<Box<Unmet>>,
     pub waits: Waits,
+    /// The failure of renewals that the last event was about.
+    pub(crate) told: Option<Reason>,
+    /// When the cause of a failure was last written.
+    pub(crate) cause_written: Option<Timestamp>,
     /// Limits the writes of a status that another writer keeps overwriting.
     pub status_repairs: Repairs,
     pub verification: VerificationState,

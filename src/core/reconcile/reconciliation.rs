@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::decide::decide;
 use super::situation::Situation;
 use super::verdict::{Step, Verdict};
-use crate::api::Reason;
+use crate::api::{Fault, Reason};
 use crate::core::object::Version;
 use crate::core::scheduling::Admit;
 use crate::core::scheduling::waits::Activity;
@@ -36,7 +36,7 @@ pub enum Answer {
     Target(Option<LiveSecret>),
     /// With a digest of the values.
     Credentials(Option<(Version, Result<u64, CredentialsError>)>),
-    Ca(Option<(Version, Option<Reason>)>),
+    Ca(Option<(Version, Option<Fault>)>),
     ClientCertificate(Option<(Version, Option<ClientCertificateError>)>),
     /// The dry run was accepted.
     Accepted,
@@ -50,7 +50,7 @@ pub enum Answer {
         sent: Timestamp,
     },
     Failed {
-        reason: Reason,
+        fault: Fault,
         retry_after: Option<u32>,
     },
 }
@@ -72,7 +72,7 @@ pub struct Reconciliation {
     steps: u32,
     /// Why the dry run was refused. A used-up quota refuses a name that is taken, too, so the name is read before it is
     /// reported.
-    refused: Option<(Reason, Option<u32>)>,
+    refused: Option<(Fault, Option<u32>)>,
 }
 
 impl Reconciliation {
@@ -119,16 +119,16 @@ impl Reconciliation {
     /// Records what a call returned at `now`.
     pub fn record(&mut self, step: &Step, answer: Answer, now: Timestamp) {
         match (step, answer) {
-            (Step::TryCreate, Answer::Failed { reason: reason @ Reason::TargetRefused, retry_after }) => {
-                self.refused = Some((reason, retry_after));
+            (Step::TryCreate, Answer::Failed { fault, retry_after }) if fault.reason == Reason::TargetRefused => {
+                self.refused = Some((fault, retry_after));
                 self.s.conflicted();
             }
-            (step, Answer::Failed { reason, retry_after }) => self.s.failed(step.activity(), reason, retry_after, now),
+            (step, Answer::Failed { fault, retry_after }) => self.s.failed(step.activity(), fault, retry_after, now),
             (_, Answer::Target(live)) => {
                 let refused = self.refused.take().filter(|_| live.is_none());
                 self.s.target_read(live);
-                if let Some((reason, retry_after)) = refused {
-                    self.s.failed(Activity::Write, reason, retry_after, now);
+                if let Some((fault, retry_after)) = refused {
+                    self.s.failed(Activity::Write, fault, retry_after, now);
                 }
             }
             (_, Answer::Credentials(read)) => self.s.credentials_read(read),

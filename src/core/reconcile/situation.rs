@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::facts::Unmet;
 use super::memory::Memory;
 use super::token::{Evaluated, TokenDetails, Trigger};
-use crate::api::{ArcGisAppCredentialStatus, Condition, Reason};
+use crate::api::{ArcGisAppCredentialStatus, Condition, Fault, Reason};
 use crate::core::object::{Identity, Observed, Version};
 use crate::core::scheduling::Admit;
 use crate::core::scheduling::schedule::after;
@@ -28,7 +28,7 @@ pub struct Situation {
     pub rival: Option<String>,
     pub target: Observed<LiveSecret>,
     pub credentials: Observed<Result<(), CredentialsError>>,
-    pub ca: Observed<Option<Reason>>,
+    pub ca: Observed<Option<Fault>>,
     pub client_certificate: Observed<Option<ClientCertificateError>>,
     pub admit: Admit,
     /// This reconcile holds a permit of the portal's host.
@@ -46,6 +46,7 @@ impl Situation {
             self.memory.last_request = self.status.token.as_ref().map(|token| after(token.issue_time, 1).min(now));
             self.recall_verification(now);
             self.recall_failure(now);
+            self.recall_told(now);
         }
         // A time in the future is of a clock that was ahead: the minimum spacing counts from now.
         self.memory.last_request = self.memory.last_request.map(|time| time.min(now));

@@ -6,7 +6,7 @@ use super::facts::Fact;
 use super::memory::{Memory, TargetName};
 use super::situation::Situation;
 use super::token::{Evaluated, Token, TokenDetails, Trigger};
-use crate::api::Reason;
+use crate::api::Fault;
 use crate::core::object::{Observed, Version};
 use crate::core::scheduling::schedule::after;
 use crate::core::scheduling::waits::{Activity, Failed, MadeWith, Wait};
@@ -51,7 +51,7 @@ impl Situation {
         };
         match content {
             Err(error) => {
-                let (generation, found) = (Some(self.generation), error.key.clone());
+                let (generation, found) = (Some(self.generation), error.clone());
                 self.memory.facts.incomplete = Some(Box::new(Fact { version: version.clone(), generation, found }));
                 self.credentials = Observed::Loaded(version, Err(error));
             }
@@ -82,12 +82,13 @@ impl Situation {
     }
 
     /// Records the CA bundle that was read.
-    pub fn ca_read(&mut self, read: Option<(Version, Option<Reason>)>) {
+    pub fn ca_read(&mut self, read: Option<(Version, Option<Fault>)>) {
         self.ca = match read {
             None => Observed::Absent,
             Some((version, error)) => {
                 let generation = Some(self.generation);
-                self.memory.facts.ca = Some(Box::new(Fact { version: version.clone(), generation, found: error }));
+                let found = error.clone();
+                self.memory.facts.ca = Some(Box::new(Fact { version: version.clone(), generation, found }));
                 Observed::Loaded(version, error)
             }
         };
@@ -200,14 +201,17 @@ impl Situation {
     }
 
     /// Records a failed attempt.
-    pub fn failed(&mut self, activity: Activity, reason: Reason, retry_after: Option<u32>, now: Timestamp) {
+    pub fn failed(&mut self, activity: Activity, fault: impl Into<Fault>, retry_after: Option<u32>, now: Timestamp) {
+        let fault = fault.into();
         // These inputs were issued a token before: the portal is more likely to be under maintenance.
         let published = self.token(now).target().and_then(|target| target.token.as_ref());
         let worked = published.is_some_and(|token| self.is_as_specified(token.inputs.as_deref()));
-        let failed = Failed { activity, reason, retry_after, worked };
+        let failed = Failed { activity, reason: fault.reason, retry_after, worked };
         let trigger = self.owed(now).trigger;
         let previous = self.memory.waits.get(activity);
-        self.memory.waits.insert(Wait::next(previous, &self.me.uid, failed, self.made_with(), now));
+        let mut wait = Wait::next(previous, &self.me.uid, failed, self.made_with(), now);
+        wait.finding = fault.into();
+        self.memory.waits.insert(wait);
         if activity == Activity::Request {
             self.memory.demand = Some(trigger);
             self.handle_request();

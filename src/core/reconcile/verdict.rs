@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 
+use super::facts::Unmet;
 use super::token::Trigger;
-use crate::api::Reason;
+use crate::api::{Cause, Fault, Reason};
+use crate::core::scheduling::Finding;
 use crate::core::scheduling::waits::{Activity, Wait};
 use crate::core::secrets::SecretPatch;
 
@@ -65,17 +67,28 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub reason: Reason,
+    pub finding: Finding,
+    /// The key or the field that it is about.
     pub detail: Option<String>,
     pub source: Source,
 }
 
 impl Problem {
-    pub(super) fn unmet(reason: Reason, detail: Option<String>) -> Self {
-        Self { reason, detail, source: Source::Prerequisite }
+    pub(crate) fn unmet(fault: Fault, detail: Option<String>) -> Self {
+        Self { reason: fault.reason, finding: fault.into(), detail, source: Source::Prerequisite }
     }
 
-    pub(super) fn of(wait: &Wait) -> Self {
-        Self { reason: wait.reason, detail: None, source: Source::Attempt(wait.activity) }
+    /// Returns the prerequisite that a status recorded as not met.
+    pub(super) fn recalled(unmet: &Unmet) -> Self {
+        Self { reason: unmet.reason, finding: unmet.finding.clone(), detail: None, source: Source::Prerequisite }
+    }
+
+    pub(crate) fn of(wait: &Wait) -> Self {
+        let mut finding = wait.finding.clone();
+        if wait.activity == Activity::Own && wait.reason == Reason::TargetRefused {
+            finding.cause = Some(Cause::OwnerReference);
+        }
+        Self { reason: wait.reason, finding, detail: None, source: Source::Attempt(wait.activity) }
     }
 }
 

@@ -6,8 +6,7 @@ use super::memory::VerificationState;
 use super::situation::Situation;
 use super::token::{Token, TokenDetails};
 use crate::api::{Rejection, Verification};
-use crate::core::scheduling::schedule::{after, fraction};
-use crate::core::scheduling::waits::whole;
+use crate::core::scheduling::schedule::{after, fraction, whole};
 
 /// The shortest time between two requests because the portal rejects tokens. It doubles up to the longest.
 const MIN_REJECTION_SECONDS: i64 = 300;

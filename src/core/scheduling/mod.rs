@@ -1,5 +1,6 @@
 //! When something is due: renewal, backoff, the order of work, and the limits of hosts.
 
+mod finding;
 mod host_limiter;
 mod line;
 mod outage;
@@ -7,6 +8,7 @@ pub(crate) mod schedule;
 pub(crate) mod waits;
 mod work_queue;
 
+pub use finding::Finding;
 pub use host_limiter::{Admit, Epoch, HostLimiter, HostQueue, Outcome, Released, RetryAfterRecord};
 pub use line::Priority;
 pub use schedule::{RESYNC_SECONDS, Repairs, renewal_time};

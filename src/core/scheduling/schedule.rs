@@ -141,3 +141,14 @@ impl Repairs {
         }
     }
 }
+
+/// Returns the whole second.
+pub(crate) fn whole(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// Returns the next whole second: a restart must not retry early.
+pub(crate) fn next_whole(time: Timestamp) -> Timestamp {
+    let part = i64::from(time.subsec_nanosecond() > 0);
+    Timestamp::from_second(time.as_second() + part).unwrap_or(time)
+}

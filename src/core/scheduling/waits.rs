@@ -4,7 +4,10 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::schedule::{RETRY_FLOOR_SECONDS, after, backoff_seconds, latest_attempt, next_attempt, shifted};
+use super::finding::Finding;
+use super::schedule::{
+    RETRY_FLOOR_SECONDS, after, backoff_seconds, latest_attempt, next_attempt, next_whole, shifted, whole,
+};
 use crate::api::{Failure, Reason, Recovery, Retry};
 
 /// What can fail and is tried again.
@@ -41,6 +44,8 @@ impl Activity {
         match (reason, reason.retry()) {
             // A policy or a quota may have caused it, and may be removed.
             (Reason::SpecInvalid, _) if self == Self::Write => Retry::Backoff { first: 60, cap: 900 },
+            // What a name leads to may change at any time.
+            (Reason::PortalNotAllowed, _) if self == Self::Request => Retry::Backoff { first: 60, cap: 900 },
             (Reason::RequestRejected, Retry::Backoff { first, cap }) if worked => {
                 Retry::Backoff { first, cap: cap.min(900) }
             }
@@ -116,6 +121,7 @@ impl fmt::Display for MadeWith {
 pub struct Wait {
     pub activity: Activity,
     pub reason: Reason,
+    pub finding: Finding,
     /// Since when it fails for this reason.
     pub start_time: Timestamp,
     /// How often it failed in a row. 0: a pause that the host asked for before a restart.
@@ -148,6 +154,7 @@ impl Wait {
         Self {
             activity,
             reason,
+            finding: Finding::default(),
             start_time: previous.filter(|p| p.reason == reason).map_or(now, |p| p.start_time),
             count,
             last_attempt: Some(now),
@@ -209,6 +216,8 @@ impl Wait {
         let kept = self.reason.recovery() == Recovery::ActionRequired || self.reason == Reason::RateLimited;
         Failure {
             reason: self.reason,
+            cause: None,
+            message: None,
             start_time: whole(self.start_time),
             count: (kept && self.count > 0).then_some(self.count),
             last_attempt_time: self.last_attempt.filter(|_| kept).map(whole),
@@ -227,6 +236,7 @@ impl Wait {
         Some(Self {
             activity,
             reason: failure.reason,
+            finding: Finding::recall(failure),
             start_time: failure.start_time,
             count: failure.count.unwrap_or(0),
             last_attempt: failure.last_attempt_time.map(|time| time.min(now)),
@@ -234,17 +244,6 @@ impl Wait {
             made_with: failure.inputs.as_deref().and_then(MadeWith::parse).map_or(current, |(_, made_with)| made_with),
         })
     }
-}
-
-/// Returns the whole second.
-pub(crate) fn whole(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
-
-/// Returns the next whole second: a restart must not retry early.
-pub(crate) fn next_whole(time: Timestamp) -> Timestamp {
-    let part = i64::from(time.subsec_nanosecond() > 0);
-    Timestamp::from_second(time.as_second() + part).unwrap_or(time)
 }
 
 /// The waits of a resource: at most one for each activity. Boxed, because most resources have none.

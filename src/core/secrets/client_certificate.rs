@@ -1,8 +1,9 @@
 //! Why a client certificate cannot be used.
 
+use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::api::Reason;
+use crate::api::{Cause, Fault, Reason};
 
 /// What is wrong with a client certificate, and what to write instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -19,17 +20,25 @@ pub enum ClientCertificateError {
     UnusableKey,
     #[error("certificate and private key do not match: write the certificate of this key first")]
     Mismatch,
-    #[error("the certificate has expired: renew it")]
-    Expired,
+    #[error("the certificate expired on {0}: renew it")]
+    Expired(Timestamp),
+    #[error("the certificate is valid from {0} on only")]
+    NotYetValid(Timestamp),
 }
 
 impl ClientCertificateError {
-    /// The reason to report.
+    /// What to report.
     #[must_use]
-    pub const fn reason(self) -> Reason {
+    pub fn fault(self) -> Fault {
+        let invalid = |cause| Fault::new(Reason::ClientCertificateInvalid, cause);
         match self {
-            Self::KeyMissing => Reason::ClientCertificateNotFound,
-            _ => Reason::ClientCertificateInvalid,
+            Self::KeyMissing => Fault::new(Reason::ClientCertificateNotFound, Cause::KeyMissing),
+            Self::WrongType => invalid(Cause::OtherType),
+            Self::UnusableCertificate | Self::UnusableKey => invalid(Cause::NotPem),
+            Self::EncryptedKey => invalid(Cause::Encrypted),
+            Self::Mismatch => invalid(Cause::KeyMismatch),
+            Self::Expired(date) => invalid(Cause::Expired).date(Some(date)),
+            Self::NotYetValid(date) => invalid(Cause::NotYetValid).date(Some(date)),
         }
     }
 }

@@ -7,13 +7,15 @@ use k8s_openapi::ByteString;
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
-use crate::api::CredentialsRef;
+use crate::api::{Cause, CredentialsRef};
 
-/// Which key of the credentials Secret cannot be used.
+/// Which key of the credentials Secret cannot be used, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("key {key} is missing, empty or not visible text")]
 pub struct CredentialsError {
     pub key: String,
+    /// `KeyMissing`, `Empty` or `NotText`.
+    pub cause: Cause,
 }
 
 /// An app's id and secret; neither printable nor serializable.
@@ -27,12 +29,16 @@ impl Credentials {
     /// Reads the two keys; blanks and newlines around a value are trimmed.
     pub fn read(data: &BTreeMap<String, ByteString>, keys: &CredentialsRef) -> Result<Self, CredentialsError> {
         let value = |key: &String| {
-            data.get(key)
-                .and_then(|bytes| std::str::from_utf8(&bytes.0).ok())
-                .map(str::trim)
-                .filter(|text| !text.is_empty() && text.len() <= 4096 && text.bytes().all(|b| b.is_ascii_graphic()))
-                .map(SecretString::from)
-                .ok_or_else(|| CredentialsError { key: key.clone() })
+            let read = || {
+                let bytes = &data.get(key).ok_or(Cause::KeyMissing)?.0;
+                let text = std::str::from_utf8(bytes).map_err(|_| Cause::NotText)?.trim();
+                match text {
+                    "" => Err(Cause::Empty),
+                    _ if text.len() > 4096 || !text.bytes().all(|b| b.is_ascii_graphic()) => Err(Cause::NotText),
+                    _ => Ok(SecretString::from(text)),
+                }
+            };
+            read().map_err(|cause| CredentialsError { key: key.clone(), cause })
         };
         Ok(Self { id: value(&keys.client_id_key)?, secret: value(&keys.client_secret_key)? })
     }

@@ -47,8 +47,12 @@ pub enum Owner {
     Ours,
     /// Another owner, with the name of its resource where the Secret names one.
     Other(Option<String>),
-    /// Owned by this resource, but immutable or of another type: it cannot be updated.
-    Unusable,
+    /// Another controller, which is no such resource.
+    Controller,
+    /// Owned by this resource, but it cannot be updated.
+    Immutable,
+    /// Owned by this resource, but not of type Opaque.
+    OtherType,
 }
 
 /// The Secret in the cluster.
@@ -87,12 +91,14 @@ impl LiveSecret {
         let controlled = controller.is_some_and(|owner| owner.uid == me.uid);
         let credential = annotations.get(&own("credential"));
         let marked = labels.get(MANAGED_BY).is_some_and(|by| by == MANAGER);
-        let usable = secret.immutable != Some(true) && secret.type_.as_deref().unwrap_or("Opaque") == "Opaque";
+        let opaque = secret.type_.as_deref().unwrap_or("Opaque") == "Opaque";
         let handed_over = controller.is_none() && marked && credential == Some(&me.name);
-        let owner = match (controlled || handed_over, usable) {
-            (true, true) => Owner::Ours,
-            (true, false) => Owner::Unusable,
-            (false, _) => Owner::Other(credential.filter(|_| marked).cloned()),
+        let owner = match (controlled || handed_over, credential.filter(|_| marked)) {
+            (true, _) if secret.immutable == Some(true) => Owner::Immutable,
+            (true, _) if !opaque => Owner::OtherType,
+            (true, _) => Owner::Ours,
+            (false, None) if controller.is_some() => Owner::Controller,
+            (false, name) => Owner::Other(name.cloned()),
         };
         Self {
             version: Version { uid: meta.uid.unwrap_or_default(), resource: meta.resource_version.unwrap_or_default() },

@@ -10,6 +10,7 @@ use super::referer::{REFERER_ADVICE, is_referer, is_shell_safe};
 use super::template::Template;
 use crate::api::{
     ArcGisAppCredentialSpec, CaBundleKind, CaBundleRef, CredentialsRef, DeletionPolicy, Format, VerificationSpec,
+    is_subdomain,
 };
 
 /// Which field of a specification is wrong, and what to write instead.
@@ -169,18 +170,6 @@ fn check_name(field: &'static str, name: &str) -> Result<(), SpecError> {
     } else {
         Err(problem(field)(&"write a DNS-1123 subdomain: lower-case letters, digits, - and ."))
     }
-}
-
-/// Whether a text is a DNS-1123 subdomain, as names of objects are.
-#[must_use]
-pub fn is_subdomain(name: &str) -> bool {
-    let edge = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let label = |l: &str| {
-        l.bytes().all(|b| edge(b) || b == b'-')
-            && l.bytes().next().is_some_and(edge)
-            && l.bytes().last().is_some_and(edge)
-    };
-    name.len() <= 253 && name.split('.').all(label)
 }
 
 fn target_plan(spec: &ArcGisAppCredentialSpec) -> Result<TargetPlan, SpecError> {

@@ -113,6 +113,8 @@ fn a_pause_read_from_a_status_lasts_at_most_five_minutes() {
     let by = |reason, last: Option<i64>, next: Option<i64>| {
         let failure = crate::api::Failure {
             reason,
+            cause: None,
+            message: None,
             start_time: at(0),
             count: Some(2),
             last_attempt_time: last.map(at),

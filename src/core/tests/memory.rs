@@ -23,7 +23,13 @@ fn wait(reason: Reason, activity: Activity) -> Wait {
 }
 
 fn unmet(reason: Reason) -> Unmet {
-    Unmet { reason, start_time: at(START), found_at: at(START), made_with: made_with() }
+    Unmet {
+        reason,
+        finding: crate::core::Finding::default(),
+        start_time: at(START),
+        found_at: at(START),
+        made_with: made_with(),
+    }
 }
 
 #[test]

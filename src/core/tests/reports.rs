@@ -5,6 +5,7 @@ use crate::api::{Failure, Verification};
 use crate::core::spec::VerificationPlan;
 
 mod messages;
+mod renewals;
 
 /// Returns the fields of each condition that other programs evaluate: type, status, reason and generation.
 fn conditions(conclusion: &Conclusion) -> Vec<(&str, &str, &str, i64)> {
@@ -148,7 +149,8 @@ fn a_suspended_resource_reports_only_its_token_and_keeps_its_failure() {
     let mut valid = suspend(with_target(now));
     valid.credentials = Observed::Cached(Version { uid: "u".to_owned(), resource: "2".to_owned() });
     let valid = conclude_at_rest(valid, now);
-    assert_eq!(conditions(&valid), [("Ready", "True", "TokenValid", 1)]);
+    assert_eq!(conditions(&valid), [("Ready", "True", "Suspended", 1)]);
+    assert!(message_of(&valid, "Ready").starts_with("Valid until "));
     assert_eq!(
         valid.status.credentials_version.as_deref(),
         Some("1"),
@@ -162,7 +164,10 @@ fn a_repeated_finding_changes_no_status_and_a_new_finding_does() {
     let incomplete = |mut s: Situation, generation| {
         let version = s.credentials.version().unwrap().clone();
         s.generation = generation;
-        s.credentials_read(Some((version, Err(CredentialsError { key: "client_id".to_owned() }))));
+        s.credentials_read(Some((
+            version,
+            Err(CredentialsError { key: "client_id".to_owned(), cause: crate::api::Cause::KeyMissing }),
+        )));
         s
     };
     let first = || conclude_at_rest(incomplete(situation(now), 1), now);

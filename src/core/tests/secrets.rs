@@ -259,9 +259,11 @@ fn a_secret_is_owned_by_controller_reference_or_by_label_and_annotation_and_must
         labels.insert("app.kubernetes.io/managed-by".to_owned(), "Helm".to_owned());
     };
     assert_eq!(owner(&by_another), Owner::Other(None));
-    assert_eq!(owner(&|s| s.immutable = Some(true)), Owner::Unusable);
+    let other_controller = |s: &mut Secret| (unmark(s), s.metadata.owner_references = reference("else", true)).1;
+    assert_eq!(owner(&other_controller), Owner::Controller);
+    assert_eq!(owner(&|s| s.immutable = Some(true)), Owner::Immutable);
     assert_eq!(owner(&|s| s.immutable = Some(false)), Owner::Ours);
-    assert_eq!(owner(&|s| s.type_ = Some("kubernetes.io/tls".to_owned())), Owner::Unusable);
+    assert_eq!(owner(&|s| s.type_ = Some("kubernetes.io/tls".to_owned())), Owner::OtherType);
     assert_eq!(owner(&|s| s.type_ = None), Owner::Ours);
 }
 

@@ -1,5 +1,6 @@
 //! The parsing of what users write: durations, URLs, origins, selectors, templates, credentials.
 
+use crate::api::{Cause, is_subdomain};
 use crate::core::spec::is_shell_safe;
 
 use super::super::*;
@@ -219,8 +220,16 @@ fn credentials_are_trimmed_and_must_be_visible_text() {
     };
     assert_eq!(read(b"\t secret \r\n"), Ok(("id".to_owned(), "secret".to_owned())));
     assert_eq!(read(&[b'a'; 4096]).unwrap().1.len(), 4096);
-    for bad in [&b""[..], b"  ", b"a b", b"a\0b", b"\xff\xfe", &[b'a'; 4097]] {
-        assert_eq!(read(bad), Err(CredentialsError { key: "client_secret".to_owned() }));
+    for (bad, cause) in [
+        (&b""[..], Cause::Empty),
+        (b"  ", Cause::Empty),
+        (b"a b", Cause::NotText),
+        (b"a\0b", Cause::NotText),
+        (b"\xff\xfe", Cause::NotText),
+        (b"\xef\xbb\xbfa", Cause::NotText),
+        (&[b'a'; 4097], Cause::NotText),
+    ] {
+        assert_eq!(read(bad), Err(CredentialsError { key: "client_secret".to_owned(), cause }));
     }
 }
 

@@ -39,7 +39,7 @@ fn credentials_count_as_changed_by_value_or_uid_and_not_by_resource_version() {
     gone.credentials_read(None);
     assert!(matches!(gone.credentials, Observed::Absent));
     let mut whole = with_target();
-    let incomplete = CredentialsError { key: "client_id".to_owned() };
+    let incomplete = CredentialsError { key: "client_id".to_owned(), cause: crate::api::Cause::KeyMissing };
     whole.credentials_read(Some((version("u", "2"), Err(incomplete))));
     assert!(whole.memory.facts.incomplete.is_some());
     whole.credentials_read(Some((version("u", "3"), Ok(7))));
@@ -455,7 +455,7 @@ fn a_refused_dry_run_is_reported_only_after_the_name_was_read() {
         let secret = there.then(|| stored(&s, at(START - 60), 7200));
         let mut reconciliation = Reconciliation::new(s);
         let Progress::Call(step @ Step::TryCreate) = reconciliation.next(&mut Nobody) else { panic!("a dry run") };
-        let answer = Answer::Failed { reason: Reason::TargetRefused, retry_after: None };
+        let answer = Answer::Failed { fault: Reason::TargetRefused.into(), retry_after: None };
         reconciliation.record(&step, answer, at(START));
         assert_eq!(attempt_kind(&reconciliation.s), None, "not yet");
         let Progress::Call(step @ Step::ReadTarget) = reconciliation.next(&mut Nobody) else { panic!("a read") };

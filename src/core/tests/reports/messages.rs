@@ -1,6 +1,7 @@
 //! The messages that users read.
 
 use super::*;
+use crate::api::Cause;
 
 #[test]
 fn a_message_names_the_objects_of_the_current_spec() {
@@ -24,10 +25,10 @@ fn a_restart_keeps_the_name_of_the_missing_key() {
     let now = at(START);
     let mut s = situation(now);
     let version = s.credentials.version().unwrap().clone();
-    let incomplete = CredentialsError { key: "client_secret".to_owned() };
+    let incomplete = CredentialsError { key: "client_secret".to_owned(), cause: Cause::KeyMissing };
     s.credentials_read(Some((version, Err(incomplete))));
     let first = conclude_at_rest(s, now);
-    assert!(message_of(&first, "Stalled").contains("key client_secret"));
+    assert!(message_of(&first, "Stalled").contains("no key client_secret"));
     let restarted = next_situation(situation(now), Conclusion { memory: Memory::default(), ..first }, 0, now);
     assert!(!conclude_at_rest(restarted, now).changed);
 }
@@ -43,7 +44,7 @@ fn a_message_mentions_the_owner_reference_when_its_update_failed() {
         conclude_at_rest(s, now)
     };
     assert!(message_of(&conclusion(Activity::Own), "Stalled").contains("owner reference"));
-    assert!(message_of(&conclusion(Activity::Write), "Stalled").contains("refuses to write"));
+    assert!(message_of(&conclusion(Activity::Write), "Stalled").contains("to read or write"));
 }
 
 #[test]
@@ -83,19 +84,19 @@ fn each_reason_has_a_message_with_the_names_in_the_spec() {
         },
     });
     let plan = Plan::new(&serde_json::from_value(spec).unwrap()).unwrap();
-    let conclusion = |reason, detail: Option<&str>| {
+    let conclusion = |reason: Reason, detail: Option<&str>| {
         let detail = detail.map(str::to_owned);
-        let problem = Problem { reason, detail, source: Source::Prerequisite };
+        let problem = Problem { detail, ..Problem::unmet(reason.into(), None) };
         crate::core::reconcile::message::message(&problem, Some(&plan))
     };
     for reason in Reason::ALL {
         let names: &[&str] = match reason {
-            Reason::SpecInvalid | Reason::TargetNotOwned | Reason::TargetRefused => &["Secret target"],
+            Reason::TargetNotOwned | Reason::TargetRefused => &["Secret target"],
             Reason::CredentialsNotFound | Reason::CredentialsIncomplete => &["Secret creds"],
             Reason::CaBundleNotFound | Reason::CaBundleInvalid => &["ConfigMap roots, key ca.crt"],
             Reason::ClientCertificateNotFound | Reason::ClientCertificateInvalid => &["Secret client"],
             Reason::ClientIdRejected | Reason::ClientSecretRejected => &["ortal gis.example.com:7443", "Secret creds"],
-            Reason::ClusterError | Reason::Internal => &[],
+            Reason::SpecInvalid | Reason::SourceRefused | Reason::ClusterError | Reason::Internal => &[],
             _ => &["ortal gis.example.com:7443"],
         };
         let message = conclusion(*reason, None);
@@ -103,16 +104,28 @@ fn each_reason_has_a_message_with_the_names_in_the_spec() {
     }
     let all: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|reason| conclusion(*reason, None)).collect();
     assert_eq!(all.len(), Reason::ALL.len(), "each reason has its own message");
-    assert!(conclusion(Reason::CredentialsIncomplete, Some("my-key")).contains("key my-key"));
-    let expired = ClientCertificateError::Expired.to_string();
-    assert!(conclusion(Reason::ClientCertificateInvalid, Some(&expired)).ends_with("has expired: renew it."));
-    assert!(conclusion(Reason::TargetNotOwned, Some("it belongs to resource x")).contains("it belongs to resource x"));
-    let refused = Problem { reason: Reason::TargetRefused, detail: None, source: Source::Attempt(Activity::Own) };
+    assert!(conclusion(Reason::CredentialsIncomplete, Some("my-key")).contains("Key my-key"));
+    let expired = Problem::unmet(ClientCertificateError::Expired(Timestamp::UNIX_EPOCH).fault(), None);
+    let expired = crate::core::reconcile::message::message(&expired, Some(&plan));
+    assert!(expired.contains("Secret client expired on 1970-01-01T00:00:00Z. Renew it."), "{expired}");
+    let refused = Problem::of(&Wait {
+        finding: crate::core::Finding::default(),
+        ..Wait::next(
+            None,
+            "uid",
+            Failed { activity: Activity::Own, reason: Reason::TargetRefused, retry_after: None, worked: false },
+            situation(at(START)).made_with(),
+            at(START),
+        )
+    });
     let refused = crate::core::reconcile::message::message(&refused, Some(&plan));
     assert!(refused.contains("owner reference of Secret target"));
     let invalid =
-        Problem { reason: Reason::SpecInvalid, detail: Some("spec.x: y".to_owned()), source: Source::Prerequisite };
-    assert_eq!(crate::core::reconcile::message::message(&invalid, None), "The specification is invalid: spec.x: y.");
+        Problem::unmet(crate::api::Fault::new(Reason::SpecInvalid, Cause::Undecodable), Some("spec.x: y".to_owned()));
+    assert_eq!(
+        crate::core::reconcile::message::message(&invalid, None),
+        "The specification cannot be used: spec.x: y. Correct the field."
+    );
 }
 
 #[test]
@@ -120,7 +133,7 @@ fn a_message_is_updated_while_the_reason_stays_the_same() {
     let now = at(START);
     let missing = |mut s: Situation, key: &str, resource: &str| {
         let version = Version { uid: "u".to_owned(), resource: resource.to_owned() };
-        s.credentials_read(Some((version, Err(CredentialsError { key: key.to_owned() }))));
+        s.credentials_read(Some((version, Err(CredentialsError { key: key.to_owned(), cause: Cause::KeyMissing }))));
         conclude_at_rest(s, now)
     };
     let first = missing(situation(now), "client_id", "1");

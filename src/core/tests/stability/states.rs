@@ -65,6 +65,7 @@ impl Choices {
         Wait {
             activity,
             reason: self.one_of(reasons),
+            finding: crate::core::Finding::default(),
             start_time: after(now, -3600),
             count: self.one_of(&[1, 0, 2, 7, 40]),
             last_attempt: self.maybe(|c| c.time(now)),
@@ -82,7 +83,13 @@ impl Choices {
             Reason::PortalNotAllowed,
             Reason::SpecInvalid,
         ]);
-        Unmet { reason, start_time: after(now, -3600), found_at: self.time(now), made_with }
+        Unmet {
+            reason,
+            finding: crate::core::Finding::default(),
+            start_time: after(now, -3600),
+            found_at: self.time(now),
+            made_with,
+        }
     }
 
     /// The last token: none, valid, soon or long due, expired, or of a clock that was ahead.
@@ -150,8 +157,13 @@ impl Choices {
         let stale = Version { uid: "u".to_owned(), resource: "1".to_owned() };
         memory.facts.credentials =
             self.maybe(|c| (c.one_of(&[s.credentials.version().unwrap().clone(), stale.clone()]), c.one_of(&[7, 8])));
-        memory.facts.incomplete = self
-            .maybe(|_| Box::new(Fact { version: stale.clone(), generation: Some(1), found: "client_id".to_owned() }));
+        memory.facts.incomplete = self.maybe(|_| {
+            Box::new(Fact {
+                version: stale.clone(),
+                generation: Some(1),
+                found: CredentialsError { key: "client_id".to_owned(), cause: crate::api::Cause::Empty },
+            })
+        });
         // What it has found of the target is true for this version of it.
         if let Some(secret) = target.filter(|_| self.yes()) {
             let mut reading = situation_of(s, memory, ArcGisAppCredentialStatus::default());

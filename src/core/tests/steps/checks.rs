@@ -2,6 +2,13 @@
 
 use super::*;
 use crate::api::CaBundleKind;
+use crate::api::Cause;
+
+/// The cause of the problem, and the name in it.
+fn found(s: &Situation) -> Option<(Cause, Option<String>)> {
+    let finding = decide(s, at(START)).problem?.finding;
+    Some((finding.cause?, finding.seen.name.map(|name| name.as_str().to_owned())))
+}
 
 #[test]
 fn the_first_failed_check_is_reported() {
@@ -37,7 +44,7 @@ fn the_first_failed_check_is_reported() {
     };
     assert_eq!(ca(&|s| s.ca = Observed::Absent), rests(Reason::CaBundleNotFound));
     assert_eq!(ca(&|s| s.ca = Observed::Unknown), (None, "ReadCa".to_owned()));
-    let invalid = Some((version("c"), Some(Reason::CaBundleInvalid)));
+    let invalid = Some((version("c"), Some(Reason::CaBundleInvalid.into())));
     assert_eq!(ca(&|s| s.ca_read(invalid.clone())), rests(Reason::CaBundleInvalid));
     assert_eq!(ca(&|s| s.ca_read(Some((version("c"), None)))), (None, "TryCreate".to_owned()));
 }
@@ -47,16 +54,19 @@ fn the_owner_of_a_foreign_target_is_named_if_it_is_known() {
     let with = |owner: Owner| {
         let mut s = with_target();
         s.memory.target.as_mut().unwrap().owner = owner;
-        (reason(&s), detail(&s))
+        (reason(&s), found(&s))
     };
-    let not_owned = |detail: &str| (Some(Reason::TargetNotOwned), Some(detail.to_owned()));
+    let not_owned = |cause, name: Option<&str>| (Some(Reason::TargetNotOwned), Some((cause, name.map(str::to_owned))));
     assert_eq!(with(Owner::Ours), (None, None));
-    assert_eq!(with(Owner::Other(Some("x".to_owned()))), not_owned("it belongs to resource x"));
-    assert_eq!(with(Owner::Other(None)), (Some(Reason::TargetNotOwned), None));
-    assert_eq!(with(Owner::Unusable), not_owned("it is immutable or not of type Opaque"));
+    assert_eq!(with(Owner::Other(Some("x".to_owned()))), not_owned(Cause::OtherResource, Some("x")));
+    assert_eq!(with(Owner::Other(Some("<x>".to_owned()))), not_owned(Cause::OtherResource, None));
+    assert_eq!(with(Owner::Other(None)), not_owned(Cause::NoOwner, None));
+    assert_eq!(with(Owner::Controller), not_owned(Cause::OtherController, None));
+    assert_eq!(with(Owner::Immutable), not_owned(Cause::Immutable, None));
+    assert_eq!(with(Owner::OtherType), not_owned(Cause::OtherType, None));
     let mut s = situation_with_credentials(at(START));
     s.rival = Some("older".to_owned());
-    assert_eq!(detail(&s).as_deref(), Some("resource older is to create it"));
+    assert_eq!(found(&s), Some((Cause::OtherResource, Some("older".to_owned()))));
     let mut s = with_target();
     s.rival = Some("older".to_owned());
     assert_eq!(reason(&s), None, "the current owner keeps the target");
@@ -85,7 +95,10 @@ fn an_owned_target_is_rendered_without_credentials_and_a_foreign_target_is_not_c
 fn an_incomplete_secret_is_read_again_only_after_a_change() {
     let incomplete = || {
         let mut s = situation(at(START));
-        s.credentials_read(Some((version("1"), Err(CredentialsError { key: "client_id".to_owned() }))));
+        s.credentials_read(Some((
+            version("1"),
+            Err(CredentialsError { key: "client_id".to_owned(), cause: crate::api::Cause::KeyMissing }),
+        )));
         s.credentials = Observed::Cached(version("1"));
         s.has_permit = true;
         s
@@ -140,8 +153,8 @@ fn a_ca_bundle_is_evaluated_once_per_version_and_generation() {
         s
     };
     assert_eq!((reason(&evaluated(None)), step(&evaluated(None))), (None, "Rest".to_owned()));
-    assert_eq!(reason(&evaluated(Some(Reason::CaBundleInvalid))), Some(Reason::CaBundleInvalid));
-    let mut s = evaluated(Some(Reason::CaBundleInvalid));
+    assert_eq!(reason(&evaluated(Some(Reason::CaBundleInvalid.into()))), Some(Reason::CaBundleInvalid));
+    let mut s = evaluated(Some(Reason::CaBundleInvalid.into()));
     s.ca = Observed::Cached(version("d"));
     assert_eq!(step(&s), "ReadCa");
     let mut s = evaluated(None);
@@ -149,8 +162,8 @@ fn a_ca_bundle_is_evaluated_once_per_version_and_generation() {
     s.memory.target.as_mut().unwrap().generation = 2;
     assert_eq!(step(&s), "ReadCa", "the spec may name another key");
 
-    let after_restart = |error, cached: &str| {
-        let failing = evaluated(Some(error));
+    let after_restart = |reason_before: Reason, cached: &str| {
+        let failing = evaluated(Some(reason_before.into()));
         let verdict = decide(&failing, at(START));
         let last = conclude(failing, verdict, at(START));
         let mut s = with_ca(with_target());
@@ -185,7 +198,8 @@ fn a_message_names_the_kind_of_the_ca_bundle() {
 
 #[test]
 fn a_client_certificate_is_checked_once_for_a_version() {
-    use ClientCertificateError::{Expired, KeyMissing, Mismatch};
+    use ClientCertificateError::{KeyMissing, Mismatch};
+    let expired = ClientCertificateError::Expired(at(START));
     let read = |error| {
         let mut s = with_client_certificate(with_target());
         s.client_certificate_read(Some((version("k"), error)));
@@ -194,9 +208,9 @@ fn a_client_certificate_is_checked_once_for_a_version() {
     };
     assert_eq!((reason(&read(None)), step(&read(None))), (None, "Rest".to_owned()));
     assert_eq!(reason(&read(Some(Mismatch))), Some(Reason::ClientCertificateInvalid));
-    assert_eq!(detail(&read(Some(Mismatch))), Some(Mismatch.to_string()));
+    assert_eq!(found(&read(Some(Mismatch))), Some((Cause::KeyMismatch, None)));
     assert_eq!(reason(&read(Some(KeyMissing))), Some(Reason::ClientCertificateNotFound));
-    for error in [None, Some(Expired)] {
+    for error in [None, Some(expired)] {
         let mut renewed = read(error);
         renewed.client_certificate = Observed::Cached(version("l"));
         assert_eq!((reason(&renewed), step(&renewed)), (None, "ReadClientCertificate".to_owned()));
@@ -204,6 +218,7 @@ fn a_client_certificate_is_checked_once_for_a_version() {
     let mut s = with_client_certificate(with_target());
     s.client_certificate = Observed::Absent;
     assert_eq!(reason(&s), Some(Reason::ClientCertificateNotFound));
+    assert_eq!(found(&s), Some((Cause::ObjectMissing, None)));
     s.client_certificate = Observed::Unknown;
     assert_eq!(step(&s), "Rest", "what no watch has reported counts as the status says");
     s.generation = 2;
@@ -222,8 +237,8 @@ fn a_client_certificate_is_checked_once_for_a_version() {
         let shown = format!("{:?}", verdict.step);
         (reason(&s), shown, conclude(s, verdict, at(START)).changed)
     };
-    assert_eq!(after_restart(Expired, "k"), (Some(Reason::ClientCertificateInvalid), "Rest".to_owned(), false));
-    assert_eq!(after_restart(Expired, "l").1, "ReadClientCertificate");
+    assert_eq!(after_restart(expired, "k"), (Some(Reason::ClientCertificateInvalid), "Rest".to_owned(), false));
+    assert_eq!(after_restart(expired, "l").1, "ReadClientCertificate");
     assert_eq!(after_restart(KeyMissing, "k").1, "ReadClientCertificate");
     let mut s = with_client_certificate(restarted(with_target()));
     s.client_certificate = Observed::Cached(version("k"));
@@ -234,15 +249,17 @@ fn a_client_certificate_is_checked_once_for_a_version() {
 fn of_a_ca_bundle_and_a_client_certificate_the_first_reason_in_the_table_is_reported() {
     let with = |ca: Option<Reason>, certificate: Option<ClientCertificateError>| {
         let mut s = with_client_certificate(with_ca(situation_with_credentials(at(START))));
-        s.ca_read(ca.map(|reason| (version("c"), Some(reason).filter(|r| *r == Reason::CaBundleInvalid))));
+        s.ca_read(
+            ca.map(|reason| (version("c"), Some(reason).filter(|r| *r == Reason::CaBundleInvalid).map(Into::into))),
+        );
         s.client_certificate_read(certificate.map(|error| (version("k"), Some(error))));
         reason(&s)
     };
     assert_eq!(with(None, None), Some(Reason::CaBundleNotFound));
-    assert_eq!(with(None, Some(ClientCertificateError::Expired)), Some(Reason::CaBundleNotFound));
+    assert_eq!(with(None, Some(ClientCertificateError::Expired(at(START)))), Some(Reason::CaBundleNotFound));
     assert_eq!(with(Some(Reason::CaBundleInvalid), None), Some(Reason::ClientCertificateNotFound));
     assert_eq!(
-        with(Some(Reason::CaBundleInvalid), Some(ClientCertificateError::Expired)),
+        with(Some(Reason::CaBundleInvalid), Some(ClientCertificateError::Expired(at(START)))),
         Some(Reason::CaBundleInvalid)
     );
 }

@@ -1,0 +1,201 @@
+//! Which servers are trusted: the platform's verifier first, then the certificates that stand in a bundle themselves.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_platform_verifier::Verifier;
+
+use super::certificate::Facts;
+use crate::api::Cause;
+
+/// Why a server's certificate is not trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Untrusted {
+    pub cause: Cause,
+    /// The end or the begin of its validity, where that is the cause.
+    pub date: Option<Timestamp>,
+}
+
+impl fmt::Display for Untrusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.cause.as_str())
+    }
+}
+
+impl std::error::Error for Untrusted {}
+
+impl From<Cause> for Untrusted {
+    fn from(cause: Cause) -> Self {
+        Self { cause, date: None }
+    }
+}
+
+impl From<Untrusted> for Error {
+    fn from(untrusted: Untrusted) -> Self {
+        Self::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(untrusted))))
+    }
+}
+
+impl Untrusted {
+    #[allow(dead_code, reason = "used by what follows")]
+    /// Finds it in an error of TLS.
+    pub(super) fn find(error: &Error) -> Option<Self> {
+        match error {
+            Error::InvalidCertificate(CertificateError::Other(other)) => {
+                Some(other.0.downcast_ref::<Self>().copied().unwrap_or(Cause::Other.into()))
+            }
+            Error::InvalidCertificate(error) => Some(blame(error, None)),
+            _ => None,
+        }
+    }
+}
+
+/// Verifies servers with the system's roots and the certificates of bundles.
+#[derive(Debug)]
+pub(super) struct Trust {
+    /// `None` where there is no trust anchor at all, but a pinned certificate.
+    platform: Option<Verifier>,
+    pinned: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Trust {
+    /// With these certificates beside the system's roots. Each vouches for itself; one that is no certificate of a server
+    /// alone is a trust anchor, too.
+    pub(super) fn new<'a>(
+        certificates: impl Iterator<Item = &'a CertificateDer<'static>>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, Error> {
+        let pinned: Vec<_> = certificates.cloned().collect();
+        let anchors = pinned.iter().filter(|der| is_anchor(der)).cloned();
+        let platform = match Verifier::new_with_extra_roots(anchors, provider.clone()) {
+            Ok(platform) => Some(platform),
+            Err(error) if pinned.is_empty() => return Err(error),
+            Err(_) => None,
+        };
+        Ok(Self { platform, pinned, provider })
+    }
+
+    /// The same checks as for any certificate, except for its issuer; without a subject alternative name the common name
+    /// counts.
+    fn verify_pinned(leaf: &CertificateDer<'_>, server: &ServerName<'_>, now: UnixTime) -> Result<(), Untrusted> {
+        // Rejects what the platform's verifier does not read, such as version 1 or an unknown critical extension.
+        let parsed = ParsedCertificate::try_from(leaf).map_err(|_| unreadable(leaf))?;
+        let facts = Facts::read(leaf).ok_or(Cause::Other)?;
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        if now < facts.not_before.as_second() {
+            return Err(Untrusted { cause: Cause::NotYetValid, date: Some(facts.not_before) });
+        }
+        if now > facts.not_after.as_second() {
+            return Err(Untrusted { cause: Cause::Expired, date: Some(facts.not_after) });
+        }
+        if !facts.for_servers || !facts.for_handshakes {
+            return Err(Cause::WrongPurpose.into());
+        }
+        match verify_server_name(&parsed, server) {
+            Ok(()) => Ok(()),
+            Err(_) if facts.has_alternative_names => Err(Cause::OtherName.into()),
+            Err(_) if facts.is_named(&server.to_str()) => Ok(()),
+            Err(_) => Err(Cause::NoName.into()),
+        }
+    }
+}
+
+impl ServerCertVerifier for Trust {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let platform = self.platform.as_ref();
+        let verified = platform.map(|platform| platform.verify_server_cert(leaf, intermediates, server, ocsp, now));
+        let error = match verified {
+            Some(Ok(verified)) => return Ok(verified),
+            Some(Err(error)) => error,
+            None => Error::InvalidCertificate(CertificateError::UnknownIssuer),
+        };
+        if self.pinned.iter().any(|pinned| pinned.as_ref() == leaf.as_ref()) {
+            Self::verify_pinned(leaf, server, now)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        Err(match &error {
+            Error::InvalidCertificate(reason) => blame(reason, Some(leaf)).into(),
+            _ => error,
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, leaf, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, leaf, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Whether a certificate of a bundle is a trust anchor. One of version 3 without CA:TRUE vouches for itself alone.
+fn is_anchor(der: &CertificateDer<'_>) -> bool {
+    Facts::read(der).is_none_or(|facts| facts.ca || !facts.version_3)
+}
+
+fn unreadable(leaf: &CertificateDer<'_>) -> Untrusted {
+    let old = Facts::read(leaf).is_some_and(|facts| !facts.version_3);
+    if old { Cause::Unsupported } else { Cause::Other }.into()
+}
+
+/// What an error of the platform's verifier says, and what only the certificate says.
+#[allow(deprecated, reason = "a verifier may still return the forms without context")]
+fn blame(error: &CertificateError, leaf: Option<&CertificateDer<'_>>) -> Untrusted {
+    use CertificateError as E;
+    let date = |time: &UnixTime| Timestamp::from_second(i64::try_from(time.as_secs()).ok()?).ok();
+    let facts = || leaf.and_then(|leaf| Facts::read(leaf));
+    let cause = match error {
+        E::ExpiredContext { not_after, .. } => return Untrusted { cause: Cause::Expired, date: date(not_after) },
+        E::NotValidYetContext { not_before, .. } => {
+            return Untrusted { cause: Cause::NotYetValid, date: date(not_before) };
+        }
+        E::Expired => Cause::Expired,
+        E::NotValidYet => Cause::NotYetValid,
+        E::UnknownIssuer => Cause::UnknownIssuer,
+        E::NotValidForName | E::NotValidForNameContext { .. } => {
+            if facts().is_some_and(|facts| !facts.has_alternative_names) { Cause::NoName } else { Cause::OtherName }
+        }
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => Cause::WrongPurpose,
+        E::BadSignature
+        | E::UnsupportedSignatureAlgorithm
+        | E::UnsupportedSignatureAlgorithmContext { .. }
+        | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => Cause::Unsupported,
+        // The platform's verifier keeps some causes to itself.
+        _ => facts().map_or(Cause::Other, |facts| match facts {
+            Facts { version_3: false, .. } => Cause::Unsupported,
+            Facts { ca: true, .. } => Cause::CaAsServer,
+            Facts { for_servers: false, .. } => Cause::WrongPurpose,
+            _ => Cause::Other,
+        }),
+    };
+    cause.into()
+}

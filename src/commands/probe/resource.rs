@@ -1,0 +1,152 @@
+//! The probe of a resource: what it names is read from the cluster with the rights of whoever runs it.
+
+use kube::{Client, Config};
+
+use super::Subject;
+use super::report::{Report, Result as Ended};
+use super::steps::{exchange, fail};
+use crate::api::{ArcGisAppCredential, Cause, Fault, Reason, Verification};
+use crate::arcgis::{CaBundle, ClientCertificate, Grant, identify};
+use crate::cli::ProbeArgs;
+use crate::cluster::{ApiError, Cluster};
+use crate::commands::environment::{clock, portals};
+use crate::controller::{client_certificate, credentials, fetch_ca};
+use crate::core::{Credentials, Identity, LiveSecret, OriginMatch, Plan, describe};
+
+/// Probes with what a resource names, then looks at its target.
+pub(super) async fn probe(args: &ProbeArgs, namespace: &str, name: &str, report: &mut Report) -> Result<(), String> {
+    let cluster = cluster().await?;
+    let found = cluster.resource(namespace, name).await;
+    let resource = found.map_err(|error| format!("cannot list resource {namespace}/{name}: {error}"))?;
+    let resource = resource.ok_or_else(|| format!("there is no resource {namespace}/{name}"))?;
+    let plan = Plan::new(&resource.spec).map_err(|error| format!("SpecInvalid: {error}"))?;
+    let origin_match = OriginMatch::of(&plan.portal, &args.allowed_portals);
+    match (args.allowed_portals.is_empty(), origin_match) {
+        (true, _) => report.add("Allowed", Ended::Skipped, vec!["not checked: no --allowed-portal".to_owned()], None),
+        (false, Some(_)) => report.add("Allowed", Ended::Ok, vec![plan.portal.authority()], None),
+        (false, None) => {
+            let fault = Fault::new(Reason::PortalNotAllowed, Cause::NotListed);
+            report.add("Allowed", Ended::Failed, vec![plan.portal.authority()], None);
+            report.failed(&fault, describe(&fault, None, Some(&plan)));
+            return Ok(());
+        }
+    }
+    let sources = match read(&cluster, namespace, &plan).await {
+        Ok(sources) => sources,
+        Err((fault, key)) => {
+            report.add("Sources", Ended::Failed, vec![fault.reason.to_string()], None);
+            report.failed(&fault, describe(&fault, key.as_deref(), Some(&plan)));
+            return Ok(());
+        }
+    };
+    report.add("Sources", Ended::Ok, vec![format!("Secret {}", plan.credentials.name)], None);
+    let portals = portals(args.ca_file.as_deref())?;
+    let client = portals
+        .client(sources.ca.as_ref(), sources.certificate.as_ref(), origin_match.unwrap_or(OriginMatch::Exact))
+        .map_err(|error| error.to_string())?;
+    let subject = Subject {
+        portal: plan.portal.clone(),
+        client,
+        credentials: sources.credentials,
+        place: String::new(),
+        referer: plan.referer.clone(),
+        plan: Some(plan),
+    };
+    if let Some(grant) = exchange(&subject, report).await {
+        verify(&subject, &grant, report).await;
+    }
+    target(&cluster, namespace, &resource, report).await;
+    Ok(())
+}
+
+async fn cluster() -> Result<Cluster, String> {
+    let mut config = Config::infer()
+        .await
+        .map_err(|_| "no access to a cluster: set KUBECONFIG to a readable file, or run in a pod".to_owned())?;
+    // The proxies of the environment are for portals, as with `run`.
+    config.proxy_url = None;
+    Client::try_from(config)
+        .map(Cluster::new)
+        .map_err(|_| "cannot set up the client for the API server: check the kubeconfig's certificates".to_owned())
+}
+
+struct Sources {
+    credentials: Credentials,
+    ca: Option<CaBundle>,
+    certificate: Option<ClientCertificate>,
+}
+
+/// Reads what the resource names; where that fails, why, and the key that it is about.
+async fn read(cluster: &Cluster, namespace: &str, plan: &Plan) -> Result<Sources, (Fault, Option<String>)> {
+    let refused = |object: &str, error: &ApiError| (error.fault(Some(object)), None);
+    let name = &plan.credentials.name;
+    let secret = cluster.secret(namespace, name).await.map_err(|error| refused(name, &error))?;
+    let secret = secret.ok_or((Reason::CredentialsNotFound.into(), None))?;
+    let credentials = credentials(secret, &plan.credentials)
+        .map_err(|error| (Fault::new(Reason::CredentialsIncomplete, error.cause), Some(error.key)))?;
+    let ca = match &plan.ca {
+        None => None,
+        Some(ca) => {
+            let found = fetch_ca(cluster, namespace, ca).await.map_err(|error| refused(&ca.name, &error))?;
+            let missing = || (Fault::new(Reason::CaBundleNotFound, Cause::ObjectMissing), None);
+            Some(found.ok_or_else(missing)?.1.map_err(|fault| (fault, None))?)
+        }
+    };
+    let certificate = match &plan.client_certificate {
+        None => None,
+        Some(name) => {
+            let secret = cluster.secret(namespace, name).await.map_err(|error| refused(name, &error))?;
+            let missing = || (Fault::new(Reason::ClientCertificateNotFound, Cause::ObjectMissing), None);
+            let read = client_certificate(secret.ok_or_else(missing)?, clock());
+            Some(read.map_err(|error| (error.fault(), None))?)
+        }
+    };
+    Ok(Sources { credentials, ca, certificate })
+}
+
+/// Asks the portal about the token.
+async fn verify(subject: &Subject, grant: &Grant, report: &mut Report) {
+    let is_app = |id: &str| id == subject.credentials.id();
+    let (base, referer) = (subject.portal.base(), subject.referer.as_deref());
+    let identified = identify(&subject.client, &base, &grant.token, referer, is_app, clock).await;
+    let missing: Vec<String> = match (&identified.answer, subject.plan.as_ref().and_then(|p| p.verification.as_ref())) {
+        (Verification::AppKnown(app), Some(plan)) => {
+            plan.required_privileges.iter().filter(|name| !app.privileges.contains(name)).cloned().collect()
+        }
+        _ => Vec::new(),
+    };
+    let known = matches!(identified.answer, Verification::AppKnown(_));
+    let mut seen = vec![identified.answer.as_str().to_owned()];
+    if !missing.is_empty() {
+        seen.push(format!("missing privileges: {}", missing.join(", ")));
+    }
+    let result = if known && missing.is_empty() { Ended::Ok } else { Ended::Failed };
+    report.add("portals/self", result, seen, None);
+    if matches!(identified.answer, Verification::TokenRejected | Verification::AppUnknown) {
+        fail(subject, report, &Fault::new(Reason::RequestRejected, Cause::ArcGisError));
+    }
+}
+
+/// Looks whether the target holds a valid token.
+async fn target(cluster: &Cluster, namespace: &str, resource: &ArcGisAppCredential, report: &mut Report) {
+    let name = &resource.spec.target.name;
+    let me = Identity {
+        namespace: namespace.to_owned(),
+        name: resource.metadata.name.clone().unwrap_or_default(),
+        uid: resource.metadata.uid.clone().unwrap_or_default(),
+    };
+    let (result, seen) = match cluster.secret(namespace, name).await {
+        Err(error) => (Ended::Failed, error.to_string()),
+        Ok(None) => (Ended::Failed, format!("Secret {name} does not exist")),
+        Ok(Some(secret)) => match LiveSecret::new(secret, &me).stored() {
+            None => (Ended::Failed, format!("Secret {name} holds no token of this resource")),
+            Some(stored) if stored.expiration_time <= clock() => {
+                (Ended::Failed, format!("the token in Secret {name} expired at {}", stored.expiration_time))
+            }
+            Some(stored) => {
+                (Ended::Ok, format!("Secret {name} holds a token that is valid until {}", stored.expiration_time))
+            }
+        },
+    };
+    report.add("Target", result, vec![seen], None);
+}

@@ -1,0 +1,57 @@
+//! Whether a status is worth a write: a difference of words alone is not.
+
+use super::message::message;
+use super::verdict::Problem;
+use crate::api::{ArcGisAppCredentialStatus, Failure, Reason, Recovery};
+use crate::core::spec::Plan;
+
+/// How two statuses of a resource differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Difference {
+    None,
+    /// In messages, or in what an older version did not write: it follows with the next write.
+    Words,
+    /// In the cause of a failure, too.
+    Cause,
+    More,
+}
+
+impl Difference {
+    pub fn between(before: &ArcGisAppCredentialStatus, after: &ArcGisAppCredentialStatus) -> Self {
+        if before == after {
+            return Self::None;
+        }
+        if bare(before) != bare(after) {
+            return Self::More;
+        }
+        let cause =
+            |status: &ArcGisAppCredentialStatus| status.failure.as_ref().and_then(|failure| failure.cause.clone());
+        match (cause(before), cause(after)) {
+            (Some(before), after) if after.as_ref() != Some(&before) => Self::Cause,
+            _ => Self::Words,
+        }
+    }
+}
+
+/// A status without its words.
+fn bare(status: &ArcGisAppCredentialStatus) -> ArcGisAppCredentialStatus {
+    let mut status = status.clone();
+    if let Some(failure) = &mut status.failure {
+        (failure.cause, failure.message) = (None, None);
+    }
+    for condition in &mut status.conditions {
+        condition.message.clear();
+    }
+    status
+}
+
+/// Whether somebody has to act.
+pub(super) fn stalls(reason: Reason) -> bool {
+    reason.recovery() == Recovery::ActionRequired
+}
+
+/// Adds to a failure what was seen, and the message about it.
+pub(super) fn explain(failure: &mut Failure, problem: &Problem, plan: Option<&Plan>) {
+    failure.cause = problem.finding.cause.map(|cause| cause.as_str().to_owned());
+    failure.message = Some(message(problem, plan));
+}
