@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::fleet::poll_until;
 use crate::support::{SECRET, TestEnv, condition, failure_reason, is};
 use arcgis_credential_operator::api::{ArcGisAppCredential, Failure};
 use jiff::Timestamp;
@@ -188,7 +189,10 @@ async fn a_portal_that_answers_nothing_is_tried_every_15_seconds_for_a_resource_
     env.credentials("oauth", "probed", SECRET).await;
     env.apply(&env.manifest("probed", "oauth")).await;
     // By its own back-off alone, the eighth request comes after four minutes.
-    env.portal.wait_for_requests("probed", 8, Duration::from_secs(100)).await.unwrap();
+    poll_until("the eighth request has failed", Duration::from_secs(100), async || {
+        (env.log().matches("\"no token\"").count() >= 8).then_some(())
+    })
+    .await;
     env.portal.outage(false);
     env.wait_for("probed", Duration::from_secs(20), |r| is(r, "Ready", "True", "TokenValid")).await;
 }
