@@ -151,6 +151,10 @@ impl Choices {
                 memory.waits.insert(wait);
             }
         }
+        if memory.waits.get(Activity::Request).is_some() {
+            // What failed is still owed.
+            memory.demand.get_or_insert(Trigger::Retry);
+        }
         for _ in 0..self.below(5) {
             memory.repairs.record(self.time(now));
         }
