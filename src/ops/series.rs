@@ -18,13 +18,14 @@ struct Gauge {
     value: fn(&Report) -> Option<i64>,
 }
 
-const GAUGES: [Gauge; 4] = [
+const GAUGES: [Gauge; 5] = [
     Gauge { name: "ready", help: "1 where the target holds a valid token", value: |r| Some(r.ready.into()) },
     Gauge {
         name: "verified",
         help: "1 while the portal confirms the token and its privileges, only with verification",
         value: |r| r.verified.map(Into::into),
     },
+    Gauge { name: "suspended", help: "1 while spec.suspend is true", value: |r| r.suspended.then_some(1) },
     Gauge {
         name: "token_expiry_timestamp_seconds",
         help: "Expiration of the token",

@@ -27,7 +27,7 @@ async fn a_refused_read_of_the_credentials_is_reported_and_not_repeated_at_once(
     env.ready("unread").await;
     env.api_proxy().inject(usize::MAX, InjectedFault::Status(403), |call| call.is("GET", "/unread-oauth"));
     env.request_token("unread", "now").await;
-    env.wait("unread", |r| is(r, "Stalled", "True", "TargetRefused")).await;
+    env.wait("unread", |r| is(r, "Stalled", "True", "SourceRefused")).await;
     env.api_proxy().wait_for_faults(2, Duration::from_secs(5)).await.expect_err("the read waits a minute");
     env.api_proxy().clear_faults();
     // A user's change ends the wait.

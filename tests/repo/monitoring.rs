@@ -68,7 +68,7 @@ fn each_alert_has_a_firing_test_a_silent_test_and_a_runbook() {
         let runbook = rule["annotations"]["runbook_url"].as_str().unwrap();
         assert_eq!(runbook, format!("deploy/monitoring/runbooks/{name}.md"));
         let text = std::fs::read_to_string(format!("{ROOT}/{runbook}")).expect(name);
-        for part in ["**Meaning.**", "**What users feel.**", "**How to check.**", "**How to fix.**"] {
+        for part in ["**Meaning.**", "**Impact.**", "**Diagnosis.**", "**Mitigation.**"] {
             assert!(text.contains(part), "{runbook} lacks {part}");
         }
         for field in ["summary", "description"] {
