@@ -44,7 +44,6 @@ impl From<Untrusted> for Error {
 }
 
 impl Untrusted {
-    #[allow(dead_code, reason = "used by what follows")]
     /// Finds it in an error of TLS.
     pub(super) fn find(error: &Error) -> Option<Self> {
         match error {
