@@ -186,7 +186,7 @@ async fn after_an_outage_all_that_failed_is_retried_with_the_first_success() {
 async fn a_portal_that_answers_nothing_is_tried_every_15_seconds_for_a_resource_without_a_token() {
     let env = TestEnv::new().await;
     env.portal.outage(true);
-    env.credentials("oauth", "probed", SECRET).await;
+    env.credentials("oauth", "app", SECRET).await;
     env.apply(&env.manifest("probed", "oauth")).await;
     // By its own back-off alone, the eighth request comes after four minutes.
     poll_until("the eighth request has failed", Duration::from_secs(100), async || {
