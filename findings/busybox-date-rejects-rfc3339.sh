@@ -11,6 +11,7 @@
 #   1795932000
 #
 # So:     give the format with -D, which GNU date does not have, or compare in a language with a parser.
+# Run on 2026-11-29.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

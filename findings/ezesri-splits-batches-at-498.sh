@@ -9,6 +9,7 @@
 #   EsriLayerError: Failed to fetch features from … even with batch size 1: … code=498 message=Invalid token.
 #
 # So:     check `code=498` in the text: the exception has no code there.
+# Run on 2026-11-29.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -11,6 +11,7 @@
 #   watchfiles folder  updates: 3, watchdog folder updates: 3, of the file: 0
 #
 # So:     watch the folder and compare the content, or read the file for each request. Linux only (inotify).
+# Run on 2026-11-29.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -8,6 +8,7 @@
 # bytes. Neither `--help` names the variable.
 #
 # Needs Go 1.26 and a network. It fails when a version begins to behave differently.
+# Run on 2026-11-29.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

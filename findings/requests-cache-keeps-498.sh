@@ -10,6 +10,7 @@
 #   valid token, with match_headers:   ok   from_cache=False  requests received: 3
 #
 # So:     set match_headers=["X-Esri-Authorization"], and do not keep answers that have "error" (filter_fn).
+# Run on 2026-11-29.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -10,6 +10,7 @@
 #   ArcGISIdentityManager  query: no token, no error
 #
 # So:     use ApiKeyManager for a token that somebody else requests, and set its `portal`.
+# Run on 2026-11-29.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
