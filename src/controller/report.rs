@@ -36,9 +36,6 @@ pub(super) async fn write_status(
     }
     match ctx.cluster.patch_status(&me.namespace, &me.name, &me.uid, &conclusion.status).await {
         Ok(version) => {
-            if let Some(resource) = ctx.index().get_mut(key, &me.uid) {
-                resource.memory.report_succeeded();
-            }
             let created_at = ctx.index().status_written(key, &me.uid, version, &conclusion.status);
             if let Some(created_at) = created_at {
                 ctx.metrics.first_token(ctx.now().duration_since(created_at));

@@ -331,6 +331,7 @@ impl Index {
     ) -> Option<Timestamp> {
         let entry = self.get_mut(key, uid)?;
         entry.awaited = false;
+        entry.memory.report_succeeded();
         entry.written = Some(hash(status));
         let first_token = status.token.is_some() && !std::mem::replace(&mut entry.had_token, status.token.is_some());
         entry.status_version = version;

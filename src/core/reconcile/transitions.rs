@@ -207,13 +207,13 @@ impl Situation {
         let published = self.token(now).target().and_then(|target| target.token.as_ref());
         let worked = published.is_some_and(|token| self.is_as_specified(token.inputs.as_deref()));
         let failed = Failed { activity, reason: fault.reason, retry_after, worked };
-        let trigger = self.owed(now).trigger;
+        let trigger = (activity == Activity::Request).then(|| self.owed(now).trigger);
         let previous = self.memory.waits.get(activity);
         let mut wait = Wait::next(previous, &self.me.uid, failed, self.made_with(), now);
         wait.finding = fault.into();
         self.memory.waits.insert(wait);
-        if activity == Activity::Request {
-            self.memory.demand = Some(trigger);
+        if trigger.is_some() {
+            self.memory.demand = trigger;
             self.handle_request();
         }
     }
