@@ -239,6 +239,8 @@ impl World {
             && Some(&stored.inputs) == s.inputs().as_ref()
             && stored.expiration_time > self.now
             && stored.issue_time <= self.now
+            // One that is overdue waits for its spacing.
+            && self.status.token.as_ref().is_some_and(|token| token.renewal_time > self.now)
             && self.memory.demand.is_none()
             && self.status.credentials_version.as_ref() == Some(&self.credentials.resource)
             && ready
