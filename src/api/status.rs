@@ -160,9 +160,14 @@ pub struct App {
     pub org_id: Option<String>,
     /// privileges that the app has in the portal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 200), inner(length(max = 256)))]
+    #[schemars(length(max = App::MAX_PRIVILEGES), inner(length(max = 256)))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub privileges: Vec<String>,
+}
+
+impl App {
+    /// As many as the schema allows.
+    pub(crate) const MAX_PRIVILEGES: usize = 200;
 }
 
 /// One aspect of the state of a resource, as `metav1.Condition`.

@@ -36,7 +36,7 @@ pub(super) async fn write_status(
     }
     match ctx.cluster.patch_status(&me.namespace, &me.name, &me.uid, &conclusion.status).await {
         Ok(version) => {
-            let created_at = ctx.index().status_written(key, &me.uid, version, &conclusion.status);
+            let created_at = ctx.index().status_written(key, &me.uid, version, &conclusion.status, conclusion.reported);
             if let Some(created_at) = created_at {
                 ctx.metrics.first_token(ctx.now().duration_since(created_at));
             }

@@ -10,11 +10,13 @@
 //! | [`secrets`] | credentials, tokens and the target Secret | `object`, `spec` |
 //! | [`scheduling`] | due times, backoff, the work queue and the limits of hosts | nothing |
 //! | [`election`] | the rules of leader election | nothing |
-//! | [`reconcile`] | situation, decision, transitions and conclusion | all of those |
+//! | [`reconcile`] | situation, decision and transitions | all of those |
+//! | [`report`] | the status, its conditions and the event that a reconcile ends with | all of those |
 
 pub mod election;
 pub mod object;
 pub mod reconcile;
+pub mod report;
 pub mod scheduling;
 pub mod secrets;
 pub mod spec;
@@ -25,9 +27,10 @@ pub use crate::api::is_subdomain;
 pub use election::{Candidate, Claim, Moment, Next, RETRY_PERIOD, Term};
 pub use object::{Identity, Observed, Version};
 pub use reconcile::{
-    Answer, Conclusion, ConditionChange, Edge, Memory, Problem, Progress, Reconciliation, Situation, Source, Step,
-    Trigger, Verdict, VerificationState, conclude, decide, describe,
+    Answer, Edge, Memory, Problem, Progress, Reconciliation, Reported, Situation, Source, Step, Trigger, Verdict,
+    VerificationState, decide,
 };
+pub use report::{Conclusion, ConditionChange, conclude, describe};
 pub use scheduling::{
     Activity, Admit, Epoch, Failed, Finding, HostLimiter, HostQueue, MadeWith, Outcome, Priority, RESYNC_SECONDS,
     RetryAfterRecord, Wait, Waits, WorkQueue, renewal_time,

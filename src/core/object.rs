@@ -39,6 +39,12 @@ impl<T> Observed<T> {
         }
     }
 
+    /// Whether it was read.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        matches!(self, Self::Loaded(..))
+    }
+
     /// Returns the version of an object that exists.
     #[must_use]
     pub fn version(&self) -> Option<&Version> {

@@ -141,8 +141,12 @@ fn next_situation(mut s: Situation, last: Conclusion, version: u32, now: Timesta
     if last.status.target_version.is_some() {
         s.target = Observed::Cached(Version { uid: "target".to_owned(), resource: (10 + version).to_string() });
     }
-    s.status = if last.changed { last.status } else { last.previous };
     s.memory = last.memory;
+    s.status = if last.changed { last.status } else { last.previous };
+    let restarted = !s.memory.recalled;
+    if last.changed && !restarted {
+        s.memory.report_succeeded(last.reported);
+    }
     s.recall(now);
     s
 }

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::resource::{IndexedResource, Key, ObjectKind, Report};
 use crate::api::{ArcGisAppCredentialStatus, Reason};
 use crate::cluster::LeanResource;
-use crate::core::{Activity, Memory, Observed, Version};
+use crate::core::{Activity, Memory, Observed, Reported, Version};
 
 /// How a watch came to report an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -328,10 +328,11 @@ impl Index {
         uid: &str,
         version: String,
         status: &ArcGisAppCredentialStatus,
+        reported: Reported,
     ) -> Option<Timestamp> {
         let entry = self.get_mut(key, uid)?;
         entry.awaited = false;
-        entry.memory.report_succeeded();
+        entry.memory.report_succeeded(reported);
         entry.written = Some(hash(status));
         let first_token = status.token.is_some() && !std::mem::replace(&mut entry.had_token, status.token.is_some());
         entry.status_version = version;

@@ -4,7 +4,7 @@
 use arcgis_credential_operator::api::{ArcGisAppCredentialStatus, CredentialsRef};
 use arcgis_credential_operator::cluster::LeanResource;
 use arcgis_credential_operator::core::{
-    AccessToken, Admit, Answer, Credentials, Digester, Edge, Identity, Memory, Observed, Plan, Progress,
+    AccessToken, Admit, Answer, Conclusion, Credentials, Digester, Edge, Identity, Observed, Plan, Progress,
     Reconciliation, Situation, Step, Version, conclude, render,
 };
 use arcgis_credential_operator::index::{Index, Key, ObjectKind, Seen};
@@ -183,7 +183,7 @@ impl Fleet {
                 Progress::Rest(verdict) => {
                     let conclusion = conclude(reconciliation.s, verdict, self.now);
                     assert!(conclusion.changed && conclusion.status.token.is_some());
-                    return self.report(n, &key, &conclusion.status, conclusion.memory);
+                    return self.report(n, &key, conclusion);
                 }
                 Progress::Abandon(_) => panic!("nothing changes meanwhile"),
             }
@@ -243,12 +243,13 @@ impl Fleet {
     }
 
     /// Writes the status, and passes its watch event to the index.
-    fn report(&mut self, n: usize, key: &Key, status: &ArcGisAppCredentialStatus, memory: Memory) {
+    fn report(&mut self, n: usize, key: &Key, conclusion: Conclusion) {
         self.version += 1;
         let uid = self.index.get(key).unwrap().uid.clone();
-        self.index.get_mut(key, &uid).unwrap().memory = memory;
-        let text = serde_json::to_string(status).unwrap();
-        self.index.status_written(key, &uid, self.version.to_string(), status);
+        self.index.get_mut(key, &uid).unwrap().memory = conclusion.memory;
+        let text = serde_json::to_string(&conclusion.status).unwrap();
+        let version = self.version.to_string();
+        self.index.status_written(key, &uid, version, &conclusion.status, conclusion.reported);
         let event = self.documents[n].event(self.version, &text);
         self.index.upsert(serde_json::from_str::<LeanResource>(&event).unwrap(), false);
     }

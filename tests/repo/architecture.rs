@@ -13,6 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("core::election", &["api"]),
     ("core::secrets", &["api", "core::object", "core::spec"]),
     ("core::reconcile", &["api", "core::object", "core::spec", "core::scheduling", "core::secrets"]),
+    ("core::report", &["api", "core::object", "core::spec", "core::scheduling", "core::secrets", "core::reconcile"]),
     ("arcgis", &["api", "core"]),
     ("cluster", &["api", "core"]),
     ("index", &["api", "core", "cluster"]),

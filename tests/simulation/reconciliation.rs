@@ -333,7 +333,7 @@ impl Simulation {
         resource.history.status_write_expected |= unreported;
         resource.status = if written { conclusion.status } else { conclusion.previous };
         if written {
-            resource.memory.report_succeeded();
+            resource.memory.report_succeeded(conclusion.reported);
         }
         resource.me = me;
         Finished { wake, written, unreported, problem: conclusion.problem }

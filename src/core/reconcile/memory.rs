@@ -6,7 +6,7 @@ use super::facts::{Facts, Unmet};
 use super::token::{Evaluated, Trigger};
 use crate::api::{Reason, Verification};
 use crate::core::scheduling::schedule::{Repairs, shifted};
-use crate::core::scheduling::waits::{Activity, Wait, Waits};
+use crate::core::scheduling::waits::{Activity, Failed, MadeWith, Wait, Waits};
 use crate::core::secrets::IssuedToken;
 
 /// What is known of the target's name, before there is a target.
@@ -43,10 +43,7 @@ pub struct Memory {
     /// The prerequisite that is not met.
     pub(crate) unmet: Option<Box<Unmet>>,
     pub waits: Waits,
-    /// The failure of renewals that the last event was about.
-    pub(crate) told: Option<Reason>,
-    /// When the cause of a failure was last written.
-    pub(crate) cause_written: Option<Timestamp>,
+    pub(crate) reported: Reported,
     /// Limits the writes of a status that another writer keeps overwriting.
     pub status_repairs: Repairs,
     pub verification: VerificationState,
@@ -65,6 +62,29 @@ impl Memory {
         wait.map(|wait| wait.next_attempt = now).is_some()
     }
 
+    /// Records that the status was written, or that there was nothing to write.
+    pub fn report_succeeded(&mut self, reported: Reported) {
+        self.reported = reported;
+        self.waits.remove(Activity::Report);
+    }
+
+    /// Records that the status was not written; returns when it is written again, and whether it fails for another reason
+    /// than before.
+    pub fn report_failed(
+        &mut self,
+        uid: &str,
+        failed: Failed,
+        made_with: MadeWith,
+        now: Timestamp,
+    ) -> (Timestamp, bool) {
+        let previous = self.waits.get(Activity::Report);
+        let news = previous.is_none_or(|previous| previous.reason != failed.reason);
+        let wait = Wait::next(previous, uid, failed, made_with, now);
+        let until = wait.next_attempt;
+        self.waits.insert(wait);
+        (until, news)
+    }
+
     /// Moves the remembered times after the clock was set by `step`, so that waits keep their length.
     pub fn shift(&mut self, step: SignedDuration) {
         self.last_request = self.last_request.map(|time| shifted(time, step));
@@ -73,6 +93,25 @@ impl Memory {
         self.repairs.shift(step);
         self.status_repairs.shift(step);
     }
+}
+
+/// What the last event about renewals told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// Not known since the start.
+    #[default]
+    Unknown,
+    /// That nothing fails.
+    Success,
+    Failure(Reason),
+}
+
+/// What was reported beside the status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reported {
+    pub(crate) told: Told,
+    /// When the cause of a failure was last written.
+    pub(crate) cause_written: Option<Timestamp>,
 }
 
 /// What is remembered of the verification.

@@ -14,16 +14,7 @@ use crate::core::secrets::{IssuedToken, Owner};
 impl Situation {
     /// Returns the state of the token.
     pub(crate) fn token(&self, now: Timestamp) -> Token<'_> {
-        let known = self.memory.target.as_ref().filter(|known| known.generation == self.generation);
-        let (over, assumed) = match (&self.target, known) {
-            (Observed::Absent, _) => (None, false),
-            (Observed::Cached(version) | Observed::Loaded(version, _), Some(known)) if known.is_of(version) => {
-                (Some(known), false)
-            }
-            (Observed::Unknown, Some(known)) if known.is_reported() => (Some(known), false),
-            (Observed::Unknown, _) if self.is_new() => (None, true),
-            _ => return Token::Unobserved,
-        };
+        let Some((over, assumed)) = self.evaluated() else { return Token::Unobserved };
         match (over, self.unpublished(now)) {
             (Some(Evaluated { owner, .. }), _) if *owner != Owner::Ours => Token::Foreign(owner),
             (over, Some(token)) => Token::Issued { token, over },
@@ -34,10 +25,29 @@ impl Situation {
         }
     }
 
+    /// Returns the target as it was evaluated, if that still applies, and whether its absence is assumed.
+    fn evaluated(&self) -> Option<(Option<&Evaluated>, bool)> {
+        let known = self.memory.target.as_ref().filter(|known| known.generation == self.generation);
+        match (&self.target, known) {
+            (Observed::Absent, _) => Some((None, false)),
+            (Observed::Cached(version) | Observed::Loaded(version, _), Some(known)) if known.is_of(version) => {
+                Some((Some(known), false))
+            }
+            (Observed::Unknown, Some(known)) if known.is_reported() => Some((Some(known), false)),
+            (Observed::Unknown, _) if self.is_new() => Some((None, true)),
+            _ => None,
+        }
+    }
+
     /// Whether the resource was never reconciled: then no target is expected, unless a Secret is known to have its name.
     fn is_new(&self) -> bool {
-        let suspended = self.plan.as_ref().is_ok_and(|plan| plan.suspend);
-        self.status.observed_generation == -1 && self.memory.target_name != TargetName::Taken && !suspended
+        self.status.observed_generation == -1 && self.memory.target_name != TargetName::Taken && !self.is_suspended()
+    }
+
+    /// Whether the target holds what this generation specifies.
+    pub(crate) fn is_satisfied(&self, token: Token<'_>) -> bool {
+        let rendered = token.target().is_some_and(|target| target.rendered);
+        rendered && token.published().is_some_and(|token| self.is_as_specified(token.inputs.as_deref()))
     }
 
     /// Compares the target with what is specified: what was as specified before was changed by another writer.

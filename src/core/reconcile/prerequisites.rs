@@ -1,12 +1,12 @@
 //! What has to be in order before a token is requested: the portal, the target, the credentials, the certificates.
 
-use super::facts::Unmet;
+use super::facts::{Fact, Unmet};
 use super::situation::Situation;
 use super::token::Token;
 use super::verdict::{Problem, Step};
 use crate::api::{Cause, Fault, Reason, ShownName};
-use crate::core::object::Observed;
-use crate::core::secrets::{ClientCertificateError, CredentialsError, Owner};
+use crate::core::object::{Observed, Version};
+use crate::core::secrets::{CredentialsError, Owner};
 use crate::core::spec::Plan;
 
 /// Whether a prerequisite is met: what it lacks, or the read that shows it.
@@ -29,22 +29,30 @@ pub(super) fn unmet(s: &Situation, plan: &Plan, token: Token<'_>) -> Prerequisit
 }
 
 fn foreign_target(s: &Situation, token: Token<'_>) -> Option<Problem> {
-    let not_owned = |cause, name: Option<&String>| {
-        let name = name.and_then(|name| ShownName::object(name));
-        Some(Problem::unmet(Fault::new(Reason::TargetNotOwned, cause).named(name), None))
+    let (cause, name) = match (token, &s.rival) {
+        (Token::Foreign(owner), _) => {
+            // After a restart, whose the target is was recorded in the message alone.
+            let recorded = recalled(s, &[Reason::TargetNotOwned]);
+            match recorded.filter(|(unmet, same)| *same && unmet.finding.message.is_some()) {
+                Some((unmet, _)) if *owner == Owner::Other(None) => return Some(Problem::recalled(unmet)),
+                _ => foreign(owner),
+            }
+        }
+        (token, Some(rival)) if token.needs_creation() => (Cause::OtherResource, Some(rival)),
+        _ => return None,
     };
-    // After a restart, whose the target is was recorded in the message alone.
-    let recorded =
-        recalled(s, &[Reason::TargetNotOwned]).filter(|(unmet, same)| *same && unmet.finding.message.is_some());
-    match (token, &s.rival) {
-        (Token::Foreign(Owner::Other(None)), _) if let Some((before, _)) = recorded => Some(Problem::recalled(before)),
-        (Token::Foreign(Owner::Other(Some(name))), _) => not_owned(Cause::OtherResource, Some(name)),
-        (Token::Foreign(Owner::Controller), _) => not_owned(Cause::OtherController, None),
-        (Token::Foreign(Owner::Immutable), _) => not_owned(Cause::Immutable, None),
-        (Token::Foreign(Owner::OtherType), _) => not_owned(Cause::OtherType, None),
-        (Token::Foreign(_), _) => not_owned(Cause::NoOwner, None),
-        (token, Some(rival)) if token.needs_creation() => not_owned(Cause::OtherResource, Some(rival)),
-        _ => None,
+    let name = name.and_then(|name| ShownName::object(name));
+    Some(Problem::unmet(Fault::new(Reason::TargetNotOwned, cause).named(name), None))
+}
+
+/// Returns why the target is another owner's, and the name of that owner.
+fn foreign(owner: &Owner) -> (Cause, Option<&String>) {
+    match owner {
+        Owner::Other(Some(name)) => (Cause::OtherResource, Some(name)),
+        Owner::Controller => (Cause::OtherController, None),
+        Owner::Immutable => (Cause::Immutable, None),
+        Owner::OtherType => (Cause::OtherType, None),
+        Owner::Ours | Owner::Other(None) => (Cause::NoOwner, None),
     }
 }
 
@@ -61,8 +69,7 @@ fn credentials(s: &Situation) -> Prerequisite {
     };
     let version = match &s.credentials {
         Observed::Absent => return Ok(Some(Problem::unmet(Reason::CredentialsNotFound.into(), None))),
-        Observed::Unknown if s.is_reported_right() => return Ok(None),
-        Observed::Unknown => return Err(Step::ReadCredentials),
+        Observed::Unknown => return unseen(s, Step::ReadCredentials),
         Observed::Loaded(_, Err(error)) => return incomplete(error),
         Observed::Loaded(_, Ok(())) => return Ok(None),
         Observed::Cached(version) => version,
@@ -71,51 +78,68 @@ fn credentials(s: &Situation) -> Prerequisite {
     match (facts.incomplete.as_deref(), recalled(s, &[Reason::CredentialsIncomplete])) {
         (Some(fact), _) => fact.of(version, s.generation).map_or(Err(Step::ReadCredentials), incomplete),
         (None, Some((unmet, true))) => Ok(Some(Problem::recalled(unmet))),
-        (None, Some((_, false))) => Err(Step::ReadCredentials),
-        (None, None) => {
-            let read = s.status.credentials_version.as_ref() == Some(&version.resource)
-                || facts.credentials.as_ref().is_some_and(|(last, _)| last == version);
-            if read { Ok(None) } else { Err(Step::ReadCredentials) }
-        }
+        (None, None) if was_read(s, version) => Ok(None),
+        _ => Err(Step::ReadCredentials),
+    }
+}
+
+/// Whether this version of the credentials is the one last read.
+fn was_read(s: &Situation, version: &Version) -> bool {
+    let reported = s.status.credentials_version.as_ref() == Some(&version.resource);
+    reported || s.memory.facts.credentials.as_ref().is_some_and(|(last, _)| last == version)
+}
+
+/// What no watch has reported counts as the status says, else it is read.
+fn unseen(s: &Situation, read: Step) -> Prerequisite {
+    if s.is_reported_right() { Ok(None) } else { Err(read) }
+}
+
+/// A CA bundle or a client certificate.
+struct Certificates<'a, T> {
+    observed: &'a Observed<Option<T>>,
+    /// What was found in the last version that was read.
+    fact: Option<&'a Fact<Option<T>>>,
+    /// The reasons for what is missing, and for what cannot be used.
+    missing: Reason,
+    invalid: Reason,
+    read: Step,
+}
+
+fn certificates<T>(s: &Situation, source: Certificates<'_, T>, fault: impl Fn(&T) -> Fault) -> Prerequisite {
+    let Certificates { observed, fact, missing, invalid, read } = source;
+    let found = |error: &Option<T>| Ok(error.as_ref().map(|error| Problem::unmet(fault(error), None)));
+    let version = match observed {
+        Observed::Absent => return Ok(Some(Problem::unmet(Fault::new(missing, Cause::ObjectMissing), None))),
+        Observed::Unknown => return unseen(s, read),
+        Observed::Loaded(_, error) => return found(error),
+        Observed::Cached(version) => version,
+    };
+    match (fact, recalled(s, &[missing, invalid])) {
+        (Some(fact), _) => fact.of(version, s.generation).map_or(Err(read), found),
+        (None, Some((unmet, true))) if unmet.reason == invalid => Ok(Some(Problem::recalled(unmet))),
+        (None, Some(_)) => Err(read),
+        (None, None) => Ok(None),
     }
 }
 
 fn ca(s: &Situation) -> Prerequisite {
-    let found = |error: Option<&Fault>| Ok(error.map(|fault| Problem::unmet(fault.clone(), None)));
-    let version = match &s.ca {
-        Observed::Absent => return found(Some(&Fault::new(Reason::CaBundleNotFound, Cause::ObjectMissing))),
-        Observed::Unknown if s.is_reported_right() => return Ok(None),
-        Observed::Unknown => return Err(Step::ReadCa),
-        Observed::Loaded(_, error) => return found(error.as_ref()),
-        Observed::Cached(version) => version,
+    let source = Certificates {
+        observed: &s.ca,
+        fact: s.memory.facts.ca.as_deref(),
+        missing: Reason::CaBundleNotFound,
+        invalid: Reason::CaBundleInvalid,
+        read: Step::ReadCa,
     };
-    match (s.memory.facts.ca.as_deref(), recalled(s, &[Reason::CaBundleNotFound, Reason::CaBundleInvalid])) {
-        (Some(fact), _) => fact.of(version, s.generation).map_or(Err(Step::ReadCa), |error| found(error.as_ref())),
-        (None, Some((unmet, true))) if unmet.reason == Reason::CaBundleInvalid => Ok(Some(Problem::recalled(unmet))),
-        (None, Some(_)) => Err(Step::ReadCa),
-        (None, None) => found(None),
-    }
+    certificates(s, source, Fault::clone)
 }
 
 fn client_certificate(s: &Situation) -> Prerequisite {
-    let found = |error: Option<ClientCertificateError>| Ok(error.map(|error| Problem::unmet(error.fault(), None)));
-    let version = match &s.client_certificate {
-        Observed::Absent => {
-            let fault = Fault::new(Reason::ClientCertificateNotFound, Cause::ObjectMissing);
-            return Ok(Some(Problem::unmet(fault, None)));
-        }
-        Observed::Unknown if s.is_reported_right() => return Ok(None),
-        Observed::Unknown => return Err(Step::ReadClientCertificate),
-        Observed::Loaded(_, error) => return found(*error),
-        Observed::Cached(version) => version,
+    let source = Certificates {
+        observed: &s.client_certificate,
+        fact: s.memory.facts.client_certificate.as_deref(),
+        missing: Reason::ClientCertificateNotFound,
+        invalid: Reason::ClientCertificateInvalid,
+        read: Step::ReadClientCertificate,
     };
-    let reasons = [Reason::ClientCertificateNotFound, Reason::ClientCertificateInvalid];
-    match (s.memory.facts.client_certificate.as_deref(), recalled(s, &reasons)) {
-        (Some(fact), _) => fact.of(version, s.generation).map_or(Err(Step::ReadClientCertificate), |e| found(*e)),
-        (None, Some((unmet, true))) if unmet.reason == Reason::ClientCertificateInvalid => {
-            Ok(Some(Problem::recalled(unmet)))
-        }
-        (None, Some(_)) => Err(Step::ReadClientCertificate),
-        (None, None) => found(None),
-    }
+    certificates(s, source, |error| error.fault())
 }

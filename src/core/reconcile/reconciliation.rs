@@ -118,32 +118,41 @@ impl Reconciliation {
 
     /// Records what a call returned at `now`.
     pub fn record(&mut self, step: &Step, answer: Answer, now: Timestamp) {
-        match (step, answer) {
-            (Step::TryCreate, Answer::Failed { fault, retry_after }) if fault.reason == Reason::TargetRefused => {
-                self.refused = Some((fault, retry_after));
-                self.s.conflicted();
+        match answer {
+            Answer::Failed { fault, retry_after } => {
+                if matches!(step, Step::TryCreate) && fault.reason == Reason::TargetRefused {
+                    self.refused = Some((fault, retry_after));
+                    self.s.conflicted();
+                } else {
+                    self.s.failed(step.activity(), fault, retry_after, now);
+                }
             }
-            (step, Answer::Failed { fault, retry_after }) => self.s.failed(step.activity(), fault, retry_after, now),
-            (_, Answer::Target(live)) => {
+            Answer::Target(live) => {
                 let refused = self.refused.take().filter(|_| live.is_none());
                 self.s.target_read(live);
                 if let Some((fault, retry_after)) = refused {
                     self.s.failed(Activity::Write, fault, retry_after, now);
                 }
             }
-            (_, Answer::Credentials(read)) => self.s.credentials_read(read),
-            (_, Answer::Ca(read)) => self.s.ca_read(read),
-            (_, Answer::ClientCertificate(read)) => self.s.client_certificate_read(read),
-            (_, Answer::Accepted) => self.s.create_tried(),
-            (Step::Create, Answer::Written(version)) => self.s.created(version),
-            (Step::Render(_), Answer::Written(version)) => self.s.rendered(version, now),
-            (Step::Own(_), Answer::Written(version)) => self.s.owned(version),
-            (_, Answer::Written(version)) => self.s.published(version),
-            (_, Answer::Conflict) => self.s.conflicted(),
-            (_, Answer::Issued { token, lifetime_seconds, sent }) => {
+            Answer::Credentials(read) => self.s.credentials_read(read),
+            Answer::Ca(read) => self.s.ca_read(read),
+            Answer::ClientCertificate(read) => self.s.client_certificate_read(read),
+            Answer::Accepted => self.s.create_tried(),
+            Answer::Conflict => self.s.conflicted(),
+            Answer::Written(version) => self.written(step, version, now),
+            Answer::Issued { token, lifetime_seconds, sent } => {
                 self.s.issued(token, lifetime_seconds, sent);
                 self.s.exchange_ended(now);
             }
+        }
+    }
+
+    fn written(&mut self, step: &Step, version: Version, now: Timestamp) {
+        match step {
+            Step::Create => self.s.created(version),
+            Step::Render(_) => self.s.rendered(version, now),
+            Step::Own(_) => self.s.owned(version),
+            _ => self.s.published(version),
         }
     }
 }

@@ -46,7 +46,6 @@ impl Situation {
             self.memory.last_request = self.status.token.as_ref().map(|token| after(token.issue_time, 1).min(now));
             self.recall_verification(now);
             self.recall_failure(now);
-            self.recall_told(now);
         }
         // A time in the future is of a clock that was ahead: the minimum spacing counts from now.
         self.memory.last_request = self.memory.last_request.map(|time| time.min(now));
@@ -116,6 +115,11 @@ impl Situation {
     /// Whether the annotation requests a new token that was not handled.
     pub(crate) fn asked(&self) -> bool {
         self.requested_at.is_some() && self.requested_at != self.memory.last_handled_request
+    }
+
+    /// Whether a user wants no request and no write. A spec that cannot be used suspends nothing.
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.plan.as_ref().is_ok_and(|plan| plan.suspend)
     }
 
     /// The fingerprint that a token requested now would carry.

@@ -81,6 +81,11 @@ impl<'a> Token<'a> {
         }
     }
 
+    /// Returns the token that the target holds.
+    pub fn published(self) -> Option<&'a TokenDetails> {
+        self.target()?.token.as_ref()
+    }
+
     /// Whether the target has to be created.
     pub fn needs_creation(self) -> bool {
         matches!(self, Self::Missing { over: None, .. } | Self::Issued { over: None, .. })

@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 
 use super::facts::Fact;
-use super::memory::{Memory, TargetName};
+use super::memory::TargetName;
 use super::situation::Situation;
 use super::token::{Evaluated, Token, TokenDetails, Trigger};
 use crate::api::Fault;
 use crate::core::object::{Observed, Version};
 use crate::core::scheduling::schedule::after;
-use crate::core::scheduling::waits::{Activity, Failed, MadeWith, Wait};
+use crate::core::scheduling::waits::{Activity, Failed, Wait};
 use crate::core::secrets::{
     AccessToken, ClientCertificateError, CredentialsError, IssuedToken, LiveSecret, Owner, render,
 };
@@ -204,8 +204,7 @@ impl Situation {
     pub fn failed(&mut self, activity: Activity, fault: impl Into<Fault>, retry_after: Option<u32>, now: Timestamp) {
         let fault = fault.into();
         // These inputs were issued a token before: the portal is more likely to be under maintenance.
-        let published = self.token(now).target().and_then(|target| target.token.as_ref());
-        let worked = published.is_some_and(|token| self.is_as_specified(token.inputs.as_deref()));
+        let worked = self.token(now).published().is_some_and(|token| self.is_as_specified(token.inputs.as_deref()));
         let failed = Failed { activity, reason: fault.reason, retry_after, worked };
         let trigger = (activity == Activity::Request).then(|| self.owed(now).trigger);
         let previous = self.memory.waits.get(activity);
@@ -216,29 +215,5 @@ impl Situation {
             self.memory.demand = trigger;
             self.handle_request();
         }
-    }
-}
-
-impl Memory {
-    /// Records that the status was written.
-    pub fn report_succeeded(&mut self) {
-        self.waits.remove(Activity::Report);
-    }
-
-    /// Records that the status was not written; returns when it is written again, and whether it fails for another reason
-    /// than before.
-    pub fn report_failed(
-        &mut self,
-        uid: &str,
-        failed: Failed,
-        made_with: MadeWith,
-        now: Timestamp,
-    ) -> (Timestamp, bool) {
-        let previous = self.waits.get(Activity::Report);
-        let news = previous.is_none_or(|previous| previous.reason != failed.reason);
-        let wait = Wait::next(previous, uid, failed, made_with, now);
-        let until = wait.next_attempt;
-        self.waits.insert(wait);
-        (until, news)
     }
 }

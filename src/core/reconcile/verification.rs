@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::memory::VerificationState;
 use super::situation::Situation;
 use super::token::{Token, TokenDetails};
-use crate::api::{Rejection, Verification};
+use crate::api::{App, Rejection, Verification};
 use crate::core::scheduling::schedule::{after, fraction, whole};
 
 /// The shortest time between two requests because the portal rejects tokens. It doubles up to the longest.
@@ -13,8 +13,6 @@ const MIN_REJECTION_SECONDS: i64 = 300;
 const MAX_REJECTION_SECONDS: i64 = 3600;
 /// After so many checks in a row without an answer, the condition of a token that was checked before says so.
 const UNANSWERED: u32 = 3;
-/// As many as the schema of `status.app` allows.
-pub(super) const MAX_PRIVILEGES: usize = 200;
 /// A token issued so shortly before its rejection was recorded was requested because the one before it was rejected.
 const RECENT_SECONDS: i64 = 60;
 
@@ -46,13 +44,13 @@ impl Situation {
     }
 
     /// Returns since when the portal rejects tokens, in whole seconds. What was reported stays when the clock is set.
-    pub(super) fn rejection(&self) -> Option<Rejection> {
+    pub(crate) fn rejection(&self) -> Option<Rejection> {
         let since = self.memory.verification.rejected_since?;
         Some(self.status.rejection.clone().unwrap_or(Rejection { start_time: whole(since) }))
     }
 
     /// Returns the last answer: as remembered, else as the status reports it.
-    pub(super) fn last_answer(&self) -> Option<Verification> {
+    pub(crate) fn last_answer(&self) -> Option<Verification> {
         if !self.verifies() {
             return None;
         }
@@ -62,7 +60,7 @@ impl Situation {
     fn reported_answer(&self) -> Option<Verification> {
         match (self.condition("Verified")?.reason.as_str(), &self.status.app) {
             // Some of its privileges may not be reported.
-            ("AppKnown" | "PrivilegesMissing", Some(app)) if app.privileges.len() < MAX_PRIVILEGES => {
+            ("AppKnown" | "PrivilegesMissing", Some(app)) if app.privileges.len() < App::MAX_PRIVILEGES => {
                 Some(Verification::AppKnown(app.clone()))
             }
             ("AppUnknown", _) => Some(Verification::AppUnknown),
@@ -81,7 +79,7 @@ impl Situation {
     }
 
     /// Whether tokens are checked. A spec that cannot be used changes nothing about that.
-    pub(super) fn verifies(&self) -> bool {
+    pub(crate) fn verifies(&self) -> bool {
         self.plan.as_ref().map_or(true, |plan| plan.verification.is_some())
     }
 
@@ -126,7 +124,7 @@ impl Situation {
     /// Records the answer about the token that was issued at `issued`.
     pub fn verified(&mut self, issued: Timestamp, answer: Verification, now: Timestamp) {
         // An answer about a token that is no longer the published one says nothing about that.
-        let published = self.token(now).target().and_then(|target| target.token.as_ref());
+        let published = self.token(now).published();
         if !self.verifies() || published.is_some_and(|token| token.issue_time != issued) {
             return;
         }
@@ -151,7 +149,7 @@ impl Situation {
     }
 
     /// Whether the portal rejects this token.
-    pub(super) fn is_rejected(&self, issued: Timestamp) -> bool {
+    pub(crate) fn is_rejected(&self, issued: Timestamp) -> bool {
         self.memory.verification.rejected == Some(issued)
     }
 

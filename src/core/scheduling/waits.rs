@@ -87,19 +87,22 @@ pub struct MadeWith {
 impl MadeWith {
     /// Reads `status.failure.inputs`: the word for what failed, and what it was made with.
     pub(crate) fn parse(text: &str) -> Option<(&str, Self)> {
-        let mut parts = text.split(' ');
-        let word = Some(parts.next()?).filter(|version| *version == "v1").and_then(|_| parts.next())?;
+        let (word, inputs) = text.strip_prefix("v1 ")?.split_once(' ')?;
         let known = Activity::ALL.into_iter().map(Activity::word).chain([PREREQUISITE]);
         let word = known.into_iter().find(|known| *known == word)?;
+        Some((word, Self::parse_inputs(inputs)?))
+    }
+
+    fn parse_inputs(text: &str) -> Option<Self> {
+        let mut parts = text.split(' ');
         let mut value = |name: &str| parts.next()?.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
-        let made_with = Self {
+        Some(Self {
             generation: value("generation")?.parse().ok()?,
             credentials: value("credentials")?,
             ca: value("ca")?,
             requested: value("requested")?,
             client_certificate: value("clientCertificate").unwrap_or_else(|| "-".to_owned()),
-        };
-        Some((word, made_with))
+        })
     }
 
     /// Returns the text for `status.failure.inputs`.

@@ -205,7 +205,7 @@ impl World {
             self.write("status");
             self.status = conclusion.status;
             self.call()?;
-            self.memory.report_succeeded();
+            self.memory.report_succeeded(conclusion.reported);
         }
         Ok(if verifies { self.now } else { conclusion.wake })
     }

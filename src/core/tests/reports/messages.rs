@@ -87,7 +87,7 @@ fn each_reason_has_a_message_with_the_names_in_the_spec() {
     let conclusion = |reason: Reason, detail: Option<&str>| {
         let detail = detail.map(str::to_owned);
         let problem = Problem { detail, ..Problem::unmet(reason.into(), None) };
-        crate::core::reconcile::message::message(&problem, Some(&plan))
+        crate::core::report::message::message(&problem, Some(&plan))
     };
     for reason in Reason::ALL {
         let names: &[&str] = match reason {
@@ -106,7 +106,7 @@ fn each_reason_has_a_message_with_the_names_in_the_spec() {
     assert_eq!(all.len(), Reason::ALL.len(), "each reason has its own message");
     assert!(conclusion(Reason::CredentialsIncomplete, Some("my-key")).contains("Key my-key"));
     let expired = Problem::unmet(ClientCertificateError::Expired(Timestamp::UNIX_EPOCH).fault(), None);
-    let expired = crate::core::reconcile::message::message(&expired, Some(&plan));
+    let expired = crate::core::report::message::message(&expired, Some(&plan));
     assert!(expired.contains("Secret client expired on 1970-01-01T00:00:00Z. Renew it."), "{expired}");
     let refused = Problem::of(&Wait {
         finding: crate::core::Finding::default(),
@@ -118,12 +118,12 @@ fn each_reason_has_a_message_with_the_names_in_the_spec() {
             at(START),
         )
     });
-    let refused = crate::core::reconcile::message::message(&refused, Some(&plan));
+    let refused = crate::core::report::message::message(&refused, Some(&plan));
     assert!(refused.contains("owner reference of Secret target"));
     let invalid =
         Problem::unmet(crate::api::Fault::new(Reason::SpecInvalid, Cause::Undecodable), Some("spec.x: y".to_owned()));
     assert_eq!(
-        crate::core::reconcile::message::message(&invalid, None),
+        crate::core::report::message::message(&invalid, None),
         "The specification cannot be used: spec.x: y. Correct the field."
     );
 }

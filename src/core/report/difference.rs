@@ -1,9 +1,6 @@
 //! Whether a status is worth a write: a difference of words alone is not.
 
-use super::message::message;
-use super::verdict::Problem;
-use crate::api::{ArcGisAppCredentialStatus, Failure, Reason, Recovery};
-use crate::core::spec::Plan;
+use crate::api::{ArcGisAppCredentialStatus, Reason, Recovery};
 
 /// How two statuses of a resource differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +45,4 @@ fn bare(status: &ArcGisAppCredentialStatus) -> ArcGisAppCredentialStatus {
 /// Whether somebody has to act.
 pub(super) fn stalls(reason: Reason) -> bool {
     reason.recovery() == Recovery::ActionRequired
-}
-
-/// Adds to a failure what was seen, and the message about it.
-pub(super) fn explain(failure: &mut Failure, problem: &Problem, plan: Option<&Plan>) {
-    failure.cause = problem.finding.cause.map(|cause| cause.as_str().to_owned());
-    failure.message = Some(message(problem, plan));
 }

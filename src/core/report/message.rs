@@ -1,7 +1,7 @@
 //! The messages of conditions and events, with the names of the specification.
 
-use super::verdict::Problem;
 use crate::api::{CaBundleKind, Fault, Names};
+use crate::core::reconcile::verdict::Problem;
 use crate::core::spec::Plan;
 
 /// Returns the message for a problem: the one that a status recorded before a restart, or a new one.

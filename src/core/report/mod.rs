@@ -1,0 +1,13 @@
+//! What a reconcile reports: the status, its conditions, and the event.
+
+mod conclude;
+mod conditions;
+mod difference;
+mod events;
+mod failure;
+pub(crate) mod message;
+mod status;
+
+pub use conclude::{Conclusion, conclude};
+pub use events::ConditionChange;
+pub use message::describe;
