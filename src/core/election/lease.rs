@@ -148,6 +148,10 @@ impl Candidate {
         }
         self.term = None;
         self.claim = None;
+        self.take_when_free(lease, now)
+    }
+
+    fn take_when_free(&mut self, lease: Option<Lease>, now: Moment) -> Next {
         let free_at = self.see(lease.clone(), now);
         let free = lease.as_ref().is_some_and(released) || free_at <= now.instant;
         match lease {

@@ -119,14 +119,7 @@ impl Reconciliation {
     /// Records what a call returned at `now`.
     pub fn record(&mut self, step: &Step, answer: Answer, now: Timestamp) {
         match answer {
-            Answer::Failed { fault, retry_after } => {
-                if matches!(step, Step::TryCreate) && fault.reason == Reason::TargetRefused {
-                    self.refused = Some((fault, retry_after));
-                    self.s.conflicted();
-                } else {
-                    self.s.failed(step.activity(), fault, retry_after, now);
-                }
-            }
+            Answer::Failed { fault, retry_after } => self.failed(step, fault, retry_after, now),
             Answer::Target(live) => {
                 let refused = self.refused.take().filter(|_| live.is_none());
                 self.s.target_read(live);
@@ -144,6 +137,15 @@ impl Reconciliation {
                 self.s.issued(token, lifetime_seconds, sent);
                 self.s.exchange_ended(now);
             }
+        }
+    }
+
+    fn failed(&mut self, step: &Step, fault: Fault, retry_after: Option<u32>, now: Timestamp) {
+        if matches!(step, Step::TryCreate) && fault.reason == Reason::TargetRefused {
+            self.refused = Some((fault, retry_after));
+            self.s.conflicted();
+        } else {
+            self.s.failed(step.activity(), fault, retry_after, now);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::core::object::{Identity, Observed, Version};
 use crate::core::scheduling::Admit;
 use crate::core::scheduling::schedule::after;
 use crate::core::scheduling::waits::{Activity, MadeWith, Wait};
-use crate::core::secrets::target::short_hash;
+use crate::core::secrets::fingerprint::short_hash;
 use crate::core::secrets::{ClientCertificateError, CredentialsError, IssuedToken, LiveSecret, Owner, fingerprint};
 use crate::core::spec::{Plan, SpecError};
 

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::difference::stalls;
-use crate::api::{ArcGisAppCredentialStatus, Condition};
+use crate::api::{ArcGisAppCredentialStatus, Condition, Failure, TokenStatus};
 use crate::core::reconcile::memory::Told;
 use crate::core::reconcile::situation::Situation;
 use crate::core::reconcile::verdict::{Problem, Source};
@@ -56,10 +56,7 @@ impl Renewals {
         suspended: bool,
         now: Timestamp,
     ) -> Self {
-        let told = match s.memory.reported.told {
-            Told::Unknown => told_before_restart(&s.status, now),
-            told => told,
-        };
+        let told = told_before(s, now);
         let silent = |told| Self { told, event: None, next: None };
         if suspended {
             return silent(told);
@@ -82,19 +79,26 @@ impl Renewals {
         if now < due && !is_repeated(s, problem) {
             return Self { next: Some(due), ..silent(told) };
         }
-        let until = status.token.as_ref().map(|token| format!(" The token is valid until {}.", token.expiration_time));
-        let message = failure.message.clone().unwrap_or_default() + &until.unwrap_or_default();
+        let message = failure_message(failure, status.token.as_ref());
         Self { event: Some(event(true, reason.as_str(), message)), ..silent(Told::Failure(reason)) }
     }
 }
 
-/// Returns what was told before a restart, as far as the status shows it.
-fn told_before_restart(status: &ArcGisAppCredentialStatus, now: Timestamp) -> Told {
-    match &status.failure {
-        Some(failure) if !stalls(failure.reason) && now.duration_since(failure.start_time) >= TOLD_AFTER => {
+fn failure_message(failure: &Failure, token: Option<&TokenStatus>) -> String {
+    let until = token.map(|token| format!(" The token is valid until {}.", token.expiration_time));
+    failure.message.clone().unwrap_or_default() + &until.unwrap_or_default()
+}
+
+/// Returns what was told last; before a restart, as far as the status shows it.
+fn told_before(s: &Situation, now: Timestamp) -> Told {
+    match (s.memory.reported.told, &s.status.failure) {
+        (Told::Success | Told::Failure(_), _) => s.memory.reported.told,
+        (Told::Unknown, Some(failure))
+            if !stalls(failure.reason) && now.duration_since(failure.start_time) >= TOLD_AFTER =>
+        {
             Told::Failure(failure.reason)
         }
-        _ => Told::Success,
+        (Told::Unknown, _) => Told::Success,
     }
 }
 

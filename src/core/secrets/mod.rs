@@ -2,10 +2,16 @@
 
 mod client_certificate;
 mod credentials;
-pub(crate) mod target;
+mod desired;
+pub(crate) mod fingerprint;
+mod live;
+mod patch;
 mod token;
 
 pub use client_certificate::ClientCertificateError;
 pub use credentials::{Credentials, CredentialsError, Digester};
-pub use target::{DesiredSecret, IssuedToken, LiveSecret, Owner, SecretPatch, fingerprint, render, zero};
-pub use token::AccessToken;
+pub use desired::{DesiredSecret, render};
+pub use fingerprint::fingerprint;
+pub use live::{LiveSecret, Owner};
+pub use patch::{SecretPatch, zero};
+pub use token::{AccessToken, IssuedToken};

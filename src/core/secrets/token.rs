@@ -1,5 +1,6 @@
 //! An access token that cannot be printed.
 
+use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
 const MAX_CHARS: usize = 16_384;
@@ -25,4 +26,17 @@ impl AccessToken {
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
+}
+
+/// A token with the data that is published about it.
+#[derive(Clone)]
+pub struct IssuedToken {
+    pub token: AccessToken,
+    pub issue_time: Timestamp,
+    pub expiration_time: Timestamp,
+    pub inputs: String,
+    /// The published URL of the portal, where it is not the one that the spec names now.
+    pub portal_url: Option<String>,
+    /// What the token was requested with, and what the formats tell consumers to send.
+    pub referer: Option<String>,
 }

@@ -172,6 +172,11 @@ fn check_name(field: &'static str, name: &str) -> Result<(), SpecError> {
     }
 }
 
+/// Whether the API server accepts it as a key of a Secret.
+fn is_secret_key(key: &str) -> bool {
+    (1..=253).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+}
+
 fn target_plan(spec: &ArcGisAppCredentialSpec) -> Result<TargetPlan, SpecError> {
     let target = &spec.target;
     for (field, keys) in [("spec.target.labels", &target.labels), ("spec.target.annotations", &target.annotations)] {
@@ -186,10 +191,10 @@ fn target_plan(spec: &ArcGisAppCredentialSpec) -> Result<TargetPlan, SpecError> 
     formats.dedup();
     let mut data = BTreeMap::new();
     for (key, text) in &target.data {
-        let valid = !key.is_empty()
-            && key.len() <= 253
-            && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-        if !valid || RESERVED_KEYS.contains(&key.as_str()) || formats.iter().any(|format| format.key() == key) {
+        if !is_secret_key(key)
+            || RESERVED_KEYS.contains(&key.as_str())
+            || formats.iter().any(|format| format.key() == key)
+        {
             return Err(problem("spec.target.data")(
                 &"a key is [-._a-zA-Z0-9]{1,253} and none of the base keys, client_id, client_secret or a format's key",
             ));

@@ -25,11 +25,7 @@ fn requirements(text: &str) -> impl Iterator<Item = &str> {
 
 fn is_requirement(text: &str) -> bool {
     if let Some(set) = text.strip_suffix(')') {
-        let Some((head, values)) = set.split_once('(') else { return false };
-        let mut words = head.split_whitespace();
-        let (key, operator) = (words.next().unwrap_or_default(), words.next());
-        let operator = matches!(operator, Some("in" | "notin")) && words.next().is_none();
-        return operator && is_key(key) && values.split(',').all(|value| is_value(value.trim()));
+        return is_set(set);
     }
     if let Some(key) = text.strip_prefix('!') {
         return is_key(key.trim());
@@ -43,6 +39,15 @@ fn is_requirement(text: &str) -> bool {
         return is_key(key.trim()) && number.trim().parse::<i64>().is_ok();
     }
     is_key(text)
+}
+
+/// Whether it is `key in (a, b`, without the closing parenthesis.
+fn is_set(text: &str) -> bool {
+    let Some((head, values)) = text.split_once('(') else { return false };
+    let mut words = head.split_whitespace();
+    let (key, operator) = (words.next().unwrap_or_default(), words.next());
+    let operator = matches!(operator, Some("in" | "notin")) && words.next().is_none();
+    operator && is_key(key) && values.split(',').all(|value| is_value(value.trim()))
 }
 
 fn is_value(text: &str) -> bool {

@@ -1,0 +1,49 @@
+//! Digests: whether a stored token is intact, and what it was requested with.
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::token::AccessToken;
+use crate::core::spec::Plan;
+
+/// Returns the digest that shows whether a stored token is intact. The token is random and in the same Secret.
+pub(super) fn digest(token: &AccessToken, issue_time: Timestamp, expiration_time: Timestamp) -> String {
+    hex(&[token.expose(), &issue_time.to_string(), &expiration_time.to_string()])
+}
+
+/// Returns a versioned fingerprint of what a token is requested with. A field added later enters only when it is set.
+#[must_use]
+pub fn fingerprint(plan: &Plan, credentials_uid: &str) -> String {
+    let base = plan.portal.base();
+    let lifetime = plan.lifetime.map(|seconds| seconds.to_string());
+    let keys = &plan.credentials;
+    let mut parts = vec![base.as_str(), &keys.client_id_key, &keys.client_secret_key, credentials_uid];
+    if let Some(lifetime) = &lifetime {
+        parts.extend(["lifetime", lifetime]);
+    }
+    if let Some(referer) = &plan.referer {
+        parts.extend(["referer", referer]);
+    }
+    if let Some(name) = &plan.client_certificate {
+        parts.extend(["clientCertificate", name]);
+    }
+    format!("v1:{}", hex(&parts))
+}
+
+/// Returns a short hash of a text that a user wrote.
+pub(crate) fn short_hash(text: &str) -> String {
+    hex(&[text])[..16].to_owned()
+}
+
+fn hex(parts: &[&str]) -> String {
+    use std::fmt::Write;
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
