@@ -1,63 +1,36 @@
 //! The event loop: takes watch events into the index, and starts a reconcile for each resource that is due.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use super::clock_monitor::ClockMonitor;
 use super::context::Context;
-use super::host_limiters::HostLimiters;
 use super::leader_election::LeaderElector;
+use super::watch_event::{Scope, Subject, WatchEvent};
 use super::watch_set::{WatchSource, Watches};
-use super::watches::{Scope, Subject, WatchEvent};
-use super::{observe, preflight, reconciler};
-use crate::api::{ArcGisAppCredentialStatus, Reason};
-use crate::arcgis::Portals;
-use crate::cluster::{Cluster, Leases};
-use crate::core::{AllowedOrigin, Digester, RetryAfterRecord, Term, WorkQueue};
-use crate::index::{Index, IndexedResource, Key};
-use crate::ops::{Metrics, Readiness};
+use super::{host_recovery, reconciler};
+use crate::core::{Term, WorkQueue};
+use crate::index::{IndexedResource, Key};
+use crate::ops::Readiness;
 
 /// The clock may be set, or the machine may sleep: due times are checked at least this often.
 const TICK: Duration = Duration::from_secs(5);
 /// The time for work in flight after a signal to stop; a token request takes at most 15 s.
 const GRACE: Duration = Duration::from_secs(16);
 
-/// The settings of the controller.
-pub struct Options {
-    /// Empty: all namespaces.
-    pub namespaces: Vec<String>,
-    pub selector: Option<String>,
-    pub allowed: Vec<AllowedOrigin>,
-    /// How many resources are reconciled at once.
-    pub concurrency: usize,
-}
-
-/// The parts that the controller works with.
-pub struct Parts {
-    pub cluster: Cluster,
-    /// `None`: without leader election.
-    pub leases: Option<Leases>,
-    pub portals: Arc<Portals>,
-    /// Notified when the roots that the operator trusts for every portal changed.
-    pub roots_changed: Arc<Notify>,
-    pub index: Arc<Mutex<Index>>,
-    pub metrics: Arc<Metrics>,
-    pub readiness: Arc<Readiness>,
-    pub clock: fn() -> Timestamp,
-}
-
-struct Controller {
+pub(super) struct Controller {
     ctx: Arc<Context>,
-    options: Options,
+    /// Empty: all namespaces.
+    namespaces: Vec<String>,
+    selector: Option<String>,
     readiness: Arc<Readiness>,
     queue: WorkQueue<Key>,
     watches: Watches,
@@ -68,73 +41,25 @@ struct Controller {
     reconciles: JoinSet<(Key, Option<Timestamp>)>,
 }
 
-/// Runs the controller until `stop`.
-pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
-    let Parts { cluster, leases, portals, roots_changed, index, metrics, readiness, clock } = parts;
-    let (requeue, mut requeued) = mpsc::unbounded_channel();
-    let (recovered, mut hosts_recovered) = mpsc::unbounded_channel();
-    let (mut leader_elector, mut leadership) = LeaderElector::new(leases, readiness.clone(), clock);
-    let ctx = Arc::new(Context {
-        cluster,
-        portals,
-        allowed: options.allowed.clone(),
-        digester: Digester::default(),
-        index,
-        hosts: HostLimiters::new(requeue.clone(), recovered, clock),
-        leadership: leadership.clone(),
-        workers: Arc::new(Semaphore::new(options.concurrency)),
-        metrics,
-        clock,
-        requeue,
-        worker_freed: Notify::new(),
-    });
-    let mut controller = Controller::new(ctx.clone(), options, readiness);
-    let services = ctx.portals.services().clone();
-    let preflight = preflight::run(ctx.cluster.clone(), controller.scopes(), controller.readiness.clone(), services);
-    let _preflight = AbortOnDropHandle::new(tokio::spawn(preflight));
-    // A replica that leads from the start lists once, and not as a standby first.
-    tokio::select! {
-        () = stop.cancelled() => {}
-        _ = leader_elector.try_acquire_or_renew() => {}
-    }
-    let released = CancellationToken::new();
-    let election = tokio::spawn(leader_elector.run(released.clone()));
-    if leadership.claim().is_none() {
-        info!("standing by");
-        controller.begin_term();
-    }
-    loop {
-        controller.readiness.beat();
-        controller.watches.stop_unneeded(&controller.readiness, Instant::now());
-        controller.check_clock();
-        controller.sync_leadership();
-        controller.probe_hosts();
-        controller.start_due();
-        let pause = controller.pause();
-        tokio::select! {
-            () = stop.cancelled() => break,
-            Some((scope, event)) = controller.watches.next() => controller.on_watch_event(&scope, event),
-            Some(key) = requeued.recv() => controller.requeue(key),
-            Some(host) = hosts_recovered.recv() => controller.on_host_recovered(&host),
-            Some(ended) = controller.reconciles.join_next() => controller.on_reconciled(ended),
-            () = ctx.worker_freed.notified() => {}
-            () = roots_changed.notified() => controller.on_roots_changed(),
-            () = leadership.changed() => {}
-            () = sleep(pause) => {}
-        }
-    }
-    controller.drain().await;
-    released.cancel();
-    // It ends within 2 s.
-    let _ = election.await;
+/// What ends a pause of the event loop, besides watches and reconciles.
+pub(super) struct Signals {
+    pub requeued: UnboundedReceiver<Key>,
+    pub hosts_recovered: UnboundedReceiver<String>,
+    pub roots_changed: Arc<Notify>,
 }
 
 impl Controller {
-    fn new(ctx: Arc<Context>, options: Options, readiness: Arc<Readiness>) -> Self {
+    pub fn new(
+        ctx: Arc<Context>,
+        namespaces: Vec<String>,
+        selector: Option<String>,
+        readiness: Arc<Readiness>,
+    ) -> Self {
         let clock = ClockMonitor::new(ctx.now());
         Self {
             ctx,
-            options,
+            namespaces,
+            selector,
             readiness,
             queue: WorkQueue::default(),
             watches: Watches::default(),
@@ -145,12 +70,55 @@ impl Controller {
         }
     }
 
-    fn scopes(&self) -> Vec<Option<String>> {
-        if self.options.namespaces.is_empty() {
-            vec![None]
-        } else {
-            self.options.namespaces.iter().cloned().map(Some).collect()
+    /// Takes part in the leader election until `released`.
+    pub async fn join_election(
+        &mut self,
+        mut elector: LeaderElector,
+        stop: &CancellationToken,
+        released: &CancellationToken,
+    ) -> JoinHandle<()> {
+        // A replica that leads from the start lists once, and not as a standby first.
+        tokio::select! {
+            () = stop.cancelled() => {}
+            _ = elector.try_acquire_or_renew() => {}
         }
+        let election = tokio::spawn(elector.run(released.clone()));
+        if self.ctx.leadership.claim().is_none() {
+            info!("standing by");
+            self.begin_term();
+        }
+        election
+    }
+
+    /// Serves until `stop`.
+    pub async fn serve(&mut self, mut signals: Signals, stop: &CancellationToken) {
+        let ctx = self.ctx.clone();
+        let mut leadership = ctx.leadership.clone();
+        loop {
+            self.readiness.beat();
+            self.watches.stop_unneeded(&self.readiness, Instant::now());
+            self.check_clock();
+            self.sync_leadership();
+            self.probe_hosts();
+            self.start_due();
+            let pause = self.pause();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some((scope, event)) = self.watches.next() => self.on_watch_event(&scope, event),
+                Some(key) = signals.requeued.recv() => self.requeue(key),
+                Some(host) = signals.hosts_recovered.recv() => self.requeue_each(host_recovery::recovered(&ctx, &host)),
+                Some(ended) = self.reconciles.join_next() => self.on_reconciled(ended),
+                () = ctx.worker_freed.notified() => {}
+                () = signals.roots_changed.notified() => self.requeue_each(host_recovery::roots_changed(&ctx)),
+                () = leadership.changed() => {}
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Returns the namespaces to watch; `None`: all.
+    pub fn scopes(&self) -> Vec<Option<String>> {
+        if self.namespaces.is_empty() { vec![None] } else { self.namespaces.iter().cloned().map(Some).collect() }
     }
 
     /// Follows the claim of the leader election. Memory of one term is not valid in another: another replica may have
@@ -178,9 +146,7 @@ impl Controller {
     fn requeue_all(&mut self, namespace: Option<&str>) {
         let keys: Vec<Key> =
             self.ctx.index().iter().map(|(key, _)| key).filter(|key| key.is_in(namespace)).cloned().collect();
-        for key in keys {
-            self.requeue(key);
-        }
+        self.requeue_each(keys);
     }
 
     /// Moves what is remembered of times after the wall clock was set, so that waits keep their length.
@@ -211,14 +177,14 @@ impl Controller {
     fn watch_source(&self) -> WatchSource {
         WatchSource {
             client: self.ctx.cluster.client(),
-            selector: self.options.selector.clone(),
+            selector: self.selector.clone(),
             readiness: self.readiness.clone(),
         }
     }
 
     /// The namespace of the watches that cover a namespace.
     fn scope_of(&self, namespace: &str) -> Option<String> {
-        (!self.options.namespaces.is_empty()).then(|| namespace.to_owned())
+        (!self.namespaces.is_empty()).then(|| namespace.to_owned())
     }
 
     /// Whether all that a resource needs is listed, or was listed once: then what is due reads what it needs. What is
@@ -236,9 +202,7 @@ impl Controller {
         let resources = scope.what == Subject::Resources;
         self.watches.record(scope, &event, &self.ctx.metrics, &self.readiness);
         let keys = self.watches.relist(scope).apply(&mut self.ctx.index(), scope, event);
-        for key in keys {
-            self.requeue(key);
-        }
+        self.requeue_each(keys);
         if complete {
             self.on_list_complete(scope);
         }
@@ -254,7 +218,7 @@ impl Controller {
 
     fn on_list_complete(&mut self, scope: &Scope) {
         if scope.what == Subject::Resources {
-            self.restore_pauses();
+            host_recovery::restore_pauses(&self.ctx);
             // Started before the list counts as complete, so that readiness waits for them.
             self.watches.watch_secrets(scope.namespace.clone(), &self.watch_source());
             self.watch_config_maps(scope);
@@ -264,59 +228,18 @@ impl Controller {
         self.requeue_all(scope.namespace.as_deref());
     }
 
-    /// Retries what failed because a portal's certificate did not verify.
-    fn on_roots_changed(&mut self) {
-        self.retry(|_, reason| reason == Reason::PortalUntrusted);
-    }
-
-    /// Retries what failed because of an outage of this portal host, which is over.
-    fn on_host_recovered(&mut self, host: &str) {
-        info!(portal = host, "the portal answers again");
-        self.retry(|resource, reason| {
-            reason.is_outage() && observe::plan(resource).is_ok_and(|plan| plan.portal.authority() == host)
-        });
-    }
-
-    /// Lets one resource without a valid token try each host that answers no request, whatever the waits: its workloads fail
-    /// until the first success. It is the one whose turn comes first.
-    fn probe_hosts(&mut self) {
-        if !self.acting {
-            return;
-        }
-        for host in self.ctx.hosts.take_probes() {
-            let now = self.ctx.now();
-            let next = self.ctx.index().next_to_probe(now, |resource| {
-                observe::plan(resource).is_ok_and(|plan| plan.portal.authority() == host)
-            });
-            if let Some(key) = next {
-                self.requeue(key);
-            }
-        }
-    }
-
-    /// Ends the waits of resources whose last attempt failed for a reason.
-    fn retry(&mut self, applies: impl Fn(&IndexedResource, Reason) -> bool) {
-        let keys = self.ctx.index().retry_at(self.ctx.now(), applies);
+    /// Requeues what need not wait any longer.
+    fn requeue_each(&mut self, keys: Vec<Key>) {
         for key in keys {
             self.requeue(key);
         }
     }
 
-    /// Restores the pauses that hosts asked for before a restart.
-    fn restore_pauses(&self) {
-        let mut by_host: BTreeMap<String, Vec<RetryAfterRecord>> = BTreeMap::new();
-        for (_, resource) in self.ctx.index().iter() {
-            if resource.report.problem != Some(Reason::RateLimited) {
-                continue;
-            }
-            let status = ArcGisAppCredentialStatus::read(&resource.status);
-            let host = status.portal.as_deref().and_then(|portal| portal.split('/').next());
-            if let (Some(record), Some(host)) = (RetryAfterRecord::of(&status), host) {
-                by_host.entry(host.to_owned()).or_default().push(record);
-            }
-        }
-        for (host, records) in by_host {
-            self.ctx.hosts.restore(&host, &records);
+    /// Tries the hosts that answer no request, each with one resource.
+    fn probe_hosts(&mut self) {
+        if self.acting {
+            let keys = host_recovery::probes(&self.ctx);
+            self.requeue_each(keys);
         }
     }
 
@@ -361,7 +284,8 @@ impl Controller {
         }
     }
 
-    async fn drain(&mut self) {
+    /// Finishes what is in flight.
+    pub async fn drain(&mut self) {
         info!(in_flight = self.reconciles.len(), "stopping: finishing what is in flight");
         let finish = async { while self.reconciles.join_next().await.is_some() {} };
         if timeout(GRACE, finish).await.is_err() {

@@ -5,17 +5,21 @@ mod clock_monitor;
 mod context;
 mod event_loop;
 mod host_limiters;
+mod host_recovery;
 mod leader_election;
 mod observe;
 mod preflight;
 mod reconciler;
+mod relist;
 mod report;
+mod run;
 mod sources;
 #[cfg(test)]
 mod tests;
 mod verifier;
+mod watch_event;
 mod watch_set;
 mod watches;
 
-pub use event_loop::{Options, Parts, run};
+pub use run::{Options, Parts, run};
 pub use sources::{client_certificate, credentials, fetch_ca};

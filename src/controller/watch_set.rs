@@ -9,7 +9,9 @@ use futures::stream::{AbortHandle, Abortable, BoxStream, SelectAll};
 use kube::Client;
 use tracing::warn;
 
-use super::watches::{Relist, Scope, Subject, WatchEvent, describe, is_answer, is_lasting, watch};
+use super::relist::Relist;
+use super::watch_event::{Scope, Subject, WatchEvent, describe, is_answer, is_lasting};
+use super::watches::watch;
 use crate::index::ObjectKind;
 use crate::ops::{Metrics, Readiness};
 

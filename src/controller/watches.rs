@@ -1,6 +1,5 @@
 //! The watches: on resources, and on the metadata of Secrets and ConfigMaps. Each has its own back-off.
 
-use std::collections::BTreeSet;
 use std::future::ready;
 use std::time::Duration;
 
@@ -14,103 +13,17 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
+use super::watch_event::{Scope, Subject, WatchEvent, status};
 use crate::cluster::{LeanObject, LeanResource, bounded, version};
-use crate::core::Version;
-use crate::index::{Index, Key, ObjectKind, Seen};
+use crate::index::{Key, ObjectKind};
 
 /// How long one watch request lasts, in seconds. Less than the read time-out of the client.
 const WATCH_SECONDS: u32 = 60;
 /// A page is held in memory as a whole, and its objects may be as large as etcd accepts.
 const PAGE: u32 = 32;
 
-/// An event of a watch.
-#[allow(clippy::large_enum_variant, reason = "passed on at once and never kept")]
-pub enum WatchEvent {
-    Resource(watcher::Result<Event<LeanResource>>),
-    Object(ObjectKind, watcher::Result<Event<(Key, Version)>>),
-}
-
-impl WatchEvent {
-    /// Whether it completes a list.
-    pub fn completes_list(&self) -> bool {
-        matches!(self, Self::Resource(Ok(Event::InitDone)) | Self::Object(_, Ok(Event::InitDone)))
-    }
-
-    /// Whether it begins a list.
-    pub fn begins_list(&self) -> bool {
-        matches!(self, Self::Resource(Ok(Event::Init)) | Self::Object(_, Ok(Event::Init)))
-    }
-
-    /// Returns why the watch failed.
-    pub fn error(&self) -> Option<&watcher::Error> {
-        match self {
-            Self::Resource(event) => event.as_ref().err(),
-            Self::Object(_, event) => event.as_ref().err(),
-        }
-    }
-}
-
-/// What a watch is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Subject {
-    Resources,
-    Objects(ObjectKind),
-}
-
-/// What one watch covers.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Scope {
-    pub what: Subject,
-    /// `None`: all namespaces.
-    pub namespace: Option<String>,
-}
-
-impl std::fmt::Display for Scope {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self.what {
-            Subject::Resources => "arcgisappcredentials.credentials.arcgis.dev",
-            Subject::Objects(ObjectKind::Secret) => "secrets",
-            Subject::Objects(ObjectKind::ConfigMap) => "configmaps",
-        })?;
-        self.namespace.as_ref().map_or(Ok(()), |namespace| write!(f, " in namespace {namespace}"))
-    }
-}
-
 /// Events, and the watch that each comes from.
 pub type WatchStream = BoxStream<'static, (Scope, WatchEvent)>;
-
-/// Whether the failure lasts until an administrator acts: the permission or the kind is missing.
-pub fn is_lasting(error: &watcher::Error) -> bool {
-    status(error).is_some_and(|status| matches!(status.code, 403 | 404))
-}
-
-/// Whether the API server answered with an error.
-pub fn is_answer(error: &watcher::Error) -> bool {
-    status(error).is_some()
-}
-
-fn status(error: &watcher::Error) -> Option<&kube::core::Status> {
-    use watcher::Error;
-    match error {
-        Error::InitialListFailed(kube::Error::Api(status)) | Error::WatchStartFailed(kube::Error::Api(status)) => {
-            Some(status)
-        }
-        Error::WatchError(status) => Some(status),
-        _ => None,
-    }
-}
-
-/// Returns what to do about a failed watch. The API server's own text is not repeated.
-pub fn describe(error: &watcher::Error) -> &'static str {
-    let Some(status) = status(error) else { return "the API server cannot be reached" };
-    match status.code {
-        401 => "the operator's credentials for the API server are not accepted",
-        403 => "the permission to list and watch is missing: apply the operator's RBAC",
-        404 => "unknown to the API server: install the CRD",
-        410 => "the watch was too old: listing again",
-        _ => "the API server failed",
-    }
-}
 
 fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
@@ -239,44 +152,6 @@ fn is_unable_to_stream<K>(listing: &mut bool, event: &watcher::Result<Event<K>>)
         }
         Ok(_) => false,
         Err(error) => status(error).is_some_and(|status| matches!(status.code, 400 | 422)),
-    }
-}
-
-/// The resources that a list in progress has returned so far.
-#[derive(Default)]
-pub struct Relist(BTreeSet<Key>);
-
-impl Relist {
-    /// Applies an event to the index; returns the resources to reconcile.
-    pub fn apply(&mut self, index: &mut Index, scope: &Scope, event: WatchEvent) -> Vec<Key> {
-        let namespace = scope.namespace.as_deref();
-        match event {
-            WatchEvent::Resource(Ok(event)) => match event {
-                Event::Init => {
-                    self.0.clear();
-                    index.begin_resource_list(namespace);
-                    Vec::new()
-                }
-                Event::InitApply(resource) => {
-                    self.0.insert(Key::of(&resource.metadata));
-                    index.upsert(resource, true)
-                }
-                Event::InitDone => index.retain(namespace, &std::mem::take(&mut self.0)),
-                Event::Apply(resource) => index.upsert(resource, false),
-                Event::Delete(resource) => index.remove(&Key::of(&resource.metadata)),
-            },
-            WatchEvent::Object(kind, Ok(event)) => match event {
-                Event::Init => {
-                    index.begin_list(kind, namespace);
-                    Vec::new()
-                }
-                Event::InitDone => index.complete_list(kind, namespace),
-                Event::InitApply((key, version)) => index.observe(kind, key, version, Seen::Listed),
-                Event::Apply((key, version)) => index.observe(kind, key, version, Seen::Changed),
-                Event::Delete((key, version)) => index.observe(kind, key, version, Seen::Deleted),
-            },
-            WatchEvent::Resource(Err(_)) | WatchEvent::Object(_, Err(_)) => Vec::new(),
-        }
     }
 }
 

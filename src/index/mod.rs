@@ -1,9 +1,11 @@
 //! What is known of the cluster: the resources, and the versions of the Secrets and ConfigMaps that they name.
 
+mod objects;
 mod resource;
 mod store;
 #[cfg(test)]
 mod tests;
 
+pub use objects::Seen;
 pub use resource::{IndexedResource, Key, ObjectKind, Report, Verified};
-pub use store::{Index, Seen};
+pub use store::Index;

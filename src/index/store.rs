@@ -1,52 +1,22 @@
 //! The resources, and the objects that they name.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::objects::{Objects, Seen, older};
 use super::resource::{IndexedResource, Key, ObjectKind, Report};
 use crate::api::{ArcGisAppCredentialStatus, Reason};
 use crate::cluster::LeanResource;
 use crate::core::{Activity, Memory, Observed, Reported, Version};
-
-/// How a watch came to report an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// By a list, which is believed also where versions went back: etcd may have been restored.
-    Listed,
-    Changed,
-    Deleted,
-}
-
-struct NamedObject {
-    /// As the watch reports it: never loaded.
-    observed: Observed<()>,
-    /// The version of its last deletion: what is older does not bring it back.
-    deleted: Option<Box<str>>,
-    /// A list that began while it was named has not returned it yet.
-    awaited: bool,
-    /// The resources that name it, sorted: mostly one.
-    users: Vec<Key>,
-}
 
 /// The resources, and the objects that they name.
 #[derive(Default)]
 pub struct Index {
     /// Boxed, because a map keeps room for many more than it holds.
     resources: HashMap<Key, Box<IndexedResource>>,
-    objects: HashMap<(ObjectKind, Key), NamedObject>,
-    /// How many ConfigMaps are named in each namespace.
-    config_maps: BTreeMap<String, usize>,
-}
-
-/// Whether `a` is older than `b`; versions are numbers that grow, and what is not a number is taken as new.
-fn older(a: &str, b: &str) -> bool {
-    matches!((a.parse::<u64>(), b.parse::<u64>()), (Ok(a), Ok(b)) if a < b)
-}
-
-fn object_id(kind: ObjectKind, namespace: &str, name: &str) -> (ObjectKind, Key) {
-    (kind, Key { namespace: namespace.to_owned(), name: name.to_owned() })
+    objects: Objects,
 }
 
 fn hash(status: &ArcGisAppCredentialStatus) -> u64 {
@@ -90,7 +60,7 @@ impl Index {
             }
         }
         if !self.resources.contains_key(&key) {
-            self.watch_objects(&key, &entry.refs);
+            self.objects.add_user(&key, &entry.refs);
             if let Some(target) = &entry.target {
                 woken.extend(self.claimants(&key.namespace, target));
             }
@@ -99,52 +69,16 @@ impl Index {
         woken.into_iter().collect()
     }
 
-    /// Notes that a resource uses these objects.
-    fn watch_objects(&mut self, key: &Key, refs: &[(ObjectKind, String)]) {
-        for (kind, name) in refs {
-            let (kind, id) = (*kind, object_id(*kind, &key.namespace, name));
-            let config_maps = &mut self.config_maps;
-            let watched = self.objects.entry(id).or_insert_with(|| {
-                if kind == ObjectKind::ConfigMap {
-                    *config_maps.entry(key.namespace.clone()).or_default() += 1;
-                }
-                NamedObject { observed: Observed::Unknown, deleted: None, awaited: false, users: Vec::new() }
-            });
-            if let Err(at) = watched.users.binary_search(key) {
-                watched.users.insert(at, key.clone());
-            }
-        }
-    }
-
     /// Removes a resource; returns the resources to reconcile.
     pub fn remove(&mut self, key: &Key) -> Vec<Key> {
         let Some(entry) = self.resources.remove(key) else { return Vec::new() };
-        for (kind, name) in entry.refs {
-            let id = object_id(kind, &key.namespace, &name);
-            if let Some(watched) = self.objects.get_mut(&id) {
-                if let Ok(at) = watched.users.binary_search(key) {
-                    watched.users.remove(at);
-                }
-                if watched.users.is_empty() {
-                    self.objects.remove(&id);
-                    if kind == ObjectKind::ConfigMap
-                        && let Some(count) = self.config_maps.get_mut(&key.namespace)
-                    {
-                        *count -= 1;
-                        if *count == 0 {
-                            self.config_maps.remove(&key.namespace);
-                        }
-                    }
-                }
-            }
-        }
+        self.objects.remove_user(key, &entry.refs);
         entry.target.map(|target| self.claimants(&key.namespace, &target)).unwrap_or_default()
     }
 
     fn claimants(&self, namespace: &str, target: &str) -> Vec<Key> {
-        let id = object_id(ObjectKind::Secret, namespace, target);
         let claims = |key: &&Key| self.resources.get(key).is_some_and(|e| e.target.as_deref() == Some(target));
-        self.objects.get(&id).map(|w| w.users.iter().filter(claims).cloned().collect()).unwrap_or_default()
+        self.objects.users(ObjectKind::Secret, namespace, target).iter().filter(claims).cloned().collect()
     }
 
     /// Returns the older resource that creates the same target; of two as old, the one with the smaller name.
@@ -163,27 +97,7 @@ impl Index {
 
     /// Records a watch event of an object; returns the resources to reconcile. Objects that no resource names are not kept.
     pub fn observe(&mut self, kind: ObjectKind, key: Key, version: Version, seen: Seen) -> Vec<Key> {
-        let Some(watched) = self.objects.get_mut(&(kind, key)) else { return Vec::new() };
-        // A list is believed, unless something newer was seen since it began.
-        let believed = std::mem::take(&mut watched.awaited) && seen == Seen::Listed;
-        let gone = seen == Seen::Deleted;
-        if let Observed::Cached(known) = &watched.observed
-            && !believed
-            && (older(&version.resource, &known.resource) || (gone && known.uid != version.uid))
-        {
-            return Vec::new();
-        }
-        if gone {
-            watched.deleted = Some(version.resource.as_str().into());
-        } else if believed {
-            watched.deleted = None;
-        }
-        let observed = if gone { Observed::Absent } else { Observed::Cached(version) };
-        if watched.observed == observed {
-            return Vec::new();
-        }
-        watched.observed = observed;
-        watched.users.clone()
+        self.objects.observe(kind, key, version, seen)
     }
 
     /// Begins a list of resources: it returns every resource that exists.
@@ -195,14 +109,13 @@ impl Index {
 
     /// Whether a resource in the namespace, or in any, names a ConfigMap.
     pub fn names_config_maps(&self, namespace: Option<&str>) -> bool {
-        namespace.map_or(!self.config_maps.is_empty(), |namespace| self.config_maps.contains_key(namespace))
+        self.objects.names_config_maps(namespace)
     }
 
     /// Whether something is known of every object that a resource names.
     pub fn knows_objects_of(&self, key: &Key) -> bool {
         let known = |(kind, name): &(ObjectKind, String)| {
-            let id = object_id(*kind, &key.namespace, name);
-            self.objects.get(&id).is_some_and(|watched| watched.observed != Observed::Unknown)
+            self.objects.observed::<()>(*kind, &key.namespace, name) != Observed::Unknown
         };
         self.resources.get(key).is_some_and(|resource| resource.refs.iter().all(known))
     }
@@ -244,24 +157,12 @@ impl Index {
 
     /// Begins a list: it returns every object that exists and is named now. One that is named later may be newer.
     pub fn begin_list(&mut self, kind: ObjectKind, namespace: Option<&str>) {
-        for ((of, key), watched) in &mut self.objects {
-            if *of == kind && key.is_in(namespace) {
-                watched.awaited = true;
-            }
-        }
+        self.objects.begin_list(kind, namespace);
     }
 
     /// Completes a list: what it did not return is absent. Returns the resources to reconcile.
     pub fn complete_list(&mut self, kind: ObjectKind, namespace: Option<&str>) -> Vec<Key> {
-        let mut woken = BTreeSet::new();
-        for ((of, key), watched) in &mut self.objects {
-            let listed = *of == kind && key.is_in(namespace);
-            if listed && std::mem::take(&mut watched.awaited) && watched.observed != Observed::Absent {
-                watched.observed = Observed::Absent;
-                woken.extend(watched.users.iter().cloned());
-            }
-        }
-        woken.into_iter().collect()
+        self.objects.complete_list(kind, namespace)
     }
 
     /// Removes the resources that a complete list did not return; returns the resources to reconcile.
@@ -273,8 +174,7 @@ impl Index {
 
     /// Returns what the watches report of an object.
     pub fn observed<T>(&self, kind: ObjectKind, namespace: &str, name: &str) -> Observed<T> {
-        let id = object_id(kind, namespace, name);
-        self.objects.get(&id).map_or(Observed::Unknown, |watched| watched.observed.unloaded())
+        self.objects.observed(kind, namespace, name)
     }
 
     /// Records what the operator's own call returned, so that the watch event of it changes nothing. `before` is what was
@@ -287,27 +187,7 @@ impl Index {
         before: &Observed<()>,
         now: Option<&Version>,
     ) {
-        let id = object_id(kind, namespace, name);
-        let Some(watched) = self.objects.get_mut(&id) else { return };
-        match now {
-            None if watched.observed == *before => {
-                watched.observed = Observed::Absent;
-                watched.awaited = false;
-            }
-            None => {}
-            Some(version) => {
-                let newer_seen = match &watched.observed {
-                    Observed::Cached(known) => Some(known.resource.as_str()),
-                    _ => watched.deleted.as_deref(),
-                };
-                let stale = newer_seen.is_some_and(|newer| older(&version.resource, newer));
-                // A deletion that the watch reported meanwhile is newer.
-                if !stale && (watched.observed != Observed::Absent || *before == Observed::Absent) {
-                    watched.observed = Observed::Cached(version.clone());
-                    watched.awaited = false;
-                }
-            }
-        }
+        self.objects.record(kind, namespace, name, before, now);
     }
 
     /// One resource.

@@ -1,12 +1,7 @@
-//! Limits the requests to one portal host: how many at once, pauses after a 429, and who waits.
-
-use std::collections::HashMap;
-use std::hash::Hash;
+//! Limits the requests to one portal host: how many at once, and pauses after a 429.
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::line::{Line, Place, Priority};
-use super::outage::OutageMonitor;
 use super::schedule::{after, shifted};
 use crate::api::{ArcGisAppCredentialStatus, Reason};
 
@@ -81,6 +76,12 @@ impl HostLimiter {
             _ if self.in_flight >= MAX_IN_FLIGHT => Admit::AtCapacity,
             _ => Admit::Now,
         }
+    }
+
+    /// Whether nothing is in flight, and no pause is in force.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        self.in_flight == 0 && self.pause.is_none()
     }
 
     /// Acquires a permit; after [`Admit::Now`], [`HostLimiter::release`] must follow.
@@ -192,111 +193,5 @@ impl RetryAfterRecord {
         let at = failure.last_attempt_time?;
         let until = failure.next_attempt_time?.min(after(at, MAX_PAUSE_SECONDS.into()));
         Some(Self { at, until, count: failure.count.unwrap_or(1) })
-    }
-}
-
-/// One host: its limits, and the keys that wait for a permit.
-pub struct HostQueue<K> {
-    pub limiter: HostLimiter,
-    waiting: Line<K>,
-    /// Woken because a permit is free, and not reconciled since: with the place that it had.
-    woken: HashMap<K, Place>,
-    outage: OutageMonitor<K>,
-}
-
-/// What the end of a request allows.
-pub struct Released<K> {
-    /// The keys to be reconciled.
-    pub woken: Vec<K>,
-    /// The host works again: what failed because of an outage need not wait any longer.
-    pub recovered: bool,
-}
-
-impl<K> Default for HostQueue<K> {
-    fn default() -> Self {
-        Self {
-            limiter: HostLimiter::default(),
-            waiting: Line::default(),
-            woken: HashMap::new(),
-            outage: OutageMonitor::default(),
-        }
-    }
-}
-
-impl<K: Clone + Hash + Ord> HostQueue<K> {
-    /// Acquires a permit, as [`HostLimiter::try_acquire`] does; a key that gets one waits no longer.
-    pub fn try_acquire(&mut self, key: &K, now: Timestamp) -> Admit {
-        let admit = self.limiter.try_acquire(now);
-        if admit == Admit::Now {
-            self.woken.remove(key);
-            self.waiting.remove(key);
-        }
-        admit
-    }
-
-    /// Waits for a permit. Returns the key to be reconciled again where one has become free meanwhile.
-    pub fn enqueue(&mut self, priority: Priority, key: K, now: Timestamp) -> Option<K> {
-        if self.limiter.check(now) == Admit::Now {
-            return Some(key);
-        }
-        // One that was woken but came too late for the permit keeps its place.
-        let kept = self.woken.remove(&key);
-        self.waiting.insert(key, priority, kept);
-        None
-    }
-
-    /// Whether nothing has to be kept of this host.
-    #[must_use]
-    pub fn is_idle(&self, now: Timestamp) -> bool {
-        self.is_unused() && self.outage.is_idle(now)
-    }
-
-    /// Whether nothing but what is known of an outage has to be kept.
-    #[must_use]
-    pub fn is_unused(&self) -> bool {
-        self.limiter.in_flight == 0 && self.limiter.pause.is_none() && self.waiting.is_empty()
-    }
-
-    /// Releases the permit of a key, or of what waits in no queue.
-    pub fn release(&mut self, key: Option<&K>, acquired: Epoch, outcome: Outcome, now: Timestamp) -> Released<K> {
-        let recovered = match (outcome, key) {
-            (Outcome::Issued, _) => self.outage.succeeded(now),
-            (Outcome::Unavailable, Some(key)) => {
-                self.outage.failed(key, now);
-                false
-            }
-            _ => false,
-        };
-        let free = self.limiter.release(acquired, outcome, now);
-        Released { woken: std::iter::from_fn(|| self.wake_next()).take(free).collect(), recovered }
-    }
-
-    /// Returns from when on one request tries this host, which answers none.
-    #[must_use]
-    pub fn probe_at(&self) -> Option<Timestamp> {
-        self.outage.probe_at()
-    }
-
-    /// Whether one request is to try this host now.
-    pub fn take_probe(&mut self, now: Timestamp) -> bool {
-        self.outage.take_probe(now)
-    }
-
-    /// Moves the times after the clock was set by `step`.
-    pub fn shift(&mut self, step: SignedDuration) {
-        self.limiter.shift(step);
-        self.outage.shift(step);
-    }
-
-    /// A reconcile ended without a request. If the key was woken for a permit that is still free, returns the next key
-    /// to be reconciled: those that wait would otherwise wait for a request to end, and none may be in flight.
-    pub fn pass_on(&mut self, key: &K, now: Timestamp) -> Option<K> {
-        if self.woken.remove(key).is_some() && self.limiter.check(now) == Admit::Now { self.wake_next() } else { None }
-    }
-
-    fn wake_next(&mut self) -> Option<K> {
-        let (key, place) = self.waiting.pop()?;
-        self.woken.insert(key.clone(), place);
-        Some(key)
     }
 }

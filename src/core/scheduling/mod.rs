@@ -2,6 +2,7 @@
 
 mod finding;
 mod host_limiter;
+mod host_queue;
 mod line;
 mod outage;
 pub(crate) mod schedule;
@@ -9,7 +10,8 @@ pub(crate) mod waits;
 mod work_queue;
 
 pub use finding::Finding;
-pub use host_limiter::{Admit, Epoch, HostLimiter, HostQueue, Outcome, Released, RetryAfterRecord};
+pub use host_limiter::{Admit, Epoch, HostLimiter, Outcome, RetryAfterRecord};
+pub use host_queue::{HostQueue, Released};
 pub use line::Priority;
 pub use schedule::{RESYNC_SECONDS, Repairs, renewal_time};
 pub use waits::{Activity, Failed, MadeWith, Wait, Waits};

@@ -1,0 +1,75 @@
+//! Assembles the controller, and runs it until it is stopped.
+
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::context::Context;
+use super::event_loop::{Controller, Signals};
+use super::host_limiters::HostLimiters;
+use super::leader_election::LeaderElector;
+use super::preflight;
+use crate::arcgis::Portals;
+use crate::cluster::{Cluster, Leases};
+use crate::core::{AllowedOrigin, Digester};
+use crate::index::Index;
+use crate::ops::{Metrics, Readiness};
+
+/// The settings of the controller.
+pub struct Options {
+    /// Empty: all namespaces.
+    pub namespaces: Vec<String>,
+    pub selector: Option<String>,
+    pub allowed: Vec<AllowedOrigin>,
+    /// How many resources are reconciled at once.
+    pub concurrency: usize,
+}
+
+/// The parts that the controller works with.
+pub struct Parts {
+    pub cluster: Cluster,
+    /// `None`: without leader election.
+    pub leases: Option<Leases>,
+    pub portals: Arc<Portals>,
+    /// Notified when the roots that the operator trusts for every portal changed.
+    pub roots_changed: Arc<Notify>,
+    pub index: Arc<Mutex<Index>>,
+    pub metrics: Arc<Metrics>,
+    pub readiness: Arc<Readiness>,
+    pub clock: fn() -> Timestamp,
+}
+
+/// Runs the controller until `stop`.
+pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
+    let (elector, leadership) = LeaderElector::new(parts.leases, parts.readiness.clone(), parts.clock);
+    let (requeue, requeued) = mpsc::unbounded_channel();
+    let (recovered, hosts_recovered) = mpsc::unbounded_channel();
+    let ctx = Arc::new(Context {
+        cluster: parts.cluster,
+        portals: parts.portals,
+        allowed: options.allowed,
+        digester: Digester::default(),
+        index: parts.index,
+        hosts: HostLimiters::new(requeue.clone(), recovered, parts.clock),
+        leadership,
+        workers: Arc::new(Semaphore::new(options.concurrency)),
+        metrics: parts.metrics,
+        clock: parts.clock,
+        requeue,
+        worker_freed: Notify::new(),
+    });
+    let mut controller = Controller::new(ctx.clone(), options.namespaces, options.selector, parts.readiness.clone());
+    let services = ctx.portals.services().clone();
+    let preflight = preflight::run(ctx.cluster.clone(), controller.scopes(), parts.readiness, services);
+    let _preflight = AbortOnDropHandle::new(tokio::spawn(preflight));
+    let released = CancellationToken::new();
+    let election = controller.join_election(elector, &stop, &released).await;
+    controller.serve(Signals { requeued, hosts_recovered, roots_changed: parts.roots_changed }, &stop).await;
+    controller.drain().await;
+    released.cancel();
+    // It ends within 2 s.
+    let _ = election.await;
+}
