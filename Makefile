@@ -74,6 +74,7 @@ e2e: toolchain ## Run image and chart on a real node with real pods; skipped whe
 .PHONY: simulate
 simulate: export SIMULATE := full
 simulate: toolchain ## Simulate 10,000 resources for 30 days of virtual time with SEEDS=20 seeds; SEED=7 replays one
+	cargo test --profile simulation --locked --lib stability
 	cargo test --profile simulation --locked --test simulation -- --nocapture --test-threads=1
 
 .PHONY: chaos

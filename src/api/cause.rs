@@ -105,26 +105,28 @@ impl fmt::Display for Cause {
     }
 }
 
-impl Reason {
-    /// The causes of this reason; empty where the reason says it all.
-    #[must_use]
-    #[allow(clippy::enum_glob_use, reason = "it names nearly all of them")]
-    pub const fn causes(self) -> &'static [Cause] {
-        use Cause::*;
-        match self {
-            Self::SpecInvalid => &[Undecodable, TargetLabels, TargetAnnotations, TargetKeys, TargetTooLarge],
-            Self::PortalNotAllowed => &[NotListed, AddressNotAllowed],
-            Self::TargetNotOwned => &[NoOwner, OtherController, OtherResource, Immutable, OtherType],
-            Self::SourceRefused => &[Permission, Other],
-            Self::CredentialsIncomplete => &[KeyMissing, Empty, NotText],
-            Self::CaBundleNotFound | Self::ClientCertificateNotFound => &[ObjectMissing, KeyMissing],
-            Self::CaBundleInvalid => &[Empty, NotPem, TooLarge],
-            Self::ClientCertificateInvalid => &[NotPem, KeyMismatch, Encrypted, Expired, NotYetValid, OtherType],
-            Self::PortalUntrusted => {
-                &[Expired, NotYetValid, CaAsServer, WrongPurpose, UnknownIssuer, Unsupported, OtherName, NoName, Other]
-            }
-            Self::RequestRejected => &[HttpStatus, ArcGisError, ClientCertificateRequired, NoCommonTls],
-            Self::PortalUnreachable => &[
+/// The causes of the reasons that have some.
+#[allow(clippy::enum_glob_use, reason = "it names nearly all of them")]
+const CAUSES: &[(Reason, &[Cause])] = {
+    use Cause::*;
+    &[
+        (Reason::SpecInvalid, &[Undecodable, TargetLabels, TargetAnnotations, TargetKeys, TargetTooLarge]),
+        (Reason::PortalNotAllowed, &[NotListed, AddressNotAllowed]),
+        (Reason::TargetNotOwned, &[NoOwner, OtherController, OtherResource, Immutable, OtherType]),
+        (Reason::SourceRefused, &[Permission, Other]),
+        (Reason::CredentialsIncomplete, &[KeyMissing, Empty, NotText]),
+        (Reason::CaBundleNotFound, &[ObjectMissing, KeyMissing]),
+        (Reason::ClientCertificateNotFound, &[ObjectMissing, KeyMissing]),
+        (Reason::CaBundleInvalid, &[Empty, NotPem, TooLarge]),
+        (Reason::ClientCertificateInvalid, &[NotPem, KeyMismatch, Encrypted, Expired, NotYetValid, OtherType]),
+        (
+            Reason::PortalUntrusted,
+            &[Expired, NotYetValid, CaAsServer, WrongPurpose, UnknownIssuer, Unsupported, OtherName, NoName, Other],
+        ),
+        (Reason::RequestRejected, &[HttpStatus, ArcGisError, ClientCertificateRequired, NoCommonTls]),
+        (
+            Reason::PortalUnreachable,
+            &[
                 NameNotResolved,
                 ConnectionRefused,
                 NoRoute,
@@ -135,14 +137,23 @@ impl Reason {
                 ProxyUnreachable,
                 ProxyRejected,
             ],
-            Self::PortalUnavailable | Self::RateLimited => &[HttpStatus, ArcGisError],
-            Self::MalformedResponse => {
-                &[Redirect, Html, NotJson, NoToken, InvalidToken, InvalidLifetime, TooLarge, Truncated]
-            }
-            Self::TargetRefused => &[Permission, Quota, Policy, Webhook, NamespaceTerminating, OwnerReference, Other],
-            Self::ClusterError => &[Timeout, Unauthorized, TooManyRequests, ServerError, WebhookFailed, Unreachable],
-            Self::CredentialsNotFound | Self::ClientIdRejected | Self::ClientSecretRejected | Self::Internal => &[],
-        }
+        ),
+        (Reason::PortalUnavailable, &[HttpStatus, ArcGisError]),
+        (Reason::RateLimited, &[HttpStatus, ArcGisError]),
+        (
+            Reason::MalformedResponse,
+            &[Redirect, Html, NotJson, NoToken, InvalidToken, InvalidLifetime, TooLarge, Truncated],
+        ),
+        (Reason::TargetRefused, &[Permission, Quota, Policy, Webhook, NamespaceTerminating, OwnerReference, Other]),
+        (Reason::ClusterError, &[Timeout, Unauthorized, TooManyRequests, ServerError, WebhookFailed, Unreachable]),
+    ]
+};
+
+impl Reason {
+    /// The causes of this reason; empty where the reason says it all.
+    #[must_use]
+    pub fn causes(self) -> &'static [Cause] {
+        CAUSES.iter().find(|(reason, _)| *reason == self).map_or(&[], |(_, causes)| causes)
     }
 }
 

@@ -55,23 +55,33 @@ fn fill(text: &str, names: &Names<'_>, seen: &Seen) -> String {
 
 /// What a brace stands for.
 fn value(brace: &str, names: &Names<'_>, seen: &Seen) -> Option<String> {
-    let name = seen.name.as_ref().map(ShownName::as_str);
-    let numbered = |what: &str| seen.number.map_or_else(|| format!("an {what}"), |n| format!("{what} {n}"));
+    let written = [
+        ("portal", names.portal),
+        ("credentials", names.credentials),
+        ("key", names.key),
+        ("ca", names.ca),
+        ("client_certificate", names.client_certificate),
+        ("target", names.target),
+        ("source", names.source),
+        ("field", names.field),
+    ];
+    let written = written.into_iter().find(|(name, _)| *name == brace);
+    written.map(|(_, text)| text.to_owned()).or_else(|| seen_value(brace, seen))
+}
+
+fn seen_value(brace: &str, seen: &Seen) -> Option<String> {
+    let number = |what: &str, unknown: &str| seen.number.map_or_else(|| unknown.to_owned(), |n| format!("{what} {n}"));
+    let name = |before: &str, unknown: &str| {
+        let name = seen.name.as_ref().map(ShownName::as_str);
+        name.map_or_else(|| unknown.to_owned(), |name| format!("{before} {name}"))
+    };
     Some(match brace {
-        "portal" => names.portal.to_owned(),
-        "credentials" => names.credentials.to_owned(),
-        "key" => names.key.to_owned(),
-        "ca" => names.ca.to_owned(),
-        "client_certificate" => names.client_certificate.to_owned(),
-        "target" => names.target.to_owned(),
-        "source" => names.source.to_owned(),
-        "field" => names.field.to_owned(),
-        "name" | "proxy" => name.map_or_else(String::new, |name| format!(" {name}")),
-        "through" => name.map_or_else(String::new, |name| format!(" through proxy {name}")),
-        "owner" => name.map_or_else(|| "another resource".to_owned(), |name| format!("resource {name}")),
+        "name" | "proxy" => name("", ""),
+        "through" => name(" through proxy", ""),
+        "owner" => name("resource", "another resource"),
         "date" => seen.date.map_or_else(|| "a date that is past or to come".to_owned(), |date| date.to_string()),
-        "status" => seen.number.map_or_else(|| "an error status".to_owned(), |number| format!("HTTP {number}")),
-        "code" => numbered("ArcGIS error"),
+        "status" => number("HTTP", "an error status"),
+        "code" => number("ArcGIS error", "an ArcGIS error"),
         _ => return None,
     })
 }

@@ -48,31 +48,28 @@ pub fn classify(head: &Head<'_>, body: &[u8], now: Timestamp) -> Result<Grant, E
     let text = text.trim_matches(|c: char| c == '\u{feff}' || c.is_whitespace());
     let json = serde_json::from_str::<Value>(text);
     let answer = json.as_ref().ok().and_then(Value::as_object);
-    let envelope = answer.map(Envelope::new);
-    if let Some(reason) = envelope.as_ref().and_then(Envelope::blamed_credential) {
-        return Err(Fault::from(reason).into());
-    }
-    let failed = envelope.filter(|envelope| envelope.failed);
-    let fault = by_status(head, text).or_else(|| failed.map(|envelope| by_envelope(&envelope, head.status)));
-    match fault {
-        Some(fault) if fault.reason == Reason::RateLimited => {
-            let retry_after = Some(wait(head, text, now));
+    match fault(head, text, answer) {
+        Some(fault) => {
+            let retry_after = (fault.reason == Reason::RateLimited).then(|| wait(head, text, now));
             Err(ExchangeError { fault, retry_after })
         }
-        Some(fault) => Err(fault.into()),
-        None if (200..300).contains(&head.status) && !too_large => match (&json, answer) {
-            (_, Some(answer)) => grant(answer).map_err(|cause| malformed(cause).into()),
-            (Ok(_), None) => Err(malformed(Cause::NoToken).into()),
-            (Err(error), None) => Err(malformed(unreadable(text, error)).into()),
-        },
         None if (300..400).contains(&head.status) => Err(malformed(Cause::Redirect).number(head.status).into()),
-        None => Err(malformed(match &json {
-            _ if too_large => Cause::TooLarge,
-            Ok(_) => Cause::NoToken,
-            Err(error) => unreadable(text, error),
-        })
-        .into()),
+        None if too_large => Err(malformed(Cause::TooLarge).into()),
+        None => match answer.filter(|_| (200..300).contains(&head.status)) {
+            Some(answer) => grant(answer).map_err(|cause| malformed(cause).into()),
+            None => Err(malformed(json.map_or_else(|error| unreadable(text, &error), |_| Cause::NoToken)).into()),
+        },
     }
+}
+
+/// What failed, if something says so: a credential that is named, then the status, then an error in the body.
+fn fault(head: &Head<'_>, text: &str, answer: Option<&Map<String, Value>>) -> Option<Fault> {
+    let envelope = answer.map(Envelope::new);
+    if let Some(reason) = envelope.as_ref().and_then(Envelope::rejected_credential) {
+        return Some(reason.into());
+    }
+    let failed = envelope.filter(|envelope| envelope.failed);
+    by_status(head, text).or_else(|| failed.map(|envelope| by_envelope(&envelope, head.status)))
 }
 
 fn malformed(cause: Cause) -> Fault {
@@ -92,20 +89,24 @@ fn unreadable(text: &str, error: &serde_json::Error) -> Cause {
 /// What the status, or the text of a web adaptor, says on its own.
 fn by_status(head: &Head<'_>, text: &str) -> Option<Fault> {
     let status = head.status;
-    let by_status = |reason| Some(Fault::new(reason, Cause::HttpStatus).number(status));
-    let client_certificate = || Some(Fault::new(Reason::RequestRejected, Cause::ClientCertificateRequired));
-    match status {
+    let client_certificate = match status {
         // The number that IIS gives to a missing client certificate.
-        403 if text.contains("403.7") => client_certificate(),
-        401 | 403 | 404 | 405 => by_status(Reason::RequestRejected).map(|mut fault| {
-            fault.seen.windows = status == 401 && head.windows;
-            fault
-        }),
-        429 => by_status(Reason::RateLimited),
-        _ if is_unavailable(status) => by_status(Reason::PortalUnavailable),
-        400 if asks_for_certificate(text) => client_certificate(),
-        _ => no_machine(text).then(|| Fault::new(Reason::PortalUnavailable, Cause::ArcGisError)),
+        403 => text.contains("403.7"),
+        400 => asks_for_certificate(text),
+        _ => false,
+    };
+    if client_certificate {
+        return Some(Fault::new(Reason::RequestRejected, Cause::ClientCertificateRequired));
     }
+    let reason = match status {
+        401 | 403 | 404 | 405 => Reason::RequestRejected,
+        429 => Reason::RateLimited,
+        _ if is_unavailable(status) => Reason::PortalUnavailable,
+        _ => return no_machine(text).then(|| Fault::new(Reason::PortalUnavailable, Cause::ArcGisError)),
+    };
+    let mut fault = Fault::new(reason, Cause::HttpStatus).number(status);
+    fault.seen.windows = status == 401 && head.windows;
+    Some(fault)
 }
 
 /// What an error in the body says.
@@ -141,6 +142,23 @@ fn grant(answer: &Map<String, Value>) -> Result<Grant, Cause> {
     Ok(Grant { token, lifetime_seconds })
 }
 
+/// The code of an envelope. Some write 500.0.
+fn code(object: &Map<String, Value>) -> Option<u16> {
+    match object.get("code")? {
+        Value::Number(number) => number.as_f64().and_then(|code| format!("{code}").parse().ok()),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+/// What an envelope says in words, in lower case.
+fn texts(object: &Map<String, Value>) -> Vec<String> {
+    let keys = ["error", "error_description", "message", "messages", "messageCode", "details"];
+    let values = keys.into_iter().filter_map(|key| object.get(key));
+    let strings = values.flat_map(|value| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice));
+    strings.filter_map(Value::as_str).map(str::to_lowercase).collect()
+}
+
 /// What any of the three error envelopes says.
 pub(super) struct Envelope {
     pub failed: bool,
@@ -151,31 +169,12 @@ pub(super) struct Envelope {
 impl Envelope {
     pub fn new(answer: &Map<String, Value>) -> Self {
         let error = answer.get("error").filter(|error| !error.is_null());
-        let code = |object: &Map<String, Value>| match object.get("code")? {
-            // Some write 500.0.
-            Value::Number(number) => number.as_f64().and_then(|code| format!("{code}").parse().ok()),
-            Value::String(text) => text.trim().parse().ok(),
-            _ => None,
-        };
-        let mut texts = Vec::new();
         let inner = error.and_then(Value::as_object);
-        for object in inner.into_iter().chain([answer]) {
-            for key in ["error", "error_description", "message", "messages", "messageCode", "details"] {
-                match object.get(key) {
-                    Some(Value::String(text)) => texts.push(text.to_lowercase()),
-                    Some(Value::Array(list)) => {
-                        texts.extend(list.iter().filter_map(Value::as_str).map(str::to_lowercase));
-                    }
-                    _ => {}
-                }
-            }
-        }
+        let texts = inner.into_iter().chain([answer]).flat_map(texts).collect();
         let code = inner.and_then(code).or_else(|| code(answer));
         let status = answer.get("status").and_then(Value::as_str).unwrap_or_default();
-        let failed = error.is_some()
-            || status.eq_ignore_ascii_case("error")
-            || status.eq_ignore_ascii_case("failure")
-            || code.is_some_and(|code| code >= 400);
+        let failed = ["error", "failure"].iter().any(|word| status.eq_ignore_ascii_case(word));
+        let failed = failed || error.is_some() || code.is_some_and(|code| code >= 400);
         Self { failed, code, texts }
     }
 
@@ -189,14 +188,14 @@ impl Envelope {
         self.failed && (matches!(self.code, Some(401 | 498)) || self.says(&words))
     }
 
-    fn blamed_credential(&self) -> Option<Reason> {
-        let blames = |what: &str| self.says(&[&format!("invalid {what}"), &format!("invalid_{what}")]);
+    fn rejected_credential(&self) -> Option<Reason> {
+        let names = |what: &str| self.says(&[&format!("invalid {what}"), &format!("invalid_{what}")]);
         if !self.failed {
             None
-        } else if blames("client_id") {
+        } else if names("client_id") {
             Some(Reason::ClientIdRejected)
         } else {
-            blames("client_secret").then_some(Reason::ClientSecretRejected)
+            names("client_secret").then_some(Reason::ClientSecretRejected)
         }
     }
 

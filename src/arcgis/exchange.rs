@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::answer::{ExchangeError, Grant, Head, MAX_BODY, classify};
 use super::client::{PortalClient, TOTAL};
-use super::fault::{Failed, blame, was_not_sent};
+use super::fault::{Failed, failed, was_not_sent};
 use super::handshake::Route;
 use crate::api::{Cause, Fault, Reason};
 use crate::core::Credentials;
@@ -79,7 +79,7 @@ async fn send(client: &PortalClient, portal: &str, post: RequestBuilder) -> Resu
     };
     let error = match answer {
         Ok(answer) => return Ok(answer),
-        Err(error) => blame(&error, &client.proxies, portal),
+        Err(error) => failed(&error, &client.proxies, portal),
     };
     let asked = match (&error, Route::new(client, portal)) {
         (Failed::Handshake, Some(route)) => route.asks_for_certificate().await,
@@ -100,7 +100,6 @@ fn offers_windows_authentication(headers: &HeaderMap) -> bool {
 
 /// The body, up to a limit, which holds for what is decoded, too. Nothing but gzip is understood.
 pub(super) async fn read(mut answer: Response, limit: usize) -> Result<Vec<u8>, Fault> {
-    let malformed = |cause| Fault::new(Reason::MalformedResponse, cause);
     let packed =
         text(answer.headers(), CONTENT_ENCODING).is_some_and(|coding| coding.trim().eq_ignore_ascii_case("gzip"));
     let mut body = Vec::new();
@@ -115,12 +114,17 @@ pub(super) async fn read(mut answer: Response, limit: usize) -> Result<Vec<u8>, 
             Err(_) => return Err(malformed(Cause::Truncated)),
         }
     }
-    if !packed {
-        return Ok(body);
-    }
+    if packed { decoded(&body, limit) } else { Ok(body) }
+}
+
+fn malformed(cause: Cause) -> Fault {
+    Fault::new(Reason::MalformedResponse, cause)
+}
+
+fn decoded(body: &[u8], limit: usize) -> Result<Vec<u8>, Fault> {
     let mut decoded = Vec::new();
     let more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    let read = MultiGzDecoder::new(body.as_slice()).take(more).read_to_end(&mut decoded);
+    let read = MultiGzDecoder::new(body).take(more).read_to_end(&mut decoded);
     match read {
         Ok(_) if decoded.len() <= limit => Ok(decoded),
         Ok(_) => Err(malformed(Cause::TooLarge)),

@@ -19,7 +19,7 @@ pub(super) enum Failed {
 }
 
 /// What an error of a request to a portal says.
-pub(super) fn blame(error: &reqwest::Error, proxies: &Proxies, url: &str) -> Failed {
+pub(super) fn failed(error: &reqwest::Error, proxies: &Proxies, url: &str) -> Failed {
     match find(error) {
         Some(Failed::Known(fault)) => Failed::Known(with_proxy(fault, proxies, url)),
         Some(Failed::Handshake) => Failed::Handshake,

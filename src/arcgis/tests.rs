@@ -37,60 +37,62 @@ fn a_token_with_a_positive_lifetime_is_accepted_regardless_of_other_fields() {
     }
 }
 
+const ERRORS: &[(u16, &str, Reason)] = &[
+    (
+        200,
+        r#"{"error":{"code":400,"error":"invalid_client_id","error_description":"Invalid client_id","message":"Invalid client_id","details":[]}}"#,
+        ClientIdRejected,
+    ),
+    (
+        400,
+        r#"{"error":{"code":999,"error":"invalid_request","error_description":"Invalid client_id","message":"invalid_request","details":[]}}"#,
+        ClientIdRejected,
+    ),
+    (
+        200,
+        r#"{"error":{"code":400,"error":"invalid_request","error_description":"Invalid client_secret","message":"Invalid client_secret","details":[]}}"#,
+        ClientSecretRejected,
+    ),
+    (200, r#"{"error":{"code":498,"error":"invalid_request","message":"refresh_token expired"}}"#, RequestRejected),
+    (
+        200,
+        r#"{"error":{"code":400,"message":"Unable to generate token.","details":["Invalid username or password."]}}"#,
+        RequestRejected,
+    ),
+    (
+        200,
+        r#"{"error":{"code":400,"messageCode":"GWM_0007","message":"Invalid request","details":[]}}"#,
+        RequestRejected,
+    ),
+    (200, r#"{"error":"invalid_grant"}"#, RequestRejected),
+    (200, r#"{"status":"error","messages":["Token Expired."],"code":498}"#, RequestRejected),
+    (200, r#"{"error":{"code":504,"message":"Your request has timed out.","details":[]}}"#, PortalUnavailable),
+    (200, r#"{"error":{"code":500.0}}"#, PortalUnavailable),
+    (200, r#"{"error":{"code":"503"}}"#, PortalUnavailable),
+    (
+        200,
+        r#"{"status":"error","messages":["Could not access any server machines. Please contact your system administrator."]}"#,
+        PortalUnavailable,
+    ),
+    (200, "\r\n\r\n<html>Could not access any portal machine(s).</html>", PortalUnavailable),
+    (
+        200,
+        r#"{"code":500,"message":"Error getting subscription info","status":"failure","details":null}"#,
+        PortalUnavailable,
+    ),
+    (200, r#"{"code":200,"message":null,"status":"failure"}"#, MalformedResponse),
+    (200, r#"{"error":{"code":403,"message":"Something new."}}"#, RequestRejected),
+    (200, r#"{"error":{"code":499}}"#, RequestRejected),
+    (200, r#"{"error":{"code":399}}"#, MalformedResponse),
+    (200, r#"{"error":{"code":600}}"#, MalformedResponse),
+    (200, r#"{"error":{"code":429,"message":"Too many requests."}}"#, RateLimited),
+    (429, "<html>", RateLimited),
+];
+
 #[test]
 fn errors_are_classified_by_text_then_status_then_code() {
-    for (status, body, expected) in [
-        (
-            200,
-            r#"{"error":{"code":400,"error":"invalid_client_id","error_description":"Invalid client_id","message":"Invalid client_id","details":[]}}"#,
-            ClientIdRejected,
-        ),
-        (
-            400,
-            r#"{"error":{"code":999,"error":"invalid_request","error_description":"Invalid client_id","message":"invalid_request","details":[]}}"#,
-            ClientIdRejected,
-        ),
-        (
-            200,
-            r#"{"error":{"code":400,"error":"invalid_request","error_description":"Invalid client_secret","message":"Invalid client_secret","details":[]}}"#,
-            ClientSecretRejected,
-        ),
-        (200, r#"{"error":{"code":498,"error":"invalid_request","message":"refresh_token expired"}}"#, RequestRejected),
-        (
-            200,
-            r#"{"error":{"code":400,"message":"Unable to generate token.","details":["Invalid username or password."]}}"#,
-            RequestRejected,
-        ),
-        (
-            200,
-            r#"{"error":{"code":400,"messageCode":"GWM_0007","message":"Invalid request","details":[]}}"#,
-            RequestRejected,
-        ),
-        (200, r#"{"error":"invalid_grant"}"#, RequestRejected),
-        (200, r#"{"status":"error","messages":["Token Expired."],"code":498}"#, RequestRejected),
-        (200, r#"{"error":{"code":504,"message":"Your request has timed out.","details":[]}}"#, PortalUnavailable),
-        (200, r#"{"error":{"code":500.0}}"#, PortalUnavailable),
-        (200, r#"{"error":{"code":"503"}}"#, PortalUnavailable),
-        (
-            200,
-            r#"{"status":"error","messages":["Could not access any server machines. Please contact your system administrator."]}"#,
-            PortalUnavailable,
-        ),
-        (200, "\r\n\r\n<html>Could not access any portal machine(s).</html>", PortalUnavailable),
-        (
-            200,
-            r#"{"code":500,"message":"Error getting subscription info","status":"failure","details":null}"#,
-            PortalUnavailable,
-        ),
-        (200, r#"{"code":200,"message":null,"status":"failure"}"#, MalformedResponse),
-        (200, r#"{"error":{"code":403,"message":"Something new."}}"#, RequestRejected),
-        (200, r#"{"error":{"code":499}}"#, RequestRejected),
-        (200, r#"{"error":{"code":399}}"#, MalformedResponse),
-        (200, r#"{"error":{"code":600}}"#, MalformedResponse),
-        (200, r#"{"error":{"code":429,"message":"Too many requests."}}"#, RateLimited),
-        (429, "<html>", RateLimited),
-    ] {
-        assert_eq!(reason(status, body), Some(expected), "{status} {body}");
+    for (status, body, expected) in ERRORS {
+        assert_eq!(reason(*status, body), Some(*expected), "{status} {body}");
     }
     for status in [401, 403, 404, 405] {
         assert_eq!(reason(status, "anything"), Some(RequestRejected));

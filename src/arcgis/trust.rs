@@ -50,7 +50,7 @@ impl Untrusted {
             Error::InvalidCertificate(CertificateError::Other(other)) => {
                 Some(other.0.downcast_ref::<Self>().copied().unwrap_or(Cause::Other.into()))
             }
-            Error::InvalidCertificate(error) => Some(blame(error, None)),
+            Error::InvalidCertificate(error) => Some(untrusted(error, None)),
             _ => None,
         }
     }
@@ -88,22 +88,11 @@ impl Trust {
         // Rejects what the platform's verifier does not read, such as version 1 or an unknown critical extension.
         let parsed = ParsedCertificate::try_from(leaf).map_err(|_| unreadable(leaf))?;
         let facts = Facts::read(leaf).ok_or(Cause::Other)?;
-        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        if now < facts.not_before.as_second() {
-            return Err(Untrusted { cause: Cause::NotYetValid, date: Some(facts.not_before) });
-        }
-        if now > facts.not_after.as_second() {
-            return Err(Untrusted { cause: Cause::Expired, date: Some(facts.not_after) });
-        }
+        verify_dates(&facts, now)?;
         if !facts.for_servers || !facts.for_handshakes {
             return Err(Cause::WrongPurpose.into());
         }
-        match verify_server_name(&parsed, server) {
-            Ok(()) => Ok(()),
-            Err(_) if facts.has_alternative_names => Err(Cause::OtherName.into()),
-            Err(_) if facts.is_named(&server.to_str()) => Ok(()),
-            Err(_) => Err(Cause::NoName.into()),
-        }
+        verify_server_name(&parsed, server).or_else(|_| verify_common_name(&facts, server))
     }
 }
 
@@ -128,7 +117,7 @@ impl ServerCertVerifier for Trust {
             return Ok(ServerCertVerified::assertion());
         }
         Err(match &error {
-            Error::InvalidCertificate(reason) => blame(reason, Some(leaf)).into(),
+            Error::InvalidCertificate(reason) => untrusted(reason, Some(leaf)).into(),
             _ => error,
         })
     }
@@ -156,6 +145,25 @@ impl ServerCertVerifier for Trust {
     }
 }
 
+/// The common name counts only where there is no subject alternative name.
+fn verify_common_name(facts: &Facts, server: &ServerName<'_>) -> Result<(), Untrusted> {
+    if facts.has_alternative_names {
+        return Err(Cause::OtherName.into());
+    }
+    if facts.is_named(&server.to_str()) { Ok(()) } else { Err(Cause::NoName.into()) }
+}
+
+fn verify_dates(facts: &Facts, now: UnixTime) -> Result<(), Untrusted> {
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if now < facts.not_before.as_second() {
+        return Err(Untrusted { cause: Cause::NotYetValid, date: Some(facts.not_before) });
+    }
+    if now > facts.not_after.as_second() {
+        return Err(Untrusted { cause: Cause::Expired, date: Some(facts.not_after) });
+    }
+    Ok(())
+}
+
 /// Whether a certificate of a bundle is a trust anchor. One of version 3 without CA:TRUE vouches for itself alone.
 fn is_anchor(der: &CertificateDer<'_>) -> bool {
     Facts::read(der).is_none_or(|facts| facts.ca || !facts.version_3)
@@ -168,33 +176,43 @@ fn unreadable(leaf: &CertificateDer<'_>) -> Untrusted {
 
 /// What an error of the platform's verifier says, and what only the certificate says.
 #[allow(deprecated, reason = "a verifier may still return the forms without context")]
-fn blame(error: &CertificateError, leaf: Option<&CertificateDer<'_>>) -> Untrusted {
+fn untrusted(error: &CertificateError, leaf: Option<&CertificateDer<'_>>) -> Untrusted {
     use CertificateError as E;
-    let date = |time: &UnixTime| Timestamp::from_second(i64::try_from(time.as_secs()).ok()?).ok();
-    let facts = || leaf.and_then(|leaf| Facts::read(leaf));
+    let dated = |cause, time: &UnixTime| {
+        let seconds = i64::try_from(time.as_secs()).ok();
+        Untrusted { cause, date: seconds.and_then(|seconds| Timestamp::from_second(seconds).ok()) }
+    };
     let cause = match error {
-        E::ExpiredContext { not_after, .. } => return Untrusted { cause: Cause::Expired, date: date(not_after) },
-        E::NotValidYetContext { not_before, .. } => {
-            return Untrusted { cause: Cause::NotYetValid, date: date(not_before) };
-        }
+        E::ExpiredContext { not_after, .. } => return dated(Cause::Expired, not_after),
+        E::NotValidYetContext { not_before, .. } => return dated(Cause::NotYetValid, not_before),
         E::Expired => Cause::Expired,
         E::NotValidYet => Cause::NotYetValid,
         E::UnknownIssuer => Cause::UnknownIssuer,
-        E::NotValidForName | E::NotValidForNameContext { .. } => {
-            if facts().is_some_and(|facts| !facts.has_alternative_names) { Cause::NoName } else { Cause::OtherName }
-        }
         E::InvalidPurpose | E::InvalidPurposeContext { .. } => Cause::WrongPurpose,
-        E::BadSignature
-        | E::UnsupportedSignatureAlgorithm
-        | E::UnsupportedSignatureAlgorithmContext { .. }
-        | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => Cause::Unsupported,
-        // The platform's verifier keeps some causes to itself.
-        _ => facts().map_or(Cause::Other, |facts| match facts {
-            Facts { version_3: false, .. } => Cause::Unsupported,
-            Facts { ca: true, .. } => Cause::CaAsServer,
-            Facts { for_servers: false, .. } => Cause::WrongPurpose,
-            _ => Cause::Other,
-        }),
+        error => by_certificate(error, leaf.and_then(|leaf| Facts::read(leaf)).as_ref()),
     };
     cause.into()
+}
+
+/// What the certificate says where the platform's verifier does not: it keeps some causes to itself.
+#[allow(deprecated, reason = "a verifier may still return the forms without context")]
+fn by_certificate(error: &CertificateError, facts: Option<&Facts>) -> Cause {
+    use CertificateError as E;
+    match (error, facts) {
+        (E::NotValidForName | E::NotValidForNameContext { .. }, facts) => match facts {
+            Some(Facts { has_alternative_names: false, .. }) => Cause::NoName,
+            _ => Cause::OtherName,
+        },
+        (
+            E::BadSignature
+            | E::UnsupportedSignatureAlgorithm
+            | E::UnsupportedSignatureAlgorithmContext { .. }
+            | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
+            _,
+        )
+        | (_, Some(Facts { version_3: false, .. })) => Cause::Unsupported,
+        (_, Some(Facts { ca: true, .. })) => Cause::CaAsServer,
+        (_, Some(Facts { for_servers: false, .. })) => Cause::WrongPurpose,
+        _ => Cause::Other,
+    }
 }

@@ -63,17 +63,18 @@ impl ApiError {
             409 => Self::Conflict,
             401 | 408 => Self::Failed(status.code),
             429 => Self::TooManyRequests { retry_after: retry_after(status) },
-            code @ 400..=499 => match refusal(&status.message) {
-                Some((Cause::Permission, _)) => Self::Forbidden,
-                Some((cause, name)) => Self::Refused(cause, name),
-                None => match target_field(status) {
-                    Some(cause) if code == 422 => Self::InvalidFields(cause),
-                    _ => Self::Refused(Cause::Other, None),
-                },
-            },
-            code => match failed_webhook(&status.message) {
-                Some(name) => Self::WebhookFailed(name),
-                None => Self::Failed(code),
+            400..=499 => Self::refused(status),
+            code => failed_webhook(&status.message).map_or(Self::Failed(code), Self::WebhookFailed),
+        }
+    }
+
+    fn refused(status: &Status) -> Self {
+        match refusal(&status.message) {
+            Some((Cause::Permission, _)) => Self::Forbidden,
+            Some((cause, name)) => Self::Refused(cause, name),
+            None => match target_field(status) {
+                Some(cause) if status.code == 422 => Self::InvalidFields(cause),
+                _ => Self::Refused(Cause::Other, None),
             },
         }
     }
@@ -81,26 +82,32 @@ impl ApiError {
     /// What failed, for a resource; `source`: the object that it names and that was read, `None` for its target.
     #[must_use]
     pub fn fault(&self, source: Option<&str>) -> Fault {
-        let cluster = |cause| Fault::new(Reason::ClusterError, cause);
-        let refused = |cause, name: &Option<ShownName>| match source {
+        let (cause, name) = match self {
+            Self::Forbidden => (Cause::Permission, None),
+            Self::Refused(cause, name) => (*cause, name.clone()),
+            Self::NotSent => (Cause::Other, None),
+            Self::InvalidFields(cause) => return Fault::new(Reason::SpecInvalid, *cause),
+            failed => return failed.cluster_fault(),
+        };
+        match source {
             Some(object) => {
                 let cause = if cause == Cause::Permission { cause } else { Cause::Other };
                 Fault::new(Reason::SourceRefused, cause).named(ShownName::object(object))
             }
-            None => Fault::new(Reason::TargetRefused, cause).named(name.clone()),
-        };
+            None => Fault::new(Reason::TargetRefused, cause).named(name),
+        }
+    }
+
+    fn cluster_fault(&self) -> Fault {
+        let cluster = |cause| Fault::new(Reason::ClusterError, cause);
         match self {
-            Self::Forbidden => refused(Cause::Permission, &None),
-            Self::Refused(cause, name) => refused(*cause, name),
-            Self::NotSent => refused(Cause::Other, &None),
-            Self::InvalidFields(cause) => Fault::new(Reason::SpecInvalid, *cause),
             Self::TooManyRequests { .. } => cluster(Cause::TooManyRequests),
             Self::WebhookFailed(name) => cluster(Cause::WebhookFailed).named(name.clone()),
             Self::Failed(401) => cluster(Cause::Unauthorized),
             Self::TimedOut | Self::Failed(408 | 504) => cluster(Cause::Timeout),
             Self::Failed(status) => cluster(Cause::ServerError).number(*status),
             Self::Unreachable => cluster(Cause::Unreachable),
-            Self::NotFound | Self::Exists | Self::Conflict => Reason::ClusterError.into(),
+            _ => Reason::ClusterError.into(),
         }
     }
 
@@ -114,6 +121,18 @@ impl ApiError {
     }
 }
 
+/// How the API server's messages begin, after the name of the object, what that means, and what ends the name after it.
+const REFUSALS: &[(&str, Cause, Option<char>)] = &[
+    ("ValidatingAdmissionPolicy '", Cause::Policy, Some('\'')),
+    ("MutatingAdmissionPolicy '", Cause::Policy, Some('\'')),
+    ("exceeded quota: ", Cause::Quota, Some(',')),
+    ("failed quota: ", Cause::Quota, Some(':')),
+    ("unable to create new content in namespace ", Cause::NamespaceTerminating, None),
+    ("cannot set an ownerRef on a resource", Cause::OwnerReference, None),
+    ("cannot set blockOwnerDeletion", Cause::OwnerReference, None),
+    ("User \"", Cause::Permission, None),
+];
+
 /// What refused a call, by the fixed beginning of the message. Nothing after the name is read.
 fn refusal(message: &str) -> Option<(Cause, Option<ShownName>)> {
     let quoted = |rest: &str, end: char| rest.split_once(end).and_then(|(name, _)| ShownName::object(name));
@@ -125,23 +144,10 @@ fn refusal(message: &str) -> Option<(Cause, Option<ShownName>)> {
     if object.split(' ').count() > 2 {
         return None;
     }
-    let begins = |beginning: &str| reason.strip_prefix(beginning);
-    if let Some(rest) = begins("ValidatingAdmissionPolicy '").or_else(|| begins("MutatingAdmissionPolicy '")) {
-        return Some((Cause::Policy, quoted(rest, '\'')));
-    }
-    if let Some(rest) = begins("exceeded quota: ") {
-        return Some((Cause::Quota, quoted(rest, ',')));
-    }
-    if let Some(rest) = begins("failed quota: ") {
-        return Some((Cause::Quota, quoted(rest, ':')));
-    }
-    if begins("unable to create new content in namespace ").is_some() {
-        return Some((Cause::NamespaceTerminating, None));
-    }
-    if begins("cannot set an ownerRef on a resource").or_else(|| begins("cannot set blockOwnerDeletion")).is_some() {
-        return Some((Cause::OwnerReference, None));
-    }
-    begins("User \"").map(|_| (Cause::Permission, None))
+    REFUSALS.iter().find_map(|(beginning, cause, end)| {
+        let rest = reason.strip_prefix(beginning)?;
+        Some((*cause, end.and_then(|end| quoted(rest, end))))
+    })
 }
 
 /// The webhook that the API server could not call.

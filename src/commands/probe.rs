@@ -55,12 +55,15 @@ pub async fn probe(args: ProbeArgs) -> Result<Probed, String> {
     })
 }
 
+fn required<T>(flag: &str, value: Option<T>) -> Result<T, String> {
+    value.ok_or_else(|| format!("{flag} is missing"))
+}
+
 fn of_flags(args: &ProbeArgs) -> Result<Subject, String> {
-    let required = |path: &'static str| format!("{path} is missing");
-    let portal = args.portal.as_deref().ok_or_else(|| required("--portal"))?;
+    let portal = required("--portal", args.portal.as_deref())?;
     let portal = PortalUrl::parse(portal).map_err(|error| format!("--portal: {error}"))?;
-    let id = args.client_id_file.as_deref().ok_or_else(|| required("--client-id-file"))?;
-    let secret = args.client_secret_file.as_deref().ok_or_else(|| required("--client-secret-file"))?;
+    let id = required("--client-id-file", args.client_id_file.as_deref())?;
+    let secret = required("--client-secret-file", args.client_secret_file.as_deref())?;
     let certificate = client_certificate(args)?;
     let portals = portals(args.ca_file.as_deref())?;
     let client = portals.client(None, certificate.as_ref(), OriginMatch::Exact).map_err(|error| error.to_string())?;

@@ -99,13 +99,7 @@ impl<'a> Calls<'a> {
             Step::AcquirePermit | Step::Rest => Ok(Answer::Conflict),
         };
         made.unwrap_or_else(|error| {
-            let source = match step {
-                Step::ReadCredentials => Some(plan.credentials.name.as_str()),
-                Step::ReadCa => plan.ca.as_ref().map(|ca| ca.name.as_str()),
-                Step::ReadClientCertificate => plan.client_certificate.as_deref(),
-                _ => None,
-            };
-            let (fault, retry_after) = (error.fault(source), error.retry_after());
+            let (fault, retry_after) = (error.fault(source(step, plan)), error.retry_after());
             self.warn(&fault, plan, "the API server did not do what was asked");
             Answer::Failed { fault, retry_after }
         })
@@ -265,4 +259,14 @@ fn placeholder(plan: &Plan, now: Timestamp) -> Option<IssuedToken> {
         portal_url: None,
         referer: plan.referer.clone(),
     })
+}
+
+/// Returns the name of the object that a step reads, other than the target.
+fn source<'a>(step: &Step, plan: &'a Plan) -> Option<&'a str> {
+    match step {
+        Step::ReadCredentials => Some(&plan.credentials.name),
+        Step::ReadCa => plan.ca.as_ref().map(|ca| ca.name.as_str()),
+        Step::ReadClientCertificate => plan.client_certificate.as_deref(),
+        _ => None,
+    }
 }

@@ -24,21 +24,8 @@ pub async fn run(cluster: Cluster, scopes: Vec<Option<String>>, readiness: Arc<R
         }
         let mut open = Vec::new();
         for (scope, right) in rights_open {
-            let name = match &scope {
-                Some(namespace) => format!("the right to {right} in namespace {namespace}"),
-                None => format!("the right to {right}"),
-            };
-            match cluster.may(scope.as_deref(), right).await {
-                Ok(true) => readiness.satisfied(&name),
-                Ok(false) => {
-                    if readiness.waiting(&name, "apply the operator's RBAC") {
-                        warn!("missing: {name}: apply the operator's RBAC");
-                    }
-                    open.push((scope, right));
-                }
-                // A permission that cannot be reviewed shows when it is used.
-                Err(error) if is_final(&error) => readiness.satisfied(&name),
-                Err(_) => open.push((scope, right)),
+            if !is_settled(&cluster, &readiness, scope.as_deref(), right).await {
+                open.push((scope, right));
             }
         }
         if open.is_empty() && !ranges_open {
@@ -47,6 +34,26 @@ pub async fn run(cluster: Cluster, scopes: Vec<Option<String>>, readiness: Arc<R
         rights_open = open;
         sleep(AGAIN).await;
     }
+}
+
+/// Reviews a permission; returns whether it need not be reviewed again.
+async fn is_settled(cluster: &Cluster, readiness: &Readiness, scope: Option<&str>, right: Right) -> bool {
+    let name = match scope {
+        Some(namespace) => format!("the right to {right} in namespace {namespace}"),
+        None => format!("the right to {right}"),
+    };
+    let granted = match cluster.may(scope, right).await {
+        Ok(granted) => granted,
+        // A permission that cannot be reviewed shows when it is used.
+        Err(error) if is_final(&error) => true,
+        Err(_) => return false,
+    };
+    if granted {
+        readiness.satisfied(&name);
+    } else if readiness.waiting(&name, "apply the operator's RBAC") {
+        warn!("missing: {name}: apply the operator's RBAC");
+    }
+    granted
 }
 
 /// Returns whether the service addresses are known, or known to be unavailable: then the range around the API server's

@@ -29,12 +29,10 @@ const MAX_PORTALS: usize = 1000;
 pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
-    request_duration: HistogramVec,
     triggers: IntCounterVec,
     verifications: IntCounterVec,
     reconciles: IntCounterVec,
-    reconcile_duration: Histogram,
-    time_to_ready: Histogram,
+    durations: Durations,
     status_write_failures: IntCounter,
     leader: IntGauge,
     watches: IntGaugeVec,
@@ -48,76 +46,90 @@ fn opts(name: &str, help: &str) -> Opts {
     Opts::new(name, help).namespace(PREFIX)
 }
 
-fn counters(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
-    IntCounterVec::new(opts(name, help), labels)
+struct Durations {
+    request: HistogramVec,
+    reconcile: Histogram,
+    to_ready: Histogram,
 }
 
-fn histogram(name: &str, help: &str, buckets: &[f64]) -> HistogramOpts {
-    HistogramOpts::new(name, help).namespace(PREFIX).buckets(buckets.to_vec())
+impl Durations {
+    fn new(all: &mut Registrar) -> Result<Self, Error> {
+        let request = "Time that a token request took";
+        let reconcile = "Time that a reconcile took";
+        let to_ready = "Time from the creation of a resource to its first token";
+        Ok(Self {
+            request: all.histograms("token_request_duration_seconds", request, &REQUEST_BUCKETS, "portal")?,
+            reconcile: all.histogram("reconcile_duration_seconds", reconcile, &RECONCILE_BUCKETS)?,
+            to_ready: all.histogram("time_to_ready_seconds", to_ready, &READY_BUCKETS)?,
+        })
+    }
+}
+
+/// Registers metrics, and keeps their names.
+struct Registrar {
+    registry: Registry,
+    described: Vec<String>,
+}
+
+impl Registrar {
+    fn add<C: Collector + Clone + 'static>(&mut self, collector: C) -> Result<C, Error> {
+        self.described.extend(collector.desc().iter().map(|desc| desc.fq_name.clone()));
+        self.registry.register(Box::new(collector.clone()))?;
+        Ok(collector)
+    }
+
+    fn counter(&mut self, name: &str, help: &str) -> Result<IntCounter, Error> {
+        self.add(IntCounter::with_opts(opts(name, help))?)
+    }
+
+    fn counters(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
+        self.add(IntCounterVec::new(opts(name, help), labels)?)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str) -> Result<IntGauge, Error> {
+        self.add(IntGauge::with_opts(opts(name, help))?)
+    }
+
+    fn gauges(&mut self, name: &str, help: &str, label: &str) -> Result<IntGaugeVec, Error> {
+        self.add(IntGaugeVec::new(opts(name, help), &[label])?)
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, Error> {
+        self.add(Histogram::with_opts(HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec()))?)
+    }
+
+    fn histograms(&mut self, name: &str, help: &str, buckets: &[f64], label: &str) -> Result<HistogramVec, Error> {
+        self.add(HistogramVec::new(HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec()), &[label])?)
+    }
 }
 
 impl Metrics {
     /// Metrics over the resources in an index.
     pub fn new(index: Arc<Mutex<Index>>, clock: fn() -> Timestamp) -> Result<Self, Error> {
-        let mut metrics = Self {
-            registry: Registry::new(),
-            requests: counters(
-                "token_requests_total",
-                "Token requests by portal host and outcome: Issued, or the reason",
-                &["portal", "outcome"],
-            )?,
-            triggers: counters("token_triggers_total", "Token requests by what caused them", &["trigger"])?,
-            verifications: counters(
-                "verifications_total",
-                "Checks of published tokens by portal host and outcome",
-                &["portal", "outcome"],
-            )?,
-            request_duration: HistogramVec::new(
-                histogram("token_request_duration_seconds", "Time that a token request took", &REQUEST_BUCKETS),
-                &["portal"],
-            )?,
-            reconciles: counters("reconciles_total", "Reconciles by outcome: Ok, or the reason shown", &["outcome"])?,
-            reconcile_duration: Histogram::with_opts(histogram(
-                "reconcile_duration_seconds",
-                "Time that a reconcile took",
-                &RECONCILE_BUCKETS,
-            ))?,
-            time_to_ready: Histogram::with_opts(histogram(
-                "time_to_ready_seconds",
-                "Time from the creation of a resource to its first token",
-                &READY_BUCKETS,
-            ))?,
-            status_write_failures: IntCounter::with_opts(opts(
-                "status_write_failures_total",
-                "Writes of a status that failed",
-            ))?,
-            leader: IntGauge::with_opts(opts("leader", "1 while this replica leads, 0 while it stands by"))?,
-            watches: IntGaugeVec::new(opts("watch_failing", "1 while a watch on the cluster fails"), &["watch"])?,
+        let described = Series::names().map(|name| format!("{PREFIX}_{name}")).collect();
+        let mut all = Registrar { registry: Registry::new(), described };
+        all.gauges("build_info", "Build of the operator", "version")?
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        let by_outcome = ["portal", "outcome"];
+        let requests = "Token requests by portal host and outcome: Issued, or the reason";
+        let verifications = "Checks of published tokens by portal host and outcome";
+        let reconciles = "Reconciles by outcome: Ok, or the reason shown";
+        Ok(Self {
+            requests: all.counters("token_requests_total", requests, &by_outcome)?,
+            triggers: all.counters("token_triggers_total", "Token requests by what caused them", &["trigger"])?,
+            verifications: all.counters("verifications_total", verifications, &by_outcome)?,
+            reconciles: all.counters("reconciles_total", reconciles, &["outcome"])?,
+            durations: Durations::new(&mut all)?,
+            status_write_failures: all.counter("status_write_failures_total", "Writes of a status that failed")?,
+            leader: all.gauge("leader", "1 while this replica leads, 0 while it stands by")?,
+            watches: all.gauges("watch_failing", "1 while a watch on the cluster fails", "watch")?,
             watch_failed: Mutex::default(),
             portals: Mutex::default(),
             series: Series::new(index, clock),
-            described: Series::names().map(|name| format!("{PREFIX}_{name}")).collect(),
-        };
-        let build = IntGaugeVec::new(opts("build_info", "Build of the operator"), &["version"])?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let collectors: [Box<dyn Collector>; 11] = [
-            Box::new(metrics.requests.clone()),
-            Box::new(metrics.triggers.clone()),
-            Box::new(metrics.request_duration.clone()),
-            Box::new(metrics.verifications.clone()),
-            Box::new(metrics.reconciles.clone()),
-            Box::new(metrics.reconcile_duration.clone()),
-            Box::new(metrics.time_to_ready.clone()),
-            Box::new(metrics.status_write_failures.clone()),
-            Box::new(metrics.leader.clone()),
-            Box::new(metrics.watches.clone()),
-            Box::new(build),
-        ];
-        for collector in collectors {
-            metrics.described.extend(collector.desc().iter().map(|desc| desc.fq_name.clone()));
-            metrics.registry.register(collector)?;
-        }
-        Ok(metrics)
+            registry: all.registry,
+            described: all.described,
+        })
     }
 
     /// Records whether this replica acts.
@@ -131,7 +143,7 @@ impl Metrics {
         let portal = portal.as_str();
         self.requests.with_label_values(&[portal, reason.map_or("Issued", Reason::as_str)]).inc();
         self.triggers.with_label_values(&[trigger]).inc();
-        self.request_duration.with_label_values(&[portal]).observe(took.as_secs_f64());
+        self.durations.request.with_label_values(&[portal]).observe(took.as_secs_f64());
     }
 
     /// Records a check of a published token.
@@ -160,12 +172,12 @@ impl Metrics {
 
     /// Records the duration of a reconcile.
     pub fn reconciled(&self, took: Duration) {
-        self.reconcile_duration.observe(took.as_secs_f64());
+        self.durations.reconcile.observe(took.as_secs_f64());
     }
 
     /// Records the first token of a resource, so long after its creation.
     pub fn first_token(&self, after: SignedDuration) {
-        self.time_to_ready.observe(after.as_secs_f64().max(0.0));
+        self.durations.to_ready.observe(after.as_secs_f64().max(0.0));
     }
 
     /// Records that a watch delivered an event, or failed.

@@ -47,6 +47,17 @@ fn cases() -> Vec<Case> {
         ("/spec/suspend", json!("yes"), Some("expected boolean")),
         ("/spec/apiToken", json!(1), Some("field not declared in schema")),
         ("/spec/credentialsRef/namespace", json!("other"), Some("field not declared in schema")),
+    ];
+    cases.extend(references());
+    cases.extend(durations());
+    cases.extend(urls());
+    cases.extend(referers());
+    cases.extend(names_and_texts());
+    cases
+}
+
+fn references() -> Vec<Case> {
+    vec![
         (
             "/spec/portal/caBundleRef",
             json!({"kind": "Secret", "name": "target"}),
@@ -66,12 +77,7 @@ fn cases() -> Vec<Case> {
         ),
         ("/spec/portal/caBundleRef", json!({"kind": "ConfigMap", "name": "target"}), None),
         ("/spec/portal/caBundleRef", json!({"kind": "Pod", "name": "x"}), Some("Unsupported value")),
-    ];
-    cases.extend(durations());
-    cases.extend(urls());
-    cases.extend(referers());
-    cases.extend(names_and_texts());
-    cases
+    ]
 }
 
 fn durations() -> Vec<Case> {

@@ -158,8 +158,7 @@ async fn an_origin_allowed_by_a_wildcard_does_not_reach_loopback() {
     assert_eq!(portal.journal().len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_invalid_response_becomes_a_reason_within_time_and_size_limits() {
+fn invalid_responses() -> Vec<(&'static str, Bytes, Reason)> {
     let json = |body: &str| {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
         (head + body).into_bytes()
@@ -172,7 +171,7 @@ async fn an_invalid_response_becomes_a_reason_within_time_and_size_limits() {
     let mut bomb = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 22\r\n\r\n".to_vec();
     bomb.extend([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0x4b, 4, 0, 0x43, 0xbe, 0xb7, 0xe8, 1, 0, 0, 0, 0]);
     let malformed = Reason::MalformedResponse;
-    let cases = [
+    vec![
         ("not HTTP", plain(b"SSH-2.0-OpenSSH_9.6\r\n".to_vec()), malformed),
         ("binary", plain(vec![0; 512]), malformed),
         ("nothing", plain(Vec::new()), Reason::PortalUnreachable),
@@ -202,8 +201,12 @@ async fn an_invalid_response_becomes_a_reason_within_time_and_size_limits() {
             plain(json(r#"{"access_token":"t","expires_in":60,"error":{"code":500}}"#)),
             Reason::PortalUnavailable,
         ),
-    ];
-    for (what, answer, expected) in cases {
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalid_response_becomes_a_reason_within_time_and_size_limits() {
+    for (what, answer, expected) in invalid_responses() {
         let server = HostileServer::start(answer).await.unwrap();
         let started = Instant::now();
         let error = request_token(&server.url(), server.ca(), OriginMatch::Exact).await.unwrap_err();

@@ -151,6 +151,12 @@ fn there_is_no_cycle_between_files() {
 }
 
 #[test]
+fn a_source_file_has_at_most_300_lines() {
+    let long = |(module, text): (&String, &String)| (text.lines().count() > 300).then(|| module.clone());
+    assert_eq!(sources().iter().filter_map(long).collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+#[test]
 fn a_forbidden_import_and_a_cycle_are_found() {
     for (module, line, found) in [
         ("core::spec::plan", "use crate::arcgis::CaBundle;\n", "core::spec::plan may not use arcgis"),

@@ -1,11 +1,12 @@
 //! The probe of a resource: what it names is read from the cluster with the rights of whoever runs it.
 
+use k8s_openapi::api::core::v1::Secret;
 use kube::{Client, Config};
 
 use super::Subject;
 use super::report::{Report, Result as Ended};
 use super::steps::{exchange, fail};
-use crate::api::{ArcGisAppCredential, Cause, Fault, Reason, Verification};
+use crate::api::{ArcGisAppCredential, CaBundleRef, Cause, Fault, Reason, Verification};
 use crate::arcgis::{CaBundle, ClientCertificate, Grant, identify};
 use crate::cli::ProbeArgs;
 use crate::cluster::{ApiError, Cluster};
@@ -20,17 +21,7 @@ pub(super) async fn probe(args: &ProbeArgs, namespace: &str, name: &str, report:
     let resource = found.map_err(|error| format!("cannot list resource {namespace}/{name}: {error}"))?;
     let resource = resource.ok_or_else(|| format!("there is no resource {namespace}/{name}"))?;
     let plan = Plan::new(&resource.spec).map_err(|error| format!("SpecInvalid: {error}"))?;
-    let origin_match = OriginMatch::of(&plan.portal, &args.allowed_portals);
-    match (args.allowed_portals.is_empty(), origin_match) {
-        (true, _) => report.add("Allowed", Ended::Skipped, vec!["not checked: no --allowed-portal".to_owned()], None),
-        (false, Some(_)) => report.add("Allowed", Ended::Ok, vec![plan.portal.authority()], None),
-        (false, None) => {
-            let fault = Fault::new(Reason::PortalNotAllowed, Cause::NotListed);
-            report.add("Allowed", Ended::Failed, vec![plan.portal.authority()], None);
-            report.failed(&fault, describe(&fault, None, Some(&plan)));
-            return Ok(());
-        }
-    }
+    let Some(origin_match) = allowed(args, &plan, report) else { return Ok(()) };
     let sources = match read(&cluster, namespace, &plan).await {
         Ok(sources) => sources,
         Err((fault, key)) => {
@@ -40,23 +31,41 @@ pub(super) async fn probe(args: &ProbeArgs, namespace: &str, name: &str, report:
         }
     };
     report.add("Sources", Ended::Ok, vec![format!("Secret {}", plan.credentials.name)], None);
-    let portals = portals(args.ca_file.as_deref())?;
-    let client = portals
-        .client(sources.ca.as_ref(), sources.certificate.as_ref(), origin_match.unwrap_or(OriginMatch::Exact))
-        .map_err(|error| error.to_string())?;
-    let subject = Subject {
-        portal: plan.portal.clone(),
-        client,
-        credentials: sources.credentials,
-        place: String::new(),
-        referer: plan.referer.clone(),
-        plan: Some(plan),
-    };
+    let subject = subject(args, plan, sources, origin_match)?;
     if let Some(grant) = exchange(&subject, report).await {
         verify(&subject, &grant, report).await;
     }
     target(&cluster, namespace, &resource, report).await;
     Ok(())
+}
+
+/// Returns how the operator's list allows the portal; `None` where it does not.
+fn allowed(args: &ProbeArgs, plan: &Plan, report: &mut Report) -> Option<OriginMatch> {
+    if args.allowed_portals.is_empty() {
+        report.add("Allowed", Ended::Skipped, vec!["not checked: no --allowed-portal".to_owned()], None);
+        return Some(OriginMatch::Exact);
+    }
+    let found = OriginMatch::of(&plan.portal, &args.allowed_portals);
+    let ended = if found.is_some() { Ended::Ok } else { Ended::Failed };
+    report.add("Allowed", ended, vec![plan.portal.authority()], None);
+    if found.is_none() {
+        let fault = Fault::new(Reason::PortalNotAllowed, Cause::NotListed);
+        report.failed(&fault, describe(&fault, None, Some(plan)));
+    }
+    found
+}
+
+fn subject(args: &ProbeArgs, plan: Plan, sources: Sources, origin_match: OriginMatch) -> Result<Subject, String> {
+    let portals = portals(args.ca_file.as_deref())?;
+    let client = portals.client(sources.ca.as_ref(), sources.certificate.as_ref(), origin_match);
+    Ok(Subject {
+        portal: plan.portal.clone(),
+        client: client.map_err(|error| error.to_string())?,
+        credentials: sources.credentials,
+        place: String::new(),
+        referer: plan.referer.clone(),
+        plan: Some(plan),
+    })
 }
 
 async fn cluster() -> Result<Cluster, String> {
@@ -76,32 +85,50 @@ struct Sources {
     certificate: Option<ClientCertificate>,
 }
 
-/// Reads what the resource names; where that fails, why, and the key that it is about.
-async fn read(cluster: &Cluster, namespace: &str, plan: &Plan) -> Result<Sources, (Fault, Option<String>)> {
-    let refused = |object: &str, error: &ApiError| (error.fault(Some(object)), None);
-    let name = &plan.credentials.name;
-    let secret = cluster.secret(namespace, name).await.map_err(|error| refused(name, &error))?;
-    let secret = secret.ok_or((Reason::CredentialsNotFound.into(), None))?;
+/// Why an object cannot be used, and the key that it is about.
+type Unusable = (Fault, Option<String>);
+
+/// Reads what the resource names.
+async fn read(cluster: &Cluster, namespace: &str, plan: &Plan) -> Result<Sources, Unusable> {
+    let missing = || Reason::CredentialsNotFound.into();
+    let secret = secret(cluster, namespace, &plan.credentials.name, missing).await?;
     let credentials = credentials(secret, &plan.credentials)
         .map_err(|error| (Fault::new(Reason::CredentialsIncomplete, error.cause), Some(error.key)))?;
     let ca = match &plan.ca {
         None => None,
-        Some(ca) => {
-            let found = fetch_ca(cluster, namespace, ca).await.map_err(|error| refused(&ca.name, &error))?;
-            let missing = || (Fault::new(Reason::CaBundleNotFound, Cause::ObjectMissing), None);
-            Some(found.ok_or_else(missing)?.1.map_err(|fault| (fault, None))?)
-        }
+        Some(ca) => Some(read_ca(cluster, namespace, ca).await?),
     };
     let certificate = match &plan.client_certificate {
         None => None,
-        Some(name) => {
-            let secret = cluster.secret(namespace, name).await.map_err(|error| refused(name, &error))?;
-            let missing = || (Fault::new(Reason::ClientCertificateNotFound, Cause::ObjectMissing), None);
-            let read = client_certificate(secret.ok_or_else(missing)?, clock());
-            Some(read.map_err(|error| (error.fault(), None))?)
-        }
+        Some(name) => Some(read_certificate(cluster, namespace, name).await?),
     };
     Ok(Sources { credentials, ca, certificate })
+}
+
+async fn secret(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+    missing: impl FnOnce() -> Fault,
+) -> Result<Secret, Unusable> {
+    let found = cluster.secret(namespace, name).await;
+    found.map_err(|error| refused(name, &error))?.ok_or_else(|| (missing(), None))
+}
+
+fn refused(object: &str, error: &ApiError) -> Unusable {
+    (error.fault(Some(object)), None)
+}
+
+async fn read_ca(cluster: &Cluster, namespace: &str, ca: &CaBundleRef) -> Result<CaBundle, Unusable> {
+    let found = fetch_ca(cluster, namespace, ca).await.map_err(|error| refused(&ca.name, &error))?;
+    let missing = || (Fault::new(Reason::CaBundleNotFound, Cause::ObjectMissing), None);
+    found.ok_or_else(missing)?.1.map_err(|fault| (fault, None))
+}
+
+async fn read_certificate(cluster: &Cluster, namespace: &str, name: &str) -> Result<ClientCertificate, Unusable> {
+    let missing = || Fault::new(Reason::ClientCertificateNotFound, Cause::ObjectMissing);
+    let secret = secret(cluster, namespace, name, missing).await?;
+    client_certificate(secret, clock()).map_err(|error| (error.fault(), None))
 }
 
 /// Asks the portal about the token.

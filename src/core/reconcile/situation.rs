@@ -140,8 +140,9 @@ impl Situation {
         self.status.conditions.iter().find(|condition| condition.type_ == kind)
     }
 
-    /// The generation that the published Secret satisfied when last reported.
+    /// The generation that the published token satisfied when last reported; without a token, none was.
     pub(crate) fn satisfied(&self) -> Option<i64> {
+        self.status.token.as_ref()?;
         self.condition("Ready").map(|ready| ready.observed_generation)
     }
 

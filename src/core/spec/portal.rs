@@ -99,7 +99,9 @@ fn parse_authority(text: &str) -> Option<(String, u16)> {
     };
     let port = match port {
         None => HTTPS_PORT,
-        Some(port) if port.starts_with(|c| matches!(c, '1'..='9')) => port.parse().ok()?,
+        Some(port) if port.as_bytes().first().is_some_and(|digit| (b'1'..=b'9').contains(digit)) => {
+            port.parse().ok()?
+        }
         Some(_) => return None,
     };
     Some((host, port))

@@ -158,7 +158,7 @@ fn a_waiter_that_forgoes_its_permit_passes_it_to_the_next() {
 }
 
 #[test]
-fn a_restart_continues_the_pause_and_its_growth() {
+fn a_restart_continues_the_pause() {
     let after_restart = |pause_record: &[RetryAfterRecord]| {
         let mut limiter = HostLimiter::default();
         limiter.restore(pause_record, at(1000));
@@ -202,7 +202,10 @@ fn a_restart_continues_the_pause_and_its_growth() {
         1200,
         "the longer pause applies"
     );
+}
 
+#[test]
+fn a_pause_grows_after_a_restart() {
     let mut limiter = HostLimiter::default();
     limiter.restore(&[pause_record(990, 1050, 2)], at(1000));
     assert_eq!(limiter.try_acquire(at(1110)), Admit::Now);

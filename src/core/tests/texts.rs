@@ -6,6 +6,9 @@ use crate::core::spec::is_shell_safe;
 use super::super::*;
 use serde_json::json;
 
+mod secrets;
+mod spec;
+
 #[test]
 fn durations_are_go_durations_from_a_minute_to_336_hours() {
     let long = [("1m", 60), ("336h", 1_209_600), ("90m", 5400), ("1h30m", 5400), ("1.5h", 5400), (".5h", 1800)];
@@ -191,135 +194,6 @@ fn selectors_have_the_syntax_of_kubectl() {
     assert!(parse_selector(&format!("a={}", long(63))).is_ok() && parse_selector(&format!("a={}", long(64))).is_err());
     let prefix = |length: usize| format!("{}{}/k", "a.".repeat((length - 1) / 2), "a".repeat(2 - length % 2));
     assert!(parse_selector(&prefix(253)).is_ok() && parse_selector(&prefix(254)).is_err());
-}
-
-#[test]
-fn templates_substitute_three_names_and_nothing_else() {
-    let fill = |text: &str| Template::parse(text).map(|t| t.fill("T", "E", "P"));
-    assert_eq!(fill("$(access_token) $(expires_at) $(portal_url)").unwrap(), "T E P");
-    assert_eq!(fill("$$(access_token) $x ${y} $").unwrap(), "$(access_token) $x ${y} $");
-    assert_eq!(fill("$$$(access_token)").unwrap(), "$T");
-    assert_eq!(fill("a$(access_token)b$(expires_at)").unwrap(), "aTbE");
-    assert_eq!((fill("").unwrap(), fill("$").unwrap()), (String::new(), "$".to_owned()));
-    for bad in ["$(other)", "$(access_token", "$()"] {
-        assert!(fill(bad).is_err(), "{bad}");
-    }
-}
-
-#[test]
-fn credentials_are_trimmed_and_must_be_visible_text() {
-    let keys = crate::api::CredentialsRef {
-        name: "s".to_owned(),
-        client_id_key: "client_id".to_owned(),
-        client_secret_key: "client_secret".to_owned(),
-    };
-    let read = |secret: &[u8]| {
-        let bytes = |b: &[u8]| k8s_openapi::ByteString(b.to_vec());
-        let data = [("client_id".to_owned(), bytes(b" id\n")), ("client_secret".to_owned(), bytes(secret))];
-        Credentials::read(&data.into(), &keys).map(|c| (c.id().to_owned(), c.secret().to_owned()))
-    };
-    assert_eq!(read(b"\t secret \r\n"), Ok(("id".to_owned(), "secret".to_owned())));
-    assert_eq!(read(&[b'a'; 4096]).unwrap().1.len(), 4096);
-    for (bad, cause) in [
-        (&b""[..], Cause::Empty),
-        (b"  ", Cause::Empty),
-        (b"a b", Cause::NotText),
-        (b"a\0b", Cause::NotText),
-        (b"\xff\xfe", Cause::NotText),
-        (b"\xef\xbb\xbfa", Cause::NotText),
-        (&[b'a'; 4097], Cause::NotText),
-    ] {
-        assert_eq!(read(bad), Err(CredentialsError { key: "client_secret".to_owned(), cause }));
-    }
-}
-
-#[test]
-fn a_digest_distinguishes_credentials_within_one_process_only() {
-    let keys = crate::api::CredentialsRef {
-        name: "s".to_owned(),
-        client_id_key: "i".to_owned(),
-        client_secret_key: "s".to_owned(),
-    };
-    let read = |id: &str, secret: &str| {
-        let bytes = |text: &str| k8s_openapi::ByteString(text.into());
-        Credentials::read(&[("i".to_owned(), bytes(id)), ("s".to_owned(), bytes(secret))].into(), &keys).unwrap()
-    };
-    let digester = Digester::default();
-    let digest = |id, secret| digester.digest(&read(id, secret));
-    assert_eq!(digest("a", "b"), digest("a", "b"));
-    assert_ne!(digest("a", "b"), digest("a", "c"));
-    assert_ne!(digest("a", "b"), digest("c", "b"));
-    assert_ne!(digest("ab", "c"), digest("a", "bc"));
-    assert_ne!(digest("a", "b"), Digester::default().digest(&read("a", "b")));
-}
-
-#[test]
-fn a_token_has_the_characters_of_a_bearer_token_and_a_maximum_length() {
-    let takes = |text: &str| AccessToken::parse(text.to_owned()).is_some_and(|token| token.expose() == text);
-    assert!(["a", "AZaz09._~+/-", "a=", "a=="].into_iter().all(takes));
-    assert!(!["", "=", "a=b", "a b", "a\n", "a\"", "a$", "\u{e4}"].into_iter().any(takes));
-    assert!(takes(&"a".repeat(16_384)) && !takes(&"a".repeat(16_385)));
-}
-
-#[test]
-fn an_invalid_spec_reports_the_name_of_its_field() {
-    let spec = |change: serde_json::Value| {
-        let mut spec = json!({"credentialsRef": {"name": "c"}, "target": {"name": "t"}, "portal": {}});
-        json_patch::merge(&mut spec, &change);
-        Plan::new(&serde_json::from_value(spec).unwrap())
-    };
-    let field = |change| spec(change).err().map(|problem| problem.field);
-    let ca = |kind: &str, name: &str| json!({"portal": {"caBundleRef": {"kind": kind, "name": name, "key": "k"}}});
-    for (change, expected) in [
-        (json!({}), None),
-        (json!({"token": {"lifetime": "1h", "renewBefore": "59m"}}), None),
-        (json!({"token": {"lifetime": "1h", "renewBefore": "1h"}}), Some("spec.token.renewBefore")),
-        (json!({"token": {"lifetime": "1d"}}), Some("spec.token.lifetime")),
-        (json!({"token": {"renewBefore": "x"}}), Some("spec.token.renewBefore")),
-        (json!({"token": {"referer": "https://maps.example.com"}}), None),
-        (json!({"token": {"referer": "maps.example.com"}}), Some("spec.token.referer")),
-        (json!({"target": {"name": "c"}}), Some("spec.target.name")),
-        (ca("Secret", "t"), Some("spec.target.name")),
-        (ca("ConfigMap", "t"), None),
-        (ca("Secret", "ca"), None),
-        (ca("Secret", "../ca"), Some("spec.portal.caBundleRef.name")),
-        (json!({"portal": {"clientCertificateRef": {"name": "client"}}}), None),
-        (json!({"portal": {"clientCertificateRef": {"name": "t"}}}), Some("spec.target.name")),
-        (json!({"portal": {"clientCertificateRef": {"name": "a/b"}}}), Some("spec.portal.clientCertificateRef.name")),
-        (json!({"target": {"name": "T"}}), Some("spec.target.name")),
-        (json!({"credentialsRef": {"name": "a/b"}}), Some("spec.credentialsRef.name")),
-        (json!({"portal": {"url": "http://host"}}), Some("spec.portal.url")),
-        (json!({"portal": {"publicURL": "https://maps.example.com/portal"}}), None),
-        (json!({"portal": {"publicURL": "https://h/arcgis/rest/services"}}), Some("spec.portal.publicURL")),
-        (json!({"target": {"labels": {"credentials.arcgis.dev/x": "y"}}}), Some("spec.target.labels")),
-        (json!({"target": {"labels": {"app.kubernetes.io/managed-by": "y"}}}), Some("spec.target.labels")),
-        (json!({"target": {"annotations": {"credentials.arcgis.dev/x": "y"}}}), Some("spec.target.annotations")),
-        (json!({"target": {"labels": {"a": "b"}, "annotations": {"c": "d"}}}), None),
-        (json!({"target": {"data": {"a-b._C1": "x"}}}), None),
-        (json!({"target": {"data": {"": "x"}}}), Some("spec.target.data")),
-        (json!({"target": {"data": {"a b": "x"}}}), Some("spec.target.data")),
-        (json!({"target": {"data": {"access_token": "x"}}}), Some("spec.target.data")),
-        (json!({"target": {"data": {"client_secret": "x"}}}), Some("spec.target.data")),
-        (json!({"target": {"data": {"a": "$(x)"}}}), Some("spec.target.data")),
-        (
-            json!({"target": {"formats": ["Json"], "data": {crate::api::Format::Json.key(): "x"}}}),
-            Some("spec.target.data"),
-        ),
-        (json!({"target": {"data": {crate::api::Format::Json.key(): "x"}}}), None),
-        (json!({"target": {"data": {"a".repeat(253): "x"}}}), None),
-        (json!({"target": {"data": {"a".repeat(254): "x"}}}), Some("spec.target.data")),
-    ] {
-        assert_eq!(field(change.clone()), expected, "{change}");
-    }
-    let plan = spec(
-        json!({"suspend": true, "verification": {}, "token": {"lifetime": "2h", "renewBefore": "10m"}, "target": {"formats": ["Json", "Headers", "Json"]}}),
-    );
-    let plan = plan.unwrap();
-    assert_eq!(
-        (plan.suspend, plan.verification.is_some(), plan.lifetime, plan.renew_before),
-        (true, true, Some(7200), Some(600))
-    );
-    assert_eq!(plan.target.formats.len(), 2, "duplicates are removed");
 }
 
 #[test]

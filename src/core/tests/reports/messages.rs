@@ -73,8 +73,7 @@ fn an_event_reports_the_most_specific_reason_and_only_when_it_changes() {
     assert_eq!(event(&down), Some((true, "PortalUnreachable".to_owned())));
 }
 
-#[test]
-fn each_reason_has_a_message_with_the_names_in_the_spec() {
+fn enterprise_plan() -> Plan {
     let spec = json!({
         "credentialsRef": {"name": "creds"}, "target": {"name": "target"},
         "portal": {
@@ -83,7 +82,12 @@ fn each_reason_has_a_message_with_the_names_in_the_spec() {
             "clientCertificateRef": {"name": "client"},
         },
     });
-    let plan = Plan::new(&serde_json::from_value(spec).unwrap()).unwrap();
+    Plan::new(&serde_json::from_value(spec).unwrap()).unwrap()
+}
+
+#[test]
+fn each_reason_has_a_message_with_the_names_in_the_spec() {
+    let plan = enterprise_plan();
     let conclusion = |reason: Reason, detail: Option<&str>| {
         let detail = detail.map(str::to_owned);
         let problem = Problem { detail, ..Problem::unmet(reason.into(), None) };
@@ -105,6 +109,11 @@ fn each_reason_has_a_message_with_the_names_in_the_spec() {
     let all: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|reason| conclusion(*reason, None)).collect();
     assert_eq!(all.len(), Reason::ALL.len(), "each reason has its own message");
     assert!(conclusion(Reason::CredentialsIncomplete, Some("my-key")).contains("Key my-key"));
+}
+
+#[test]
+fn a_message_names_what_its_cause_is_about() {
+    let plan = enterprise_plan();
     let expired = Problem::unmet(ClientCertificateError::Expired(Timestamp::UNIX_EPOCH).fault(), None);
     let expired = crate::core::report::message::message(&expired, Some(&plan));
     assert!(expired.contains("Secret client expired on 1970-01-01T00:00:00Z. Renew it."), "{expired}");

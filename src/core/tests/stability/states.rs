@@ -260,6 +260,7 @@ impl Start {
             version: 100,
             granted: c.one_of(&[7200, 1800, 60, 1_209_600]),
             webhook: c.yes(),
+            older_crd: c.yes(),
             stops: (0..c.below(4)).map(|_| u32::try_from(c.below(6)).unwrap()).collect(),
             verification: None,
             log: Vec::new(),
