@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use kube::{Client, Config};
+use kube::Config;
 use secrecy::ExposeSecret;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -17,13 +17,11 @@ use tracing::{info, warn};
 use super::environment::{clock, portals, read_bundle};
 use crate::arcgis::Portals;
 use crate::cli::RunArgs;
-use crate::cluster::{Cluster, Leases};
+use crate::cluster::{Cluster, Leases, access};
 use crate::controller::{self, Options, Parts};
 use crate::index::Index;
 use crate::ops::{self, Metrics, Readiness};
 
-/// Within 90 s, a connection to the API server that went silent is given up.
-const READ_TIMEOUT: Duration = Duration::from_secs(75);
 /// A file that is mounted changes at any time, without an event.
 const RELOAD_PERIOD: Duration = Duration::from_secs(3);
 /// The file that holds the pod's namespace.
@@ -39,20 +37,10 @@ pub async fn run(args: RunArgs) -> Result<(), String> {
         let address = args.admin_address.map_or_else(|| "[::]:8080".to_owned(), |address| address.to_string());
         format!("--admin-address {address}: cannot listen there: {error}")
     })?;
-    let mut config = Config::infer()
-        .await
-        .map_err(|_| "no access to a cluster: set KUBECONFIG to a readable file, or run in a pod".to_owned())?;
-    // The controller retries: a call that retries for minutes by itself delays its resource.
-    config.default_retry = false;
-    // The proxies of the environment are for portals: the API server is connected to directly.
-    config.proxy_url = None;
-    // A connection without a byte for longer is dead: a watch request ends after a minute.
-    config.read_timeout = Some(READ_TIMEOUT);
+    let config = access().await.map_err(|error| error.to_string())?;
     let lease_namespace = args.lease_namespace.unwrap_or_else(|| own_namespace(&config));
-    let cluster = Client::try_from(config)
-        .map(Cluster::new)
-        .map_err(|_| "cannot set up the client for the API server: check the kubeconfig's certificates".to_owned())?;
-    let leases = args.leader_elect.then(|| Leases::new(cluster.client(), lease_namespace, args.lease_name));
+    let cluster = Cluster::connect(&config).map_err(|error| error.to_string())?;
+    let leases = args.leader_elect.then(|| Leases::new(cluster.watches(), lease_namespace, args.lease_name));
     let index = Arc::new(Mutex::new(Index::default()));
     let metrics = Arc::new(Metrics::new(index.clone(), clock).map_err(|error| error.to_string())?);
     let readiness = Arc::new(Readiness::default());

@@ -28,8 +28,7 @@ fn key(name: &str) -> Key {
 fn context() -> (Arc<Context>, Term) {
     // Fails only where one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut config = kube::Config::new("https://127.0.0.1:1".parse().unwrap());
-    config.default_retry = false;
+    let config = kube::Config::new("https://127.0.0.1:1".parse().unwrap());
     let clock = Timestamp::now;
     let index = Arc::new(Mutex::new(Index::default()));
     for name in ["boom", "next"] {
@@ -43,7 +42,7 @@ fn context() -> (Arc<Context>, Term) {
     let term = leadership.claim().unwrap().term;
     let (requeue, _) = mpsc::unbounded_channel();
     let ctx = Context {
-        cluster: Cluster::new(kube::Client::try_from(config).unwrap()),
+        cluster: Cluster::connect(&config).unwrap(),
         portals: Arc::new(Portals::new(None, ServiceRanges::default(), crate::arcgis::Proxies::default()).unwrap()),
         allowed: Vec::new(),
         digester: Digester::default(),

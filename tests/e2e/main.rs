@@ -31,6 +31,7 @@ mod referers;
 mod requests;
 mod restarts;
 mod retries;
+mod secrets_in_memory;
 mod secrets_in_output;
 mod start;
 mod status;

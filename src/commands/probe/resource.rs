@@ -1,7 +1,6 @@
 //! The probe of a resource: what it names is read from the cluster with the rights of whoever runs it.
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Client, Config};
 
 use super::Subject;
 use super::report::{Report, Result as Ended};
@@ -9,14 +8,14 @@ use super::steps::{exchange, fail};
 use crate::api::{ArcGisAppCredential, CaBundleRef, Cause, Fault, Reason, Verification};
 use crate::arcgis::{CaBundle, ClientCertificate, Grant, identify};
 use crate::cli::ProbeArgs;
-use crate::cluster::{ApiError, Cluster};
+use crate::cluster::{AccessError, ApiError, Cluster, access};
 use crate::commands::environment::{clock, portals};
 use crate::controller::{client_certificate, credentials, fetch_ca};
 use crate::core::{Credentials, Identity, LiveSecret, OriginMatch, Plan, describe};
 
 /// Probes with what a resource names, then looks at its target.
 pub(super) async fn probe(args: &ProbeArgs, namespace: &str, name: &str, report: &mut Report) -> Result<(), String> {
-    let cluster = cluster().await?;
+    let cluster = cluster().await.map_err(|error| error.to_string())?;
     let found = cluster.resource(namespace, name).await;
     let resource = found.map_err(|error| format!("cannot list resource {namespace}/{name}: {error}"))?;
     let resource = resource.ok_or_else(|| format!("there is no resource {namespace}/{name}"))?;
@@ -68,15 +67,8 @@ fn subject(args: &ProbeArgs, plan: Plan, sources: Sources, origin_match: OriginM
     })
 }
 
-async fn cluster() -> Result<Cluster, String> {
-    let mut config = Config::infer()
-        .await
-        .map_err(|_| "no access to a cluster: set KUBECONFIG to a readable file, or run in a pod".to_owned())?;
-    // The proxies of the environment are for portals, as with `run`.
-    config.proxy_url = None;
-    Client::try_from(config)
-        .map(Cluster::new)
-        .map_err(|_| "cannot set up the client for the API server: check the kubeconfig's certificates".to_owned())
+async fn cluster() -> Result<Cluster, AccessError> {
+    Cluster::connect(&access().await?)
 }
 
 struct Sources {
