@@ -33,7 +33,7 @@ pub async fn run(args: RunArgs) -> Result<(), String> {
     let portals = Arc::new(portals(args.ca_file.as_deref())?);
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
-    let listener = ops::bind(args.admin_address).await.map_err(|error| {
+    let listener = ops::bind(args.admin_address).map_err(|error| {
         let address = args.admin_address.map_or_else(|| "[::]:8080".to_owned(), |address| address.to_string());
         format!("--admin-address {address}: cannot listen there: {error}")
     })?;
