@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use super::context::Context;
+use super::context::{Context, RENDERED_KIB};
 use super::host_limiters::HostLimiters;
 use super::leader_election::LeaderElector;
 use super::reconciler::{self, catch_panic};
@@ -50,6 +50,7 @@ fn context() -> (Arc<Context>, Term) {
         hosts: HostLimiters::new(requeue.clone(), mpsc::unbounded_channel().0, clock),
         leadership,
         workers: Arc::new(Semaphore::new(1)),
+        rendering: Semaphore::new(RENDERED_KIB),
         metrics: Arc::new(Metrics::new(index, clock).unwrap()),
         clock,
         requeue,

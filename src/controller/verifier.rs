@@ -9,7 +9,7 @@ use super::context::Context;
 use super::sources::{client_certificate, credentials, fetch_ca};
 use crate::api::Verification;
 use crate::arcgis::{PortalClient, identify};
-use crate::core::{AccessToken, Admit, Identity, LiveSecret, Outcome, Plan, Term, VerificationPlan};
+use crate::core::{AccessToken, Admit, Identity, LiveSecret, Outcome, Plan, Term, VerificationPlan, rendered_size};
 use crate::index::{Key, Verified};
 
 /// A verification that a host at capacity, or a failing API server, does not admit is made this many seconds later.
@@ -84,7 +84,7 @@ async fn run(ctx: &Context, published: &PublishedToken) -> Result<Verification, 
     let identified = identify(&client, &plan.portal.base(), &token, plan.referer.as_deref(), is_app, ctx.clock).await;
     permit.release(match (&identified.retry_after, &identified.answer) {
         (Some(seconds), _) => Outcome::Limited(*seconds),
-        (None, Verification::NotAnswered) => Outcome::Failed,
+        (None, Verification::NotAnswered) => Outcome::Unanswered,
         (None, _) => Outcome::Issued,
     });
     ctx.metrics.verification(&host, identified.answer.as_str());
@@ -105,6 +105,7 @@ impl PublishedToken {
 
 /// Reads the token from the target. Where it is another one meanwhile, that one is verified.
 async fn stored_token(ctx: &Context, published: &PublishedToken) -> Result<AccessToken, Timestamp> {
+    let _room = ctx.room(rendered_size(&published.plan, 0)).await;
     let secret = published.secret(ctx, &published.plan.target.name).await?;
     let stored =
         LiveSecret::new(secret, &published.me).stored().filter(|stored| stored.issue_time == published.issue_time);

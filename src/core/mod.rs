@@ -37,7 +37,7 @@ pub use scheduling::{
 };
 pub use secrets::{
     AccessToken, ClientCertificateError, Credentials, CredentialsError, DesiredSecret, Digester, IssuedToken,
-    LiveSecret, Owner, SecretPatch, fingerprint, render, zero,
+    LiveSecret, MAX_TARGET_BYTES, Owner, SecretPatch, fingerprint, fits, render, rendered_size, zero,
 };
 pub use spec::{
     AllowedOrigin, DurationError, OriginError, OriginMatch, Plan, PortalUrl, PortalUrlError, REFERER_ADVICE,
