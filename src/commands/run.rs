@@ -29,7 +29,7 @@ const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/names
 
 /// Runs the controller until a signal to stop.
 pub async fn run(args: RunArgs) -> Result<(), String> {
-    ops::init(args.log_format, args.log_level);
+    let _log = ops::init(args.log_format, args.log_level);
     let portals = Arc::new(portals(args.ca_file.as_deref())?);
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
