@@ -8,6 +8,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use super::host_limiters::HostLimiters;
 use super::leader_election::Leadership;
+use super::revisions::Revisions;
 use crate::arcgis::{CaBundle, ClientCertificate, ClientError, PortalClient, Portals};
 use crate::cluster::Cluster;
 use crate::core::{AllowedOrigin, Digester, MAX_TARGET_BYTES, OriginMatch, Plan};
@@ -32,6 +33,7 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     pub clock: fn() -> Timestamp,
     pub requeue: UnboundedSender<Key>,
+    pub revisions: Arc<Revisions>,
     /// Notified when a reconcile frees its worker before it ends.
     pub worker_freed: Notify,
 }

@@ -12,6 +12,7 @@ mod preflight;
 mod reconciler;
 mod relist;
 mod report;
+mod revisions;
 mod run;
 mod sources;
 #[cfg(test)]

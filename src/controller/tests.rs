@@ -38,7 +38,7 @@ fn context() -> (Arc<Context>, Term) {
         });
         index.lock().unwrap().upsert(serde_json::from_value::<LeanResource>(resource).unwrap(), false);
     }
-    let (_, leadership) = LeaderElector::new(None, Arc::default(), clock);
+    let (_, leadership) = LeaderElector::new(None, Arc::default(), clock, Arc::default());
     let term = leadership.claim().unwrap().term;
     let (requeue, _) = mpsc::unbounded_channel();
     let ctx = Context {
@@ -54,6 +54,7 @@ fn context() -> (Arc<Context>, Term) {
         metrics: Arc::new(Metrics::new(index, clock).unwrap()),
         clock,
         requeue,
+        revisions: Arc::default(),
         worker_freed: Notify::new(),
     };
     (Arc::new(ctx), term)

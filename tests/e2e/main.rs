@@ -30,6 +30,7 @@ mod probes;
 mod referers;
 mod requests;
 mod restarts;
+mod restored_etcd;
 mod retries;
 mod secrets_in_memory;
 mod secrets_in_output;
