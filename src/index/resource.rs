@@ -1,5 +1,7 @@
 //! One resource as it was last observed.
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
@@ -25,6 +27,10 @@ impl Key {
     pub fn is_in(&self, namespace: Option<&str>) -> bool {
         namespace.is_none_or(|namespace| namespace == self.namespace)
     }
+}
+
+pub(super) fn hash(status: &ArcGisAppCredentialStatus) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(status)
 }
 
 /// Kinds of objects that resources name.
@@ -86,8 +92,10 @@ pub struct IndexedResource {
     pub(super) awaited: bool,
     /// How often a reconcile panicked in a row, with the report of the panic.
     pub panics: u32,
-    /// A hash of the status that was written last, to notice another writer.
+    /// A hash of the status that was written last, as the API server stored it, to notice another writer.
     pub(super) written: Option<u64>,
+    /// A hash of the status that was observed last.
+    pub(super) observed: u64,
     /// A status with a token was seen.
     pub(super) had_token: bool,
     pub report: Report,
@@ -132,11 +140,17 @@ impl IndexedResource {
             awaited: false,
             panics: 0,
             written: None,
+            observed: hash(&status),
             had_token: status.token.is_some(),
             verified: None,
             target,
             refs,
         }
+    }
+
+    /// Whether another writer replaced the status that was written last.
+    pub(super) fn is_contested(&self) -> bool {
+        self.written.is_some_and(|written| written != self.observed)
     }
 
     /// Whether it names a ConfigMap.

@@ -24,6 +24,7 @@ mod leader_election;
 mod memory;
 mod migration;
 mod network;
+mod older_crd;
 mod policies;
 mod portal_failures;
 mod probes;
