@@ -205,6 +205,8 @@ pub struct Seen {
     pub name: Option<ShownName>,
     /// A 401 offers Negotiate or NTLM.
     pub windows: bool,
+    /// The clocks of this machine and of the API server differ, where that may be why.
+    pub clock_differs: bool,
 }
 
 /// Why an attempt failed, with what was seen.
@@ -234,6 +236,13 @@ impl Fault {
     #[must_use]
     pub fn date(mut self, date: Option<Timestamp>) -> Self {
         self.seen.date = date;
+        self
+    }
+
+    /// With whether the clock may be at fault, which only matters where dates decide.
+    #[must_use]
+    pub fn clock(mut self, differs: bool) -> Self {
+        self.seen.clock_differs = differs && matches!(self.cause, Some(Cause::Expired | Cause::NotYetValid));
         self
     }
 

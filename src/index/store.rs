@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::objects::{Objects, Seen, older};
+use super::portals::{NamedPortal, NamedPortals};
 use super::resource::{IndexedResource, Key, ObjectKind, Report};
 use crate::api::{ArcGisAppCredentialStatus, Reason};
 use crate::cluster::LeanResource;
@@ -17,6 +19,7 @@ pub struct Index {
     /// Boxed, because a map keeps room for many more than it holds.
     resources: HashMap<Key, Box<IndexedResource>>,
     objects: Objects,
+    portals: NamedPortals,
 }
 
 fn hash(status: &ArcGisAppCredentialStatus) -> u64 {
@@ -37,6 +40,8 @@ fn take_over(before: &mut IndexedResource, entry: &mut IndexedResource, listed: 
     entry.panics = before.panics;
     entry.written = before.written;
     entry.had_token |= before.had_token;
+    let same = before.generation == entry.generation || before.client_certificate() == entry.client_certificate();
+    entry.client_certificate_expires = before.client_certificate_expires.filter(|_| same);
     if !is_older && older(&entry.version, &before.status_version) {
         entry.status = std::mem::take(&mut before.status);
         entry.report = Report { suspended: entry.report.suspended, ..before.report };
@@ -49,7 +54,7 @@ impl Index {
     /// Adds or updates a resource that a watch or a list returned; returns the resources to reconcile.
     pub fn upsert(&mut self, resource: LeanResource, listed: bool) -> Vec<Key> {
         let key = Key::of(&resource.metadata);
-        let mut entry = IndexedResource::new(resource);
+        let mut entry = IndexedResource::new(resource, &mut self.portals);
         let mut woken = BTreeSet::from([key.clone()]);
         if let Some(before) = self.resources.get_mut(&key) {
             if before.uid == entry.uid && !take_over(before, &mut entry, listed) {
@@ -233,7 +238,22 @@ impl Index {
             entry.memory = Memory::default();
             entry.verified = None;
             entry.written = None;
+            entry.client_certificate_expires = None;
         }
+        self.portals.iter().for_each(|portal| portal.forget());
+    }
+
+    /// Records when the certificate expires that the portal of a resource presents.
+    pub fn portal_presented(&self, key: &Key, authority: &str, expires: Timestamp) {
+        let portal = self.resources.get(key).and_then(|resource| resource.portal());
+        if let Some(portal) = portal.filter(|portal| *portal.authority == *authority) {
+            portal.presented(expires);
+        }
+    }
+
+    /// The portals that resources name.
+    pub fn portals(&self) -> impl Iterator<Item = Arc<NamedPortal>> {
+        self.portals.iter()
     }
 
     /// Returns the number of resources.

@@ -13,6 +13,7 @@ mod admission_agrees;
 mod apiserver_faults;
 mod attacks;
 mod causes;
+mod certificates;
 mod cli;
 mod client_certificates;
 mod cluster_faults;

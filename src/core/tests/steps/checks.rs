@@ -199,7 +199,7 @@ fn a_message_names_the_kind_of_the_ca_bundle() {
 #[test]
 fn a_client_certificate_is_checked_once_for_a_version() {
     use ClientCertificateError::{KeyMissing, Mismatch};
-    let expired = ClientCertificateError::Expired(at(START));
+    let expired = ClientCertificateError::Expired(at(START), false);
     let read = |error| {
         let mut s = with_client_certificate(with_target());
         s.client_certificate_read(Some((version("k"), error)));
@@ -256,10 +256,10 @@ fn of_a_ca_bundle_and_a_client_certificate_the_first_reason_in_the_table_is_repo
         reason(&s)
     };
     assert_eq!(with(None, None), Some(Reason::CaBundleNotFound));
-    assert_eq!(with(None, Some(ClientCertificateError::Expired(at(START)))), Some(Reason::CaBundleNotFound));
+    assert_eq!(with(None, Some(ClientCertificateError::Expired(at(START), false))), Some(Reason::CaBundleNotFound));
     assert_eq!(with(Some(Reason::CaBundleInvalid), None), Some(Reason::ClientCertificateNotFound));
     assert_eq!(
-        with(Some(Reason::CaBundleInvalid), Some(ClientCertificateError::Expired(at(START)))),
+        with(Some(Reason::CaBundleInvalid), Some(ClientCertificateError::Expired(at(START), false))),
         Some(Reason::CaBundleInvalid)
     );
 }
