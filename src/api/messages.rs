@@ -145,6 +145,7 @@ mod tests {
                     date: Some(jiff::Timestamp::UNIX_EPOCH),
                     name: ShownName::object("a"),
                     windows: true,
+                    config_map: true,
                     clock_differs: true,
                 },
             ] {

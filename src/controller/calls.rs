@@ -12,7 +12,7 @@ use super::context::Context;
 use super::host_limiters::RequestPermit;
 use super::observe::ca_kind;
 use super::sources::{client_certificate, credentials, fetch_ca};
-use crate::api::{Cause, Fault, Reason};
+use crate::api::{CaBundleKind, Cause, Fault, Reason};
 use crate::arcgis::{CaBundle, ClientCertificate, Exchange, ExchangeError, TokenRequest, exchange};
 use crate::cluster::{ApiError, version};
 use crate::core::{
@@ -274,12 +274,12 @@ fn placeholder(plan: &Plan, now: Timestamp) -> Option<IssuedToken> {
     })
 }
 
-/// Returns the name of the object that a step reads, other than the target.
-fn source<'a>(step: &Step, plan: &'a Plan) -> Option<&'a str> {
+/// Returns the kind and the name of the object that a step reads, other than the target.
+fn source<'a>(step: &Step, plan: &'a Plan) -> Option<(CaBundleKind, &'a str)> {
     match step {
-        Step::ReadCredentials => Some(&plan.credentials.name),
-        Step::ReadCa => plan.ca.as_ref().map(|ca| ca.name.as_str()),
-        Step::ReadClientCertificate => plan.client_certificate.as_deref(),
+        Step::ReadCredentials => Some((CaBundleKind::Secret, &plan.credentials.name)),
+        Step::ReadCa => plan.ca.as_ref().map(|ca| (ca.kind, ca.name.as_str())),
+        Step::ReadClientCertificate => plan.client_certificate.as_deref().map(|name| (CaBundleKind::Secret, name)),
         _ => None,
     }
 }

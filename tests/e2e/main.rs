@@ -29,6 +29,7 @@ mod policies;
 mod portal_failures;
 mod probes;
 mod referers;
+mod refusals;
 mod requests;
 mod restarts;
 mod retries;

@@ -8,7 +8,7 @@ use kube::Config;
 use super::Subject;
 use super::report::{Report, Result as Ended};
 use super::steps::{exchange, fail};
-use crate::api::{ArcGisAppCredential, CaBundleRef, Cause, Fault, Reason, Verification};
+use crate::api::{ArcGisAppCredential, CaBundleKind, CaBundleRef, Cause, Fault, Reason, Verification};
 use crate::arcgis::{CaBundle, ClientCertificate, Grant, identify};
 use crate::cli::ProbeArgs;
 use crate::cluster::{ApiError, Cluster};
@@ -121,15 +121,15 @@ async fn secret(
     missing: impl FnOnce() -> Fault,
 ) -> Result<Secret, Unusable> {
     let found = cluster.secret(namespace, name).await;
-    found.map_err(|error| refused(name, &error))?.ok_or_else(|| (missing(), None))
+    found.map_err(|error| refused(CaBundleKind::Secret, name, &error))?.ok_or_else(|| (missing(), None))
 }
 
-fn refused(object: &str, error: &ApiError) -> Unusable {
-    (error.fault(Some(object)), None)
+fn refused(kind: CaBundleKind, object: &str, error: &ApiError) -> Unusable {
+    (error.fault(Some((kind, object))), None)
 }
 
 async fn read_ca(cluster: &Cluster, namespace: &str, ca: &CaBundleRef) -> Result<CaBundle, Unusable> {
-    let found = fetch_ca(cluster, namespace, ca).await.map_err(|error| refused(&ca.name, &error))?;
+    let found = fetch_ca(cluster, namespace, ca).await.map_err(|error| refused(ca.kind, &ca.name, &error))?;
     let missing = || (Fault::new(Reason::CaBundleNotFound, Cause::ObjectMissing), None);
     found.ok_or_else(missing)?.1.map_err(|fault| (fault, None))
 }
