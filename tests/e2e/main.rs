@@ -34,6 +34,7 @@ mod requests;
 mod restarts;
 mod retries;
 mod secrets_in_output;
+mod sources;
 mod start;
 mod status;
 mod target_ownership;
