@@ -43,6 +43,16 @@ impl ClientCertificateError {
         }
     }
 
+    /// Whether what was found applies at this time: dates pass, and a clock is set.
+    #[must_use]
+    pub fn stands(self, now: Timestamp) -> bool {
+        match self {
+            Self::Expired(until, _) => now >= until,
+            Self::NotYetValid(from, _) => now < from,
+            _ => true,
+        }
+    }
+
     /// With whether the clocks of this machine and of the API server differ.
     #[must_use]
     pub fn clock(self, differs: bool) -> Self {

@@ -240,9 +240,27 @@ fn a_client_certificate_is_checked_once_for_a_version() {
     assert_eq!(after_restart(expired, "k"), (Some(Reason::ClientCertificateInvalid), "Rest".to_owned(), false));
     assert_eq!(after_restart(expired, "l").1, "ReadClientCertificate");
     assert_eq!(after_restart(KeyMissing, "k").1, "ReadClientCertificate");
+    let early = ClientCertificateError::NotYetValid(at(START + 60), false);
+    assert_eq!(after_restart(early, "k").1, "ReadClientCertificate", "it may be valid by now");
     let mut s = with_client_certificate(restarted(with_target()));
     s.client_certificate = Observed::Cached(version("k"));
     assert_eq!((reason(&s), step(&s)), (None, "Rest".to_owned()), "a restart reads nothing that did not fail");
+}
+
+#[test]
+fn a_client_certificate_that_becomes_valid_is_read_again() {
+    let found_at = |error, now| {
+        let mut s = with_client_certificate(situation_with_credentials(at(START)));
+        s.client_certificate_read(Some((version("k"), Some(error))));
+        s.client_certificate = Observed::Cached(version("k"));
+        decide(&s, at(now)).problem.map(|problem| problem.reason)
+    };
+    let invalid = Some(Reason::ClientCertificateInvalid);
+    let early = ClientCertificateError::NotYetValid(at(START + 60), false);
+    assert_eq!((found_at(early, START + 59), found_at(early, START + 60)), (invalid, None));
+    // A clock that was ahead was set back.
+    let expired = ClientCertificateError::Expired(at(START), true);
+    assert_eq!((found_at(expired, START + 1), found_at(expired, START - 60)), (invalid, None));
 }
 
 #[test]
