@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use kube::{Client, Config};
+use kube::Config;
 use secrecy::ExposeSecret;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use super::environment::{clock, portals, read_bundle};
+use super::environment::{clock, connect, portals, read_bundle};
 use crate::arcgis::Portals;
 use crate::cli::RunArgs;
-use crate::cluster::{Cluster, Leases};
+use crate::cluster::Leases;
 use crate::controller::{self, Options, Parts};
+use crate::core::ServerClock;
 use crate::index::Index;
 use crate::ops::{self, Metrics, Readiness};
 
@@ -49,9 +50,8 @@ pub async fn run(args: RunArgs) -> Result<(), String> {
     // A connection without a byte for longer is dead: a watch request ends after a minute.
     config.read_timeout = Some(READ_TIMEOUT);
     let lease_namespace = args.lease_namespace.unwrap_or_else(|| own_namespace(&config));
-    let cluster = Client::try_from(config)
-        .map(Cluster::new)
-        .map_err(|_| "cannot set up the client for the API server: check the kubeconfig's certificates".to_owned())?;
+    let server_clock = Arc::new(ServerClock::default());
+    let cluster = connect(config, server_clock.clone())?;
     let leases = args.leader_elect.then(|| Leases::new(cluster.client(), lease_namespace, args.lease_name));
     let index = Arc::new(Mutex::new(Index::default()));
     let metrics = Arc::new(Metrics::new(index.clone(), clock).map_err(|error| error.to_string())?);
@@ -69,7 +69,7 @@ pub async fn run(args: RunArgs) -> Result<(), String> {
         allowed: args.allowed_portals,
         concurrency: args.concurrency,
     };
-    let parts = Parts { cluster, leases, portals, roots_changed, index, metrics, readiness, clock };
+    let parts = Parts { cluster, leases, portals, roots_changed, index, metrics, readiness, clock, server_clock };
     controller::run(options, parts, stop).await;
     stopped.cancel();
     // A scraper that keeps its connection open must not delay the end.

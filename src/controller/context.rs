@@ -10,7 +10,7 @@ use super::host_limiters::HostLimiters;
 use super::leader_election::Leadership;
 use crate::arcgis::{CaBundle, ClientCertificate, ClientError, PortalClient, Portals};
 use crate::cluster::Cluster;
-use crate::core::{AllowedOrigin, Digester, OriginMatch, Plan};
+use crate::core::{AllowedOrigin, Digester, OriginMatch, Plan, ServerClock};
 use crate::index::{Index, Key};
 use crate::ops::Metrics;
 
@@ -26,6 +26,8 @@ pub struct Context {
     pub workers: Arc<Semaphore>,
     pub metrics: Arc<Metrics>,
     pub clock: fn() -> Timestamp,
+    /// What the API server's responses show of the clock.
+    pub server_clock: Arc<ServerClock>,
     pub requeue: UnboundedSender<Key>,
     /// Notified when a reconcile frees its worker before it ends.
     pub worker_freed: Notify,

@@ -14,7 +14,7 @@ use super::leader_election::LeaderElector;
 use super::preflight;
 use crate::arcgis::Portals;
 use crate::cluster::{Cluster, Leases};
-use crate::core::{AllowedOrigin, Digester};
+use crate::core::{AllowedOrigin, Digester, ServerClock};
 use crate::index::Index;
 use crate::ops::{Metrics, Readiness};
 
@@ -40,6 +40,7 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     pub readiness: Arc<Readiness>,
     pub clock: fn() -> Timestamp,
+    pub server_clock: Arc<ServerClock>,
 }
 
 /// Runs the controller until `stop`.
@@ -58,6 +59,7 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
         workers: Arc::new(Semaphore::new(options.concurrency)),
         metrics: parts.metrics,
         clock: parts.clock,
+        server_clock: parts.server_clock,
         requeue,
         worker_freed: Notify::new(),
     });

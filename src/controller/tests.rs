@@ -53,6 +53,7 @@ fn context() -> (Arc<Context>, Term) {
         workers: Arc::new(Semaphore::new(1)),
         metrics: Arc::new(Metrics::new(index, clock).unwrap()),
         clock,
+        server_clock: Arc::default(),
         requeue,
         worker_freed: Notify::new(),
     };

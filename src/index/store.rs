@@ -1,10 +1,12 @@
 //! The resources, and the objects that they name.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::objects::{Objects, Seen, older};
+use super::portals::{NamedPortal, NamedPortals};
 use super::resource::{IndexedResource, Key, ObjectKind, Report, hash};
 use crate::api::{ArcGisAppCredentialStatus, Reason};
 use crate::cluster::LeanResource;
@@ -18,6 +20,7 @@ pub struct Index {
     objects: Objects,
     /// The API server stored a status otherwise than it was sent.
     altered: bool,
+    portals: NamedPortals,
 }
 
 /// Takes over what is known of a resource into its next version; returns whether it is one.
@@ -33,6 +36,8 @@ fn take_over(before: &mut IndexedResource, entry: &mut IndexedResource, listed: 
     entry.verified = before.verified.take();
     entry.panics = before.panics;
     entry.had_token |= before.had_token;
+    let same = before.generation == entry.generation || before.client_certificate() == entry.client_certificate();
+    entry.client_certificate_expires = before.client_certificate_expires.filter(|_| same);
     let is_echo = entry.version == before.status_version;
     // What the API server drops from a status, or adds to it, counts as written.
     entry.written = if is_echo { Some(entry.observed) } else { before.written };
@@ -52,7 +57,7 @@ impl Index {
     /// Adds or updates a resource that a watch or a list returned; returns the resources to reconcile.
     pub fn upsert(&mut self, resource: LeanResource, listed: bool) -> Vec<Key> {
         let key = Key::of(&resource.metadata);
-        let mut entry = IndexedResource::new(resource);
+        let mut entry = IndexedResource::new(resource, &mut self.portals);
         let mut woken = BTreeSet::from([key.clone()]);
         if let Some(before) = self.resources.get_mut(&key) {
             self.altered |= entry.version == before.status_version && before.written != Some(entry.observed);
@@ -243,7 +248,22 @@ impl Index {
             entry.memory = Memory::default();
             entry.verified = None;
             entry.written = None;
+            entry.client_certificate_expires = None;
         }
+        self.portals.iter().for_each(|portal| portal.forget());
+    }
+
+    /// Records when the certificate expires that the portal of a resource presents.
+    pub fn portal_presented(&self, key: &Key, authority: &str, expires: Timestamp) {
+        let portal = self.resources.get(key).and_then(|resource| resource.portal());
+        if let Some(portal) = portal.filter(|portal| *portal.authority == *authority) {
+            portal.presented(expires);
+        }
+    }
+
+    /// The portals that resources name.
+    pub fn portals(&self) -> impl Iterator<Item = Arc<NamedPortal>> {
+        self.portals.iter()
     }
 
     /// Returns the number of resources.
