@@ -196,6 +196,7 @@ pub fn is_subdomain(name: &str) -> bool {
 
 /// What a message says beyond reason and cause. It holds no other text than names that were checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one thing that was seen")]
 pub struct Seen {
     /// An HTTP status, or a code of ArcGIS.
     pub number: Option<u16>,
@@ -205,6 +206,10 @@ pub struct Seen {
     pub name: Option<ShownName>,
     /// A 401 offers Negotiate or NTLM.
     pub windows: bool,
+    /// What cannot be read is a `ConfigMap`, not a Secret.
+    pub config_map: bool,
+    /// The clocks of this machine and of the API server differ, where that may be why.
+    pub clock_differs: bool,
 }
 
 /// Why an attempt failed, with what was seen.
@@ -234,6 +239,13 @@ impl Fault {
     #[must_use]
     pub fn date(mut self, date: Option<Timestamp>) -> Self {
         self.seen.date = date;
+        self
+    }
+
+    /// With whether the clock may be at fault, which only matters where dates decide.
+    #[must_use]
+    pub fn clock(mut self, differs: bool) -> Self {
+        self.seen.clock_differs = differs && matches!(self.cause, Some(Cause::Expired | Cause::NotYetValid));
         self
     }
 

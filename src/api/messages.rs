@@ -25,6 +25,9 @@ pub struct Names<'a> {
 }
 
 const MAX_CHARS: usize = 1024;
+/// Follows the message of a failure that the clock may be the cause of.
+const CLOCK: &str =
+    " The clock of the operator's node differs from that of the API server by more than 5 minutes: correct it first.";
 
 impl Fault {
     /// What was seen, where, and what to do: constant text with checked names, at most 1,024 characters.
@@ -36,7 +39,8 @@ impl Fault {
         };
         let general = || MESSAGES.iter().find(|row| row.reason == self.reason && row.cause.is_none());
         let Some(row) = MESSAGES.iter().find(fits).or_else(general) else { return String::new() };
-        let text = format!("{} {}", fill(row.seen, names, &self.seen), row.advice);
+        let clock = if self.seen.clock_differs { CLOCK } else { "" };
+        let text = format!("{} {}{clock}", fill(row.seen, names, &self.seen), row.advice);
         text.chars().take(MAX_CHARS).collect()
     }
 }
@@ -141,6 +145,8 @@ mod tests {
                     date: Some(jiff::Timestamp::UNIX_EPOCH),
                     name: ShownName::object("a"),
                     windows: true,
+                    config_map: true,
+                    clock_differs: true,
                 },
             ] {
                 fault.seen = seen;
@@ -170,6 +176,20 @@ mod tests {
         assert!(fault.message(&names).contains("Windows authentication"), "{}", fault.message(&names));
         let other = Fault::new(RequestRejected, HttpStatus).number(418).message(&names);
         assert!(other.contains("with HTTP 418."), "{other}");
+    }
+
+    #[test]
+    fn a_clock_that_may_be_at_fault_is_named_where_dates_decide() {
+        let names = Names { portal: "gis.example.com", ..Names::default() };
+        let says = |fault: Fault, differs| {
+            fault.clock(differs).message(&names).contains("clock of the operator's node differs")
+        };
+        for cause in [Cause::Expired, Cause::NotYetValid] {
+            for reason in [Reason::PortalUntrusted, Reason::ClientCertificateInvalid] {
+                assert!(says(Fault::new(reason, cause), true) && !says(Fault::new(reason, cause), false));
+            }
+        }
+        assert!(!says(Fault::new(Reason::PortalUntrusted, Cause::OtherName), true));
     }
 
     #[test]

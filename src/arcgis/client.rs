@@ -197,6 +197,8 @@ impl Portals {
             .timeout(TOTAL)
             .pool_idle_timeout(IDLE)
             .tls_backend_preconfigured(tls.clone())
+            // With each response comes the certificate of the server.
+            .tls_info(true)
             .dns_resolver(Arc::new(resolver.clone()))
             // The environment was read when the process started.
             .no_proxy();

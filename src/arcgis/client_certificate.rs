@@ -25,6 +25,8 @@ pub struct ClientCertificate {
     pub(super) resolver: Arc<dyn ResolvesClientCert>,
     /// Of the certificates, which the key belongs to.
     pub(super) fingerprint: [u8; 32],
+    /// The end of its validity; `None` where it cannot be read.
+    pub not_after: Option<Timestamp>,
 }
 
 impl ClientCertificate {
@@ -47,16 +49,18 @@ impl ClientCertificate {
             return Err(ClientCertificateError::Mismatch);
         }
         // What cannot be read, such as one of version 1, is left to the portal.
-        if let Some(facts) = Facts::read(&leaf) {
+        let facts = Facts::read(&leaf);
+        if let Some(facts) = &facts {
             if now > facts.not_after {
-                return Err(ClientCertificateError::Expired(facts.not_after));
+                return Err(ClientCertificateError::Expired(facts.not_after, false));
             }
             if now < facts.not_before {
-                return Err(ClientCertificateError::NotYetValid(facts.not_before));
+                return Err(ClientCertificateError::NotYetValid(facts.not_before, false));
             }
         }
         let resolver = Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key)));
-        Ok(Self { resolver, fingerprint: hash.finalize().into() })
+        let not_after = facts.map(|facts| facts.not_after);
+        Ok(Self { resolver, fingerprint: hash.finalize().into(), not_after })
     }
 }
 

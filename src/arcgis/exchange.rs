@@ -7,10 +7,12 @@ use jiff::Timestamp;
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, DATE, HeaderMap, HeaderName, REFERER, RETRY_AFTER, WWW_AUTHENTICATE,
 };
+use reqwest::tls::TlsInfo;
 use reqwest::{RequestBuilder, Response};
 use tokio::time::timeout;
 
 use super::answer::{ExchangeError, Grant, Head, MAX_BODY, classify};
+use super::certificate::Facts;
 use super::client::{PortalClient, TOTAL};
 use super::fault::{Failed, failed, was_not_sent};
 use super::handshake::Route;
@@ -27,13 +29,16 @@ pub struct TokenRequest<'a> {
     pub referer: Option<&'a str>,
 }
 
+/// What came of a request.
+pub struct Exchange {
+    pub answer: Result<Grant, ExchangeError>,
+    /// When the certificate of the server expires; of one that is not trusted because it has expired, when it did.
+    pub certificate_expires: Option<Timestamp>,
+}
+
 /// Requests a token with the client credentials. `clock` is the time that a `Retry-After` date is compared with, where the
 /// response has no date of its own.
-pub async fn exchange(
-    client: &PortalClient,
-    request: &TokenRequest<'_>,
-    clock: fn() -> Timestamp,
-) -> Result<Grant, ExchangeError> {
+pub async fn exchange(client: &PortalClient, request: &TokenRequest<'_>, clock: fn() -> Timestamp) -> Exchange {
     let minutes = request.lifetime.map(|seconds| seconds.div_ceil(60).to_string());
     let mut form = vec![
         ("f", "json"),
@@ -47,8 +52,10 @@ pub async fn exchange(
     if let Some(referer) = request.referer {
         post = post.header(REFERER, referer);
     }
+    let mut certificate_expires = None;
     let attempt = async {
         let answer = send(client, request.portal, post).await?;
+        certificate_expires = expires(&answer);
         let status = answer.status().as_u16();
         let headers = answer.headers().clone();
         let body = match read(answer, MAX_BODY).await {
@@ -66,7 +73,17 @@ pub async fn exchange(
         classify(&head, &body, clock())
     };
     let late = || Err(Fault::new(Reason::PortalUnreachable, Cause::ResponseTimeout).into());
-    timeout(TOTAL, attempt).await.unwrap_or_else(|_| late())
+    let answer = timeout(TOTAL, attempt).await.unwrap_or_else(|_| late());
+    if let Err(ExchangeError { fault: Fault { cause: Some(Cause::Expired), seen, .. }, .. }) = &answer {
+        certificate_expires = seen.date;
+    }
+    Exchange { answer, certificate_expires }
+}
+
+/// When the certificate expires that the server of a response presented.
+pub(super) fn expires(answer: &Response) -> Option<Timestamp> {
+    let presented = answer.extensions().get::<TlsInfo>()?.peer_certificate()?;
+    Facts::read(presented).map(|facts| facts.not_after)
 }
 
 async fn send(client: &PortalClient, portal: &str, post: RequestBuilder) -> Result<Response, Fault> {

@@ -8,9 +8,9 @@ use tokio::time::timeout;
 
 use super::answer::{Envelope, Head, wait};
 use super::client::{PortalClient, TOTAL};
-use super::exchange::{read, text};
+use super::exchange::{expires, read, text};
 use crate::api::{App, Verification};
-use crate::core::AccessToken;
+use crate::core::{AccessToken, clock_differs};
 
 const MAX_BODY: usize = 1024 * 1024;
 const MAX_CHARS: usize = 256;
@@ -31,11 +31,15 @@ pub struct Identified {
     pub answer: Verification,
     /// With a 429 only.
     pub retry_after: Option<u32>,
+    /// When the certificate of the server expires.
+    pub certificate_expires: Option<Timestamp>,
+    /// Whether the clocks of this machine and of the portal differ.
+    pub clock_differs: bool,
 }
 
 impl From<Verification> for Identified {
     fn from(answer: Verification) -> Self {
-        Self { answer, retry_after: None }
+        Self { answer, retry_after: None, certificate_expires: None, clock_differs: false }
     }
 }
 
@@ -60,9 +64,13 @@ pub async fn identify(
         let answer = get.send().await.ok()?;
         let status = answer.status().as_u16();
         let headers = answer.headers().clone();
+        let certificate_expires = expires(&answer);
         let body = read(answer, MAX_BODY).await.unwrap_or_default();
         let (retry_after, date) = (text(&headers, RETRY_AFTER), text(&headers, DATE));
-        Some(classify(&Head { status, retry_after, date, windows: false }, &body, is_app, clock()))
+        let now = clock();
+        let found = classify(&Head { status, retry_after, date, windows: false }, &body, is_app, now);
+        let clock_differs = date.and_then(|date| clock_differs(date, now)).unwrap_or_default();
+        Some(Identified { certificate_expires, clock_differs, ..found })
     };
     timeout(TOTAL, ask).await.ok().flatten().unwrap_or_else(|| Verification::NotAnswered.into())
 }
@@ -72,7 +80,7 @@ fn classify(head: &Head<'_>, body: &[u8], is_app: impl Fn(&str) -> bool, now: Ti
     let envelope = body.as_ref().and_then(Value::as_object).map(Envelope::new).filter(|envelope| envelope.failed);
     let code = envelope.as_ref().and_then(|envelope| envelope.code);
     if head.status == 429 || code == Some(429) {
-        return Identified { answer: Verification::NotAnswered, retry_after: Some(wait(head, "", now)) };
+        return Identified { retry_after: Some(wait(head, "", now)), ..Verification::NotAnswered.into() };
     }
     if envelope.as_ref().is_some_and(Envelope::rejects_token) {
         return Verification::TokenRejected.into();

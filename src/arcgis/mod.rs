@@ -19,7 +19,7 @@ pub use answer::{ExchangeError, Grant, Head, classify};
 pub use certificate::Facts;
 pub use client::{CaBundle, CaBundleError, ClientError, PortalClient, Portals};
 pub use client_certificate::ClientCertificate;
-pub use exchange::{TokenRequest, exchange};
+pub use exchange::{Exchange, TokenRequest, exchange};
 pub use guard::ServiceRanges;
 pub use handshake::{Route, Session};
 pub use identity::{Identified, identify};

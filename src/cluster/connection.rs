@@ -1,8 +1,9 @@
 //! How the API server is reached: by the kubeconfig or as a pod, and over which connections.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::RETRY_AFTER;
+use http::header::{DATE, RETRY_AFTER};
 use http::{Response, StatusCode, Uri};
 use http_body_util::Either;
 use hyper::rt::{Read, Write};
@@ -86,18 +87,21 @@ pub(super) enum Use {
     Calls,
 }
 
+/// Takes the date of each response.
+pub type DateNote = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Returns a client with connections of its own.
-pub(super) fn client(config: &Config, of: Use) -> kube::Result<Client> {
+pub(super) fn client(config: &Config, of: Use, note: DateNote) -> kube::Result<Client> {
     let mut http = HttpConnector::new();
     // TLS follows.
     http.enforce_http(false);
     match &config.proxy_url {
-        None => over(http, config, of),
-        Some(proxy) => over(Tunnel::new(proxy.clone(), http), config, of),
+        None => over(http, config, of, note),
+        Some(proxy) => over(Tunnel::new(proxy.clone(), http), config, of, note),
     }
 }
 
-fn over<C>(connector: C, config: &Config, of: Use) -> kube::Result<Client>
+fn over<C>(connector: C, config: &Config, of: Use, note: DateNote) -> kube::Result<Client>
 where
     C: Service<Uri, Response: Connection + Read + Write + Send + Unpin, Future: Send> + Clone + Send + Sync + 'static,
     C::Response: 'static,
@@ -118,7 +122,12 @@ where
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
-        .map_response(with_retry_after)
+        .map_response(move |response: Response<_>| {
+            if let Some(date) = response.headers().get(DATE).and_then(|date| date.to_str().ok()) {
+                note(date);
+            }
+            with_retry_after(response)
+        })
         .service(pool.build(connector));
     Ok(Client::new(service, config.default_namespace.clone()))
 }
@@ -142,7 +151,6 @@ fn with_retry_after<B>(response: Response<B>) -> Response<Either<Body, B>> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may")]
 
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -188,7 +196,7 @@ mod tests {
             server("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", Duration::from_millis(600)).await;
         config.read_timeout = Some(Duration::from_secs(1));
         for (of, answers) in [(Use::Calls, true), (Use::Watches, false)] {
-            let client = client(&config, of).unwrap();
+            let client = client(&config, of, Arc::new(|_| {})).unwrap();
             connections.store(0, Ordering::Relaxed);
             call(&client).await.unwrap();
             sleep(Duration::from_millis(700)).await;
@@ -201,7 +209,7 @@ mod tests {
     async fn the_time_to_wait_of_a_429_in_plain_text_is_kept() {
         let (config, _) = server(FULL, Duration::ZERO).await;
         for of in [Use::Calls, Use::Watches] {
-            let error = call(&client(&config, of).unwrap()).await.unwrap_err();
+            let error = call(&client(&config, of, Arc::new(|_| {})).unwrap()).await.unwrap_err();
             assert_eq!(error, ApiError::TooManyRequests { retry_after: Some(7) });
         }
     }

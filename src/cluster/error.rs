@@ -6,7 +6,7 @@ use kube::core::Status;
 use thiserror::Error;
 use tokio::time::timeout;
 
-use crate::api::{Cause, Fault, Reason, ShownName};
+use crate::api::{CaBundleKind, Cause, Fault, Reason, ShownName};
 
 /// The time limit of one call to the API server.
 const CALL: Duration = Duration::from_secs(10);
@@ -81,7 +81,7 @@ impl ApiError {
 
     /// What failed, for a resource; `source`: the object that it names and that was read, `None` for its target.
     #[must_use]
-    pub fn fault(&self, source: Option<&str>) -> Fault {
+    pub fn fault(&self, source: Option<(CaBundleKind, &str)>) -> Fault {
         let (cause, name) = match self {
             Self::Forbidden => (Cause::Permission, None),
             Self::Refused(cause, name) => (*cause, name.clone()),
@@ -90,9 +90,11 @@ impl ApiError {
             failed => return failed.cluster_fault(),
         };
         match source {
-            Some(object) => {
+            Some((kind, object)) => {
                 let cause = if cause == Cause::Permission { cause } else { Cause::Other };
-                Fault::new(Reason::SourceRefused, cause).named(ShownName::object(object))
+                let mut fault = Fault::new(Reason::SourceRefused, cause).named(ShownName::object(object));
+                fault.seen.config_map = kind == CaBundleKind::ConfigMap;
+                fault
             }
             None => Fault::new(Reason::TargetRefused, cause).named(name),
         }
@@ -259,7 +261,7 @@ mod tests {
 
     #[test]
     fn an_object_that_cannot_be_read_is_named() {
-        let refused = |error: ApiError| error.fault(Some("oauth"));
+        let refused = |error: ApiError| error.fault(Some((CaBundleKind::Secret, "oauth")));
         let found = refused(ApiError::Forbidden);
         assert_eq!((found.reason, found.cause), (Reason::SourceRefused, Some(Cause::Permission)));
         assert_eq!(found.seen.name, ShownName::object("oauth"));

@@ -7,6 +7,7 @@ mod steps;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::Path;
+use std::sync::Arc;
 
 use k8s_openapi::ByteString;
 use zeroize::Zeroizing;
@@ -15,7 +16,7 @@ use super::environment::{clock, portals, read_file};
 use crate::api::CredentialsRef;
 use crate::arcgis::{ClientCertificate, PortalClient};
 use crate::cli::{Output, ProbeArgs};
-use crate::core::{Credentials, OriginMatch, Plan, PortalUrl};
+use crate::core::{Credentials, OriginMatch, Plan, PortalUrl, ServerClock};
 use report::Report;
 
 /// What a probe prints, and its last line if it failed.
@@ -34,6 +35,8 @@ struct Subject {
     referer: Option<String>,
     /// The specification, for a resource.
     plan: Option<Plan>,
+    /// What the API server's responses show of the clock, for a resource.
+    server_clock: Arc<ServerClock>,
 }
 
 /// Requests one token and shows each step.
@@ -68,7 +71,8 @@ fn of_flags(args: &ProbeArgs) -> Result<Subject, String> {
     let portals = portals(args.ca_file.as_deref())?;
     let client = portals.client(None, certificate.as_ref(), OriginMatch::Exact).map_err(|error| error.to_string())?;
     let place = format!("files {} and {}", id.display(), secret.display());
-    Ok(Subject { portal, client, credentials: read(id, secret)?, place, referer: args.referer.clone(), plan: None })
+    let (credentials, referer) = (read(id, secret)?, args.referer.clone());
+    Ok(Subject { portal, client, credentials, place, referer, plan: None, server_clock: Arc::default() })
 }
 
 fn read(id: &Path, secret: &Path) -> Result<Credentials, String> {

@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use super::environment::{clock, portals, read_bundle};
+use super::environment::{clock, connect, portals, read_bundle};
 use crate::arcgis::Portals;
 use crate::cli::RunArgs;
-use crate::cluster::{Cluster, Leases, access};
+use crate::cluster::{Leases, access};
 use crate::controller::{self, Options, Parts};
+use crate::core::ServerClock;
 use crate::index::Index;
 use crate::ops::{self, Metrics, Readiness};
 
@@ -39,7 +40,8 @@ pub async fn run(args: RunArgs) -> Result<(), String> {
     })?;
     let config = access().await.map_err(|error| error.to_string())?;
     let lease_namespace = args.lease_namespace.unwrap_or_else(|| own_namespace(&config));
-    let cluster = Cluster::connect(&config).map_err(|error| error.to_string())?;
+    let server_clock = Arc::new(ServerClock::default());
+    let cluster = connect(&config, server_clock.clone())?;
     let leases = args.leader_elect.then(|| Leases::new(cluster.watches(), lease_namespace, args.lease_name));
     let index = Arc::new(Mutex::new(Index::default()));
     let metrics = Arc::new(Metrics::new(index.clone(), clock).map_err(|error| error.to_string())?);
@@ -57,7 +59,7 @@ pub async fn run(args: RunArgs) -> Result<(), String> {
         allowed: args.allowed_portals,
         concurrency: args.concurrency,
     };
-    let parts = Parts { cluster, leases, portals, roots_changed, index, metrics, readiness, clock };
+    let parts = Parts { cluster, leases, portals, roots_changed, index, metrics, readiness, clock, server_clock };
     controller::run(options, parts, stop).await;
     stopped.cancel();
     // A scraper that keeps its connection open must not delay the end.

@@ -12,12 +12,12 @@ use super::context::Context;
 use super::host_limiters::RequestPermit;
 use super::observe::ca_kind;
 use super::sources::{client_certificate, credentials, fetch_ca};
-use crate::api::{Cause, Fault, Reason};
-use crate::arcgis::{CaBundle, ClientCertificate, TokenRequest, exchange};
+use crate::api::{CaBundleKind, Cause, Fault, Reason};
+use crate::arcgis::{CaBundle, ClientCertificate, Exchange, ExchangeError, TokenRequest, exchange};
 use crate::cluster::{ApiError, version};
 use crate::core::{
-    AccessToken, Admit, Answer, Credentials, Edge, IssuedToken, LiveSecret, Observed, Outcome, Plan, SecretPatch,
-    Situation, Step, Term, Trigger, Version, describe, render,
+    AccessToken, Admit, Answer, ClientCertificateError, Credentials, Edge, IssuedToken, LiveSecret, Observed, Outcome,
+    Plan, SecretPatch, Situation, Step, Term, Trigger, Version, describe, render,
 };
 use crate::index::{Key, ObjectKind};
 
@@ -91,7 +91,7 @@ impl<'a> Calls<'a> {
             Step::ReadTarget => self.read_target(s, plan).await,
             Step::ReadCredentials => self.read_credentials(plan).await,
             Step::ReadCa => self.read_ca(plan).await,
-            Step::ReadClientCertificate => self.read_client_certificate(plan).await,
+            Step::ReadClientCertificate => self.read_client_certificate(s, plan).await,
             Step::TryCreate => self.create(s, plan, true).await,
             Step::Create => self.create(s, plan, false).await,
             Step::Request(trigger) => return self.request(plan, *trigger).await,
@@ -160,12 +160,21 @@ impl<'a> Calls<'a> {
         Ok(Answer::Ca(version.zip(error)))
     }
 
-    async fn read_client_certificate(&mut self, plan: &Plan) -> Result<Answer, ApiError> {
+    async fn read_client_certificate(&mut self, s: &Situation, plan: &Plan) -> Result<Answer, ApiError> {
         let Some(name) = &plan.client_certificate else { return Ok(Answer::ClientCertificate(None)) };
         let secret = self.secret(name).await?;
         let version = secret.as_ref().map(version);
         let read = secret.map(|secret| client_certificate(secret, self.ctx.now()));
-        let error = read.as_ref().map(|read| read.as_ref().err().copied());
+        let clock_differs = self.ctx.server_clock.differs();
+        let error = read.as_ref().map(|read| read.as_ref().err().map(|error| error.clock(clock_differs)));
+        let expires = match &read {
+            Some(Ok(certificate)) => certificate.not_after,
+            Some(Err(ClientCertificateError::Expired(at, _))) => Some(*at),
+            _ => None,
+        };
+        if let Some(resource) = self.ctx.index().get_mut(self.key, &s.me.uid) {
+            resource.client_certificate_expires = expires;
+        }
         self.client_certificate = read.and_then(Result::ok);
         Ok(Answer::ClientCertificate(version.zip(error)))
     }
@@ -184,12 +193,15 @@ impl<'a> Calls<'a> {
         let (host, base) = (plan.portal.authority(), plan.portal.base());
         let (lifetime, referer) = (plan.lifetime, plan.referer.as_deref());
         let request = TokenRequest { portal: &base, credentials: &credentials, lifetime, referer };
-        let answer = tokio::select! {
+        let Exchange { answer, certificate_expires } = tokio::select! {
             biased;
             // The portal may have received it: it counts as an attempt.
             () = self.ctx.leadership.ended(self.term) => return failed(Reason::ClusterError),
-            answer = exchange(&client, &request, self.ctx.clock) => answer,
+            exchanged = exchange(&client, &request, self.ctx.clock) => exchanged,
         };
+        if let Some(expires) = certificate_expires {
+            self.ctx.index().portal_presented(self.key, &host, expires);
+        }
         if let Some(permit) = permit {
             permit.release(match &answer {
                 Ok(_) => Outcome::Issued,
@@ -207,9 +219,10 @@ impl<'a> Calls<'a> {
                 self.issued = Some(grant.token.clone());
                 Answer::Issued { token: grant.token, lifetime_seconds, sent }
             }
-            Err(error) => {
-                self.warn(&error.fault, plan, &format!("no token (trigger {trigger})"));
-                Answer::Failed { fault: error.fault, retry_after: error.retry_after }
+            Err(ExchangeError { fault, retry_after }) => {
+                let fault = fault.clock(self.ctx.server_clock.differs());
+                self.warn(&fault, plan, &format!("no token (trigger {trigger})"));
+                Answer::Failed { fault, retry_after }
             }
         }
     }
@@ -264,12 +277,12 @@ fn placeholder(plan: &Plan, now: Timestamp) -> Option<IssuedToken> {
     })
 }
 
-/// Returns the name of the object that a step reads, other than the target.
-fn source<'a>(step: &Step, plan: &'a Plan) -> Option<&'a str> {
+/// Returns the kind and the name of the object that a step reads, other than the target.
+fn source<'a>(step: &Step, plan: &'a Plan) -> Option<(CaBundleKind, &'a str)> {
     match step {
-        Step::ReadCredentials => Some(&plan.credentials.name),
-        Step::ReadCa => plan.ca.as_ref().map(|ca| ca.name.as_str()),
-        Step::ReadClientCertificate => plan.client_certificate.as_deref(),
+        Step::ReadCredentials => Some((CaBundleKind::Secret, &plan.credentials.name)),
+        Step::ReadCa => plan.ca.as_ref().map(|ca| (ca.kind, ca.name.as_str())),
+        Step::ReadClientCertificate => plan.client_certificate.as_deref().map(|name| (CaBundleKind::Secret, name)),
         _ => None,
     }
 }

@@ -11,7 +11,7 @@ use super::leader_election::Leadership;
 use super::revisions::Revisions;
 use crate::arcgis::{CaBundle, ClientCertificate, ClientError, PortalClient, Portals};
 use crate::cluster::Cluster;
-use crate::core::{AllowedOrigin, Digester, MAX_TARGET_BYTES, OriginMatch, Plan};
+use crate::core::{AllowedOrigin, Digester, MAX_TARGET_BYTES, OriginMatch, Plan, ServerClock};
 use crate::index::{Index, Key};
 use crate::ops::Metrics;
 
@@ -32,6 +32,8 @@ pub struct Context {
     pub rendering: Semaphore,
     pub metrics: Arc<Metrics>,
     pub clock: fn() -> Timestamp,
+    /// What the API server's responses show of the clock.
+    pub server_clock: Arc<ServerClock>,
     pub requeue: UnboundedSender<Key>,
     pub revisions: Arc<Revisions>,
     /// Notified when a reconcile frees its worker before it ends.

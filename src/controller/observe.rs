@@ -46,7 +46,10 @@ pub(super) fn observe(ctx: &Arc<Context>, key: &Key) -> Option<Situation> {
     };
     s.recall(ctx.now());
     match verified {
-        Some(Verified::Answered(issued, answer)) => s.verified(issued, answer, ctx.now()),
+        Some(Verified::Answered(issued, answer, clock_differs)) => {
+            s.memory.verification.clock_differs = clock_differs;
+            s.verified(issued, answer, ctx.now());
+        }
         Some(Verified::Deferred(until)) => s.verification_deferred(until),
         None => {}
     }

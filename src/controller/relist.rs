@@ -1,13 +1,20 @@
 //! Takes the events of watches into the index.
 
 use std::collections::BTreeSet;
+use std::sync::Once;
 
 use kube::runtime::watcher::Event;
+use tracing::warn;
 
 use super::watch_event::{Scope, WatchEvent};
 use crate::cluster::LeanResource;
 use crate::core::Version;
 use crate::index::{Index, Key, ObjectKind, Seen};
+
+/// Told once.
+static ALTERED: Once = Once::new();
+const ALTERED_ADVICE: &str = "the API server does not store a status as it is written: apply the operator's CRD, \
+    arcgisappcredentials.credentials.arcgis.dev, of this version";
 
 /// The resources that a list in progress has returned so far.
 #[derive(Default)]
@@ -18,7 +25,13 @@ impl Relist {
     pub fn apply(&mut self, index: &mut Index, scope: &Scope, event: WatchEvent) -> Vec<Key> {
         let namespace = scope.namespace.as_deref();
         match event {
-            WatchEvent::Resource(Ok(event)) => self.apply_resource(index, namespace, event),
+            WatchEvent::Resource(Ok(event)) => {
+                let keys = self.apply_resource(index, namespace, event);
+                if index.take_altered() {
+                    ALTERED.call_once(|| warn!("{ALTERED_ADVICE}"));
+                }
+                keys
+            }
             WatchEvent::Object(kind, Ok(event)) => apply_object(index, kind, namespace, event),
             WatchEvent::Resource(Err(_)) | WatchEvent::Object(_, Err(_)) => Vec::new(),
         }

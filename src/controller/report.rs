@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::context::Context;
-use crate::api::ArcGisAppCredentialStatus;
 use crate::cluster::{ApiError, publish};
 use crate::core::{Activity, Conclusion, ConditionChange, Failed, Identity, MadeWith, Term};
 use crate::index::Key;
@@ -31,7 +30,7 @@ pub(super) async fn write_status(
     if conclusion.report_after.is_some() {
         return conclusion.wake;
     }
-    if let Some(until) = contested_until(ctx, key, me, &conclusion.previous) {
+    if let Some(until) = contested_until(ctx, key, me) {
         return conclusion.wake.min(until);
     }
     match ctx.cluster.patch_status(&me.namespace, &me.name, &me.uid, &conclusion.status).await {
@@ -65,15 +64,10 @@ fn status_failed(ctx: &Context, key: &Key, me: &Identity, error: &ApiError, made
 }
 
 /// Returns until when a status is not written because another writer keeps overwriting it.
-fn contested_until(
-    ctx: &Arc<Context>,
-    key: &Key,
-    me: &Identity,
-    current: &ArcGisAppCredentialStatus,
-) -> Option<Timestamp> {
+fn contested_until(ctx: &Arc<Context>, key: &Key, me: &Identity) -> Option<Timestamp> {
     let now = ctx.now();
     let mut index = ctx.index();
-    if !index.is_contested(key, &me.uid, current) {
+    if !index.is_contested(key, &me.uid) {
         return None;
     }
     let repairs = &mut index.get_mut(key, &me.uid)?.memory.status_repairs;

@@ -15,7 +15,7 @@ use super::preflight;
 use super::revisions::{self, Revisions};
 use crate::arcgis::Portals;
 use crate::cluster::{Cluster, Leases};
-use crate::core::{AllowedOrigin, Digester};
+use crate::core::{AllowedOrigin, Digester, ServerClock};
 use crate::index::Index;
 use crate::ops::{Metrics, Readiness};
 
@@ -41,6 +41,7 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     pub readiness: Arc<Readiness>,
     pub clock: fn() -> Timestamp,
+    pub server_clock: Arc<ServerClock>,
 }
 
 /// Runs the controller until `stop`.
@@ -62,6 +63,7 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
         rendering: Semaphore::new(RENDERED_KIB),
         metrics: parts.metrics,
         clock: parts.clock,
+        server_clock: parts.server_clock,
         requeue,
         revisions,
         worker_freed: Notify::new(),

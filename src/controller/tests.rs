@@ -42,7 +42,7 @@ fn context() -> (Arc<Context>, Term) {
     let term = leadership.claim().unwrap().term;
     let (requeue, _) = mpsc::unbounded_channel();
     let ctx = Context {
-        cluster: Cluster::connect(&config).unwrap(),
+        cluster: Cluster::connect(&config, Arc::new(|_: &str| {})).unwrap(),
         portals: Arc::new(Portals::new(None, ServiceRanges::default(), crate::arcgis::Proxies::default()).unwrap()),
         allowed: Vec::new(),
         digester: Digester::default(),
@@ -53,6 +53,7 @@ fn context() -> (Arc<Context>, Term) {
         rendering: Semaphore::new(RENDERED_KIB),
         metrics: Arc::new(Metrics::new(index, clock).unwrap()),
         clock,
+        server_clock: Arc::default(),
         requeue,
         revisions: Arc::default(),
         worker_freed: Notify::new(),

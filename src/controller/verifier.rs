@@ -56,15 +56,16 @@ pub fn start(ctx: &Arc<Context>, term: Term, published: PublishedToken) {
             biased;
             () = ctx.leadership.ended(term) => None,
             answer = run(&ctx, &published) => Some(match answer {
-                Ok(answer) => Verified::Answered(published.issue_time, answer),
+                Ok((answer, clock_differs)) => Verified::Answered(published.issue_time, answer, clock_differs),
                 Err(until) => Verified::Deferred(until),
             }),
         };
     });
 }
 
-/// Asks the portal; where that cannot be done now, returns when to do it.
-async fn run(ctx: &Context, published: &PublishedToken) -> Result<Verification, Timestamp> {
+/// Asks the portal; returns the answer, and whether the portal's clock differs. Where that cannot be done now, returns when
+/// to do it.
+async fn run(ctx: &Context, published: &PublishedToken) -> Result<(Verification, bool), Timestamp> {
     let (plan, host) = (&published.plan, published.plan.portal.authority());
     let permit = match ctx.hosts.try_acquire_unqueued(&host) {
         Ok(permit) => permit,
@@ -87,8 +88,12 @@ async fn run(ctx: &Context, published: &PublishedToken) -> Result<Verification, 
         (None, Verification::NotAnswered) => Outcome::Unanswered,
         (None, _) => Outcome::Issued,
     });
+    if let Some(expires) = identified.certificate_expires {
+        let key = Key { namespace: published.me.namespace.clone(), name: published.me.name.clone() };
+        ctx.index().portal_presented(&key, &host, expires);
+    }
     ctx.metrics.verification(&host, identified.answer.as_str());
-    Ok(identified.answer)
+    Ok((identified.answer, identified.clock_differs))
 }
 
 impl PublishedToken {

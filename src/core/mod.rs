@@ -6,6 +6,7 @@
 //! | module | what it is | may use |
 //! |---|---|---|
 //! | [`object`] | which object, in which version | nothing |
+//! | [`server_clock`] | whether the clocks of this machine and of a server differ | nothing |
 //! | [`spec`] | a specification, parsed | nothing |
 //! | [`secrets`] | credentials, tokens and the target Secret | `object`, `spec` |
 //! | [`scheduling`] | due times, backoff, the work queue and the limits of hosts | nothing |
@@ -19,6 +20,7 @@ pub mod reconcile;
 pub mod report;
 pub mod scheduling;
 pub mod secrets;
+pub mod server_clock;
 pub mod spec;
 #[cfg(test)]
 mod tests;
@@ -39,6 +41,7 @@ pub use secrets::{
     AccessToken, ClientCertificateError, Credentials, CredentialsError, DesiredSecret, Digester, IssuedToken,
     LiveSecret, MAX_TARGET_BYTES, Owner, SecretPatch, fingerprint, fits, render, rendered_size, zero,
 };
+pub use server_clock::{ServerClock, clock_differs};
 pub use spec::{
     AllowedOrigin, DurationError, OriginError, OriginMatch, Plan, PortalUrl, PortalUrlError, REFERER_ADVICE,
     SelectorError, SpecError, TargetPlan, Template, TemplateError, VerificationPlan, format_seconds, is_referer,

@@ -1,12 +1,16 @@
 //! One resource as it was last observed.
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use crate::api::{ArcGisAppCredentialStatus, Reason, Verification};
+use super::portals::{NamedPortal, NamedPortals};
+use crate::api::{ArcGisAppCredentialStatus, DEFAULT_PORTAL, Reason, Verification};
 use crate::cluster::LeanResource;
-use crate::core::Memory;
+use crate::core::{Memory, PortalUrl};
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,6 +29,10 @@ impl Key {
     pub fn is_in(&self, namespace: Option<&str>) -> bool {
         namespace.is_none_or(|namespace| namespace == self.namespace)
     }
+}
+
+pub(super) fn hash(status: &ArcGisAppCredentialStatus) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(status)
 }
 
 /// Kinds of objects that resources name.
@@ -62,8 +70,8 @@ impl Report {
 /// What the verification of the published token found.
 #[derive(Clone, Debug)]
 pub enum Verified {
-    /// The portal answered about the token that was issued at this time.
-    Answered(Timestamp, Verification),
+    /// The portal answered about the token that was issued at this time, and its clock differs or not.
+    Answered(Timestamp, Verification, bool),
     /// It could not be made, and is due again at this time.
     Deferred(Timestamp),
 }
@@ -86,13 +94,19 @@ pub struct IndexedResource {
     pub(super) awaited: bool,
     /// How often a reconcile panicked in a row, with the report of the panic.
     pub panics: u32,
-    /// A hash of the status that was written last, to notice another writer.
+    /// A hash of the status that was written last, as the API server stored it, to notice another writer.
     pub(super) written: Option<u64>,
+    /// A hash of the status that was observed last.
+    pub(super) observed: u64,
     /// A status with a token was seen.
     pub(super) had_token: bool,
     pub report: Report,
     /// What the verification of the published token found, until it is reported.
     pub verified: Option<Verified>,
+    /// The portal that it names.
+    pub(super) portal: Option<Arc<NamedPortal>>,
+    /// When its client certificate expires, as last read.
+    pub client_certificate_expires: Option<Timestamp>,
     pub(super) target: Option<String>,
     pub(super) refs: Vec<(ObjectKind, String)>,
 }
@@ -100,7 +114,7 @@ pub struct IndexedResource {
 const REQUESTED_AT_CHARS: usize = 64;
 
 impl IndexedResource {
-    pub(super) fn new(resource: LeanResource) -> Self {
+    pub(super) fn new(resource: LeanResource, portals: &mut NamedPortals) -> Self {
         let meta = resource.metadata;
         // Read loosely: the names in a resource count even when it cannot be decoded.
         let spec: Value = serde_json::from_str(&resource.spec).unwrap_or_default();
@@ -117,6 +131,7 @@ impl IndexedResource {
             refs.push((if secret { ObjectKind::Secret } else { ObjectKind::ConfigMap }, ca));
         }
         let status = ArcGisAppCredentialStatus::read(&resource.status);
+        let portal = PortalUrl::parse(&name("/portal/url").unwrap_or_else(|| DEFAULT_PORTAL.to_owned())).ok();
         Self {
             uid: meta.uid.unwrap_or_default(),
             version: meta.resource_version.unwrap_or_default(),
@@ -132,11 +147,30 @@ impl IndexedResource {
             awaited: false,
             panics: 0,
             written: None,
+            observed: hash(&status),
             had_token: status.token.is_some(),
             verified: None,
+            portal: portal.map(|portal| portals.named(&portal.authority())),
+            client_certificate_expires: None,
             target,
             refs,
         }
+    }
+
+    /// Whether another writer replaced the status that was written last.
+    pub(super) fn is_contested(&self) -> bool {
+        self.written.is_some_and(|written| written != self.observed)
+    }
+
+    /// The portal that it names, as metrics label it; `None` for what is no URL of a portal.
+    pub fn portal(&self) -> Option<&NamedPortal> {
+        self.portal.as_deref()
+    }
+
+    /// The Secret with its client certificate.
+    pub(super) fn client_certificate(&self) -> Option<String> {
+        let spec: Value = serde_json::from_str(&self.spec).ok()?;
+        spec.pointer("/portal/clientCertificateRef/name")?.as_str().map(str::to_owned)
     }
 
     /// Whether it names a ConfigMap.

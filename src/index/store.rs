@@ -1,12 +1,13 @@
 //! The resources, and the objects that they name.
 
 use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::objects::{Objects, Seen, older};
-use super::resource::{IndexedResource, Key, ObjectKind, Report};
+use super::portals::{NamedPortal, NamedPortals};
+use super::resource::{IndexedResource, Key, ObjectKind, Report, hash};
 use crate::api::{ArcGisAppCredentialStatus, Reason};
 use crate::cluster::LeanResource;
 use crate::core::{Activity, Memory, Observed, Reported, Version};
@@ -17,10 +18,9 @@ pub struct Index {
     /// Boxed, because a map keeps room for many more than it holds.
     resources: HashMap<Key, Box<IndexedResource>>,
     objects: Objects,
-}
-
-fn hash(status: &ArcGisAppCredentialStatus) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(status)
+    /// The API server stored a status otherwise than it was sent.
+    altered: bool,
+    portals: NamedPortals,
 }
 
 /// Takes over what is known of a resource into its next version; returns whether it is one.
@@ -35,9 +35,17 @@ fn take_over(before: &mut IndexedResource, entry: &mut IndexedResource, listed: 
     entry.memory = std::mem::take(&mut before.memory);
     entry.verified = before.verified.take();
     entry.panics = before.panics;
-    entry.written = before.written;
     entry.had_token |= before.had_token;
-    if !is_older && older(&entry.version, &before.status_version) {
+    let same = before.generation == entry.generation || before.client_certificate() == entry.client_certificate();
+    entry.client_certificate_expires = before.client_certificate_expires.filter(|_| same);
+    let is_echo = entry.version == before.status_version;
+    // What the API server drops from a status, or adds to it, counts as written.
+    entry.written = if is_echo { Some(entry.observed) } else { before.written };
+    let precedes_write = !is_older && older(&entry.version, &before.status_version);
+    if precedes_write {
+        entry.observed = before.observed;
+    }
+    if entry.written == Some(entry.observed) {
         entry.status = std::mem::take(&mut before.status);
         entry.report = Report { suspended: entry.report.suspended, ..before.report };
         entry.status_version = std::mem::take(&mut before.status_version);
@@ -49,9 +57,10 @@ impl Index {
     /// Adds or updates a resource that a watch or a list returned; returns the resources to reconcile.
     pub fn upsert(&mut self, resource: LeanResource, listed: bool) -> Vec<Key> {
         let key = Key::of(&resource.metadata);
-        let mut entry = IndexedResource::new(resource);
+        let mut entry = IndexedResource::new(resource, &mut self.portals);
         let mut woken = BTreeSet::from([key.clone()]);
         if let Some(before) = self.resources.get_mut(&key) {
+            self.altered |= entry.version == before.status_version && before.written != Some(entry.observed);
             if before.uid == entry.uid && !take_over(before, &mut entry, listed) {
                 return Vec::new();
             }
@@ -213,7 +222,8 @@ impl Index {
         let entry = self.get_mut(key, uid)?;
         entry.awaited = false;
         entry.memory.report_succeeded(reported);
-        entry.written = Some(hash(status));
+        entry.observed = hash(status);
+        entry.written = Some(entry.observed);
         let first_token = status.token.is_some() && !std::mem::replace(&mut entry.had_token, status.token.is_some());
         entry.status_version = version;
         entry.status = serde_json::to_string(status).unwrap_or_default().into();
@@ -221,10 +231,15 @@ impl Index {
         entry.created_at.filter(|_| first_token)
     }
 
-    /// Whether another writer replaced the status that was written last; `current` is what the watch reports.
-    pub fn is_contested(&self, key: &Key, uid: &str, current: &ArcGisAppCredentialStatus) -> bool {
-        let written = self.resources.get(key).filter(|entry| entry.uid == uid).and_then(|entry| entry.written);
-        written.is_some_and(|written| written != hash(current))
+    /// Whether another writer replaced the status that was written last.
+    pub fn is_contested(&self, key: &Key, uid: &str) -> bool {
+        self.resources.get(key).is_some_and(|entry| entry.uid == uid && entry.is_contested())
+    }
+
+    /// Whether the API server stored a status otherwise than it was sent since this was last asked: the CRD is of another
+    /// version.
+    pub fn take_altered(&mut self) -> bool {
+        std::mem::take(&mut self.altered)
     }
 
     /// Forgets the memory of all resources: another replica may have acted since.
@@ -233,7 +248,22 @@ impl Index {
             entry.memory = Memory::default();
             entry.verified = None;
             entry.written = None;
+            entry.client_certificate_expires = None;
         }
+        self.portals.iter().for_each(|portal| portal.forget());
+    }
+
+    /// Records when the certificate expires that the portal of a resource presents.
+    pub fn portal_presented(&self, key: &Key, authority: &str, expires: Timestamp) {
+        let portal = self.resources.get(key).and_then(|resource| resource.portal());
+        if let Some(portal) = portal.filter(|portal| *portal.authority == *authority) {
+            portal.presented(expires);
+        }
+    }
+
+    /// The portals that resources name.
+    pub fn portals(&self) -> impl Iterator<Item = Arc<NamedPortal>> {
+        self.portals.iter()
     }
 
     /// Returns the number of resources.

@@ -5,8 +5,9 @@
 use serde_json::json;
 
 use super::{Index, Key, ObjectKind, Seen};
+use crate::api::ArcGisAppCredentialStatus;
 use crate::cluster::LeanResource;
-use crate::core::{Observed, Version};
+use crate::core::{Observed, Reported, Version};
 
 fn resource(name: &str, created: &str, deleting: bool) -> LeanResource {
     let mut resource = json!({
@@ -119,4 +120,38 @@ fn the_echo_of_an_earlier_write_does_not_undo_a_deletion() {
     assert_eq!(observed(&index), Observed::Absent, "the write returned after the deletion was reported");
     index.record(TARGET, "maps", "shared", &Observed::Absent, Some(&version("13")));
     assert_eq!(observed(&index), Observed::Cached(version("13")), "a new Secret is another matter");
+}
+
+/// The resource with a status, in a version.
+fn with_status(version: &str, status: &serde_json::Value) -> LeanResource {
+    let object = json!({
+        "metadata": {"namespace": "maps", "name": "a", "uid": "a", "resourceVersion": version},
+        "spec": {"credentialsRef": {"name": "oauth"}, "target": {"name": "shared"}},
+        "status": status,
+    });
+    serde_json::from_value(object).unwrap()
+}
+
+#[test]
+fn what_the_api_server_drops_from_a_status_counts_as_written_and_another_writers_status_does_not() {
+    let (mut index, key) = (watched("10"), Key { namespace: "maps".to_owned(), name: "a".to_owned() });
+    let stored = json!({"observedGeneration": 1, "failure": {"reason": "CredentialsNotFound", "startTime": "2026-01-01T00:00:00Z"}});
+    let mut sent = stored.clone();
+    sent["failure"]["message"] = json!("Secret oauth does not exist.");
+    let sent: ArcGisAppCredentialStatus = serde_json::from_value(sent).unwrap();
+    let message = |index: &Index| {
+        let status = ArcGisAppCredentialStatus::read(&index.get(&key).unwrap().status);
+        status.failure.and_then(|failure| failure.message)
+    };
+    index.status_written(&key, "a", "20".to_owned(), &sent, Reported::default());
+    assert!(!index.take_altered());
+    index.upsert(with_status("20", &stored), false);
+    assert!(index.take_altered() && !index.take_altered(), "it is told once");
+    assert!(!index.is_contested(&key, "a"));
+    assert!(message(&index).is_some(), "what was sent counts");
+    // A label was changed.
+    index.upsert(with_status("30", &stored), false);
+    assert!(!index.is_contested(&key, "a") && message(&index).is_some() && !index.take_altered());
+    index.upsert(with_status("40", &json!({"observedGeneration": 7})), false);
+    assert!(index.is_contested(&key, "a") && message(&index).is_none());
 }

@@ -11,7 +11,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use super::series::{PREFIX, Series};
+use super::series::{MAX_PORTALS, PREFIX, Series};
 use crate::api::Reason;
 use crate::index::Index;
 
@@ -21,9 +21,6 @@ const RECONCILE_BUCKETS: [f64; 9] = [0.0005, 0.001, 0.005, 0.01, 0.05, 0.25, 1.0
 const READY_BUCKETS: [f64; 11] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0];
 /// A failed watch is retried within 60 s, the retry fails within 75 s, and there is no event when it works again.
 const WATCH_FAILS: Duration = Duration::from_secs(150);
-
-/// Below a wildcard, users can name any number of hosts.
-const MAX_PORTALS: usize = 1000;
 
 /// All metrics of the process.
 pub struct Metrics {

@@ -201,6 +201,13 @@ impl ControlPlane {
         self.processes.stop().await;
     }
 
+    /// The program that runs the controllers.
+    #[must_use]
+    pub fn controllers(&self) -> Program {
+        let manager = self.tool("kube-controller-manager").exists();
+        if manager { Program::ControllerManager } else { Program::CoreControllers }
+    }
+
     /// Stops or continues a process: STOP or CONT.
     pub async fn signal(&self, program: Program, signal: &str) -> Result<(), Error> {
         self.processes.signal(program, signal).await

@@ -130,6 +130,16 @@ pub(crate) fn identity_for(
     Ok((made.ca, config))
 }
 
+/// A server configuration with a certificate, its chain and its private key, in PEM.
+pub(crate) fn presenting(chain: &str, key: &str) -> Result<ServerConfig, Error> {
+    let read = doing::<rustls::pki_types::pem::Error>;
+    let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(read("reading a certificate"))?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(read("reading a key"))?;
+    let config = ServerConfig::builder().with_no_client_auth();
+    config.with_single_cert(chain, key).map_err(doing("setting up TLS"))
+}
+
 struct Signed {
     /// In PEM.
     ca: String,

@@ -8,6 +8,7 @@ mod https;
 pub mod pki;
 pub mod portal;
 mod processes;
+pub mod webhook;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};

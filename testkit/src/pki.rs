@@ -56,12 +56,27 @@ impl Authority {
         })
     }
 
+    /// Issues one that begins in the year 2100.
+    pub fn issue_early(&self, name: &str) -> Result<Issued, Error> {
+        self.sign(name, |params| params.not_before = date_time_ymd(2100, 1, 1))
+    }
+
     /// Issues the certificate of a server.
     pub fn issue_server(&self, host: &str) -> Result<Issued, Error> {
         let name = host.try_into().map_err(doing::<rcgen::Error>("making a certificate"))?;
         self.sign(host, |params| {
             params.subject_alt_names = vec![SanType::DnsName(name)];
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        })
+    }
+
+    /// Issues the certificate of a server that expires at this second.
+    pub fn issue_server_until(&self, host: &str, second: u64) -> Result<Issued, Error> {
+        let name = host.try_into().map_err(doing::<rcgen::Error>("making a certificate"))?;
+        self.sign(host, |params| {
+            params.subject_alt_names = vec![SanType::DnsName(name)];
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            params.not_after = date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(second);
         })
     }
 

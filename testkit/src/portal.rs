@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use crate::https::{Certificate, Protocol};
-use crate::https::{identity, identity_for, serve};
+use crate::https::{identity, identity_for, presenting, serve};
 use crate::{Error, doing};
 
 /// The prefix of every token.
@@ -163,6 +163,13 @@ impl Portal {
         Self::listen(address, identity_for(Certificate::Good, protocol, Some(client_ca))?).await
     }
 
+    /// Starts one that presents this certificate with its chain and its private key, in PEM.
+    pub async fn presenting(chain: &str, key: &str) -> Result<Self, Error> {
+        crate::init_crypto();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::listen(address, (chain.to_owned(), presenting(chain, key)?)).await
+    }
+
     async fn listen(address: SocketAddr, (ca, tls): (String, ServerConfig)) -> Result<Self, Error> {
         let listener = TcpListener::bind(address).await.map_err(doing(format!("listening on {address}")))?;
         let address = listener.local_addr().map_err(doing("listening"))?;
@@ -197,7 +204,7 @@ impl Portal {
         self.address
     }
 
-    /// Returns the CA that signed its certificate, in PEM.
+    /// Returns the CA that signed its certificate, in PEM; the certificate itself of one that presents what it was given.
     #[must_use]
     pub fn ca(&self) -> &str {
         &self.ca

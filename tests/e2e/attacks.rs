@@ -31,7 +31,7 @@ async fn request_token(url: &str, ca: &str, origin_match: OriginMatch) -> Result
     let bundle = CaBundle::parse(ca.as_bytes()).unwrap();
     let portals = Portals::new(Some(bundle), ServiceRanges::default(), Proxies::default()).unwrap();
     let request = TokenRequest { portal: url, credentials: &credentials, lifetime: None, referer: None };
-    exchange(&portals.client(None, None, origin_match).unwrap(), &request, Timestamp::now).await.map(drop)
+    exchange(&portals.client(None, None, origin_match).unwrap(), &request, Timestamp::now).await.answer.map(drop)
 }
 
 /// Returns URLs that try to reach the server `bad` on `port` where only `good` is allowed.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::SECRET;
 use crate::support::exchange::{client, request};
+use crate::support::tinyproxy::Tinyproxy;
 use arcgis_credential_operator::api::{Cause, Fault, Reason};
 use arcgis_credential_operator::arcgis::Proxies;
 use arcgis_credential_operator::core::OriginMatch;
@@ -177,6 +178,26 @@ async fn a_proxy_that_refuses_and_one_that_is_gone_are_told_apart_and_named() {
     assert_eq!(of(&found), unreachable(Cause::ProxyUnreachable));
     assert!(!format!("{found:?}").contains("canary"), "{found:?}");
     assert_eq!(portal.journal().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_proxy_that_asks_for_credentials_or_forbids_the_port_is_named() {
+    let portal = Portal::start("127.0.0.1:0".parse().unwrap(), Certificate::Good).await.unwrap();
+    portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
+    let Some(asks) = Tinyproxy::start("BasicAuth user canary-password").await else { return };
+    let forbids = Tinyproxy::start("ConnectPort 1").await.unwrap();
+    let through = async |proxy: &Tinyproxy, user: &str| {
+        let proxies = Proxies::parse(&format!("http://{user}127.0.0.1:{}", proxy.port), "").unwrap();
+        request(&client(Some(portal.ca()), None, OriginMatch::Exact, proxies), &portal.url()).await
+    };
+    for (proxy, user, number) in [(&asks, "", Some(407)), (&asks, "user:wrong@", None), (&forbids, "", None)] {
+        let found = through(proxy, user).await.unwrap_err();
+        assert_eq!((of(&found), found.seen.number), (unreachable(Cause::ProxyRejected), number), "{user}");
+        assert_eq!(found.seen.name.clone().unwrap().as_str(), format!("127.0.0.1:{}", proxy.port));
+        assert!(!format!("{found:?}").contains("canary"), "{found:?}");
+    }
+    assert_eq!(portal.journal().len(), 0);
+    assert_eq!(through(&asks, "user:canary-password@").await, Ok(7200), "with the password it opens the connection");
 }
 
 #[tokio::test(flavor = "multi_thread")]

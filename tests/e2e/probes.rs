@@ -1,8 +1,13 @@
 //! `probe` with what a resource names.
 
+use std::path::PathBuf;
 use std::process::Command;
 
+use crate::support::tools::{run, succeed};
 use crate::support::{SECRET, TestEnv, WRONG_SECRET, is};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::Api;
+use kube::api::PostParams;
 use serde_json::{Value, json};
 use testkit::portal::{App, TOKEN_CANARY};
 
@@ -68,4 +73,81 @@ async fn a_probe_says_what_a_resource_lacks_as_its_status_does() {
     assert_eq!(step(&printed, "Target").0, "failed");
     let (code, printed) = probe(&env, "none", &env.portal.url()).await;
     assert!(code == Some(1) && printed.as_str().unwrap().contains("there is no resource"), "{printed}");
+}
+
+/// Applies the manifest of the Job in the namespace of a test; returns a kubeconfig of its account, and what its container
+/// runs.
+async fn job(env: &TestEnv) -> (PathBuf, Vec<String>) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/probe-job.yaml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let text = text.replace("namespace: maps", &format!("namespace: {}", env.namespace));
+    let text = text.replace("=maps/", &format!("={}/", env.namespace));
+    let kubeconfig = env.plane.kubeconfig();
+    let mut kubectl = Command::new(env.plane.tool("kubectl"));
+    kubectl.env("KUBECONFIG", kubeconfig).args(["apply", "--server-side", "--validate=strict", "-f", "-"]);
+    let input = text.clone();
+    tokio::task::spawn_blocking(move || succeed(&mut kubectl, &input)).await.unwrap();
+    let job: Value = serde_saphyr::from_str(text.split("\n---\n").last().unwrap()).unwrap();
+    let template = &job["spec"]["template"]["spec"];
+    let arguments = template["containers"][0]["args"].as_array().unwrap();
+    let accounts = Api::<ServiceAccount>::namespaced(env.client.clone(), &env.namespace);
+    let account = template["serviceAccountName"].as_str().unwrap();
+    let request = serde_json::from_value(json!({"spec": {"audiences": []}})).unwrap();
+    let token = accounts.create_token_request(account, &PostParams::default(), &request).await.unwrap();
+    let kubeconfig = env.plane.kubeconfig_for(&format!("{}-job", env.namespace), &token.status.unwrap().token).unwrap();
+    (kubeconfig, arguments.iter().map(|argument| argument.as_str().unwrap().to_owned()).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_job_for_those_who_may_not_exec_reads_one_resource_and_writes_nothing() {
+    let env = TestEnv::new().await;
+    env.ca_bundle("portal-ca", env.portal.ca()).await;
+    for name in ["basemaps", "other"] {
+        env.portal.app(name, App { secret: SECRET.to_owned(), ..App::default() });
+        env.credentials(&format!("{name}-oauth"), name, SECRET).await;
+        let mut manifest = env.manifest(name, &format!("{name}-oauth"));
+        manifest["spec"]["portal"]["caBundleRef"] = json!({"name": "portal-ca"});
+        env.apply(&manifest).await;
+        env.wait(name, |r| is(r, "Ready", "True", "TokenValid")).await;
+    }
+    let before = env.secrets().get("basemaps-token").await.unwrap().metadata.resource_version;
+    let (kubeconfig, arguments) = job(&env).await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_arcgis-credential-operator"));
+    command.args(&arguments).env("KUBECONFIG", &kubeconfig);
+    let printed = tokio::task::spawn_blocking(move || run(&mut command, "")).await.unwrap();
+    assert!(printed.success, "{}{}", printed.out, printed.err);
+    for line in [
+        "Sources       ok      Secret basemaps-oauth",
+        "ArcGIS        ok      Issued",
+        "portals/self  ok      AppKnown",
+    ] {
+        assert!(printed.out.contains(line), "{line}: {}", printed.out);
+    }
+    assert!(printed.out.contains("Target        ok      Secret basemaps-token holds a token"), "{}", printed.out);
+    assert!(!printed.out.contains(TOKEN_CANARY) && !printed.out.contains(SECRET));
+    assert_eq!(env.secrets().get("basemaps-token").await.unwrap().metadata.resource_version, before);
+
+    let may = async |verb: &str, object: &str| {
+        let mut kubectl = Command::new(env.plane.tool("kubectl"));
+        kubectl.env("KUBECONFIG", &kubeconfig).args(["-n", &env.namespace, "auth", "can-i", verb, object]);
+        tokio::task::spawn_blocking(move || run(&mut kubectl, "").success).await.unwrap()
+    };
+    assert!(may("get", "secret/basemaps-oauth").await && may("get", "secret/basemaps-token").await);
+    for (verb, object) in [
+        ("get", "secret/other-oauth"),
+        ("list", "secrets"),
+        ("patch", "secret/basemaps-token"),
+        ("delete", "secret/basemaps-token"),
+        ("create", "secrets"),
+        ("list", "arcgisappcredentials"),
+        ("patch", "arcgisappcredentials/basemaps"),
+        ("get", "configmap/other"),
+        ("create", "pods"),
+    ] {
+        assert!(!may(verb, object).await, "{verb} {object}");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_arcgis-credential-operator"));
+    command.args(["probe", "--resource", &format!("{}/other", env.namespace)]).env("KUBECONFIG", &kubeconfig);
+    let printed = tokio::task::spawn_blocking(move || run(&mut command, "")).await.unwrap();
+    assert!(!printed.success && printed.err.contains("the permission is missing"), "{}{}", printed.out, printed.err);
 }

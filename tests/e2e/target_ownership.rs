@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::support::{SECRET, TestEnv, condition, failure_reason, is, text};
+use arcgis_credential_operator::api::ArcGisAppCredential;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Api;
@@ -201,13 +202,36 @@ async fn a_forbidden_owner_reference_update_does_not_block_renewals() {
     env.change("guarded", json!({"spec": {"target": {"deletionPolicy": "Retain"}}})).await;
     let resource = env.wait("guarded", |r| is(r, "Stalled", "True", "TargetRefused")).await;
     assert!(is(&resource, "Ready", "True", "TokenValid"));
+    assert_eq!(resource.status.as_ref().unwrap().failure.as_ref().unwrap().cause.as_deref(), Some("OwnerReference"));
     let message = condition(&resource, "Stalled").unwrap().message;
     assert!(message.contains("owner reference") && message.contains("delete Secrets"), "{message}");
     env.request_token("guarded", "now").await;
     let renewed = env.wait_target("guarded", |s| text(s)["access_token"] != before["access_token"]).await;
     assert!(renewed.metadata.owner_references.is_some(), "the update is still rejected");
     assert_eq!(env.portal.requests("guarded"), 2);
+    terminating(&env).await;
     env.end().await;
+}
+
+/// A namespace that is being deleted, while the controller that empties it does not run.
+async fn terminating(env: &TestEnv) {
+    let controllers = env.plane.controllers();
+    env.plane.signal(controllers, "STOP").await.unwrap();
+    Api::<Namespace>::all(env.client.clone()).delete(&env.namespace, &DeleteParams::default()).await.unwrap();
+    env.secrets().delete("guarded-token", &DeleteParams::default()).await.unwrap();
+    let refused = |r: &ArcGisAppCredential| {
+        let failure = r.status.as_ref().and_then(|status| status.failure.as_ref());
+        failure.is_some_and(|failure| failure.cause.as_deref() == Some("NamespaceTerminating"))
+    };
+    let found = env.wait("guarded", refused).await;
+    assert!(is(&found, "Stalled", "True", "TargetRefused"));
+    let message = condition(&found, "Stalled").unwrap().message;
+    assert!(
+        message.starts_with("The namespace is being deleted, so Secret guarded-token cannot be created."),
+        "{message}"
+    );
+    assert_eq!(env.portal.requests("guarded"), 2, "no token is requested");
+    env.plane.signal(controllers, "CONT").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,6 +85,8 @@ const CASES: &[Case] = &[
     case("of a CA of version 1", "openssl req -config empty.cnf -new ${ec[@]:0:5} -keyout ca.key -out ca.csr -subj /CN=Old
         openssl x509 -req -in ca.csr -signkey ca.key -days 30 -out ca.pem; cp ca.pem bundle.pem
         signed / subjectAltName=DNS:localhost", true, OK, true),
+    case("of a CA that has expired", "java -keyalg EC -groupname secp256r1 -dname CN=Root -startdate -9d -validity 5 -ext bc:c
+        mv key.pem ca.key; mv cert.pem ca.pem; signed / subjectAltName=DNS:localhost", true, OK, false),
     case("of another CA", "ca; signed / subjectAltName=DNS:localhost; ca Other", false, Err(UnknownIssuer), false),
     case("of a certificate that is no CA", "self -subj /CN=Root -addext subjectAltName=DNS:other; mv key.pem ca.key; mv cert.pem ca.pem
         signed / subjectAltName=DNS:localhost", true, Err(UnknownIssuer), false),

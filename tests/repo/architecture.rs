@@ -11,6 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("core::spec", &["api"]),
     ("core::scheduling", &["api"]),
     ("core::election", &["api"]),
+    ("core::server_clock", &[]),
     ("core::secrets", &["api", "core::object", "core::spec"]),
     ("core::reconcile", &["api", "core::object", "core::spec", "core::scheduling", "core::secrets"]),
     ("core::report", &["api", "core::object", "core::spec", "core::scheduling", "core::secrets", "core::reconcile"]),

@@ -176,6 +176,13 @@ async fn env() -> TestEnv {
     env.credentials("three-oauth", "three", "wrong").await;
     env.apply(&env.manifest("three", "three-oauth")).await;
     env.wait("three", |r| is(r, "Stalled", "True", "ClientSecretRejected")).await;
+    let issued = testkit::pki::Authority::new("clients").unwrap().issue("two").unwrap();
+    let secret = json!({"metadata": {"name": "client"}, "type": "kubernetes.io/tls",
+                        "stringData": {"tls.crt": issued.certificate, "tls.key": issued.key}});
+    let params = kube::api::PostParams::default();
+    env.secrets().create(&params, &serde_json::from_value(secret).unwrap()).await.unwrap();
+    env.change("two", json!({"spec": {"portal": {"clientCertificateRef": {"name": "client"}}}})).await;
+    env.portal.wait_for_requests("two", 2, TIMEOUT).await.unwrap();
     env
 }
 

@@ -128,7 +128,7 @@ impl Simulation {
         };
         let resource = &mut self.resources[id as usize];
         resource.history.checks += 1;
-        resource.check = Some(CheckInFlight { permit, outcome, result: Verified::Answered(issued, answer) });
+        resource.check = Some(CheckInFlight { permit, outcome, result: Verified::Answered(issued, answer, false) });
         self.after(after, Event::Verification(CheckEvent::Answered(id, self.operator.started)));
     }
 
@@ -172,7 +172,7 @@ impl Simulation {
         let now = self.clock.timestamp();
         let resource = &mut self.resources[id as usize];
         match resource.check_result.take() {
-            Some(Verified::Answered(issued, answer)) => {
+            Some(Verified::Answered(issued, answer, _)) => {
                 if resource.spec.verification.is_some() {
                     let serial = resource.history.token.map(|token| token.serial);
                     resource.history.record_answer(issued, &answer, serial);

@@ -35,6 +35,6 @@ pub fn client(
 pub async fn request(client: &PortalClient, url: &str) -> Result<i64, Fault> {
     let credentials = credentials();
     let request = TokenRequest { portal: url, credentials: &credentials, lifetime: None, referer: None };
-    let answer = exchange(client, &request, Timestamp::now).await;
-    answer.map(|grant| grant.lifetime_seconds).map_err(|error| error.fault)
+    let exchanged = exchange(client, &request, Timestamp::now).await;
+    exchanged.answer.map(|grant| grant.lifetime_seconds).map_err(|error| error.fault)
 }

@@ -13,6 +13,7 @@ pub mod link;
 mod objects;
 pub mod packages;
 pub mod policy;
+pub mod tinyproxy;
 pub mod tools;
 
 use std::net::SocketAddr;

@@ -31,7 +31,12 @@ fn a_client_certificate_is_usable_with_its_own_key_until_it_expires() {
         ("with text around it", &format!("Bag Attributes\n{chain}"), &format!("# key\r\n{}", good.key), None),
         ("key of another", &good.certificate, &other.key, Some(Error::Mismatch)),
         ("chain in the wrong order", &reversed, &good.key, Some(Error::Mismatch)),
-        ("expired", &expired.certificate, &expired.key, Some(Error::Expired("2021-01-01T00:00:00Z".parse().unwrap()))),
+        (
+            "expired",
+            &expired.certificate,
+            &expired.key,
+            Some(Error::Expired("2021-01-01T00:00:00Z".parse().unwrap(), false)),
+        ),
         ("encrypted", &good.certificate, &encrypted, Some(Error::EncryptedKey)),
         ("encrypted in the old form", &good.certificate, old_form, Some(Error::EncryptedKey)),
         ("no key", &good.certificate, "", Some(Error::UnusableKey)),
@@ -102,8 +107,8 @@ fn each_error_of_a_client_certificate_has_a_cause() {
         (Error::UnusableKey, Cause::NotPem),
         (Error::EncryptedKey, Cause::Encrypted),
         (Error::Mismatch, Cause::KeyMismatch),
-        (Error::Expired(date), Cause::Expired),
-        (Error::NotYetValid(date), Cause::NotYetValid),
+        (Error::Expired(date, false), Cause::Expired),
+        (Error::NotYetValid(date, false), Cause::NotYetValid),
         (Error::KeyMissing, Cause::KeyMissing),
     ] {
         assert_eq!(error.fault().cause, Some(cause));

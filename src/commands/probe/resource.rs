@@ -1,21 +1,24 @@
 //! The probe of a resource: what it names is read from the cluster with the rights of whoever runs it.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Secret;
 
 use super::Subject;
 use super::report::{Report, Result as Ended};
 use super::steps::{exchange, fail};
-use crate::api::{ArcGisAppCredential, CaBundleRef, Cause, Fault, Reason, Verification};
+use crate::api::{ArcGisAppCredential, CaBundleKind, CaBundleRef, Cause, Fault, Reason, Verification};
 use crate::arcgis::{CaBundle, ClientCertificate, Grant, identify};
 use crate::cli::ProbeArgs;
-use crate::cluster::{AccessError, ApiError, Cluster, access};
-use crate::commands::environment::{clock, portals};
+use crate::cluster::{ApiError, Cluster, access};
+use crate::commands::environment::{clock, connect, portals};
 use crate::controller::{client_certificate, credentials, fetch_ca};
-use crate::core::{Credentials, Identity, LiveSecret, OriginMatch, Plan, describe};
+use crate::core::{Credentials, Identity, LiveSecret, OriginMatch, Plan, ServerClock, describe};
 
 /// Probes with what a resource names, then looks at its target.
 pub(super) async fn probe(args: &ProbeArgs, namespace: &str, name: &str, report: &mut Report) -> Result<(), String> {
-    let cluster = cluster().await.map_err(|error| error.to_string())?;
+    let server_clock = Arc::new(ServerClock::default());
+    let cluster = cluster(server_clock.clone()).await?;
     let found = cluster.resource(namespace, name).await;
     let resource = found.map_err(|error| format!("cannot list resource {namespace}/{name}: {error}"))?;
     let resource = resource.ok_or_else(|| format!("there is no resource {namespace}/{name}"))?;
@@ -24,13 +27,14 @@ pub(super) async fn probe(args: &ProbeArgs, namespace: &str, name: &str, report:
     let sources = match read(&cluster, namespace, &plan).await {
         Ok(sources) => sources,
         Err((fault, key)) => {
+            let fault = fault.clock(server_clock.differs());
             report.add("Sources", Ended::Failed, vec![fault.reason.to_string()], None);
             report.failed(&fault, describe(&fault, key.as_deref(), Some(&plan)));
             return Ok(());
         }
     };
     report.add("Sources", Ended::Ok, vec![format!("Secret {}", plan.credentials.name)], None);
-    let subject = subject(args, plan, sources, origin_match)?;
+    let subject = subject(args, plan, sources, origin_match, server_clock)?;
     if let Some(grant) = exchange(&subject, report).await {
         verify(&subject, &grant, report).await;
     }
@@ -54,7 +58,13 @@ fn allowed(args: &ProbeArgs, plan: &Plan, report: &mut Report) -> Option<OriginM
     found
 }
 
-fn subject(args: &ProbeArgs, plan: Plan, sources: Sources, origin_match: OriginMatch) -> Result<Subject, String> {
+fn subject(
+    args: &ProbeArgs,
+    plan: Plan,
+    sources: Sources,
+    origin_match: OriginMatch,
+    server_clock: Arc<ServerClock>,
+) -> Result<Subject, String> {
     let portals = portals(args.ca_file.as_deref())?;
     let client = portals.client(sources.ca.as_ref(), sources.certificate.as_ref(), origin_match);
     Ok(Subject {
@@ -64,11 +74,13 @@ fn subject(args: &ProbeArgs, plan: Plan, sources: Sources, origin_match: OriginM
         place: String::new(),
         referer: plan.referer.clone(),
         plan: Some(plan),
+        server_clock,
     })
 }
 
-async fn cluster() -> Result<Cluster, AccessError> {
-    Cluster::connect(&access().await?)
+async fn cluster(server_clock: Arc<ServerClock>) -> Result<Cluster, String> {
+    let config = access().await.map_err(|error| error.to_string())?;
+    connect(&config, server_clock)
 }
 
 struct Sources {
@@ -104,15 +116,15 @@ async fn secret(
     missing: impl FnOnce() -> Fault,
 ) -> Result<Secret, Unusable> {
     let found = cluster.secret(namespace, name).await;
-    found.map_err(|error| refused(name, &error))?.ok_or_else(|| (missing(), None))
+    found.map_err(|error| refused(CaBundleKind::Secret, name, &error))?.ok_or_else(|| (missing(), None))
 }
 
-fn refused(object: &str, error: &ApiError) -> Unusable {
-    (error.fault(Some(object)), None)
+fn refused(kind: CaBundleKind, object: &str, error: &ApiError) -> Unusable {
+    (error.fault(Some((kind, object))), None)
 }
 
 async fn read_ca(cluster: &Cluster, namespace: &str, ca: &CaBundleRef) -> Result<CaBundle, Unusable> {
-    let found = fetch_ca(cluster, namespace, ca).await.map_err(|error| refused(&ca.name, &error))?;
+    let found = fetch_ca(cluster, namespace, ca).await.map_err(|error| refused(ca.kind, &ca.name, &error))?;
     let missing = || (Fault::new(Reason::CaBundleNotFound, Cause::ObjectMissing), None);
     found.ok_or_else(missing)?.1.map_err(|fault| (fault, None))
 }

@@ -25,9 +25,10 @@ pub(super) async fn exchange(subject: &Subject, report: &mut Report) -> Option<G
     let (credentials, referer) = (&subject.credentials, subject.referer.as_deref());
     let lifetime = subject.plan.as_ref().and_then(|plan| plan.lifetime);
     let started = Instant::now();
-    let answer = request(&subject.client, &TokenRequest { portal: &base, credentials, lifetime, referer }, clock).await;
+    let made = TokenRequest { portal: &base, credentials, lifetime, referer };
+    let exchanged = request(&subject.client, &made, clock).await;
     let took = Some(started.elapsed());
-    match answer {
+    match exchanged.answer {
         Ok(grant) => {
             report.add("HTTP", Ended::Ok, vec!["the portal answers".to_owned()], took);
             let lifetime = format_seconds(grant.lifetime_seconds);
@@ -51,6 +52,7 @@ pub(super) async fn exchange(subject: &Subject, report: &mut Report) -> Option<G
 
 /// Records a failure with the message that a resource would have.
 pub(super) fn fail(subject: &Subject, report: &mut Report, fault: &Fault) {
+    let fault = &fault.clone().clock(subject.server_clock.differs());
     let message = if let Some(plan) = &subject.plan {
         describe(fault, None, Some(plan))
     } else {

@@ -68,7 +68,7 @@ impl Decision<'_> {
         if self.plan.suspend {
             return None;
         }
-        match unmet(self.s, self.plan, self.token) {
+        match unmet(self.s, self.plan, self.token, self.now) {
             // What fails is reported by the first reason that applies, so the target has to be known.
             Ok(Some(_)) if matches!(self.token, Token::Missing { assumed: true, .. }) => Some(Step::ReadTarget),
             Ok(Some(found)) => {

@@ -134,6 +134,8 @@ pub struct VerificationState {
     pub(super) replaced_at: Option<Timestamp>,
     /// A hash of the client ID, to compare the answer with.
     pub app: Option<u64>,
+    /// Whether the clock of the portal differed with the last answer.
+    pub clock_differs: bool,
 }
 
 impl VerificationState {

@@ -1,19 +1,21 @@
 //! What has to be in order before a token is requested: the portal, the target, the credentials, the certificates.
 
+use jiff::Timestamp;
+
 use super::facts::{Fact, Unmet};
 use super::situation::Situation;
 use super::token::Token;
 use super::verdict::{Problem, Step};
 use crate::api::{Cause, Fault, Reason, ShownName};
 use crate::core::object::{Observed, Version};
-use crate::core::secrets::{CredentialsError, MAX_TARGET_BYTES, Owner};
+use crate::core::secrets::{ClientCertificateError, CredentialsError, MAX_TARGET_BYTES, Owner};
 use crate::core::spec::Plan;
 
 /// Whether a prerequisite is met: what it lacks, or the read that shows it.
 type Prerequisite = Result<Option<Problem>, Step>;
 
 /// Returns the first prerequisite that is not met, in the order of the reasons.
-pub(super) fn unmet(s: &Situation, plan: &Plan, token: Token<'_>) -> Prerequisite {
+pub(super) fn unmet(s: &Situation, plan: &Plan, token: Token<'_>, now: Timestamp) -> Prerequisite {
     if let Some(problem) = too_large(s) {
         return Ok(Some(problem));
     }
@@ -27,7 +29,7 @@ pub(super) fn unmet(s: &Situation, plan: &Plan, token: Token<'_>) -> Prerequisit
         return Ok(Some(problem));
     }
     let ca = if plan.ca.is_some() { ca(s)? } else { None };
-    let certificate = if plan.client_certificate.is_some() { client_certificate(s)? } else { None };
+    let certificate = if plan.client_certificate.is_some() { client_certificate(s, now)? } else { None };
     Ok([ca, certificate].into_iter().flatten().min_by_key(|found| found.reason))
 }
 
@@ -129,7 +131,10 @@ fn certificates<T>(s: &Situation, source: Certificates<'_, T>, fault: impl Fn(&T
     };
     match (fact, recalled(s, &[missing, invalid])) {
         (Some(fact), _) => fact.of(version, s.generation).map_or(Err(read), found),
-        (None, Some((unmet, true))) if unmet.reason == invalid => Ok(Some(Problem::recalled(unmet))),
+        // From when on a certificate is valid was recorded in the message alone.
+        (None, Some((unmet, true))) if unmet.reason == invalid && unmet.finding.cause != Some(Cause::NotYetValid) => {
+            Ok(Some(Problem::recalled(unmet)))
+        }
         (None, Some(_)) => Err(read),
         (None, None) => Ok(None),
     }
@@ -146,10 +151,11 @@ fn ca(s: &Situation) -> Prerequisite {
     certificates(s, source, Fault::clone)
 }
 
-fn client_certificate(s: &Situation) -> Prerequisite {
+fn client_certificate(s: &Situation, now: Timestamp) -> Prerequisite {
+    let stands = |fact: &&Fact<Option<ClientCertificateError>>| fact.found.is_none_or(|error| error.stands(now));
     let source = Certificates {
         observed: &s.client_certificate,
-        fact: s.memory.facts.client_certificate.as_deref(),
+        fact: s.memory.facts.client_certificate.as_deref().filter(stands),
         missing: Reason::ClientCertificateNotFound,
         invalid: Reason::ClientCertificateInvalid,
         read: Step::ReadClientCertificate,

@@ -56,7 +56,8 @@ impl Assessment<'_> {
             return (false, ("TokenExpired", format!("The token expired at {expiration_time}.{failure}")));
         }
         if self.s.is_rejected(*issue_time) {
-            return (false, ("TokenRejected", "The portal rejects the token in the target.".to_owned()));
+            let message = format!("The portal rejects the token in the target.{}", self.clock());
+            return (false, ("TokenRejected", message));
         }
         let other = self.other_lifetime(token).unwrap_or_default();
         (true, ("TokenValid", format!("Valid until {expiration_time}; renewed from {renewal_time} on.{other}")))
@@ -113,13 +114,22 @@ impl Assessment<'_> {
             }
             (Verification::TokenRejected, _) => {
                 let message = "The portal rejects the token before its expiration; a new one is requested.";
-                ("False", answer.as_str(), message.to_owned())
+                ("False", answer.as_str(), format!("{message}{}", self.clock()))
             }
             (Verification::NotAnswered, _) => {
                 ("Unknown", answer.as_str(), "The portal did not answer the check of the token.".to_owned())
             }
         };
         Some(self.condition("Verified", status, (reason, message), self.satisfied))
+    }
+
+    /// What follows the message of a token that is rejected although it has not expired.
+    fn clock(&self) -> &'static str {
+        if self.s.memory.verification.clock_differs {
+            " The clocks of the portal and of the operator's node differ by more than 5 minutes: compare both."
+        } else {
+            ""
+        }
     }
 
     fn missing_privileges(&self, answer: &Verification) -> Vec<&str> {

@@ -22,10 +22,10 @@ pub fn describe(fault: &Fault, detail: Option<&str>, plan: Option<&Plan>) -> Str
     let kind = |kind| if kind == CaBundleKind::Secret { "Secret" } else { "ConfigMap" };
     let bundle = ca.map(|ca| format!("{} {}, key {}", kind(ca.kind), ca.name, ca.key)).unwrap_or_default();
     let unread = fault.seen.name.as_ref().map(crate::api::ShownName::as_str);
-    let source = match (unread, ca) {
-        (Some(name), Some(ca)) if name == ca.name => format!("{} {name}", kind(ca.kind)),
-        (Some(name), _) => format!("Secret {name}"),
-        (None, _) => "an object that the resource names".to_owned(),
+    let source = match unread {
+        Some(name) if fault.seen.config_map => format!("ConfigMap {name}"),
+        Some(name) => format!("Secret {name}"),
+        None => "an object that the resource names".to_owned(),
     };
     fault.message(&Names {
         portal: &portal,

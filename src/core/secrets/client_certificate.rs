@@ -21,9 +21,10 @@ pub enum ClientCertificateError {
     #[error("certificate and private key do not match: write the certificate of this key first")]
     Mismatch,
     #[error("the certificate expired on {0}: renew it")]
-    Expired(Timestamp),
+    /// With whether the clock may be at fault.
+    Expired(Timestamp, bool),
     #[error("the certificate is valid from {0} on only")]
-    NotYetValid(Timestamp),
+    NotYetValid(Timestamp, bool),
 }
 
 impl ClientCertificateError {
@@ -37,8 +38,28 @@ impl ClientCertificateError {
             Self::UnusableCertificate | Self::UnusableKey => invalid(Cause::NotPem),
             Self::EncryptedKey => invalid(Cause::Encrypted),
             Self::Mismatch => invalid(Cause::KeyMismatch),
-            Self::Expired(date) => invalid(Cause::Expired).date(Some(date)),
-            Self::NotYetValid(date) => invalid(Cause::NotYetValid).date(Some(date)),
+            Self::Expired(date, clock) => invalid(Cause::Expired).date(Some(date)).clock(clock),
+            Self::NotYetValid(date, clock) => invalid(Cause::NotYetValid).date(Some(date)).clock(clock),
+        }
+    }
+
+    /// Whether what was found applies at this time: dates pass, and a clock is set.
+    #[must_use]
+    pub fn stands(self, now: Timestamp) -> bool {
+        match self {
+            Self::Expired(until, _) => now >= until,
+            Self::NotYetValid(from, _) => now < from,
+            _ => true,
+        }
+    }
+
+    /// With whether the clocks of this machine and of the API server differ.
+    #[must_use]
+    pub fn clock(self, differs: bool) -> Self {
+        match self {
+            Self::Expired(date, _) => Self::Expired(date, differs),
+            Self::NotYetValid(date, _) => Self::NotYetValid(date, differs),
+            other => other,
         }
     }
 }

@@ -114,7 +114,7 @@ fn each_reason_has_a_message_with_the_names_in_the_spec() {
 #[test]
 fn a_message_names_what_its_cause_is_about() {
     let plan = enterprise_plan();
-    let expired = Problem::unmet(ClientCertificateError::Expired(Timestamp::UNIX_EPOCH).fault(), None);
+    let expired = Problem::unmet(ClientCertificateError::Expired(Timestamp::UNIX_EPOCH, false).fault(), None);
     let expired = crate::core::report::message::message(&expired, Some(&plan));
     assert!(expired.contains("Secret client expired on 1970-01-01T00:00:00Z. Renew it."), "{expired}");
     let refused = Problem::of(&Wait {

@@ -199,7 +199,7 @@ fn a_message_names_the_kind_of_the_ca_bundle() {
 #[test]
 fn a_client_certificate_is_checked_once_for_a_version() {
     use ClientCertificateError::{KeyMissing, Mismatch};
-    let expired = ClientCertificateError::Expired(at(START));
+    let expired = ClientCertificateError::Expired(at(START), false);
     let read = |error| {
         let mut s = with_client_certificate(with_target());
         s.client_certificate_read(Some((version("k"), error)));
@@ -240,9 +240,27 @@ fn a_client_certificate_is_checked_once_for_a_version() {
     assert_eq!(after_restart(expired, "k"), (Some(Reason::ClientCertificateInvalid), "Rest".to_owned(), false));
     assert_eq!(after_restart(expired, "l").1, "ReadClientCertificate");
     assert_eq!(after_restart(KeyMissing, "k").1, "ReadClientCertificate");
+    let early = ClientCertificateError::NotYetValid(at(START + 60), false);
+    assert_eq!(after_restart(early, "k").1, "ReadClientCertificate", "it may be valid by now");
     let mut s = with_client_certificate(restarted(with_target()));
     s.client_certificate = Observed::Cached(version("k"));
     assert_eq!((reason(&s), step(&s)), (None, "Rest".to_owned()), "a restart reads nothing that did not fail");
+}
+
+#[test]
+fn a_client_certificate_that_becomes_valid_is_read_again() {
+    let found_at = |error, now| {
+        let mut s = with_client_certificate(situation_with_credentials(at(START)));
+        s.client_certificate_read(Some((version("k"), Some(error))));
+        s.client_certificate = Observed::Cached(version("k"));
+        decide(&s, at(now)).problem.map(|problem| problem.reason)
+    };
+    let invalid = Some(Reason::ClientCertificateInvalid);
+    let early = ClientCertificateError::NotYetValid(at(START + 60), false);
+    assert_eq!((found_at(early, START + 59), found_at(early, START + 60)), (invalid, None));
+    // A clock that was ahead was set back.
+    let expired = ClientCertificateError::Expired(at(START), true);
+    assert_eq!((found_at(expired, START + 1), found_at(expired, START - 60)), (invalid, None));
 }
 
 #[test]
@@ -256,10 +274,10 @@ fn of_a_ca_bundle_and_a_client_certificate_the_first_reason_in_the_table_is_repo
         reason(&s)
     };
     assert_eq!(with(None, None), Some(Reason::CaBundleNotFound));
-    assert_eq!(with(None, Some(ClientCertificateError::Expired(at(START)))), Some(Reason::CaBundleNotFound));
+    assert_eq!(with(None, Some(ClientCertificateError::Expired(at(START), false))), Some(Reason::CaBundleNotFound));
     assert_eq!(with(Some(Reason::CaBundleInvalid), None), Some(Reason::ClientCertificateNotFound));
     assert_eq!(
-        with(Some(Reason::CaBundleInvalid), Some(ClientCertificateError::Expired(at(START)))),
+        with(Some(Reason::CaBundleInvalid), Some(ClientCertificateError::Expired(at(START), false))),
         Some(Reason::CaBundleInvalid)
     );
 }
