@@ -30,7 +30,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Sets up the clients. What the responses have as their date is noted.
-    pub fn connect(config: &Config, note: DateNote) -> Result<Self, AccessError> {
+    pub fn connect(config: &Config, note: &DateNote) -> Result<Self, AccessError> {
         let client = |of| client(config, of, note.clone()).map_err(|_| AccessError::Unusable);
         Ok(Self { secrets: client(Use::Calls)?, calls: client(Use::Calls)?, watches: client(Use::Watches)? })
     }

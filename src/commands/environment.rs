@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kube::Config;
 
 use crate::arcgis::{CaBundle, Portals, Proxies, ServiceRanges};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, DateNote};
 use crate::core::ServerClock;
 
 /// The only place that reads the wall clock.
@@ -18,7 +18,7 @@ pub(super) fn clock() -> Timestamp {
 /// Connects to the API server, and notes what its responses show of the clock.
 pub(super) fn connect(config: &Config, server_clock: Arc<ServerClock>) -> Result<Cluster, String> {
     let note = move |date: &str| server_clock.note(date, clock());
-    Cluster::connect(config, Arc::new(note)).map_err(|error| error.to_string())
+    Cluster::connect(config, &(Arc::new(note) as DateNote)).map_err(|error| error.to_string())
 }
 
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {

@@ -15,7 +15,7 @@ use super::leader_election::LeaderElector;
 use super::reconciler::{self, catch_panic};
 use crate::api::Reason;
 use crate::arcgis::{Portals, ServiceRanges};
-use crate::cluster::{Cluster, LeanResource};
+use crate::cluster::{Cluster, DateNote, LeanResource};
 use crate::core::{Digester, Term};
 use crate::index::{Index, Key};
 use crate::ops::Metrics;
@@ -42,7 +42,7 @@ fn context() -> (Arc<Context>, Term) {
     let term = leadership.claim().unwrap().term;
     let (requeue, _) = mpsc::unbounded_channel();
     let ctx = Context {
-        cluster: Cluster::connect(&config, Arc::new(|_: &str| {})).unwrap(),
+        cluster: Cluster::connect(&config, &(Arc::new(|_: &str| {}) as DateNote)).unwrap(),
         portals: Arc::new(Portals::new(None, ServiceRanges::default(), crate::arcgis::Proxies::default()).unwrap()),
         allowed: Vec::new(),
         digester: Digester::default(),

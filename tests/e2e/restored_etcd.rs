@@ -30,7 +30,9 @@ async fn a_restored_etcd_is_noticed_and_new_resources_are_served() {
         let bodies: Vec<ConfigMap> = bodies.map(|body| serde_json::from_value(body).unwrap()).collect();
         let params = PostParams::default();
         let created = join_all(bodies.iter().map(|body| config_maps.create(&params, body))).await;
-        created.into_iter().for_each(|created| drop(created.unwrap()));
+        for made in created {
+            made.unwrap();
+        }
     }
     // The watch has seen a version that the backup does not have.
     env.ready("gone").await;
