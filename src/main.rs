@@ -1,5 +1,6 @@
 //! From arguments to a command and an exit code.
 
+use std::alloc::System;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -8,6 +9,11 @@ use arcgis_credential_operator::commands::Probed;
 use arcgis_credential_operator::{api, commands, ops};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use zeroing_allocator::Zeroing;
+
+/// Libraries copy what they send and receive. With each copy, it is overwritten.
+#[global_allocator]
+static ALLOCATOR: Zeroing<System> = Zeroing(System);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -4,11 +4,12 @@ use std::fmt::Debug;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{ListParams, Patch, PatchParams, PostParams, Request};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Config, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::connection::{AccessError, Clocks, Use, client};
 use super::error::{ApiError, bounded};
 use super::lean::LeanObject;
 use crate::api::{ArcGisAppCredential, ArcGisAppCredentialStatus};
@@ -18,32 +19,35 @@ use crate::core::{SecretPatch, Version};
 pub(super) const MANAGER: &str = "arcgis-credential-operator";
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
-/// The calls, for any namespace.
+/// The calls, for any namespace. Each client has connections of its own.
 #[derive(Clone)]
 pub struct Cluster {
-    client: Client,
+    /// For calls that carry the data of Secrets. No other call keeps their connections in use, whose buffers hold it.
+    secrets: Client,
+    calls: Client,
+    watches: Client,
 }
 
 impl Cluster {
-    /// Calls through this client.
-    #[must_use]
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    /// Sets up the clients.
+    pub fn connect(config: &Config, clocks: &Clocks) -> Result<Self, AccessError> {
+        let client = |of| client(config, of, clocks).map_err(|_| AccessError::Unusable);
+        Ok(Self { secrets: client(Use::Calls)?, calls: client(Use::Calls)?, watches: client(Use::Watches)? })
     }
 
     /// The Secret, `None` where there is none.
     pub async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ApiError> {
-        self.get(Api::namespaced(self.client.clone(), namespace), name).await
+        self.get(Api::namespaced(self.secrets.clone(), namespace), name).await
     }
 
     /// The `ConfigMap`, `None` where there is none.
     pub async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ApiError> {
-        self.get(Api::namespaced(self.client.clone(), namespace), name).await
+        self.get(Api::namespaced(self.calls.clone(), namespace), name).await
     }
 
     /// The resource, `None` where there is none. A list: the operator has no right to get one.
     pub async fn resource(&self, namespace: &str, name: &str) -> Result<Option<ArcGisAppCredential>, ApiError> {
-        let api = Api::<ArcGisAppCredential>::namespaced(self.client.clone(), namespace);
+        let api = Api::<ArcGisAppCredential>::namespaced(self.calls.clone(), namespace);
         let only = ListParams::default().fields(&format!("metadata.name={name}"));
         bounded(api.list(&only)).await.map(|list| list.items.into_iter().next())
     }
@@ -55,13 +59,13 @@ impl Cluster {
     /// Creates a Secret; fails where one of that name exists. A dry run only checks whether it would be accepted.
     pub async fn create_secret(&self, namespace: &str, manifest: &SecretPatch, dry: bool) -> Result<Version, ApiError> {
         let params = PostParams { dry_run: dry, field_manager: Some(MANAGER.to_owned()) };
-        self.create::<Secret>(namespace, manifest.expose(), &params).await
+        create::<Secret>(&self.secrets, namespace, manifest.expose(), &params).await
     }
 
     /// Changes a Secret. The patch carries the uid and the version of what was evaluated.
     pub async fn patch_secret(&self, namespace: &str, name: &str, patch: &SecretPatch) -> Result<Version, ApiError> {
         let request = Request::new(Secret::url_path(&(), Some(namespace)));
-        self.write::<Secret>(request.patch(name, &by_us(), &Patch::Merge(patch.expose()))).await
+        write::<Secret>(&self.secrets, request.patch(name, &by_us(), &Patch::Merge(patch.expose()))).await
     }
 
     /// Replaces the status of the resource with this uid; returns the resource's new version.
@@ -79,34 +83,48 @@ impl Cluster {
         let patch: json_patch::Patch = serde_json::from_value(operations).map_err(|_| ApiError::NotSent)?;
         let request = Request::new(ArcGisAppCredential::url_path(&(), Some(namespace)));
         let request = request.patch_subresource("status", name, &by_us(), &Patch::<()>::Json(patch));
-        Ok(self.write::<ArcGisAppCredential>(request).await?.resource)
+        Ok(write::<ArcGisAppCredential>(&self.calls, request).await?.resource)
     }
 
-    pub(super) async fn create<K: Resource<DynamicType = ()>>(
+    /// Creates an object that holds no secret.
+    pub(super) async fn create_plain<K: Resource<DynamicType = ()>>(
         &self,
         namespace: &str,
         object: &impl Serialize,
-        params: &PostParams,
     ) -> Result<Version, ApiError> {
-        let body = serde_json::to_vec(object).map_err(|_| ApiError::NotSent)?;
-        self.write::<K>(Request::new(K::url_path(&(), Some(namespace))).create(params, body)).await
+        create::<K>(&self.calls, namespace, object, &PostParams::default()).await
     }
 
-    /// Sends a write. The API server answers with the metadata only, not with what was written.
-    async fn write<K: Resource<DynamicType = ()>>(
-        &self,
-        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
-    ) -> Result<Version, ApiError> {
-        let mut request = request.map_err(|_| ApiError::NotSent)?;
-        request.headers_mut().insert(http::header::ACCEPT, http::HeaderValue::from_static(METADATA));
-        bounded(self.client.request::<LeanObject<K>>(request)).await.map(|written| version(&written))
+    /// The client for calls that carry no secret.
+    pub(super) fn calls(&self) -> Client {
+        self.calls.clone()
     }
 
-    /// The client itself, for watches.
+    /// The client for watches, and for the Lease, whose calls never end.
     #[must_use]
-    pub fn client(&self) -> Client {
-        self.client.clone()
+    pub fn watches(&self) -> Client {
+        self.watches.clone()
     }
+}
+
+async fn create<K: Resource<DynamicType = ()>>(
+    client: &Client,
+    namespace: &str,
+    object: &impl Serialize,
+    params: &PostParams,
+) -> Result<Version, ApiError> {
+    let body = serde_json::to_vec(object).map_err(|_| ApiError::NotSent)?;
+    write::<K>(client, Request::new(K::url_path(&(), Some(namespace))).create(params, body)).await
+}
+
+/// Sends a write. The API server answers with the metadata only, not with what was written.
+async fn write<K: Resource<DynamicType = ()>>(
+    client: &Client,
+    request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+) -> Result<Version, ApiError> {
+    let mut request = request.map_err(|_| ApiError::NotSent)?;
+    request.headers_mut().insert(http::header::ACCEPT, http::HeaderValue::from_static(METADATA));
+    bounded(client.request::<LeanObject<K>>(request)).await.map(|written| version(&written))
 }
 
 fn by_us() -> PatchParams {

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Resource;
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::ObjectMeta;
 
 use super::client::{Cluster, MANAGER};
 use super::error::ApiError;
@@ -49,5 +49,5 @@ pub async fn publish(
         type_: Some(if change.warning { "Warning" } else { "Normal" }.to_owned()),
         ..Event::default()
     };
-    cluster.create::<Event>(&me.namespace, &event, &PostParams::default()).await.map(drop)
+    cluster.create_plain::<Event>(&me.namespace, &event).await.map(drop)
 }

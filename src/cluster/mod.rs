@@ -1,6 +1,7 @@
 //! The client of the Kubernetes API: the few calls in use, each with a time-out and errors of its own.
 
 mod client;
+mod connection;
 mod error;
 mod events;
 mod lean;
@@ -8,6 +9,7 @@ mod leases;
 mod rights;
 
 pub use client::{Cluster, version};
+pub use connection::{AccessError, Clocks, access};
 pub use error::{ApiError, bounded};
 pub use events::publish;
 pub use lean::{LeanObject, LeanResource};

@@ -58,14 +58,14 @@ impl Cluster {
             },
             ..SelfSubjectAccessReview::default()
         };
-        let api = Api::<SelfSubjectAccessReview>::all(self.client());
+        let api = Api::<SelfSubjectAccessReview>::all(self.calls());
         let answer = bounded(api.create(&PostParams::default(), &review)).await?;
         Ok(answer.status.is_some_and(|status| status.allowed))
     }
 
     /// The ranges that service addresses are taken from, in CIDR notation.
     pub async fn service_ranges(&self) -> Result<Vec<String>, ApiError> {
-        let ranges = bounded(Api::<ServiceCIDR>::all(self.client()).list(&ListParams::default())).await?;
+        let ranges = bounded(Api::<ServiceCIDR>::all(self.calls()).list(&ListParams::default())).await?;
         Ok(ranges.items.into_iter().filter_map(|range| range.spec?.cidrs).flatten().collect())
     }
 }

@@ -1,35 +1,14 @@
 //! What the commands take from the process and its files: clock, certificates and proxies.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use http::{Response, header};
 use jiff::Timestamp;
-use kube::Config;
-use kube::client::ClientBuilder;
-use tower::util::MapResponseLayer;
 
 use crate::arcgis::{CaBundle, Portals, Proxies, ServiceRanges};
-use crate::cluster::Cluster;
-use crate::core::ServerClock;
 
 /// The only place that reads the wall clock.
 pub(super) fn clock() -> Timestamp {
     Timestamp::now()
-}
-
-/// The client of the API server, which notes what its responses show of the clock.
-pub(super) fn connect(config: Config, server_clock: Arc<ServerClock>) -> Result<Cluster, String> {
-    let unusable = "cannot set up the client for the API server: check the kubeconfig's certificates";
-    let note = MapResponseLayer::new(move |response: Response<_>| {
-        let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
-        if let Some(date) = date {
-            server_clock.note(date, clock());
-        }
-        response
-    });
-    let builder = ClientBuilder::try_from(config).map_err(|_| unusable.to_owned())?;
-    Ok(Cluster::new(builder.with_layer(&note).build()))
 }
 
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {

@@ -14,17 +14,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use super::environment::{clock, connect, portals, read_bundle};
+use super::environment::{clock, portals, read_bundle};
 use crate::arcgis::Portals;
 use crate::cli::RunArgs;
-use crate::cluster::Leases;
+use crate::cluster::{Clocks, Cluster, Leases, access};
 use crate::controller::{self, Options, Parts};
 use crate::core::ServerClock;
 use crate::index::Index;
 use crate::ops::{self, Metrics, Readiness};
 
-/// Within 90 s, a connection to the API server that went silent is given up.
-const READ_TIMEOUT: Duration = Duration::from_secs(75);
 /// A file that is mounted changes at any time, without an event.
 const RELOAD_PERIOD: Duration = Duration::from_secs(3);
 /// The file that holds the pod's namespace.
@@ -32,27 +30,20 @@ const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/names
 
 /// Runs the controller until a signal to stop.
 pub async fn run(args: RunArgs) -> Result<(), String> {
-    ops::init(args.log_format, args.log_level);
+    let _log = ops::init(args.log_format, args.log_level);
     let portals = Arc::new(portals(args.ca_file.as_deref())?);
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
-    let listener = ops::bind(args.admin_address).await.map_err(|error| {
+    let listener = ops::bind(args.admin_address).map_err(|error| {
         let address = args.admin_address.map_or_else(|| "[::]:8080".to_owned(), |address| address.to_string());
         format!("--admin-address {address}: cannot listen there: {error}")
     })?;
-    let mut config = Config::infer()
-        .await
-        .map_err(|_| "no access to a cluster: set KUBECONFIG to a readable file, or run in a pod".to_owned())?;
-    // The controller retries: a call that retries for minutes by itself delays its resource.
-    config.default_retry = false;
-    // The proxies of the environment are for portals: the API server is connected to directly.
-    config.proxy_url = None;
-    // A connection without a byte for longer is dead: a watch request ends after a minute.
-    config.read_timeout = Some(READ_TIMEOUT);
+    let config = access().await.map_err(|error| error.to_string())?;
     let lease_namespace = args.lease_namespace.unwrap_or_else(|| own_namespace(&config));
     let server_clock = Arc::new(ServerClock::default());
-    let cluster = connect(config, server_clock.clone())?;
-    let leases = args.leader_elect.then(|| Leases::new(cluster.client(), lease_namespace, args.lease_name));
+    let clocks = Clocks { server: server_clock.clone(), now: clock };
+    let cluster = Cluster::connect(&config, &clocks).map_err(|error| error.to_string())?;
+    let leases = args.leader_elect.then(|| Leases::new(cluster.watches(), lease_namespace, args.lease_name));
     let index = Arc::new(Mutex::new(Index::default()));
     let metrics = Arc::new(Metrics::new(index.clone(), clock).map_err(|error| error.to_string())?);
     let readiness = Arc::new(Readiness::default());

@@ -4,15 +4,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use super::host_limiters::HostLimiters;
 use super::leader_election::Leadership;
 use crate::arcgis::{CaBundle, ClientCertificate, ClientError, PortalClient, Portals};
 use crate::cluster::Cluster;
-use crate::core::{AllowedOrigin, Digester, OriginMatch, Plan, ServerClock};
+use crate::core::{AllowedOrigin, Digester, MAX_TARGET_BYTES, OriginMatch, Plan, ServerClock};
 use crate::index::{Index, Key};
 use crate::ops::Metrics;
+
+/// What is rendered at once of all targets, in KiB. A call needs it several times: as text, in base64, as JSON.
+pub(super) const RENDERED_KIB: usize = 4096;
 
 pub struct Context {
     pub cluster: Cluster,
@@ -24,6 +27,8 @@ pub struct Context {
     pub leadership: Leadership,
     /// One permit for each reconcile that may run at once.
     pub workers: Arc<Semaphore>,
+    /// One permit for each KiB that may be rendered at once.
+    pub rendering: Semaphore,
     pub metrics: Arc<Metrics>,
     pub clock: fn() -> Timestamp,
     /// What the API server's responses show of the clock.
@@ -36,6 +41,12 @@ pub struct Context {
 impl Context {
     pub fn now(&self) -> Timestamp {
         (self.clock)()
+    }
+
+    /// Waits until so many bytes may be rendered.
+    pub async fn room(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        let kib = bytes.min(MAX_TARGET_BYTES).div_ceil(1024);
+        self.rendering.acquire_many(u32::try_from(kib).unwrap_or(u32::MAX)).await.ok()
     }
 
     /// Returns the time after so many seconds.

@@ -176,7 +176,7 @@ impl Controller {
 
     fn watch_source(&self) -> WatchSource {
         WatchSource {
-            client: self.ctx.cluster.client(),
+            client: self.ctx.cluster.watches(),
             selector: self.selector.clone(),
             readiness: self.readiness.clone(),
         }

@@ -1,6 +1,6 @@
 //! The limits of all portal hosts, and the resources that wait for a permit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
@@ -22,7 +22,14 @@ struct Hosts {
     by_name: HashMap<String, HostQueue<Key>>,
     /// The host that has a permit for a resource, until its reconcile ends.
     woken_by: HashMap<Key, String>,
+    /// Token requests in flight.
+    in_flight: usize,
+    /// Hosts for which resources wait although the host has a permit. They are served by turns.
+    short: VecDeque<String>,
 }
+
+/// Token requests in flight at once, of all hosts.
+const MAX_IN_FLIGHT: usize = 64;
 
 /// Hosts of which only an outage is remembered. Below a wildcard, users can name any number of them.
 const MAX_HOSTS: usize = 1000;
@@ -49,7 +56,9 @@ impl HostLimiters {
 
     /// Returns what a request to the host would get now.
     pub fn check(&self, host: &str) -> Admit {
-        self.lock().by_name.get(host).map_or(Admit::Now, |host| host.limiter.check((self.clock)()))
+        let hosts = self.lock();
+        let admit = hosts.by_name.get(host).map_or(Admit::Now, |host| host.limiter.check((self.clock)()));
+        if admit == Admit::Now && hosts.is_full() { Admit::AtCapacity } else { admit }
     }
 
     /// Acquires a permit for one request.
@@ -69,10 +78,14 @@ impl HostLimiters {
         admit: impl FnOnce(&mut HostQueue<Key>, Timestamp) -> Admit,
     ) -> Result<RequestPermit<'_>, Admit> {
         let mut hosts = self.lock();
+        if key.is_some() && hosts.is_full() {
+            return Err(Admit::AtCapacity);
+        }
         let queue = hosts.by_name.entry(host.to_owned()).or_default();
         match admit(queue, (self.clock)()) {
             Admit::Now => {
                 let acquired = queue.limiter.epoch();
+                hosts.in_flight += usize::from(key.is_some());
                 let (host, key) = (host.to_owned(), key.cloned());
                 Ok(RequestPermit { limiters: self, host, key, acquired, outcome: Outcome::Failed })
             }
@@ -83,8 +96,12 @@ impl HostLimiters {
     /// Waits for a permit of a host at capacity.
     pub fn enqueue(&self, host: &str, priority: Priority, key: Key) {
         let mut hosts = self.lock();
+        let full = hosts.is_full();
         let queue = hosts.by_name.entry(host.to_owned()).or_default();
-        if let Some(key) = queue.enqueue(priority, key, (self.clock)()) {
+        if full {
+            queue.wait(priority, key);
+            hosts.add_short(host);
+        } else if let Some(key) = queue.enqueue(priority, key, (self.clock)()) {
             self.wake(&mut hosts, host, key);
         }
     }
@@ -94,8 +111,26 @@ impl HostLimiters {
         let mut hosts = self.lock();
         let Some(host) = hosts.woken_by.remove(key) else { return };
         let next = hosts.by_name.get_mut(&host).and_then(|queue| queue.pass_on(key, (self.clock)()));
-        if let Some(next) = next {
-            self.wake(&mut hosts, &host, next);
+        match next {
+            Some(next) => self.wake(&mut hosts, &host, next),
+            None => self.wake_short(&mut hosts),
+        }
+    }
+
+    /// Wakes one resource of the host whose turn it is, where a request less is in flight than allowed.
+    fn wake_short(&self, hosts: &mut Hosts) {
+        while !hosts.is_full()
+            && let Some(host) = hosts.short.pop_front()
+        {
+            let Some(queue) = hosts.by_name.get_mut(&host) else { continue };
+            let next = queue.wake((self.clock)());
+            if queue.is_awaited() && next.is_some() {
+                hosts.short.push_back(host.clone());
+            }
+            // A host without a permit wakes those that wait when it has one.
+            if let Some(next) = next {
+                return self.wake(hosts, &host, next);
+            }
         }
     }
 
@@ -133,6 +168,18 @@ impl HostLimiters {
     }
 }
 
+impl Hosts {
+    fn is_full(&self) -> bool {
+        self.in_flight >= MAX_IN_FLIGHT
+    }
+
+    fn add_short(&mut self, host: &str) {
+        if !self.short.iter().any(|short| short == host) {
+            self.short.push_back(host.to_owned());
+        }
+    }
+}
+
 impl RequestPermit<'_> {
     /// Releases the permit with the outcome of its request.
     pub fn release(mut self, outcome: Outcome) {
@@ -144,9 +191,18 @@ impl Drop for RequestPermit<'_> {
     fn drop(&mut self) {
         let mut hosts = self.limiters.lock();
         let now = (self.limiters.clock)();
+        hosts.in_flight = hosts.in_flight.saturating_sub(usize::from(self.key.is_some()));
+        // While hosts are short, one request makes room for one, of the host whose turn it is.
+        let most = if hosts.short.is_empty() { usize::MAX } else { 0 };
         let Some(queue) = hosts.by_name.get_mut(&self.host) else { return };
-        let released = queue.release(self.key.as_ref(), self.acquired, self.outcome, now);
-        let is_idle = queue.is_idle(now);
+        let released = queue.release(self.key.as_ref(), self.acquired, self.outcome, now, most);
+        let (is_idle, is_awaited) = (queue.is_idle(now), queue.is_awaited());
+        if most == 0 {
+            if is_awaited {
+                hosts.add_short(&self.host);
+            }
+            self.limiters.wake_short(&mut hosts);
+        }
         for key in released.woken {
             self.limiters.wake(&mut hosts, &self.host, key);
         }
@@ -158,5 +214,76 @@ impl Drop for RequestPermit<'_> {
         } else if hosts.by_name.len() > MAX_HOSTS {
             hosts.by_name.retain(|_, host| !host.is_unused());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may")]
+
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+
+    fn key(host: usize, n: usize) -> Key {
+        Key { namespace: format!("host-{host}"), name: format!("{n}") }
+    }
+
+    fn limiters() -> (HostLimiters, UnboundedReceiver<Key>) {
+        let (requeue, requeued) = unbounded_channel();
+        (HostLimiters::new(requeue, unbounded_channel().0, || Timestamp::UNIX_EPOCH), requeued)
+    }
+
+    /// Eight hosts with eight requests each.
+    fn fill(limiters: &HostLimiters) -> Vec<RequestPermit<'_>> {
+        let all = (0..64).map(|n| limiters.try_acquire(&format!("host-{}", n / 8), &key(n / 8, n)));
+        all.map(|permit| permit.map_err(drop).unwrap()).collect()
+    }
+
+    fn names(requeued: &mut UnboundedReceiver<Key>) -> Vec<String> {
+        std::iter::from_fn(|| requeued.try_recv().ok()).map(|key| format!("{}/{}", key.namespace, key.name)).collect()
+    }
+
+    #[test]
+    fn at_most_64_requests_are_in_flight_and_hosts_that_wait_are_served_by_turns() {
+        let (limiters, mut requeued) = limiters();
+        let mut permits = fill(&limiters);
+        for host in [8, 9] {
+            let name = format!("host-{host}");
+            assert_eq!(limiters.check(&name), Admit::AtCapacity);
+            for n in 0..3 {
+                assert_eq!(limiters.try_acquire(&name, &key(host, n)).err(), Some(Admit::AtCapacity));
+                limiters.enqueue(&name, None, key(host, n));
+            }
+            assert!(limiters.try_acquire_unqueued(&name).is_ok(), "a check of a token is none");
+        }
+        limiters.enqueue("host-0", None, key(0, 100));
+        assert!(names(&mut requeued).is_empty());
+        let mut order = Vec::new();
+        for _ in 0..7 {
+            permits.remove(0).release(Outcome::Issued);
+            let woken = names(&mut requeued);
+            assert_eq!(woken.len(), 1, "one for each: {woken:?}");
+            let (host, n) = woken[0].split_once('/').unwrap();
+            let woken_key = Key { namespace: host.to_owned(), name: n.to_owned() };
+            permits.push(limiters.try_acquire(host, &woken_key).map_err(drop).unwrap());
+            order.push(woken[0].clone());
+        }
+        order.sort_by_key(|name| name.split_once('/').unwrap().1.parse::<usize>().unwrap());
+        assert_eq!(order, ["host-8/0", "host-9/0", "host-8/1", "host-9/1", "host-8/2", "host-9/2", "host-0/100"]);
+        assert_eq!(limiters.check("host-8"), Admit::AtCapacity);
+    }
+
+    #[test]
+    fn room_that_a_resource_does_not_use_goes_to_another_host() {
+        let (limiters, mut requeued) = limiters();
+        let mut permits = fill(&limiters);
+        for host in [8, 9] {
+            limiters.enqueue(&format!("host-{host}"), None, key(host, 0));
+        }
+        permits.remove(0).release(Outcome::Issued);
+        assert_eq!(names(&mut requeued), ["host-8/0"]);
+        limiters.pass_on(&key(8, 0));
+        assert_eq!(names(&mut requeued), ["host-9/0"]);
     }
 }

@@ -57,8 +57,11 @@ async fn reconcile(ctx: &Arc<Context>, key: &Key, term: Term, worker: OwnedSemap
     let mut reconciliation = Reconciliation::new(observe(ctx, key)?);
     let mut calls = Calls::new(ctx, key, term, worker);
     loop {
+        // Rendered in the decision, and held until it is written.
+        let room = ctx.room(reconciliation.s.rendered_bytes()).await;
         match reconciliation.next(&mut calls) {
             Progress::Call(step) => {
+                let _room = room.filter(|_| step.carries_target());
                 let answer = calls.make(&reconciliation.s, &step).await;
                 reconciliation.record(&step, answer, ctx.now());
             }

@@ -7,7 +7,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::context::Context;
+use super::context::{Context, RENDERED_KIB};
 use super::event_loop::{Controller, Signals};
 use super::host_limiters::HostLimiters;
 use super::leader_election::LeaderElector;
@@ -57,6 +57,7 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
         hosts: HostLimiters::new(requeue.clone(), recovered, parts.clock),
         leadership,
         workers: Arc::new(Semaphore::new(options.concurrency)),
+        rendering: Semaphore::new(RENDERED_KIB),
         metrics: parts.metrics,
         clock: parts.clock,
         server_clock: parts.server_clock,

@@ -9,13 +9,13 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use super::context::Context;
+use super::context::{Context, RENDERED_KIB};
 use super::host_limiters::HostLimiters;
 use super::leader_election::LeaderElector;
 use super::reconciler::{self, catch_panic};
 use crate::api::Reason;
 use crate::arcgis::{Portals, ServiceRanges};
-use crate::cluster::{Cluster, LeanResource};
+use crate::cluster::{Clocks, Cluster, LeanResource};
 use crate::core::{Digester, Term};
 use crate::index::{Index, Key};
 use crate::ops::Metrics;
@@ -28,8 +28,7 @@ fn key(name: &str) -> Key {
 fn context() -> (Arc<Context>, Term) {
     // Fails only where one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut config = kube::Config::new("https://127.0.0.1:1".parse().unwrap());
-    config.default_retry = false;
+    let config = kube::Config::new("https://127.0.0.1:1".parse().unwrap());
     let clock = Timestamp::now;
     let index = Arc::new(Mutex::new(Index::default()));
     for name in ["boom", "next"] {
@@ -43,7 +42,7 @@ fn context() -> (Arc<Context>, Term) {
     let term = leadership.claim().unwrap().term;
     let (requeue, _) = mpsc::unbounded_channel();
     let ctx = Context {
-        cluster: Cluster::new(kube::Client::try_from(config).unwrap()),
+        cluster: Cluster::connect(&config, &Clocks { server: Arc::default(), now: clock }).unwrap(),
         portals: Arc::new(Portals::new(None, ServiceRanges::default(), crate::arcgis::Proxies::default()).unwrap()),
         allowed: Vec::new(),
         digester: Digester::default(),
@@ -51,6 +50,7 @@ fn context() -> (Arc<Context>, Term) {
         hosts: HostLimiters::new(requeue.clone(), mpsc::unbounded_channel().0, clock),
         leadership,
         workers: Arc::new(Semaphore::new(1)),
+        rendering: Semaphore::new(RENDERED_KIB),
         metrics: Arc::new(Metrics::new(index, clock).unwrap()),
         clock,
         server_clock: Arc::default(),

@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::Secret;
 use super::context::Context;
 use super::sources::{client_certificate, credentials, fetch_ca};
 use crate::api::Verification;
-use crate::arcgis::{PortalClient, identify};
-use crate::core::{AccessToken, Admit, Identity, LiveSecret, Outcome, Plan, Term, VerificationPlan};
+use crate::arcgis::{Identified, PortalClient, identify};
+use crate::core::{AccessToken, Admit, Identity, LiveSecret, Outcome, Plan, Term, VerificationPlan, rendered_size};
 use crate::index::{Key, Verified};
 
 /// A verification that a host at capacity, or a failing API server, does not admit is made this many seconds later.
@@ -83,17 +83,21 @@ async fn run(ctx: &Context, published: &PublishedToken) -> Result<(Verification,
     let client = client(ctx, published).await?;
     let is_app = |id: &str| ctx.digester.digest_id(id) == app;
     let identified = identify(&client, &plan.portal.base(), &token, plan.referer.as_deref(), is_app, ctx.clock).await;
-    permit.release(match (&identified.retry_after, &identified.answer) {
-        (Some(seconds), _) => Outcome::Limited(*seconds),
-        (None, Verification::NotAnswered) => Outcome::Failed,
-        (None, _) => Outcome::Issued,
-    });
+    permit.release(outcome(&identified));
     if let Some(expires) = identified.certificate_expires {
         let key = Key { namespace: published.me.namespace.clone(), name: published.me.name.clone() };
         ctx.index().portal_presented(&key, &host, expires);
     }
     ctx.metrics.verification(&host, identified.answer.as_str());
     Ok((identified.answer, identified.clock_differs))
+}
+
+fn outcome(identified: &Identified) -> Outcome {
+    match (identified.retry_after, &identified.answer) {
+        (Some(seconds), _) => Outcome::Limited(seconds),
+        (None, Verification::NotAnswered) => Outcome::Failed,
+        (None, _) => Outcome::Issued,
+    }
 }
 
 impl PublishedToken {
@@ -110,6 +114,7 @@ impl PublishedToken {
 
 /// Reads the token from the target. Where it is another one meanwhile, that one is verified.
 async fn stored_token(ctx: &Context, published: &PublishedToken) -> Result<AccessToken, Timestamp> {
+    let _room = ctx.room(rendered_size(&published.plan, 0)).await;
     let secret = published.secret(ctx, &published.plan.target.name).await?;
     let stored =
         LiveSecret::new(secret, &published.me).stored().filter(|stored| stored.issue_time == published.issue_time);

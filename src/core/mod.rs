@@ -39,7 +39,7 @@ pub use scheduling::{
 };
 pub use secrets::{
     AccessToken, ClientCertificateError, Credentials, CredentialsError, DesiredSecret, Digester, IssuedToken,
-    LiveSecret, Owner, SecretPatch, fingerprint, render, zero,
+    LiveSecret, MAX_TARGET_BYTES, Owner, SecretPatch, fingerprint, fits, render, rendered_size, zero,
 };
 pub use server_clock::{ServerClock, clock_differs};
 pub use spec::{

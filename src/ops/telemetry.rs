@@ -1,6 +1,7 @@
 //! Logs on standard output.
 
 use clap::ValueEnum;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 /// How a log line looks.
@@ -20,6 +21,9 @@ pub enum LogLevel {
     Trace,
 }
 
+/// Lines that wait until they are read. Where more are written, they are dropped: nothing waits for the reader of a log.
+const WAITING_LINES: usize = 4096;
+
 /// Logs where a panic was raised and not its message, which may hold a value.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
@@ -29,8 +33,9 @@ fn log_panics() {
 }
 
 /// Starts logging, once per process. The level applies to this program. Libraries, which may log the data that they
-/// carry, log from `warn` on, and the TLS verifier not at all: what it finds is reported as a reason.
-pub fn init(format: LogFormat, level: LogLevel) {
+/// carry, log from `warn` on, and the TLS verifier not at all: what it finds is reported as a reason. Lines are written on
+/// a thread of its own, the last ones when the guard is dropped.
+pub fn init(format: LogFormat, level: LogLevel) -> WorkerGuard {
     let level = match level {
         LogLevel::Error => "error",
         LogLevel::Warn => "warn",
@@ -40,13 +45,16 @@ pub fn init(format: LogFormat, level: LogLevel) {
     };
     let others = if level == "error" { "error" } else { "warn" };
     let filter = format!("{others},arcgis_credential_operator={level},rustls_platform_verifier=off,kube_client=off");
-    let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter));
+    let lines = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES);
+    let (lines, guard) = lines.finish(std::io::stdout());
+    let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(lines);
     // Only a second call fails, when logging has started.
     let _ = match format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Text => builder.with_ansi(false).try_init(),
     };
     log_panics();
+    guard
 }
 
 #[cfg(test)]

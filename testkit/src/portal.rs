@@ -40,6 +40,8 @@ pub struct App {
     pub secret: String,
     /// The seconds granted, regardless of the requested lifetime.
     pub lifetime: Option<u64>,
+    /// Issued each time, instead of a new one.
+    pub token: Option<String>,
     /// Sent instead of a token: status, headers, body.
     pub answer: Option<Answer>,
     /// The response is delayed by this many milliseconds.

@@ -34,6 +34,7 @@ mod refusals;
 mod requests;
 mod restarts;
 mod retries;
+mod secrets_in_memory;
 mod secrets_in_output;
 mod sources;
 mod start;

@@ -1,14 +1,21 @@
 //! The peak of memory while objects of others are listed, and with resources of the largest size.
 
+use std::time::Duration;
+
 use crate::support::{SECRET, TestEnv, is, peak_memory};
+use arcgis_credential_operator::api::ArcGisAppCredential;
 use futures::future::join_all;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::{Value, json};
+use testkit::portal::App;
 
 const MIB: u64 = 1024 * 1024;
+/// The length of a token with which a target is as large as it may be.
+const LARGEST_TOKEN: usize = 450;
+const MANY: Duration = Duration::from_mins(2);
 
 /// Texts of so many bytes in all, under as many keys as it takes.
 fn texts(bytes: usize, each: usize) -> Value {
@@ -63,24 +70,46 @@ async fn large_annotations_of_others_stay_below_96_mib() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn resources_of_the_largest_size_stay_below_128_mib() {
+async fn resources_of_the_largest_size_that_render_to_the_largest_targets_stay_below_128_mib() {
     let mut env = TestEnv::without_operator(&[]).await;
+    let token = "t".repeat(LARGEST_TOKEN);
+    env.portal.app("app", App { secret: SECRET.to_owned(), token: Some(token), ..App::default() });
+    env.portal.app("long", App { secret: SECRET.to_owned(), token: Some("t".repeat(16 * 1024)), ..App::default() });
     env.credentials("oauth", "app", SECRET).await;
-    for n in 0..150 {
-        let mut manifest = env.manifest(&format!("large-{n}"), "oauth");
+    env.credentials("long-oauth", "long", SECRET).await;
+    let rendered = (0..4).map(|n| (format!("key-{n}"), json!("$(access_token)".repeat(8 * 1024 / 15)))).collect();
+    let manifest = |name: &str, oauth: &str| {
+        let mut manifest = env.manifest(name, oauth);
         let target = &mut manifest["spec"]["target"];
-        target["data"] = texts(32 * 1024, 8 * 1024);
+        target["data"] = Value::Object(serde_json::Map::clone(&rendered));
         target["annotations"] = texts(15 * 1024, 3 * 1024);
         target["labels"] = texts(64 * 63, 63);
         // Few bytes each, which need much more when they are decoded.
         manifest["metadata"]["annotations"] = texts(12 * 1024, 6);
-        env.apply(&manifest).await;
+        manifest
+    };
+    for n in 0..150 {
+        env.apply(&manifest(&format!("large-{n}"), "oauth")).await;
+    }
+    for n in 0..16 {
+        env.apply(&manifest(&format!("too-large-{n}"), "long-oauth")).await;
     }
     env.start().await;
     for n in 0..150 {
-        env.wait(&format!("large-{n}"), |r| is(r, "Ready", "True", "TokenValid")).await;
+        env.wait_for(&format!("large-{n}"), MANY, |r| is(r, "Ready", "True", "TokenValid")).await;
     }
+    for n in 0..16 {
+        let cause = |r: &ArcGisAppCredential| r.status.as_ref()?.failure.as_ref()?.cause.clone();
+        let refused = env.wait_for(&format!("too-large-{n}"), MANY, |r| is(r, "Stalled", "True", "SpecInvalid")).await;
+        assert_eq!(cause(&refused).as_deref(), Some("TargetTooLarge"));
+    }
+    let target = env.target("large-0").await;
+    let bytes: usize = target.values().map(String::len).sum();
+    assert!((900_000..=1_000_000).contains(&bytes), "{bytes} bytes");
     let peak = peak_memory(env.operator.as_ref().unwrap()).unwrap();
-    println!("peak with 150 resources of the largest size: {} MiB", peak / MIB);
+    println!("peak with 150 resources of the largest size, each with a target of {bytes} bytes: {} MiB", peak / MIB);
     assert!(peak < 128 * MIB, "{} MiB", peak / MIB);
+    assert_eq!(env.portal.requests("long"), 16, "a token that does not fit is not requested again");
+    // The search for secrets reads all that is left.
+    env.resources().delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
 }

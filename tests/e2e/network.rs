@@ -59,6 +59,29 @@ async fn a_proxy_works_with_a_private_ca_and_no_proxy_bypasses_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_proxy_of_the_kubeconfig_is_used_for_the_api_server_alone() {
+    let mut proxy = Proxy::start().await;
+    let mut env = TestEnv::without_operator(&[]).await;
+    let account = std::fs::read_to_string(TestEnv::restricted()).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&account).unwrap();
+    let server = config["clusters"][0]["cluster"]["server"].as_str().unwrap().trim_start_matches("https://").to_owned();
+    let kubeconfig = env.plane.dir().join(format!("{}-proxied", env.namespace));
+    for (url, works) in [("socks5://127.0.0.1:1", false), (proxy.url.as_str(), true)] {
+        config["clusters"][0]["cluster"]["proxy-url"] = json!(url);
+        std::fs::write(&kubeconfig, config.to_string()).unwrap();
+        env.start_with_kubeconfig(&kubeconfig);
+        if !works {
+            let ended = tokio::time::timeout(Duration::from_secs(10), env.operator.as_mut().unwrap().wait()).await;
+            assert_eq!(ended.unwrap().unwrap().code(), Some(1));
+            assert!(env.log().contains("error: proxy-url of the kubeconfig: write http://HOST:PORT"), "{}", env.log());
+        }
+    }
+    env.ready("proxied").await;
+    // A connection to the portal would be a tunnel to another port.
+    assert_eq!(proxy.tunnel().await, format!("CONNECT {server}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tls_1_2_and_1_3_are_supported() {
     for protocol in [Protocol::Tls12, Protocol::Tls13] {
         let portal = portal("127.0.0.1:0", protocol).await;

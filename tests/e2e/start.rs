@@ -7,6 +7,21 @@ use crate::support::TestEnv;
 use testkit::api_proxy::InjectedFault;
 use testkit::control_plane::ControlPlane;
 
+/// The bytes that fit into a pipe.
+const PIPE: usize = 64 * 1024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_of_the_log_that_is_stuck_stops_nothing() {
+    let mut env = TestEnv::without_operator(&[]).await;
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    // The pipe is full: the first line waits for ever.
+    std::io::Write::write_all(&mut writer, &vec![b'x'; PIPE]).unwrap();
+    env.start_with_output(writer.into());
+    env.wait_until_ready().await;
+    env.ready("logged").await;
+    assert_eq!(env.terminate().await, Some(0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_permissions_are_reported_and_checked_again() {
     let plane = ControlPlane::from_env().unwrap();

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use crate::support::fleet::poll_until;
 use crate::support::{SECRET, TestEnv, condition, failure_reason, is};
 use arcgis_credential_operator::api::ArcGisAppCredential;
 use jiff::Timestamp;
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 use testkit::portal::{Answer, App};
 
@@ -39,6 +43,30 @@ async fn make(env: &TestEnv, name: &str, app: App, change: impl Fn(&mut Value)) 
     let mut manifest = env.manifest(name, &format!("{name}-oauth"));
     change(&mut manifest);
     env.apply(&manifest).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resources_with_the_longest_names_have_events() {
+    let env = TestEnv::new().await;
+    env.credentials("oauth", "app", SECRET).await;
+    // The longest, and two whose first 200 characters are no name.
+    let names = [
+        "a".repeat(253),
+        format!("{}.{}", "a".repeat(199), "b".repeat(53)),
+        format!("{}--{}", "a".repeat(198), "c".repeat(50)),
+    ];
+    for (n, name) in names.iter().enumerate() {
+        let mut manifest = env.manifest(name, "oauth");
+        manifest["spec"]["target"]["name"] = json!(format!("long-{n}"));
+        env.apply(&manifest).await;
+        env.wait(name, |r| is(r, "Ready", "True", "TokenValid")).await;
+        let events = Api::<Event>::namespaced(env.client.clone(), &env.namespace);
+        poll_until("the event exists", Duration::from_secs(10), async || {
+            let all = events.list(&ListParams::default()).await.unwrap().items;
+            all.iter().any(|event| event.regarding.as_ref().unwrap().name.as_ref() == Some(name)).then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

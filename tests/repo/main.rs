@@ -6,6 +6,7 @@
 mod support;
 
 mod architecture;
+mod bounds;
 mod causes;
 mod chart;
 mod crd;

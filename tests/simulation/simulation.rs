@@ -214,7 +214,7 @@ impl Simulation {
     pub fn release_permit(&mut self, id: Id, acquired: Epoch, outcome: Outcome) {
         let now = self.clock.timestamp();
         let portal = self.resources[id as usize].portal;
-        let released = self.operator.hosts[portal].release(Some(&id), acquired, outcome, now);
+        let released = self.operator.hosts[portal].release(Some(&id), acquired, outcome, now, usize::MAX);
         for woken in released.woken {
             self.notify(woken);
         }

@@ -123,7 +123,7 @@ impl Simulation {
         let (after, answer, retry_after) = self.ask(id, token.serial);
         let outcome = match (retry_after, &answer) {
             (Some(seconds), _) => Outcome::Limited(seconds),
-            (None, Verification::NotAnswered) => Outcome::Failed,
+            (None, Verification::NotAnswered) => Outcome::Unanswered,
             (None, _) => Outcome::Issued,
         };
         let resource = &mut self.resources[id as usize];

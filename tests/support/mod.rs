@@ -166,6 +166,11 @@ impl TestEnv {
     /// Starts the operator and waits until it is ready.
     pub async fn start(&mut self) {
         self.start_without_waiting();
+        self.wait_until_ready().await;
+    }
+
+    /// Waits until the operator is ready.
+    pub async fn wait_until_ready(&mut self) {
         timeout(TIMEOUT, async {
             while self.http_get("/readyz").await.is_none_or(|answer| !answer.starts_with("HTTP/1.1 200")) {
                 let ended = self.operator.as_mut().unwrap().try_wait().unwrap();
@@ -224,6 +229,13 @@ impl TestEnv {
         self.operator = Some(self.spawn(kubeconfig, self.admin, &flags));
     }
 
+    /// Starts the operator with this standard output.
+    pub fn start_with_output(&mut self, output: Stdio) {
+        let flags = ["--leader-elect=false".to_owned()];
+        let mut command = self.command(&self.restricted.kubeconfig, self.admin, &flags);
+        self.operator = Some(command.stdout(output).spawn().unwrap());
+    }
+
     /// Starts another operator, with these flags.
     pub fn replica(&self, kubeconfig: &std::path::Path, flags: &[String]) -> Replica {
         let admin = free_address();
@@ -231,6 +243,10 @@ impl TestEnv {
     }
 
     fn spawn(&self, kubeconfig: &std::path::Path, admin: SocketAddr, flags: &[String]) -> Child {
+        self.command(kubeconfig, admin, flags).spawn().unwrap()
+    }
+
+    fn command(&self, kubeconfig: &std::path::Path, admin: SocketAddr, flags: &[String]) -> Command {
         let ca = self.ca_file();
         // Operators that run read it at any moment, so it is written once.
         if !ca.exists() {
@@ -244,7 +260,8 @@ impl TestEnv {
             .append(true)
             .open(logs.join(format!("{}.log", self.namespace)))
             .unwrap();
-        Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command
             .args(["run", "--log-level=trace", "--namespace", &self.namespace])
             .args(["--allowed-portal", &self.portal.url(), "--ca-file"])
             .arg(ca)
@@ -255,9 +272,8 @@ impl TestEnv {
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap()
+            .kill_on_drop(true);
+        command
     }
 
     /// Returns a response of the admin address with its headers.

@@ -12,7 +12,7 @@ use crate::core::object::Observed;
 use crate::core::scheduling::Admit;
 use crate::core::scheduling::schedule::{RESYNC_SECONDS, after};
 use crate::core::scheduling::waits::Activity;
-use crate::core::secrets::render;
+use crate::core::secrets::{fits, render};
 use crate::core::spec::Plan;
 
 /// Decides from what is known at `now`.
@@ -178,7 +178,11 @@ impl Decision<'_> {
         }
         match (&s.target, issued) {
             (Observed::Loaded(_, live), Some(issued)) => live.patch(&render(plan, &s.me, issued)).map(Step::Publish),
-            (Observed::Loaded(_, live), None) => live.patch(&render(plan, &s.me, &s.stored(live)?)).map(Step::Render),
+            (Observed::Loaded(_, live), None) => {
+                // One that a longer URL of the portal belongs to is replaced.
+                let stored = s.stored(live).filter(|stored| fits(plan, stored))?;
+                live.patch(&render(plan, &s.me, &stored)).map(Step::Render)
+            }
             (_, Some(issued)) if target.rendered => {
                 Some(Step::Publish(render(plan, &s.me, issued).replacement(&target.version)))
             }

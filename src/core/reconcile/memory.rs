@@ -33,6 +33,8 @@ pub struct Memory {
     pub(crate) repairs: Repairs,
     /// The token that was issued and is not known to be written.
     pub(crate) issued: Option<Box<IssuedToken>>,
+    /// The length of the token that was issued or read last, where that is known: the target with it must not be too large.
+    pub(crate) token_bytes: usize,
     /// Why a token is owed, where that does not show in the target or on the clock.
     pub(crate) demand: Option<Trigger>,
     /// When the exchange of the last token ended.

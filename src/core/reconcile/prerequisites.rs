@@ -8,7 +8,7 @@ use super::token::Token;
 use super::verdict::{Problem, Step};
 use crate::api::{Cause, Fault, Reason, ShownName};
 use crate::core::object::{Observed, Version};
-use crate::core::secrets::{ClientCertificateError, CredentialsError, Owner};
+use crate::core::secrets::{ClientCertificateError, CredentialsError, MAX_TARGET_BYTES, Owner};
 use crate::core::spec::Plan;
 
 /// Whether a prerequisite is met: what it lacks, or the read that shows it.
@@ -16,6 +16,9 @@ type Prerequisite = Result<Option<Problem>, Step>;
 
 /// Returns the first prerequisite that is not met, in the order of the reasons.
 pub(super) fn unmet(s: &Situation, plan: &Plan, token: Token<'_>, now: Timestamp) -> Prerequisite {
+    if let Some(problem) = too_large(s) {
+        return Ok(Some(problem));
+    }
     if !s.allowed {
         return Ok(Some(Problem::unmet(Fault::new(Reason::PortalNotAllowed, Cause::NotListed), None)));
     }
@@ -28,6 +31,16 @@ pub(super) fn unmet(s: &Situation, plan: &Plan, token: Token<'_>, now: Timestamp
     let ca = if plan.ca.is_some() { ca(s)? } else { None };
     let certificate = if plan.client_certificate.is_some() { client_certificate(s, now)? } else { None };
     Ok([ca, certificate].into_iter().flatten().min_by_key(|found| found.reason))
+}
+
+/// The target with the token that was issued or read last. After a restart, only the status knows of one that was too long.
+fn too_large(s: &Situation) -> Option<Problem> {
+    if s.rendered_bytes() > MAX_TARGET_BYTES {
+        return Some(Problem::unmet(Fault::new(Reason::SpecInvalid, Cause::TargetTooLarge), None));
+    }
+    let (unmet, same) = recalled(s, &[Reason::SpecInvalid])?;
+    let applies = same && s.memory.token_bytes == 0 && unmet.finding.cause == Some(Cause::TargetTooLarge);
+    applies.then(|| Problem::recalled(unmet))
 }
 
 fn foreign_target(s: &Situation, token: Token<'_>) -> Option<Problem> {

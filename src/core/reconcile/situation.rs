@@ -11,7 +11,9 @@ use crate::core::scheduling::Admit;
 use crate::core::scheduling::schedule::after;
 use crate::core::scheduling::waits::{Activity, MadeWith, Wait};
 use crate::core::secrets::fingerprint::short_hash;
-use crate::core::secrets::{ClientCertificateError, CredentialsError, IssuedToken, LiveSecret, Owner, fingerprint};
+use crate::core::secrets::{
+    ClientCertificateError, CredentialsError, IssuedToken, LiveSecret, Owner, fingerprint, rendered_size,
+};
 use crate::core::spec::{Plan, SpecError};
 
 /// All that a decision is made from.
@@ -97,6 +99,12 @@ impl Situation {
     pub(super) fn is_reported_right(&self) -> bool {
         let right = self.status.token.is_some() && self.status.failure.is_none();
         right && self.satisfied() == Some(self.generation)
+    }
+
+    /// Returns the bytes of the target with the token that was issued or read last.
+    #[must_use]
+    pub fn rendered_bytes(&self) -> usize {
+        self.plan.as_ref().map_or(0, |plan| rendered_size(plan, self.memory.token_bytes))
     }
 
     /// What an attempt made now would be made with.

@@ -11,7 +11,7 @@ use crate::core::object::{Observed, Version};
 use crate::core::scheduling::schedule::after;
 use crate::core::scheduling::waits::{Activity, Failed, Wait};
 use crate::core::secrets::{
-    AccessToken, ClientCertificateError, CredentialsError, IssuedToken, LiveSecret, Owner, render,
+    AccessToken, ClientCertificateError, CredentialsError, IssuedToken, LiveSecret, Owner, fits, render,
 };
 
 impl Situation {
@@ -35,7 +35,8 @@ impl Situation {
                 // The response to its write was lost.
                 let written = |issued: &mut Box<IssuedToken>| issued.token.expose() == stored.token.expose();
                 self.memory.issued.take_if(written);
-                target.rendered = live.patch(&render(plan, &self.me, &stored)).is_none();
+                self.memory.token_bytes = self.memory.token_bytes.max(stored.token.expose().len());
+                target.rendered = fits(plan, &stored) && live.patch(&render(plan, &self.me, &stored)).is_none();
                 target.token = Some(stored.into());
             }
         }
@@ -120,14 +121,17 @@ impl Situation {
         if matches!(self.token(sent), Token::Missing { .. }) && self.owed(sent).trigger == Trigger::Gone {
             self.memory.repairs.record(sent);
         }
-        self.memory.issued = Some(Box::new(IssuedToken {
+        self.memory.token_bytes = token.expose().len();
+        let issued = Box::new(IssuedToken {
             token,
             issue_time,
             expiration_time: after(issue_time, lifetime_seconds),
             inputs,
             portal_url: None,
             referer: plan.referer.clone(),
-        }));
+        });
+        // One that does not fit is not kept: the next one is requested after a change.
+        self.memory.issued = Some(issued).filter(|issued| fits(plan, issued));
         self.memory.last_request = Some(sent);
         self.memory.demand = None;
         self.memory.verification.issued(issue_time);

@@ -46,6 +46,12 @@ impl Step {
         }
     }
 
+    /// Whether its call carries the content of the target.
+    #[must_use]
+    pub fn carries_target(&self) -> bool {
+        matches!(self, Self::ReadTarget | Self::TryCreate) || self.writes()
+    }
+
     /// Whether it changes the target.
     pub(super) fn writes(&self) -> bool {
         matches!(self, Self::Create | Self::Publish(_) | Self::Render(_) | Self::Own(_))

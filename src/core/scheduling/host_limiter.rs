@@ -7,6 +7,8 @@ use crate::api::{ArcGisAppCredentialStatus, Reason};
 
 /// Requests in flight at once to one host.
 const MAX_IN_FLIGHT: usize = 8;
+/// After so many requests in a row that were not answered, a host has one at once.
+const DEAD: u8 = 3;
 /// The longest pause of resources that did not get the 429 themselves.
 const MAX_PAUSE_SECONDS: u32 = 300;
 /// Answers that arrive within this time belong to requests that were in flight together.
@@ -28,8 +30,11 @@ pub enum Outcome {
     Issued,
     /// A 429, with the seconds that the host asks for.
     Limited(u32),
-    /// No answer, or a failure of the host itself.
+    /// A failure of the host itself.
     Unavailable,
+    /// No answer.
+    Unanswered,
+    /// Any other answer.
     Failed,
 }
 
@@ -39,6 +44,7 @@ impl Outcome {
     pub fn of(reason: Reason, retry_after: Option<u32>) -> Self {
         match retry_after {
             Some(seconds) => Self::Limited(seconds),
+            None if reason == Reason::PortalUnreachable => Self::Unanswered,
             None if reason.is_outage() => Self::Unavailable,
             None => Self::Failed,
         }
@@ -49,6 +55,8 @@ impl Outcome {
 #[derive(Clone, Debug, Default)]
 pub struct HostLimiter {
     in_flight: usize,
+    /// Requests in a row that were not answered.
+    unanswered: u8,
     pause: Option<Pause>,
     epoch: Epoch,
 }
@@ -73,7 +81,7 @@ impl HostLimiter {
         match &self.pause {
             Some(pause) if now < pause.until => Admit::PausedUntil(pause.until),
             Some(pause) if pause.probing => Admit::AtCapacity,
-            _ if self.in_flight >= MAX_IN_FLIGHT => Admit::AtCapacity,
+            _ if self.in_flight >= self.capacity() => Admit::AtCapacity,
             _ => Admit::Now,
         }
     }
@@ -110,17 +118,23 @@ impl HostLimiter {
         match outcome {
             Outcome::Issued if current => self.pause = None,
             Outcome::Limited(seconds) => self.pause_for(seconds, now),
-            Outcome::Unavailable | Outcome::Failed if current => {
+            Outcome::Unavailable | Outcome::Unanswered | Outcome::Failed if current => {
                 if let Some(pause) = &mut self.pause {
                     pause.probing = false;
                 }
             }
-            Outcome::Issued | Outcome::Unavailable | Outcome::Failed => {}
+            Outcome::Issued | Outcome::Unavailable | Outcome::Unanswered | Outcome::Failed => {}
         }
+        self.unanswered = if outcome == Outcome::Unanswered { self.unanswered.saturating_add(1) } else { 0 };
         match &self.pause {
             Some(_) => 1,
-            None => MAX_IN_FLIGHT - self.in_flight.min(MAX_IN_FLIGHT),
+            None => self.capacity().saturating_sub(self.in_flight),
         }
+    }
+
+    /// How many requests may be in flight: each that a dead host has takes until its time limit.
+    fn capacity(&self) -> usize {
+        if self.unanswered >= DEAD { 1 } else { MAX_IN_FLIGHT }
     }
 
     /// Records a 429. The pause doubles while each probe after a pause gets another 429.

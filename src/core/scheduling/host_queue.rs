@@ -53,10 +53,26 @@ impl<K: Clone + Hash + Ord> HostQueue<K> {
         if self.limiter.check(now) == Admit::Now {
             return Some(key);
         }
+        self.wait(priority, key);
+        None
+    }
+
+    /// Waits for a permit, also where this host has one.
+    pub fn wait(&mut self, priority: Priority, key: K) {
         // One that was woken but came too late for the permit keeps its place.
         let kept = self.woken.remove(&key);
         self.waiting.insert(key, priority, kept);
-        None
+    }
+
+    /// Whether a key waits.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Takes the key whose turn it is, where a permit is free.
+    pub fn wake(&mut self, now: Timestamp) -> Option<K> {
+        if self.limiter.check(now) == Admit::Now { self.wake_next() } else { None }
     }
 
     /// Whether nothing has to be kept of this host.
@@ -71,18 +87,25 @@ impl<K: Clone + Hash + Ord> HostQueue<K> {
         self.limiter.is_unused() && self.waiting.is_empty()
     }
 
-    /// Releases the permit of a key, or of what waits in no queue.
-    pub fn release(&mut self, key: Option<&K>, acquired: Epoch, outcome: Outcome, now: Timestamp) -> Released<K> {
+    /// Releases the permit of a key, or of what waits in no queue, and wakes those that may try now, but no more than `most`.
+    pub fn release(
+        &mut self,
+        key: Option<&K>,
+        acquired: Epoch,
+        outcome: Outcome,
+        now: Timestamp,
+        most: usize,
+    ) -> Released<K> {
         let recovered = match (outcome, key) {
             (Outcome::Issued, _) => self.outage.succeeded(now),
-            (Outcome::Unavailable, Some(key)) => {
+            (Outcome::Unavailable | Outcome::Unanswered, Some(key)) => {
                 self.outage.failed(key, now);
                 false
             }
             _ => false,
         };
         let free = self.limiter.release(acquired, outcome, now);
-        Released { woken: std::iter::from_fn(|| self.wake_next()).take(free).collect(), recovered }
+        Released { woken: std::iter::from_fn(|| self.wake_next()).take(free.min(most)).collect(), recovered }
     }
 
     /// Returns from when on one request tries this host, which answers none.

@@ -85,7 +85,31 @@ pub(super) fn owner_reference(me: &Identity) -> OwnerReference {
     }
 }
 
-/// Returns the desired state with this token.
+/// The most that the target may hold in all keys. Kubernetes accepts 1 MiB.
+pub const MAX_TARGET_BYTES: usize = 1_000_000;
+/// All expirations are as long as this one.
+const EXPIRATION: &str = "2026-01-01T00:00:00Z";
+
+/// Returns the bytes of all keys with a token of this length.
+#[must_use]
+pub fn rendered_size(plan: &Plan, token: usize) -> usize {
+    size(plan, token, &plan.public_url.base(), plan.referer.as_deref())
+}
+
+/// Whether the target may hold all keys with this token.
+#[must_use]
+pub fn fits(plan: &Plan, published: &IssuedToken) -> bool {
+    let portal = published.portal_url.clone().unwrap_or_else(|| plan.public_url.base());
+    size(plan, published.token.expose().len(), &portal, published.referer.as_deref()) <= MAX_TARGET_BYTES
+}
+
+fn size(plan: &Plan, token: usize, portal: &str, referer: Option<&str>) -> usize {
+    let formats = plan.target.formats.iter().map(|f| formatted(*f, "", EXPIRATION, portal, referer).len() + token);
+    let data = plan.target.data.values().map(|template| template.size(token, EXPIRATION.len(), portal.len()));
+    token + EXPIRATION.len() + portal.len() + formats.sum::<usize>() + data.sum::<usize>()
+}
+
+/// Returns the desired state with this token, which has to fit.
 #[must_use]
 pub fn render(plan: &Plan, me: &Identity, published: &IssuedToken) -> DesiredSecret {
     let (token, expires_at) = (published.token.expose(), published.expiration_time.to_string());

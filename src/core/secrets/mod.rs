@@ -10,7 +10,7 @@ mod token;
 
 pub use client_certificate::ClientCertificateError;
 pub use credentials::{Credentials, CredentialsError, Digester};
-pub use desired::{DesiredSecret, render};
+pub use desired::{DesiredSecret, MAX_TARGET_BYTES, fits, render, rendered_size};
 pub use fingerprint::fingerprint;
 pub use live::{LiveSecret, Owner};
 pub use patch::{SecretPatch, zero};

@@ -55,6 +55,18 @@ impl Template {
         Ok(Self(parts))
     }
 
+    /// Returns the bytes of the text with values of these lengths in place.
+    #[must_use]
+    pub fn size(&self, access_token: usize, expires_at: usize, portal_url: usize) -> usize {
+        let size = |part: &Part| match part {
+            Part::Text(text) => text.len(),
+            Part::AccessToken => access_token,
+            Part::ExpiresAt => expires_at,
+            Part::PortalUrl => portal_url,
+        };
+        self.0.iter().map(size).sum()
+    }
+
     /// The text with the values in place.
     #[must_use]
     pub fn fill(&self, access_token: &str, expires_at: &str, portal_url: &str) -> String {

@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod outage;
+
 fn pause_record(second: i64, until: i64, count: u32) -> RetryAfterRecord {
     RetryAfterRecord { at: at(second), until: at(until), count }
 }
@@ -20,6 +22,29 @@ fn a_paused_host_is_probed_by_one_request() {
 }
 
 #[test]
+fn a_host_that_answered_none_of_its_last_three_requests_has_one_in_flight() {
+    let mut limiter = HostLimiter::default();
+    let mut end = |outcomes: &[Outcome]| {
+        for outcome in outcomes {
+            assert_eq!(limiter.try_acquire(at(0)), Admit::Now);
+            limiter.release(limiter.epoch(), *outcome, at(1));
+        }
+        let admitted = (0..20).take_while(|_| limiter.try_acquire(at(1)) == Admit::Now).count();
+        for _ in 0..admitted {
+            limiter.release(limiter.epoch(), *outcomes.last().unwrap(), at(1));
+        }
+        admitted
+    };
+    assert_eq!(end(&[Outcome::Unanswered; 2]), 8);
+    assert_eq!(end(&[Outcome::Failed, Outcome::Unanswered, Outcome::Unanswered, Outcome::Unanswered]), 1);
+    for answered in [Outcome::Issued, Outcome::Failed, Outcome::Unavailable] {
+        assert_eq!(end(&[Outcome::Unanswered]), 1);
+        assert_eq!(end(&[answered]), 8, "{answered:?}");
+        assert_eq!(end(&[Outcome::Unanswered; 3]), 1);
+    }
+}
+
+#[test]
 fn a_resource_with_a_permit_leaves_the_queue() {
     let mut host = HostQueue::default();
     assert!((0..8).all(|key| host.try_acquire(&key, at(0)) == Admit::Now));
@@ -29,9 +54,11 @@ fn a_resource_with_a_permit_leaves_the_queue() {
     host.limiter.release(host.limiter.epoch(), Outcome::Issued, at(1));
     assert_eq!(host.try_acquire(&8, at(1)), Admit::Now);
     assert!(!host.is_idle(at(2)));
-    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(2)).woken, [9]);
-    assert!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(2)).woken.is_empty());
-    (0..6).for_each(|_| assert!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(2)).woken.is_empty()));
+    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(2), usize::MAX).woken, [9]);
+    assert!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(2), usize::MAX).woken.is_empty());
+    (0..6).for_each(|_| {
+        assert!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(2), usize::MAX).woken.is_empty());
+    });
     assert!(host.is_idle(at(2)), "no state is left");
 }
 
@@ -64,13 +91,17 @@ fn as_many_waiters_proceed_as_there_are_permits() {
     let mut host = HostQueue::default();
     assert!((0..8).all(|key| host.try_acquire(&key, at(0)) == Admit::Now));
     (8..20).for_each(|key| assert_eq!(host.enqueue(Some(at(100 - key)), key, at(0)), None));
-    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(1)).woken, [19], "the first to expire");
     assert_eq!(
-        host.release(None, host.limiter.epoch(), Outcome::Limited(60), at(1)).woken,
+        host.release(None, host.limiter.epoch(), Outcome::Issued, at(1), usize::MAX).woken,
+        [19],
+        "the first to expire"
+    );
+    assert_eq!(
+        host.release(None, host.limiter.epoch(), Outcome::Limited(60), at(1), usize::MAX).woken,
         [18],
         "it is woken and finds the host paused"
     );
-    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(2)).woken, [17, 16, 15]);
+    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(2), usize::MAX).woken, [17, 16, 15]);
 }
 
 #[test]
@@ -100,7 +131,7 @@ fn a_host_is_idle_when_no_state_is_left() {
     assert!(host.is_idle(at(2)));
     assert_eq!(host.try_acquire(&1, at(0)), Admit::Now);
     assert!(!host.is_idle(at(2)), "a request is in flight");
-    assert!(host.release(None, host.limiter.epoch(), Outcome::Limited(60), at(0)).woken.is_empty());
+    assert!(host.release(None, host.limiter.epoch(), Outcome::Limited(60), at(0), usize::MAX).woken.is_empty());
     assert!(!host.is_idle(at(2)), "it asked for a pause");
     assert_eq!(host.try_acquire(&1, at(60)), Admit::Now);
     assert_eq!(host.enqueue(None, 2, at(60)), None);
@@ -143,15 +174,15 @@ fn a_waiter_that_forgoes_its_permit_passes_it_to_the_next() {
     assert!((0..8).all(|key| host.try_acquire(&key, at(0)) == Admit::Now));
     (8..12).for_each(|key| assert_eq!(host.enqueue(Some(at(key)), key, at(0)), None));
     assert_eq!(host.pass_on(&8, at(0)), None, "it was not woken");
-    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(1)).woken, [8]);
+    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(1), usize::MAX).woken, [8]);
     assert_eq!(host.pass_on(&8, at(1)), Some(9));
     assert_eq!(host.pass_on(&8, at(1)), None, "only once");
     assert_eq!(host.try_acquire(&9, at(1)), Admit::Now);
     assert_eq!(host.pass_on(&9, at(2)), None, "it used its permit");
-    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(2)).woken, [10]);
+    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(2), usize::MAX).woken, [10]);
     assert_eq!(host.try_acquire(&99, at(2)), Admit::Now, "a resource that was not queued takes the permit");
     assert_eq!(host.pass_on(&10, at(2)), None, "no permit is left");
-    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(3)).woken, [11]);
+    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(3), usize::MAX).woken, [11]);
     assert_eq!(host.try_acquire(&98, at(3)), Admit::Now);
     assert_eq!(host.enqueue(Some(at(11)), 11, at(3)), None, "it came too late and waits again");
     assert_eq!(host.pass_on(&11, at(3)), None);
@@ -235,54 +266,4 @@ fn a_pause_keeps_its_length_when_the_clock_is_set() {
     limiter.shift(SignedDuration::from_hours(-2));
     assert_eq!(limiter.check(at(30)), Admit::PausedUntil(at(60)));
     assert_eq!(limiter.check(at(60)), Admit::Now);
-}
-
-/// Whether the host recovers, after failures of these keys at these seconds, with a success at the last.
-fn recovers(host: &mut HostQueue<u32>, failures: &[(u32, i64)], success: i64) -> bool {
-    for (key, second) in failures {
-        assert_eq!(host.try_acquire(key, at(*second)), Admit::Now);
-        let released = host.release(Some(key), host.limiter.epoch(), Outcome::Unavailable, at(*second));
-        assert!(!released.recovered);
-    }
-    assert_eq!(host.try_acquire(&0, at(success)), Admit::Now);
-    host.release(Some(&0), host.limiter.epoch(), Outcome::Issued, at(success)).recovered
-}
-
-#[test]
-fn a_success_after_an_outage_ends_the_waits_of_all_once_in_5_minutes() {
-    let mut host = HostQueue::default();
-    assert!(!recovers(&mut host, &[], 0), "it has not failed");
-    assert!(recovers(&mut host, &[(1, 10), (2, 11)], 41));
-    assert!(!recovers(&mut host, &[(1, 42), (2, 43)], 340), "soon after the last time");
-    assert!(!host.is_idle(at(340)) && host.is_idle(at(341)));
-    assert!(recovers(&mut host, &[(1, 341), (2, 342)], 371));
-}
-
-#[test]
-fn a_failure_of_one_app_or_for_seconds_is_no_outage() {
-    assert!(!recovers(&mut HostQueue::default(), &[(1, 10), (1, 70)], 100), "one app");
-    assert!(!recovers(&mut HostQueue::default(), &[(1, 10), (2, 11)], 39), "29 s");
-    let mut host = HostQueue::default();
-    assert!(!recovers(&mut host, &[(1, 10)], 20));
-    assert!(!recovers(&mut host, &[(2, 60)], 90), "a success in between");
-}
-
-#[test]
-fn a_host_that_answers_no_request_is_tried_every_15_seconds_and_later_every_minute() {
-    let mut host = HostQueue::default();
-    let fail = |host: &mut HostQueue<i64>, now: i64| {
-        assert_eq!(host.try_acquire(&1, at(now)), Admit::Now);
-        host.release(Some(&1), host.limiter.epoch(), Outcome::Unavailable, at(now));
-    };
-    assert_eq!(host.probe_at(), None, "it has not failed");
-    fail(&mut host, 0);
-    assert_eq!((host.probe_at(), host.take_probe(at(14))), (Some(at(15)), false));
-    assert!(host.take_probe(at(15)) && !host.take_probe(at(16)), "one at a time");
-    fail(&mut host, 20);
-    assert_eq!(host.probe_at(), Some(at(35)), "a request of another resource tries it, too");
-    fail(&mut host, 1800);
-    assert_eq!(host.probe_at(), Some(at(1860)));
-    assert_eq!(host.try_acquire(&1, at(1860)), Admit::Now);
-    host.release(Some(&1), host.limiter.epoch(), Outcome::Issued, at(1861));
-    assert_eq!(host.probe_at(), None);
 }

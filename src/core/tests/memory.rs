@@ -283,7 +283,7 @@ fn a_mass_creation_delays_no_renewal_and_renewals_delay_no_creation() {
     (10..20).for_each(|key| assert_eq!(host.enqueue(None, key, at(0)), None));
     assert_eq!(host.enqueue(Some(at(99)), 9, at(0)), None);
     let mut next = || {
-        let woken = host.release(None, host.limiter.epoch(), Outcome::Issued, at(1)).woken;
+        let woken = host.release(None, host.limiter.epoch(), Outcome::Issued, at(1), usize::MAX).woken;
         assert!(woken.iter().all(|key| host.try_acquire(key, at(1)) == Admit::Now));
         woken
     };

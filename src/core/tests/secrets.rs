@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::*;
+
+mod size;
 use crate::api::{DeletionPolicy, Format};
 
 mod live;

@@ -209,7 +209,7 @@ async fn respond(
         return failure(403, "access_denied", "Invalid referer");
     }
     let serial = shared.counter.fetch_add(1, Ordering::Relaxed);
-    let token = format!("{TOKEN_CANARY}{serial:06}-{}..", shared.salt);
+    let token = app.token.unwrap_or_else(|| format!("{TOKEN_CANARY}{serial:06}-{}..", shared.salt));
     let mut state = shared.state();
     state.tokens.insert(token.clone(), id.to_owned());
     state.journal[index].issued = true;
