@@ -234,7 +234,7 @@ async fn where_owner_references_are_guarded_only_a_changed_one_is_refused() {
     env.delete("created").await;
     let gone = |secret: Option<&Secret>| secret.is_none();
     let deleted = kube::runtime::wait::await_condition(env.secrets(), "created-token", gone);
-    tokio::time::timeout(Duration::from_secs(60), deleted).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_mins(1), deleted).await.unwrap().unwrap();
 
     // A Secret that is handed over gets no owner; with Retain it needs none.
     let mut secret = json!({"metadata": handed_over("given")});

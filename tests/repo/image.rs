@@ -21,8 +21,8 @@ fn roots(folder: &Path) -> PathBuf {
 }
 
 fn assemble(binary: &str, to: &Path) {
-    let folder = TempDir::new().unwrap();
     static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| go_build("hack/tools", "./assemble-image"));
+    let folder = TempDir::new().unwrap();
     let mut command = Command::new(&*PROGRAM);
     command.arg("-ca").arg(roots(folder.path()));
     command.args(["-binary", binary, "-version", env!("CARGO_PKG_VERSION"), "-revision", "0123abc", "-epoch", EPOCH]);
