@@ -95,7 +95,7 @@ async fn run(ctx: &Context, published: &PublishedToken) -> Result<(Verification,
 fn outcome(identified: &Identified) -> Outcome {
     match (identified.retry_after, &identified.answer) {
         (Some(seconds), _) => Outcome::Limited(seconds),
-        (None, Verification::NotAnswered) => Outcome::Failed,
+        (None, Verification::NotAnswered) => Outcome::Unanswered,
         (None, _) => Outcome::Issued,
     }
 }
