@@ -7,7 +7,10 @@ TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/arcgis-credential-operator
 # amd64 or arm64; the latter needs aarch64-linux-gnu-gcc, of Debian's gcc-aarch64-linux-gnu.
 ARCH ?= amd64
 MUSL := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-musl
-RELEASE := target/$(MUSL)/release/arcgis-credential-operator
+# Also where cargo's configuration names another folder: what it builds is run from here.
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+DEBUG := $(CARGO_TARGET_DIR)/debug
+RELEASE := $(CARGO_TARGET_DIR)/$(MUSL)/release/arcgis-credential-operator
 
 # What is made twice from one commit is to be the same.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
@@ -34,7 +37,7 @@ demo: toolchain ## Show the main job on a real control plane; PORTAL=, CLIENT_ID
 	  --hint 'Rust (by rustup) and a C compiler are needed.' -- cargo build --workspace --locked
 	@hack/controlplane/build 2 3 >/dev/null
 	@echo 'Starting etcd, kube-apiserver and the controllers'
-	@target/debug/control-plane -- hack/demo
+	@$(DEBUG)/control-plane -- hack/demo
 
 .PHONY: demo-recording
 demo-recording: ## Run the demo and write docs/demo.svg, the animation in the README; needs Python 3
@@ -47,14 +50,14 @@ tools:
 .PHONY: test
 test: toolchain lint deny tools ## Check everything; KUBERNETES=1.34 on that version
 	cargo build --workspace --locked
-	target/debug/control-plane -- hack/test
+	$(DEBUG)/control-plane -- hack/test
 
 .PHONY: examples
 examples: export EXAMPLES := all
 examples: toolchain ## Run the examples with real clients, servers and a browser, which it installs; pictures in target/tmp/screenshots
 	@hack/examples setup
 	cargo build --workspace --locked
-	target/debug/control-plane -- cargo test --locked --test e2e examples::
+	$(DEBUG)/control-plane -- cargo test --locked --test e2e examples::
 
 .PHONY: gitops
 gitops: export GITOPS := all
@@ -62,7 +65,7 @@ gitops: toolchain ## Run Flux's kustomize-controller, which it builds, and Argo 
 	@hack/progress $(TOOLS)/log/flux.log "Building Flux's kustomize-controller and sops, once: about 5 min" \
 	  --hint 'Go is needed.' -- hack/flux/build $(TOOLS)/bin
 	cargo build --workspace --locked
-	target/debug/control-plane -- cargo test --locked --test e2e gitops::
+	$(DEBUG)/control-plane -- cargo test --locked --test e2e gitops::
 
 # Most of the time tests wait.
 test: export RUST_TEST_THREADS ?= 10
@@ -139,7 +142,7 @@ dist: toolchain sbom ## Write to out: one file to apply, chart, CRD, alerts, das
 	cd out && sha256sum *.yaml *.json *.tgz > SHA256SUMS && cat SHA256SUMS
 
 .PHONY: reproducible
-reproducible: toolchain tools ## Build the committed release and its image twice in different folders, and compare
+reproducible: toolchain ## Build the committed release and its image twice in different folders, and compare
 	rustup target add $(MUSL)
 	hack/reproducible $(MUSL)
 
@@ -150,7 +153,7 @@ bench: release ## Measure BENCH_SIZES="100 1000 10000" resources, and write docs
 	cargo build --quiet --locked --package testkit
 	@rm -rf out/bench && mkdir -p out/bench
 	for size in $(BENCH_SIZES); do \
-	  target/debug/control-plane -- target/simulation/bench --operator $(RELEASE) --resources $$size \
+	  $(DEBUG)/control-plane -- $(CARGO_TARGET_DIR)/simulation/bench --operator $(RELEASE) --resources $$size \
 	    --json out/bench/$$size.json $(BENCH) || exit; \
 	done
 	@test -x $(TOOLS)/bench/bin/python || python3 -m venv $(TOOLS)/bench
@@ -158,7 +161,10 @@ bench: release ## Measure BENCH_SIZES="100 1000 10000" resources, and write docs
 	$(TOOLS)/bench/bin/python hack/bench-report out/bench docs
 
 .PHONY: image
-image: release tools ## Assemble the container image, without a container engine, into out/image.tar
-	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) hack/image $(MUSL) $(ARCH) out/image.tar
-	IMAGE=$(CURDIR)/out/image.tar cargo test --quiet --locked --test repo image::
+image: release ## Assemble the container image, without a container engine, into out/image.tar, and print its digest
+	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) hack/image $(MUSL) $(ARCH) out/image.tar
 	@ls -l out/image.tar
+
+.PHONY: check-image
+check-image: image
+	IMAGE=$(CURDIR)/out/image.tar cargo test --quiet --locked --test repo image::

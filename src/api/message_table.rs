@@ -17,8 +17,6 @@ pub struct Message {
 /// The status of the row for a 401 that offers Windows authentication.
 pub(super) const WINDOWS: u16 = 0;
 
-const RENEW: &str = "Renew it on the server.";
-const CHECK_CLOCK: &str = "Check the clock of the operator's node, and the certificate on the server.";
 const CHECK_URL: &str = "Check that spec.portal.url is the base URL of the portal.";
 const WAIT: &str = "The operator tries again by itself.";
 const NETWORK: &str = "Check the NetworkPolicy of the operator, the firewall and the route to the portal.";
@@ -151,9 +149,9 @@ messages! {
     }
     PortalUntrusted {
         Expired: "The certificate of portal {portal}, or one above it, expired on {date}."
-            => RENEW;
+            => "Renew it on the server.";
         NotYetValid: "The certificate of portal {portal} is valid from {date} on only."
-            => CHECK_CLOCK;
+            => "Check the clock of the operator's node, and the certificate on the server.";
         CaAsServer: "The certificate of portal {portal} is a CA certificate itself."
             => "Add exactly this certificate to spec.portal.caBundleRef, or have one without CA:TRUE issued for the server.";
         WrongPurpose: "The certificate of portal {portal} is not for servers: its key usages do not include them."
@@ -218,8 +216,10 @@ messages! {
             => "Check the port in spec.portal.url, such as 7443 instead of 7080, and enable TLS 1.2 or 1.3 on the server.";
         ProxyUnreachable: "The proxy{proxy} on the way to portal {portal} cannot be reached."
             => "Check HTTPS_PROXY and NO_PROXY of the operator, and whether the proxy runs.";
-        ProxyRejected: "The proxy{proxy} asks for credentials, or opens no connection to portal {portal}."
-            => "Check the user and password in HTTPS_PROXY, the rules of the proxy, and whether it reaches the portal.";
+        ProxyRejected(407): "The proxy{proxy} on the way to portal {portal} asks for credentials (HTTP 407)."
+            => "Write its user and password into HTTPS_PROXY of the operator.";
+        ProxyRejected: "The proxy{proxy} opens no connection to portal {portal}."
+            => "Check the rules of the proxy, whether it reaches the portal, and the user and password in HTTPS_PROXY.";
         _: "Portal {portal} cannot be reached."
             => "Check DNS, the NetworkPolicy, the firewall and the proxy.";
     }

@@ -23,7 +23,7 @@ use tower_service::Service;
 
 use super::certificate::Facts;
 use super::client::{CONNECT, PortalClient};
-use super::fault::{Failed, find};
+use super::fault::{Failed, find, with_proxy};
 use crate::api::{Cause, Fault, Reason};
 
 /// A byte stream, with or without TLS to a proxy.
@@ -71,6 +71,12 @@ impl<'a> Route<'a> {
                 (host.to_owned(), uri.port_u16().unwrap_or(default))
             }
         }
+    }
+
+    /// Names the proxy in what failed, where it may be at fault.
+    #[must_use]
+    pub fn named(&self, fault: Fault) -> Fault {
+        with_proxy(fault, &self.client.proxies, &format!("https://{}:{}", bracketed(&self.host), self.port))
     }
 
     /// Whether a proxy is on the way.

@@ -200,6 +200,8 @@ fn untrusted(error: &CertificateError, leaf: Option<&CertificateDer<'_>>) -> Unt
         E::Expired => Cause::Expired,
         E::NotValidYet => Cause::NotYetValid,
         E::UnknownIssuer => Cause::UnknownIssuer,
+        // Of a certificate, and not of the handshake: a trusted CA has the name of its issuer, and another key.
+        E::BadSignature if leaf.is_some() => Cause::UnknownIssuer,
         E::InvalidPurpose | E::InvalidPurposeContext { .. } => Cause::WrongPurpose,
         error => by_certificate(error, leaf.and_then(|leaf| Facts::read(leaf)).as_ref()),
     };

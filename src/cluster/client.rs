@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::connection::{AccessError, DateNote, Use, client};
+use super::connection::{AccessError, Clocks, Use, client};
 use super::error::{ApiError, bounded};
 use super::lean::{LeanObject, LeanResource};
 use crate::api::{ArcGisAppCredential, ArcGisAppCredentialStatus};
@@ -29,9 +29,9 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Sets up the clients. What the responses have as their date is noted.
-    pub fn connect(config: &Config, note: &DateNote) -> Result<Self, AccessError> {
-        let client = |of| client(config, of, note.clone()).map_err(|_| AccessError::Unusable);
+    /// Sets up the clients.
+    pub fn connect(config: &Config, clocks: &Clocks) -> Result<Self, AccessError> {
+        let client = |of| client(config, of, clocks).map_err(|_| AccessError::Unusable);
         Ok(Self { secrets: client(Use::Calls)?, calls: client(Use::Calls)?, watches: client(Use::Watches)? })
     }
 

@@ -12,12 +12,15 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use jiff::Timestamp;
 use kube::client::{Body, ConfigExt};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::json;
 use thiserror::Error;
 use tower::{BoxError, Service, ServiceBuilder};
+
+use crate::core::ServerClock;
 
 /// Within 90 s, a connection that went silent is given up. A connection without a byte for longer is dead: a watch request
 /// ends after a minute.
@@ -87,21 +90,33 @@ pub(super) enum Use {
     Calls,
 }
 
-/// Takes the date of each response.
-pub type DateNote = Arc<dyn Fn(&str) + Send + Sync>;
+/// The clocks that responses of the API server compare.
+#[derive(Clone)]
+pub struct Clocks {
+    pub server: Arc<ServerClock>,
+    pub now: fn() -> Timestamp,
+}
+
+impl Clocks {
+    fn note<B>(&self, response: &Response<B>) {
+        if let Some(date) = response.headers().get(DATE).and_then(|date| date.to_str().ok()) {
+            self.server.note(date, (self.now)());
+        }
+    }
+}
 
 /// Returns a client with connections of its own.
-pub(super) fn client(config: &Config, of: Use, note: DateNote) -> kube::Result<Client> {
+pub(super) fn client(config: &Config, of: Use, clocks: &Clocks) -> kube::Result<Client> {
     let mut http = HttpConnector::new();
     // TLS follows.
     http.enforce_http(false);
     match &config.proxy_url {
-        None => over(http, config, of, note),
-        Some(proxy) => over(Tunnel::new(proxy.clone(), http), config, of, note),
+        None => over(http, config, of, clocks.clone()),
+        Some(proxy) => over(Tunnel::new(proxy.clone(), http), config, of, clocks.clone()),
     }
 }
 
-fn over<C>(connector: C, config: &Config, of: Use, note: DateNote) -> kube::Result<Client>
+fn over<C>(connector: C, config: &Config, of: Use, clocks: Clocks) -> kube::Result<Client>
 where
     C: Service<Uri, Response: Connection + Read + Write + Send + Unpin, Future: Send> + Clone + Send + Sync + 'static,
     C::Response: 'static,
@@ -122,10 +137,8 @@ where
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
-        .map_response(move |response: Response<_>| {
-            if let Some(date) = response.headers().get(DATE).and_then(|date| date.to_str().ok()) {
-                note(date);
-            }
+        .map_response(move |response| {
+            clocks.note(&response);
             with_retry_after(response)
         })
         .service(pool.build(connector));
@@ -186,6 +199,10 @@ mod tests {
         (config, connections)
     }
 
+    fn clocks() -> Clocks {
+        Clocks { server: Arc::default(), now: Timestamp::now }
+    }
+
     async fn call(client: &Client) -> Result<serde_json::Value, ApiError> {
         bounded(client.request(http::Request::get("/").body(Vec::new()).unwrap())).await
     }
@@ -196,7 +213,7 @@ mod tests {
             server("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", Duration::from_millis(600)).await;
         config.read_timeout = Some(Duration::from_secs(1));
         for (of, answers) in [(Use::Calls, true), (Use::Watches, false)] {
-            let client = client(&config, of, Arc::new(|_| {})).unwrap();
+            let client = client(&config, of, &clocks()).unwrap();
             connections.store(0, Ordering::Relaxed);
             call(&client).await.unwrap();
             sleep(Duration::from_millis(700)).await;
@@ -209,7 +226,7 @@ mod tests {
     async fn the_time_to_wait_of_a_429_in_plain_text_is_kept() {
         let (config, _) = server(FULL, Duration::ZERO).await;
         for of in [Use::Calls, Use::Watches] {
-            let error = call(&client(&config, of, Arc::new(|_| {})).unwrap()).await.unwrap_err();
+            let error = call(&client(&config, of, &clocks()).unwrap()).await.unwrap_err();
             assert_eq!(error, ApiError::TooManyRequests { retry_after: Some(7) });
         }
     }

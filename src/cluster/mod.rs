@@ -9,7 +9,7 @@ mod leases;
 mod rights;
 
 pub use client::{Cluster, version};
-pub use connection::{AccessError, DateNote, access};
+pub use connection::{AccessError, Clocks, access};
 pub use error::{ApiError, bounded};
 pub use events::publish;
 pub use lean::{LeanObject, LeanResource};

@@ -1,24 +1,14 @@
 //! What the commands take from the process and its files: clock, certificates and proxies.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use jiff::Timestamp;
-use kube::Config;
 
 use crate::arcgis::{CaBundle, Portals, Proxies, ServiceRanges};
-use crate::cluster::{Cluster, DateNote};
-use crate::core::ServerClock;
 
 /// The only place that reads the wall clock.
 pub(super) fn clock() -> Timestamp {
     Timestamp::now()
-}
-
-/// Connects to the API server, and notes what its responses show of the clock.
-pub(super) fn connect(config: &Config, server_clock: Arc<ServerClock>) -> Result<Cluster, String> {
-    let note = move |date: &str| server_clock.note(date, clock());
-    Cluster::connect(config, &(Arc::new(note) as DateNote)).map_err(|error| error.to_string())
 }
 
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {

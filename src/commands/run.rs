@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use super::environment::{clock, connect, portals, read_bundle};
+use super::environment::{clock, portals, read_bundle};
 use crate::arcgis::Portals;
 use crate::cli::RunArgs;
-use crate::cluster::{Leases, access};
+use crate::cluster::{Clocks, Cluster, Leases, access};
 use crate::controller::{self, Options, Parts};
 use crate::core::ServerClock;
 use crate::index::Index;
@@ -41,7 +41,8 @@ pub async fn run(args: RunArgs) -> Result<(), String> {
     let config = access().await.map_err(|error| error.to_string())?;
     let lease_namespace = args.lease_namespace.unwrap_or_else(|| own_namespace(&config));
     let server_clock = Arc::new(ServerClock::default());
-    let cluster = connect(&config, server_clock.clone())?;
+    let clocks = Clocks { server: server_clock.clone(), now: clock };
+    let cluster = Cluster::connect(&config, &clocks).map_err(|error| error.to_string())?;
     let leases = args.leader_elect.then(|| Leases::new(cluster.watches(), lease_namespace, args.lease_name));
     let index = Arc::new(Mutex::new(Index::default()));
     let metrics = Arc::new(Metrics::new(index.clone(), clock).map_err(|error| error.to_string())?);

@@ -1,19 +1,13 @@
 //! Notices that etcd was restored from a backup: its versions went back. A watch from a version of the future is accepted
 //! and stays silent, so everything is listed again.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use tokio::sync::Notify;
-use tokio::time::sleep;
 use tracing::warn;
 
-use super::context::Context;
 use crate::core::Version;
-
-/// The time between two looks at the version of the cluster, where nothing else shows it.
-const LOOK_PERIOD: Duration = Duration::from_mins(10);
 
 /// The versions that were seen last.
 #[derive(Default)]
@@ -23,7 +17,7 @@ pub struct Revisions {
     restored: Notify,
 }
 
-fn number(version: Option<&str>) -> Option<u64> {
+pub fn number(version: Option<&str>) -> Option<u64> {
     version.and_then(|version| version.parse().ok())
 }
 
@@ -34,7 +28,7 @@ impl Revisions {
     }
 
     /// Records the version of the cluster, which is no lower than that of any object.
-    fn cluster(&self, version: Option<&str>) {
+    pub fn cluster(&self, version: Option<&str>) {
         self.record(&self.cluster, version);
     }
 
@@ -62,20 +56,6 @@ impl Revisions {
     /// Waits until versions went back.
     pub async fn restored(&self) {
         self.restored.notified().await;
-    }
-}
-
-/// Looks at the version of the cluster from time to time.
-pub(super) async fn look(ctx: Arc<Context>, namespaces: Vec<Option<String>>) {
-    loop {
-        sleep(LOOK_PERIOD).await;
-        let namespace = namespaces.first().and_then(Option::as_deref);
-        let Ok(version) = ctx.cluster.version_of_resources(namespace).await else { continue };
-        let highest = ctx.index().iter().filter_map(|(_, resource)| number(Some(&resource.version))).max();
-        if let Some(highest) = highest {
-            ctx.revisions.cluster(Some(&highest.to_string()));
-        }
-        ctx.revisions.cluster(version.as_deref());
     }
 }
 

@@ -15,36 +15,43 @@ use super::leader_election::LeaderElector;
 use super::reconciler::{self, catch_panic};
 use crate::api::Reason;
 use crate::arcgis::{Portals, ServiceRanges};
-use crate::cluster::{Cluster, DateNote, LeanResource};
-use crate::core::{Digester, Term};
+use crate::cluster::{Clocks, Cluster, LeanResource};
+use crate::core::{AllowedOrigin, Digester, Term};
 use crate::index::{Index, Key};
 use crate::ops::Metrics;
+
+mod upgrade;
 
 fn key(name: &str) -> Key {
     Key { namespace: "maps".to_owned(), name: name.to_owned() }
 }
 
-/// A context whose API server answers nothing.
-fn context() -> (Arc<Context>, Term) {
-    // Fails only where one is installed already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let config = kube::Config::new("https://127.0.0.1:1".parse().unwrap());
-    let clock = Timestamp::now;
-    let index = Arc::new(Mutex::new(Index::default()));
+/// An index of two resources of which nothing is known.
+fn two_resources() -> Index {
+    let mut index = Index::default();
     for name in ["boom", "next"] {
         let resource = json!({
             "metadata": {"namespace": "maps", "name": name, "uid": name, "resourceVersion": "1", "generation": 1},
             "spec": {"credentialsRef": {"name": "oauth"}, "target": {"name": format!("{name}-token")}},
         });
-        index.lock().unwrap().upsert(serde_json::from_value::<LeanResource>(resource).unwrap(), false);
+        index.upsert(serde_json::from_value::<LeanResource>(resource).unwrap(), false);
     }
+    index
+}
+
+/// A context whose API server answers nothing.
+fn context(index: Index, clock: fn() -> Timestamp, allowed: Vec<AllowedOrigin>) -> (Arc<Context>, Term) {
+    // Fails only where one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = kube::Config::new("https://127.0.0.1:1".parse().unwrap());
+    let index = Arc::new(Mutex::new(index));
     let (_, leadership) = LeaderElector::new(None, Arc::default(), clock, Arc::default());
     let term = leadership.claim().unwrap().term;
     let (requeue, _) = mpsc::unbounded_channel();
     let ctx = Context {
-        cluster: Cluster::connect(&config, &(Arc::new(|_: &str| {}) as DateNote)).unwrap(),
+        cluster: Cluster::connect(&config, &Clocks { server: Arc::default(), now: clock }).unwrap(),
         portals: Arc::new(Portals::new(None, ServiceRanges::default(), crate::arcgis::Proxies::default()).unwrap()),
-        allowed: Vec::new(),
+        allowed,
         digester: Digester::default(),
         index: index.clone(),
         hosts: HostLimiters::new(requeue.clone(), mpsc::unbounded_channel().0, clock),
@@ -63,7 +70,7 @@ fn context() -> (Arc<Context>, Term) {
 
 #[tokio::test]
 async fn a_panic_is_reported_on_its_resource_alone() {
-    let (ctx, term) = context();
+    let (ctx, term) = context(two_resources(), Timestamp::now, Vec::new());
     let requeue_at = catch_panic(&ctx, &key("boom"), term, async { panic!("on purpose") }).await;
     assert!(requeue_at.unwrap() > ctx.now(), "it is reconciled again");
     let reason = |name: &str| ctx.index().get(&key(name)).unwrap().memory.reported_wait().map(|failed| failed.reason);
@@ -79,7 +86,7 @@ async fn a_panic_is_reported_on_its_resource_alone() {
 
 #[tokio::test]
 async fn portals_beyond_the_first_thousand_are_counted_together() {
-    let (ctx, _) = context();
+    let (ctx, _) = context(two_resources(), Timestamp::now, Vec::new());
     for n in 0..1100 {
         ctx.metrics.requested(&format!("h{n}.example.com"), None, "First", Duration::ZERO);
     }

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use super::context::Context;
 use super::sources::{client_certificate, credentials, fetch_ca};
 use crate::api::Verification;
-use crate::arcgis::{PortalClient, identify};
+use crate::arcgis::{Identified, PortalClient, identify};
 use crate::core::{AccessToken, Admit, Identity, LiveSecret, Outcome, Plan, Term, VerificationPlan, rendered_size};
 use crate::index::{Key, Verified};
 
@@ -83,17 +83,21 @@ async fn run(ctx: &Context, published: &PublishedToken) -> Result<(Verification,
     let client = client(ctx, published).await?;
     let is_app = |id: &str| ctx.digester.digest_id(id) == app;
     let identified = identify(&client, &plan.portal.base(), &token, plan.referer.as_deref(), is_app, ctx.clock).await;
-    permit.release(match (&identified.retry_after, &identified.answer) {
-        (Some(seconds), _) => Outcome::Limited(*seconds),
-        (None, Verification::NotAnswered) => Outcome::Unanswered,
-        (None, _) => Outcome::Issued,
-    });
+    permit.release(outcome(&identified));
     if let Some(expires) = identified.certificate_expires {
         let key = Key { namespace: published.me.namespace.clone(), name: published.me.name.clone() };
         ctx.index().portal_presented(&key, &host, expires);
     }
     ctx.metrics.verification(&host, identified.answer.as_str());
     Ok((identified.answer, identified.clock_differs))
+}
+
+fn outcome(identified: &Identified) -> Outcome {
+    match (identified.retry_after, &identified.answer) {
+        (Some(seconds), _) => Outcome::Limited(seconds),
+        (None, Verification::NotAnswered) => Outcome::Unanswered,
+        (None, _) => Outcome::Issued,
+    }
 }
 
 impl PublishedToken {

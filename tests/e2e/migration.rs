@@ -35,7 +35,7 @@ fn commands(env: &TestEnv, part: &str, timeout: &str) -> Command {
 
 /// Creates a Secret of another owner, and the job that writes it.
 async fn legacy(env: &TestEnv, owners: serde_json::Value) {
-    let secret = json!({"metadata": {"name": "basemaps", "ownerReferences": owners},
+    let secret = json!({"metadata": {"name": "roads", "ownerReferences": owners},
                         "stringData": {"token": OLD, "other": "stays"}});
     let secret: Secret = serde_json::from_value(secret).unwrap();
     env.secrets().create(&kube::api::PostParams::default(), &secret).await.unwrap();
@@ -59,7 +59,7 @@ fn reader(env: &TestEnv) -> Arc<Mutex<Vec<Option<String>>>> {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (secrets, sink) = (env.secrets(), seen.clone());
     tokio::spawn(async move {
-        let config = watcher::Config::default().fields("metadata.name=basemaps");
+        let config = watcher::Config::default().fields("metadata.name=roads");
         let mut events = watcher::watcher(secrets, config).boxed();
         while let Some(event) = events.next().await {
             match event.unwrap() {
@@ -75,7 +75,7 @@ fn reader(env: &TestEnv) -> Arc<Mutex<Vec<Option<String>>>> {
 }
 
 async fn token(env: &TestEnv) -> String {
-    text(&env.secrets().get("basemaps").await.unwrap())["token"].clone()
+    text(&env.secrets().get("roads").await.unwrap())["token"].clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,17 +87,17 @@ async fn a_secret_of_a_cron_job_is_handed_over_and_back_and_its_key_is_never_mis
     succeed(&mut commands(&env, "cronjob", "30s"), "");
     let first = token(&env).await;
     assert!(env.portal.tokens().contains(&first), "the key still holds the job's token");
-    assert_eq!(text(&env.secrets().get("basemaps").await.unwrap())["other"], "stays");
+    assert_eq!(text(&env.secrets().get("roads").await.unwrap())["other"], "stays");
     assert_eq!(env.portal.requests("app"), 1);
 
-    env.request_token("basemaps", "now").await;
-    env.wait("basemaps", |r| crate::support::fleet::handled(r, "now")).await;
+    env.request_token("roads", "now").await;
+    env.wait("roads", |r| crate::support::fleet::handled(r, "now")).await;
     let second = token(&env).await;
     assert!(second != first && env.portal.tokens().contains(&second), "the key was not updated");
 
     succeed(&mut commands(&env, "rollback", "30s"), "");
     assert_eq!(token(&env).await, second, "the Secret was deleted with the resource, or lost its token");
-    env.edit_secret("basemaps", json!({"stringData": {"token": "a-later-token-of-the-job"}})).await;
+    env.edit_secret("roads", json!({"stringData": {"token": "a-later-token-of-the-job"}})).await;
     // A repair would be immediate.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     assert_eq!(token(&env).await, "a-later-token-of-the-job");
@@ -125,11 +125,11 @@ async fn a_secret_of_a_controller_is_handed_over_after_its_owner_was_deleted_wit
 
     let handed_over = run(&mut commands(&env, "cronjob", "2s"), "");
     assert!(!handed_over.success, "it was taken from its controller");
-    env.wait("basemaps", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
+    env.wait("roads", |r| is(r, "Stalled", "True", "TargetNotOwned")).await;
     assert_eq!(token(&env).await, OLD);
 
     succeed(&mut kubectl(&env, &["delete", "configmap", "owner", "--cascade=orphan"]), "");
-    env.wait("basemaps", |r| is(r, "Ready", "True", "TokenValid")).await;
+    env.wait("roads", |r| is(r, "Ready", "True", "TokenValid")).await;
     assert!(env.portal.tokens().contains(&token(&env).await));
     assert!(seen.lock().unwrap().iter().all(Option::is_some));
 }

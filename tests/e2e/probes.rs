@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::support::tinyproxy::Tinyproxy;
 use crate::support::tools::{run, succeed};
 use crate::support::{SECRET, TestEnv, WRONG_SECRET, is};
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -150,4 +151,19 @@ async fn the_job_for_those_who_may_not_exec_reads_one_resource_and_writes_nothin
     command.args(["probe", "--resource", &format!("{}/other", env.namespace)]).env("KUBECONFIG", &kubeconfig);
     let printed = tokio::task::spawn_blocking(move || run(&mut command, "")).await.unwrap();
     assert!(!printed.success && printed.err.contains("the permission is missing"), "{}{}", printed.out, printed.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_asks_for_credentials_is_named() {
+    let Some(proxy) = Tinyproxy::start("BasicAuth user canary-password").await else { return };
+    let env = TestEnv::new().await;
+    env.ready("proxied").await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_arcgis-credential-operator"));
+    command.args(["probe", "--resource", &format!("{}/proxied", env.namespace)]);
+    command.env("KUBECONFIG", TestEnv::restricted()).env("ARCGIS_OPERATOR_CA_FILE", env.ca_file());
+    command.env("HTTPS_PROXY", format!("http://127.0.0.1:{}", proxy.port));
+    let printed = tokio::task::spawn_blocking(move || run(&mut command, "")).await.unwrap();
+    let says = format!("PortalUnreachable (ProxyRejected): The proxy 127.0.0.1:{} on the way to portal", proxy.port);
+    assert!(printed.err.contains(&says) && printed.err.contains("asks for credentials (HTTP 407)"), "{}", printed.err);
+    assert!(!printed.out.contains("canary") && !printed.err.contains("canary"), "{}{}", printed.out, printed.err);
 }

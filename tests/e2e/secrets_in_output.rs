@@ -174,7 +174,7 @@ async fn text_and_password_of_a_proxy_appear_nowhere() {
     let portal = json!({"url": env.portal.url()});
     fails(&env, "proxied", portal, "oauth", "PortalUnreachable", "ProxyRejected").await;
     let found = env.resources().get("proxied").await.unwrap().status.unwrap().failure.unwrap().message.unwrap();
-    assert!(found.starts_with(&format!("The proxy 127.0.0.1:{} asks for credentials", proxy.port)), "{found}");
+    assert!(found.starts_with(&format!("The proxy 127.0.0.1:{} opens no connection to portal", proxy.port)), "{found}");
     search(&env).await;
 }
 

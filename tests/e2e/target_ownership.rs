@@ -169,7 +169,7 @@ async fn no_token_is_requested_in_a_namespace_that_is_being_deleted() {
     env.wait("new", |r| is(r, "Ready", "False", "CredentialsNotFound")).await;
     Api::<Namespace>::all(env.client.clone()).delete(&env.namespace, &DeleteParams::default()).await.unwrap();
     // The namespace deletes both resources; the operator does not change a resource that is being deleted.
-    let gone = |r: Option<&arcgis_credential_operator::api::ArcGisAppCredential>| r.is_none();
+    let gone = |r: Option<&ArcGisAppCredential>| r.is_none();
     let deleted = kube::runtime::wait::await_condition(env.resources(), "old", gone);
     tokio::time::timeout(Duration::from_secs(30), deleted).await.unwrap().unwrap();
     assert!(env.portal.tokens().contains(&before["access_token"]));
@@ -235,6 +235,47 @@ async fn terminating(env: &TestEnv) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_owner_references_are_guarded_only_a_changed_one_is_refused() {
+    let from_env = ControlPlane::from_env().unwrap();
+    let env = TestEnv::on(ControlPlane::start(&from_env.bin(), None, true).await.unwrap(), &[]).await;
+    let stalled = |r: &ArcGisAppCredential| is(r, "Stalled", "True", "TargetRefused");
+    let resolved = |r: &ArcGisAppCredential| condition(r, "Stalled").is_none() && is(r, "Ready", "True", "TokenValid");
+    let owners = |secret: &Secret| secret.metadata.owner_references.as_ref().map_or(0, Vec::len);
+    let policy = |policy: &str| json!({"spec": {"target": {"deletionPolicy": policy}}});
+
+    // A Secret that the operator creates has its owner, and is garbage-collected.
+    let first = env.ready("created").await;
+    env.request_token("created", "now").await;
+    let renewed = env.wait_target("created", |s| text(s)["access_token"] != first["access_token"]).await;
+    assert_eq!(owners(&renewed), 1);
+    env.wait("created", resolved).await;
+    // So is a change of the policy refused until it is changed back.
+    env.change("created", policy("Retain")).await;
+    env.wait("created", stalled).await;
+    env.change("created", policy("Delete")).await;
+    env.wait("created", resolved).await;
+    env.delete("created").await;
+    let gone = |secret: Option<&Secret>| secret.is_none();
+    let deleted = kube::runtime::wait::await_condition(env.secrets(), "created-token", gone);
+    tokio::time::timeout(Duration::from_mins(1), deleted).await.unwrap().unwrap();
+
+    // A Secret that is handed over gets no owner; with Retain it needs none.
+    let mut secret = json!({"metadata": handed_over("given")});
+    secret["metadata"]["name"] = json!("given-token");
+    create(&env, secret).await;
+    env.portal.app("given", App { secret: SECRET.to_owned(), ..App::default() });
+    env.credentials("given-oauth", "given", SECRET).await;
+    env.apply(&env.manifest("given", "given-oauth")).await;
+    let refused = env.wait("given", stalled).await;
+    assert!(is(&refused, "Ready", "True", "TokenValid"));
+    assert_eq!(owners(&env.secrets().get("given-token").await.unwrap()), 0);
+    env.change("given", policy("Retain")).await;
+    env.wait("given", resolved).await;
+    assert_eq!(env.portal.requests("given"), 1);
+    env.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_recreated_resource_takes_over_the_retained_secret() {
     let env = TestEnv::new().await;
     env.portal.app("again", App { secret: SECRET.to_owned(), ..App::default() });
@@ -245,7 +286,7 @@ async fn a_recreated_resource_takes_over_the_retained_secret() {
     env.wait("again", |r| is(r, "Ready", "True", "TokenValid")).await;
     let before = env.target("again").await;
     env.delete("again").await;
-    let gone = |r: Option<&arcgis_credential_operator::api::ArcGisAppCredential>| r.is_none();
+    let gone = |r: Option<&ArcGisAppCredential>| r.is_none();
     kube::runtime::wait::await_condition(env.resources(), "again", gone).await.unwrap();
     env.apply(&manifest).await;
     env.wait("again", |r| is(r, "Ready", "True", "TokenValid")).await;

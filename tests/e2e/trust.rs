@@ -88,6 +88,7 @@ const CASES: &[Case] = &[
     case("of a CA that has expired", "java -keyalg EC -groupname secp256r1 -dname CN=Root -startdate -9d -validity 5 -ext bc:c
         mv key.pem ca.key; mv cert.pem ca.pem; signed / subjectAltName=DNS:localhost", true, OK, false),
     case("of another CA", "ca; signed / subjectAltName=DNS:localhost; ca Other", false, Err(UnknownIssuer), false),
+    case("of another CA of the same name", "ca; signed / subjectAltName=DNS:localhost; ca", false, Err(UnknownIssuer), false),
     case("of a certificate that is no CA", "self -subj /CN=Root -addext subjectAltName=DNS:other; mv key.pem ca.key; mv cert.pem ca.pem
         signed / subjectAltName=DNS:localhost", true, Err(UnknownIssuer), false),
     case("RSA 3072 with SHA-512", "new=(-newkey rsa:3072 -nodes); ec=(\"${new[@]}\" -days 30); ca Root -sha512

@@ -161,7 +161,7 @@ fn a_source_file_has_at_most_300_lines() {
 fn a_forbidden_import_and_a_cycle_are_found() {
     for (module, line, found) in [
         ("core::spec::plan", "use crate::arcgis::CaBundle;\n", "core::spec::plan may not use arcgis"),
-        ("ops::series", "use crate::{index::Key, controller::run};\n", "ops::series may not use controller"),
+        ("ops::series", "use crate::{index::Key, controller::run};\n", "ops::series may not use controller::run"),
         (
             "core::secrets::token",
             "use crate::core::reconcile::Situation;\n",

@@ -277,7 +277,7 @@ const RUN: &[(&str, &str, &str)] = &[
 const HERE: &str = "tests/repo/docs.rs";
 const INSTALL: &str = "tests/repo/chart/install.rs";
 /// The languages of code blocks without commands.
-const OTHERS: [&str; 5] = ["yaml", "promql", "text", "rust", "mermaid"];
+const OTHERS: [&str; 4] = ["yaml", "text", "rust", "mermaid"];
 
 #[test]
 fn every_code_block_has_a_language_and_every_command_is_run_or_marked() {

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
-use crate::support::tools::{succeed, tool};
+use crate::support::tools::{go_build, succeed};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -21,11 +21,14 @@ fn roots(folder: &Path) -> PathBuf {
 }
 
 fn assemble(binary: &str, to: &Path) {
+    static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| go_build("hack/tools", "./assemble-image"));
     let folder = TempDir::new().unwrap();
-    let mut command = Command::new(tool("assemble-image"));
+    let mut command = Command::new(&*PROGRAM);
     command.arg("-ca").arg(roots(folder.path()));
     command.args(["-binary", binary, "-version", env!("CARGO_PKG_VERSION"), "-revision", "0123abc", "-epoch", EPOCH]);
-    succeed(command.arg("-out").arg(to), "");
+    let digest = succeed(command.arg("-out").arg(to), "");
+    let index: Value = serde_json::from_str(&tar(&["-x", "-O", "index.json"], to)).unwrap();
+    assert_eq!(digest.trim(), index["manifests"][0]["digest"]);
 }
 
 fn tar(arguments: &[&str], archive: &Path) -> String {

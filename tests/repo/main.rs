@@ -13,5 +13,6 @@ mod crd;
 mod diagrams;
 mod docs;
 mod image;
+mod make;
 mod monitoring;
 mod workflows;

@@ -209,3 +209,56 @@ async fn the_metrics_pass_the_check_of_promtool() {
     let printed = run(Command::new(tool("promtool")).args(["check", "metrics"]), body);
     assert!(printed.success && printed.out.is_empty() && printed.err.is_empty(), "{}{}", printed.out, printed.err);
 }
+
+/// The commands and the queries in the blocks of the runbooks, with their pages. Lines that end with a backslash go on.
+fn commands() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for file in std::fs::read_dir(format!("{FOLDER}/runbooks")).unwrap() {
+        let path = file.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap().replace("\\\n", " ");
+        let blocks = text.split("```").skip(1).step_by(2).map(str::to_owned);
+        let lines = blocks.flat_map(|block| block.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>());
+        let page = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        found.extend(lines.filter(|line| !line.is_empty()).map(|line| (page.clone(), line)));
+    }
+    found
+}
+
+/// They need a kubelet or a pod of the operator: `make e2e` has these.
+const NEED_A_NODE: [&str; 4] = [" logs ", " exec ", " port-forward ", "curl "];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_and_every_query_of_the_runbooks_works() {
+    let env = env().await;
+    let prometheus = Prometheus::start(&env.admin.to_string());
+    prometheus.wait("arcgis_credential_ready == 1");
+    let folder = TempDir::new().unwrap();
+    let issued = testkit::pki::Authority::new("clients").unwrap().issue("two").unwrap();
+    std::fs::write(folder.path().join("new.crt"), &issued.certificate).unwrap();
+    std::fs::write(folder.path().join("new.key"), &issued.key).unwrap();
+    let path = format!("{}:{}", env.plane.bin().display(), std::env::var("PATH").unwrap());
+    let (mut run_here, mut queried) = (0, 0);
+    for (page, line) in commands() {
+        let command = line.replace("NAMESPACE", &env.namespace).replace("OPERATOR", "arcgis-credential-operator");
+        let command = command.replace("NAME", "two").replace("SECRET", "client").replace("PORTAL", "localhost");
+        if NEED_A_NODE.iter().any(|word| command.contains(word)) {
+            continue;
+        }
+        if command.starts_with("kubectl ") {
+            let mut bash = Command::new("bash");
+            bash.args(["-c", &format!("set -euo pipefail; {command}")]).current_dir(&folder);
+            bash.env("KUBECONFIG", env.plane.kubeconfig()).env("PATH", &path);
+            let printed = tokio::task::spawn_blocking(move || run(&mut bash, "")).await.unwrap();
+            // An answer of "no" is one, too; the Lease exists only where one is elected.
+            let answered =
+                printed.out.trim() == "no" || (command.contains(" get lease ") && printed.err.contains("NotFound"));
+            assert!(printed.success || answered, "{page}: {command}: {}{}", printed.out, printed.err);
+            run_here += 1;
+        } else {
+            let answer = prometheus.query(&command);
+            assert!(answer.is_ok(), "{page}: {command}: {answer:?}");
+            queried += 1;
+        }
+    }
+    assert!(run_here >= 20 && queried >= 6, "{run_here} commands, {queried} queries");
+}

@@ -1,11 +1,12 @@
 // Command assemble-image assembles the operator's container image from a static binary, without a container engine: an OCI image
-// layout in a tar. The same inputs give the same bytes.
+// layout in a tar. The same inputs give the same bytes. It prints the digest by which a registry knows the image.
 package main
 
 import (
 	"archive/tar"
 	"bytes"
 	"flag"
+	"fmt"
 	"io"
 	"io/fs"
 	"log"
@@ -105,7 +106,11 @@ func run() error {
 	if err := path.AppendDescriptor(*descriptor); err != nil {
 		return err
 	}
-	return pack(dir, *out)
+	if err := pack(dir, *out); err != nil {
+		return err
+	}
+	_, err = fmt.Println(descriptor.Digest)
+	return err
 }
 
 func assemble(layers ...v1.Layer) (v1.Image, error) {

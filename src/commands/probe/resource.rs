@@ -10,15 +10,15 @@ use super::steps::{exchange, fail};
 use crate::api::{ArcGisAppCredential, CaBundleKind, CaBundleRef, Cause, Fault, Reason, Verification};
 use crate::arcgis::{CaBundle, ClientCertificate, Grant, identify};
 use crate::cli::ProbeArgs;
-use crate::cluster::{ApiError, Cluster, access};
-use crate::commands::environment::{clock, connect, portals};
+use crate::cluster::{AccessError, ApiError, Clocks, Cluster, access};
+use crate::commands::environment::{clock, portals};
 use crate::controller::{client_certificate, credentials, fetch_ca};
 use crate::core::{Credentials, Identity, LiveSecret, OriginMatch, Plan, ServerClock, describe};
 
 /// Probes with what a resource names, then looks at its target.
 pub(super) async fn probe(args: &ProbeArgs, namespace: &str, name: &str, report: &mut Report) -> Result<(), String> {
     let server_clock = Arc::new(ServerClock::default());
-    let cluster = cluster(server_clock.clone()).await?;
+    let cluster = cluster(server_clock.clone()).await.map_err(|error| error.to_string())?;
     let found = cluster.resource(namespace, name).await;
     let resource = found.map_err(|error| format!("cannot list resource {namespace}/{name}: {error}"))?;
     let resource = resource.ok_or_else(|| format!("there is no resource {namespace}/{name}"))?;
@@ -78,9 +78,8 @@ fn subject(
     })
 }
 
-async fn cluster(server_clock: Arc<ServerClock>) -> Result<Cluster, String> {
-    let config = access().await.map_err(|error| error.to_string())?;
-    connect(&config, server_clock)
+async fn cluster(server_clock: Arc<ServerClock>) -> Result<Cluster, AccessError> {
+    Cluster::connect(&access().await?, &Clocks { server: server_clock, now: clock })
 }
 
 struct Sources {

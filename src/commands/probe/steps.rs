@@ -19,7 +19,7 @@ pub(super) async fn exchange(subject: &Subject, report: &mut Report) -> Option<G
     let base = subject.portal.base();
     let route = Route::new(&subject.client, &base)?;
     if let Err(fault) = connect(&route, report).await {
-        fail(subject, report, &fault);
+        fail(subject, report, &route.named(fault));
         return None;
     }
     let (credentials, referer) = (&subject.credentials, subject.referer.as_deref());

@@ -8,14 +8,16 @@ mod render;
 mod schemas;
 mod umbrella;
 
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::tools::succeed;
+use crate::support::fences::fences;
+use crate::support::tools::{succeed, tool};
 use render::{
-    CHART, HELMS, IMAGE, MATRIX, NAME, ROOT, arguments, comparable, contains, helm, of_kind, overlay, render, rules,
-    run_helm, try_render,
+    CHART, HELMS, IMAGE, MATRIX, NAME, ROOT, arguments, comparable, contains, environment, helm, objects, of_kind,
+    overlay, render, rules, run_helm, try_render,
 };
 
 #[test]
@@ -41,6 +43,39 @@ fn chart_and_overlays_have_the_version_of_the_program() {
     for objects in [render("{}"), overlay("overlays/cluster-wide")] {
         let container = &of_kind(&objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0];
         assert_eq!(container["image"], format!("{NAME}:{}", env!("CARGO_PKG_VERSION")));
+    }
+}
+
+#[test]
+fn the_overlay_of_the_operations_page_changes_the_deployment_of_both_overlays() {
+    let page = fences(&Path::new(ROOT).join("docs/operations.md"));
+    let documented = page.into_iter().find(|fence| fence.is("yaml", "kustomize-overlay")).unwrap().text;
+    for base in ["cluster-wide", "namespaced"] {
+        let folder = tempfile::TempDir::new().unwrap();
+        succeed(Command::new("cp").args(["-r", "deploy", "crds"]).arg(folder.path()).current_dir(ROOT), "");
+        let mine = folder.path().join("deploy/kustomize/overlays/mine");
+        std::fs::create_dir(&mine).unwrap();
+        std::fs::write(mine.join("kustomization.yaml"), documented.replace("../cluster-wide", &format!("../{base}")))
+            .unwrap();
+        let mut made = objects(&succeed(Command::new(tool("kubectl")).arg("kustomize").arg(&mine), ""));
+        let mut original = overlay(&format!("overlays/{base}"));
+
+        // As a variable, because the command `probe` reads it, too.
+        assert_eq!(arguments(&made), arguments(&original), "{base}");
+        let variables = environment(&made);
+        assert_eq!(variables["ARCGIS_OPERATOR_ALLOWED_PORTAL"], "https://www.arcgis.com,https://gis.example.com");
+        let pod = &of_kind(&made, "Deployment")[0]["spec"]["template"]["spec"];
+        let container = &pod["containers"][0];
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(container["image"], format!("registry.example.com/{NAME}:{version}"));
+        let mount = &container["volumeMounts"][0];
+        assert!(variables["ARCGIS_OPERATOR_CA_FILE"].starts_with(mount["mountPath"].as_str().unwrap()));
+        assert_eq!(mount["name"], pod["volumes"][0]["name"]);
+
+        for objects in [&mut made, &mut original] {
+            objects.retain(|object| object["kind"] != "Deployment");
+        }
+        assert_eq!(made, original, "{base}");
     }
 }
 
