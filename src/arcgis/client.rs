@@ -8,6 +8,7 @@ use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_platform_verifier::Verifier;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -15,7 +16,7 @@ use super::client_certificate::ClientCertificate;
 use super::guard::ServiceRanges;
 use super::proxy::Proxies;
 use super::resolver::Resolver;
-use super::trust::Trust;
+use super::trust::{SystemRoots, Trust};
 use crate::api::Cause;
 use crate::core::OriginMatch;
 
@@ -24,7 +25,8 @@ pub(super) const CONNECT: Duration = Duration::from_secs(5);
 pub(super) const TOTAL: Duration = Duration::from_secs(15);
 /// Shorter than common server limits: a connection closed while it is used again would cost an attempt.
 const IDLE: Duration = Duration::from_secs(15);
-const MAX_CLIENTS: usize = 64;
+/// Each has a set of roots, a client certificate or a match of its own. One more replaces the one used least recently.
+const MAX_CLIENTS: usize = 512;
 const MAX_BUNDLE: usize = 1024 * 1024;
 const MAX_CERTIFICATES: usize = 512;
 /// Of UTF-8, which some editors write before the text.
@@ -119,6 +121,7 @@ pub struct PortalClient {
 /// The clients in use, the most recently used last.
 pub struct Portals {
     operator: RwLock<Vec<CertificateDer<'static>>>,
+    system: RwLock<SystemRoots>,
     services: ServiceRanges,
     proxies: Proxies,
     clients: Mutex<Vec<(ClientId, PortalClient)>>,
@@ -129,13 +132,15 @@ impl Portals {
     /// cluster, and the proxies in use.
     pub fn new(operator: Option<CaBundle>, services: ServiceRanges, proxies: Proxies) -> Result<Self, ClientError> {
         let operator = operator.map(|bundle| bundle.certificates).unwrap_or_default();
-        let portals = Self { operator: RwLock::new(operator), services, proxies, clients: Mutex::default() };
+        let (operator, system) = (RwLock::new(operator), RwLock::new(system_roots()));
+        let portals = Self { operator, system, services, proxies, clients: Mutex::default() };
         portals.client(None, None, OriginMatch::Exact)?;
         Ok(portals)
     }
 
     /// Replaces the roots that the operator trusts for every portal. Requests in flight keep their connections.
     pub fn set_roots(&self, bundle: CaBundle) {
+        *self.system.write().unwrap_or_else(PoisonError::into_inner) = system_roots();
         *self.operator.write().unwrap_or_else(PoisonError::into_inner) = bundle.certificates;
         self.clients.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -163,6 +168,12 @@ impl Portals {
         Ok(client)
     }
 
+    /// How many clients share the system's roots.
+    #[cfg(test)]
+    pub(super) fn shares(&self) -> usize {
+        self.system.read().unwrap().as_ref().map_or(0, |system| Arc::strong_count(system) - 1)
+    }
+
     /// How many clients there are.
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
@@ -183,7 +194,8 @@ impl Portals {
     ) -> Result<PortalClient, Box<dyn std::error::Error + Send + Sync>> {
         let operator = self.operator.read().unwrap_or_else(PoisonError::into_inner);
         let extra = operator.iter().chain(bundle.iter().flat_map(|bundle| &bundle.certificates));
-        let (tls, verifier) = tls(extra, certificate)?;
+        let system = self.system.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let (tls, verifier) = tls(system, extra, certificate)?;
         let resolver = Resolver {
             guard: (origin_match == OriginMatch::Wildcard).then(|| self.services.clone()),
             proxy: self.proxies.host().map(Into::into),
@@ -211,14 +223,20 @@ impl Portals {
     }
 }
 
+fn system_roots() -> SystemRoots {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Verifier::new(provider).ok().map(Arc::new)
+}
+
 /// Returns what reqwest configures by itself, with a verifier of its own, and with a client certificate, whose key reqwest
 /// would copy without zeroizing the copy. To name a verifier takes a method that is called `dangerous`.
 fn tls<'a>(
+    system: SystemRoots,
     extra: impl Iterator<Item = &'a CertificateDer<'static>>,
     certificate: Option<&ClientCertificate>,
 ) -> Result<(ClientConfig, Arc<dyn ServerCertVerifier>), rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let trust: Arc<dyn ServerCertVerifier> = Arc::new(Trust::new(extra, provider.clone())?);
+    let trust: Arc<dyn ServerCertVerifier> = Arc::new(Trust::new(system, extra, provider.clone())?);
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_name;
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls_platform_verifier::Verifier;
 
@@ -56,11 +56,15 @@ impl Untrusted {
     }
 }
 
+/// The system's roots, which all clients share: to read them takes milliseconds. `None` where there are none.
+pub(super) type SystemRoots = Option<Arc<Verifier>>;
+
 /// Verifies servers with the system's roots and the certificates of bundles.
 #[derive(Debug)]
 pub(super) struct Trust {
-    /// `None` where there is no trust anchor at all, but a pinned certificate.
-    platform: Option<Verifier>,
+    system: SystemRoots,
+    /// The trust anchors of bundles; `None` where there are none.
+    anchors: Option<Arc<WebPkiServerVerifier>>,
     pinned: Vec<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
 }
@@ -69,17 +73,20 @@ impl Trust {
     /// With these certificates beside the system's roots. Each vouches for itself; one that is no certificate of a server
     /// alone is a trust anchor, too.
     pub(super) fn new<'a>(
+        system: SystemRoots,
         certificates: impl Iterator<Item = &'a CertificateDer<'static>>,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, Error> {
         let pinned: Vec<_> = certificates.cloned().collect();
-        let anchors = pinned.iter().filter(|der| is_anchor(der)).cloned();
-        let platform = match Verifier::new_with_extra_roots(anchors, provider.clone()) {
-            Ok(platform) => Some(platform),
-            Err(error) if pinned.is_empty() => return Err(error),
-            Err(_) => None,
-        };
-        Ok(Self { platform, pinned, provider })
+        if system.is_none() && pinned.is_empty() {
+            return Err(Error::General("there are no CA certificates".to_owned()));
+        }
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(pinned.iter().filter(|der| is_anchor(der)).cloned());
+        let verifier = |roots| WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
+        let anchors = Some(roots).filter(|roots| !roots.is_empty()).map(|roots| verifier(Arc::new(roots))).transpose();
+        let anchors = anchors.map_err(|error| Error::Other(OtherError(Arc::new(error))))?;
+        Ok(Self { system, anchors, pinned, provider })
     }
 
     /// The same checks as for any certificate, except for its issuer; without a subject alternative name the common name
@@ -105,13 +112,18 @@ impl ServerCertVerifier for Trust {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let platform = self.platform.as_ref();
-        let verified = platform.map(|platform| platform.verify_server_cert(leaf, intermediates, server, ocsp, now));
-        let error = match verified {
-            Some(Ok(verified)) => return Ok(verified),
-            Some(Err(error)) => error,
-            None => Error::InvalidCertificate(CertificateError::UnknownIssuer),
-        };
+        let system = self.system.as_deref().map(|system| -> &dyn ServerCertVerifier { system });
+        let anchors = self.anchors.as_deref().map(|anchors| -> &dyn ServerCertVerifier { anchors });
+        let unknown = Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let mut error = unknown.clone();
+        for verifier in [system, anchors].into_iter().flatten() {
+            match verifier.verify_server_cert(leaf, intermediates, server, ocsp, now) {
+                Ok(verified) => return Ok(verified),
+                // Those that know the issuer say what is wrong.
+                Err(found) if found != unknown => error = found,
+                Err(_) => {}
+            }
+        }
         if self.pinned.iter().any(|pinned| pinned.as_ref() == leaf.as_ref()) {
             Self::verify_pinned(leaf, server, now)?;
             return Ok(ServerCertVerified::assertion());

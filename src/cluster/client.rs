@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::connection::{AccessError, Clocks, Use, client};
 use super::error::{ApiError, bounded};
-use super::lean::LeanObject;
+use super::lean::{LeanObject, LeanResource};
 use crate::api::{ArcGisAppCredential, ArcGisAppCredentialStatus};
 use crate::core::{SecretPatch, Version};
 
@@ -50,6 +50,13 @@ impl Cluster {
         let api = Api::<ArcGisAppCredential>::namespaced(self.calls.clone(), namespace);
         let only = ListParams::default().fields(&format!("metadata.name={name}"));
         bounded(api.list(&only)).await.map(|list| list.items.into_iter().next())
+    }
+
+    /// The version of the cluster, as a list has it.
+    pub async fn version_of_resources(&self, namespace: Option<&str>) -> Result<Option<String>, ApiError> {
+        let all = || Api::<LeanResource>::all(self.calls.clone());
+        let api = namespace.map_or_else(all, |namespace| Api::namespaced(self.calls.clone(), namespace));
+        bounded(api.list(&ListParams::default().limit(1))).await.map(|list| list.metadata.resource_version)
     }
 
     async fn get<K: Clone + DeserializeOwned + Debug>(&self, api: Api<K>, name: &str) -> Result<Option<K>, ApiError> {

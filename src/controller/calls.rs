@@ -125,6 +125,9 @@ impl<'a> Calls<'a> {
         let before = self.ctx.index().observed(ObjectKind::Secret, namespace, name);
         let secret = self.ctx.cluster.secret(namespace, name).await?;
         let now = secret.as_ref().map(version);
+        if let (Some(known), Some(now)) = (before.version(), &now) {
+            self.ctx.revisions.read(known, now);
+        }
         self.ctx.index().record(ObjectKind::Secret, namespace, name, &before, now.as_ref());
         Ok(secret)
     }

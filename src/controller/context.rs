@@ -8,6 +8,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use super::host_limiters::HostLimiters;
 use super::leader_election::Leadership;
+use super::revisions::Revisions;
 use crate::arcgis::{CaBundle, ClientCertificate, ClientError, PortalClient, Portals};
 use crate::cluster::Cluster;
 use crate::core::{AllowedOrigin, Digester, MAX_TARGET_BYTES, OriginMatch, Plan, ServerClock};
@@ -34,6 +35,7 @@ pub struct Context {
     /// What the API server's responses show of the clock.
     pub server_clock: Arc<ServerClock>,
     pub requeue: UnboundedSender<Key>,
+    pub revisions: Arc<Revisions>,
     /// Notified when a reconcile frees its worker before it ends.
     pub worker_freed: Notify,
 }

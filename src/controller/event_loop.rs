@@ -110,6 +110,10 @@ impl Controller {
                 Some(ended) = self.reconciles.join_next() => self.on_reconciled(ended),
                 () = ctx.worker_freed.notified() => {}
                 () = signals.roots_changed.notified() => self.requeue_each(host_recovery::roots_changed(&ctx)),
+                () = ctx.revisions.restored() => {
+                    self.watches.stop_all();
+                    self.begin_term();
+                }
                 () = leadership.changed() => {}
                 () = sleep(pause) => {}
             }

@@ -11,6 +11,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::revisions::Revisions;
 use crate::cluster::{ApiError, Leases};
 use crate::core::{Candidate, Claim, Moment, Next, RETRY_PERIOD, Term};
 use crate::ops::Readiness;
@@ -69,14 +70,21 @@ pub struct LeaderElector {
     claim: watch::Sender<Option<Claim>>,
     readiness: Arc<Readiness>,
     clock: fn() -> Timestamp,
+    revisions: Arc<Revisions>,
 }
 
 impl LeaderElector {
     /// Without a Lease this process leads from the start.
-    pub fn new(leases: Option<Leases>, readiness: Arc<Readiness>, clock: fn() -> Timestamp) -> (Self, Leadership) {
+    pub fn new(
+        leases: Option<Leases>,
+        readiness: Arc<Readiness>,
+        clock: fn() -> Timestamp,
+        revisions: Arc<Revisions>,
+    ) -> (Self, Leadership) {
         let (sender, receiver) = watch::channel(leases.is_none().then_some(Claim::ALWAYS));
         let leases = leases.map(Arc::new);
-        let leader_elector = Self { leases, candidate: Candidate::new(identity()), claim: sender, readiness, clock };
+        let leader_elector =
+            Self { leases, candidate: Candidate::new(identity()), claim: sender, readiness, clock, revisions };
         (leader_elector, Leadership { claim: receiver, clock })
     }
 
@@ -131,6 +139,9 @@ impl LeaderElector {
         let now = self.now();
         if !matches!(answer, Err(ApiError::TimedOut | ApiError::Unreachable)) {
             self.readiness.api_answered();
+        }
+        if let Ok(Some(lease)) = &answer {
+            self.revisions.lease(lease);
         }
         match (asked, answer) {
             (Next::Read, Ok(lease)) => {

@@ -12,6 +12,8 @@ mod preflight;
 mod reconciler;
 mod relist;
 mod report;
+mod revision_check;
+mod revisions;
 mod run;
 mod sources;
 #[cfg(test)]

@@ -11,7 +11,8 @@ use super::context::{Context, RENDERED_KIB};
 use super::event_loop::{Controller, Signals};
 use super::host_limiters::HostLimiters;
 use super::leader_election::LeaderElector;
-use super::preflight;
+use super::revisions::Revisions;
+use super::{preflight, revision_check};
 use crate::arcgis::Portals;
 use crate::cluster::{Cluster, Leases};
 use crate::core::{AllowedOrigin, Digester, ServerClock};
@@ -45,7 +46,9 @@ pub struct Parts {
 
 /// Runs the controller until `stop`.
 pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
-    let (elector, leadership) = LeaderElector::new(parts.leases, parts.readiness.clone(), parts.clock);
+    let revisions = Arc::<Revisions>::default();
+    let (elector, leadership) =
+        LeaderElector::new(parts.leases, parts.readiness.clone(), parts.clock, revisions.clone());
     let (requeue, requeued) = mpsc::unbounded_channel();
     let (recovered, hosts_recovered) = mpsc::unbounded_channel();
     let ctx = Arc::new(Context {
@@ -62,12 +65,15 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
         clock: parts.clock,
         server_clock: parts.server_clock,
         requeue,
+        revisions,
         worker_freed: Notify::new(),
     });
     let mut controller = Controller::new(ctx.clone(), options.namespaces, options.selector, parts.readiness.clone());
     let services = ctx.portals.services().clone();
     let preflight = preflight::run(ctx.cluster.clone(), controller.scopes(), parts.readiness, services);
     let _preflight = AbortOnDropHandle::new(tokio::spawn(preflight));
+    let (watched, scopes) = (ctx.clone(), controller.scopes());
+    let _look = AbortOnDropHandle::new(tokio::spawn(revision_check::look(watched, scopes)));
     let released = CancellationToken::new();
     let election = controller.join_election(elector, &stop, &released).await;
     controller.serve(Signals { requeued, hosts_recovered, roots_changed: parts.roots_changed }, &stop).await;

@@ -45,7 +45,7 @@ fn context(index: Index, clock: fn() -> Timestamp, allowed: Vec<AllowedOrigin>) 
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = kube::Config::new("https://127.0.0.1:1".parse().unwrap());
     let index = Arc::new(Mutex::new(index));
-    let (_, leadership) = LeaderElector::new(None, Arc::default(), clock);
+    let (_, leadership) = LeaderElector::new(None, Arc::default(), clock, Arc::default());
     let term = leadership.claim().unwrap().term;
     let (requeue, _) = mpsc::unbounded_channel();
     let ctx = Context {
@@ -62,6 +62,7 @@ fn context(index: Index, clock: fn() -> Timestamp, allowed: Vec<AllowedOrigin>) 
         clock,
         server_clock: Arc::default(),
         requeue,
+        revisions: Arc::default(),
         worker_freed: Notify::new(),
     };
     (Arc::new(ctx), term)

@@ -124,6 +124,14 @@ impl Watches {
         }
     }
 
+    /// Stops all watches.
+    pub fn stop_all(&mut self) {
+        let scopes: Vec<Scope> = self.by_scope.keys().cloned().collect();
+        for scope in scopes {
+            self.stop(&scope);
+        }
+    }
+
     fn start(&mut self, scope: Scope, source: &WatchSource) {
         if self.is_started(&scope) {
             return;

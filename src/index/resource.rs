@@ -80,7 +80,7 @@ pub enum Verified {
 #[derive(Clone)]
 pub struct IndexedResource {
     pub uid: String,
-    pub(super) version: String,
+    pub version: String,
     /// The version that the operator's last status write made.
     pub(super) status_version: String,
     pub generation: i64,

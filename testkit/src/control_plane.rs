@@ -15,6 +15,8 @@ use crate::{Error, doing};
 /// The environment variable that holds the folder of a running control plane.
 pub const ENV: &str = "TESTKIT_CONTROL_PLANE";
 const START: Duration = Duration::from_secs(90);
+/// The time until a process that was told to end is killed.
+const GRACE: Duration = Duration::from_secs(10);
 /// The operator's service account, in the namespace of the same name.
 const ACCOUNT: &str = "arcgis-credential-operator";
 /// The user name of that account, as the audit log has it.
@@ -220,6 +222,30 @@ impl ControlPlane {
     pub async fn start_again(&self, program: Program) -> Result<(), Error> {
         self.processes.start_again(program, &self.bin, &self.dir)?;
         self.ready().await
+    }
+
+    /// Keeps a copy of the data of etcd, which is stopped for it.
+    pub async fn back_up(&self) -> Result<(), Error> {
+        self.end(Program::Etcd, "TERM", GRACE).await?;
+        self.copy("etcd", "etcd-backup").await?;
+        self.start_again(Program::Etcd).await
+    }
+
+    /// Ends etcd and the API server, and starts them with the data of the backup.
+    pub async fn restore(&self) -> Result<(), Error> {
+        for program in [Program::ApiServer, Program::Etcd] {
+            self.end(program, "TERM", GRACE).await?;
+        }
+        std::fs::remove_dir_all(self.path("etcd")).map_err(doing("removing the data of etcd"))?;
+        self.copy("etcd-backup", "etcd").await?;
+        self.processes.start_again(Program::Etcd, &self.bin, &self.dir)?;
+        self.start_again(Program::ApiServer).await
+    }
+
+    async fn copy(&self, from: &str, to: &str) -> Result<(), Error> {
+        let copied = Command::new("cp").arg("-a").args([self.path(from), self.path(to)]).status().await;
+        let copied = copied.map_err(doing("copying the data of etcd"))?;
+        if copied.success() { Ok(()) } else { Err(Error("the data of etcd could not be copied".to_owned())) }
     }
 
     /// Returns a process that has ended by itself.

@@ -33,6 +33,7 @@ mod referers;
 mod refusals;
 mod requests;
 mod restarts;
+mod restored_etcd;
 mod retries;
 mod secrets_in_memory;
 mod secrets_in_output;

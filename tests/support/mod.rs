@@ -217,6 +217,11 @@ impl TestEnv {
         self.plane.kubeconfig_for(&format!("{}-only", self.namespace), &token.status.unwrap().token).unwrap()
     }
 
+    /// Returns the service account's kubeconfig on the control plane of this environment.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.restricted.kubeconfig.clone()
+    }
+
     /// Returns the service account's kubeconfig.
     pub fn restricted() -> PathBuf {
         RESTRICTED.get().unwrap().kubeconfig.clone()

@@ -1,5 +1,7 @@
 //! Which client certificates can be used, and how a server reports that it requires one.
 
+use std::sync::Arc;
+
 use testkit::pki::Authority;
 
 use super::super::{CaBundle, CaBundleError, ClientCertificate, Portals, Proxies, ServiceRanges};
@@ -84,6 +86,22 @@ fn each_set_of_roots_certificate_and_match_has_a_client() {
         }
     }
     assert_eq!(portals.count(), 6, "the second round made none");
+}
+
+#[test]
+fn many_sets_of_roots_keep_their_clients_and_share_the_roots_of_the_system() {
+    testkit::init_crypto();
+    let portals = Portals::new(None, ServiceRanges::default(), Proxies::default()).unwrap();
+    let bundles: Vec<CaBundle> = (0..200)
+        .map(|n| CaBundle::parse(Authority::new(&format!("roots {n}")).unwrap().pem().as_bytes()).unwrap())
+        .collect();
+    let clients = || -> Vec<_> {
+        bundles.iter().map(|bundle| portals.client(Some(bundle), None, OriginMatch::Exact).unwrap()).collect()
+    };
+    let first = clients();
+    let same = clients().iter().zip(&first).filter(|(again, first)| Arc::ptr_eq(&again.tls, &first.tls)).count();
+    assert_eq!(same, 200, "the second round made none");
+    assert_eq!(portals.shares(), 201, "with the one for portals without a bundle");
 }
 
 #[test]

@@ -1,0 +1,100 @@
+//! Notices that etcd was restored from a backup: its versions went back. A watch from a version of the future is accepted
+//! and stays silent, so everything is listed again.
+
+use std::sync::{Mutex, PoisonError};
+
+use k8s_openapi::api::coordination::v1::Lease;
+use tokio::sync::Notify;
+use tracing::warn;
+
+use crate::core::Version;
+
+/// The versions that were seen last.
+#[derive(Default)]
+pub struct Revisions {
+    lease: Mutex<u64>,
+    cluster: Mutex<u64>,
+    restored: Notify,
+}
+
+pub fn number(version: Option<&str>) -> Option<u64> {
+    version.and_then(|version| version.parse().ok())
+}
+
+impl Revisions {
+    /// Records the version of the Lease, which grows with each write of it.
+    pub fn lease(&self, lease: &Lease) {
+        self.record(&self.lease, lease.metadata.resource_version.as_deref());
+    }
+
+    /// Records the version of the cluster, which is no lower than that of any object.
+    pub fn cluster(&self, version: Option<&str>) {
+        self.record(&self.cluster, version);
+    }
+
+    /// Records that an object was read of which a version is known.
+    pub fn read(&self, known: &Version, read: &Version) {
+        let went_back = number(Some(&read.resource)) < number(Some(&known.resource));
+        if known.uid == read.uid && went_back {
+            self.went_back();
+        }
+    }
+
+    fn went_back(&self) {
+        warn!("versions of the cluster went back, as after a restore of etcd: listing everything again");
+        self.restored.notify_one();
+    }
+
+    fn record(&self, last: &Mutex<u64>, version: Option<&str>) {
+        let Some(version) = number(version) else { return };
+        let last = std::mem::replace(&mut *last.lock().unwrap_or_else(PoisonError::into_inner), version);
+        if version < last {
+            self.went_back();
+        }
+    }
+
+    /// Waits until versions went back.
+    pub async fn restored(&self) {
+        self.restored.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may")]
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn version(uid: &str, resource: &str) -> Version {
+        Version { uid: uid.to_owned(), resource: resource.to_owned() }
+    }
+
+    fn restored(revisions: &Revisions) -> bool {
+        revisions.restored().now_or_never().is_some()
+    }
+
+    #[test]
+    fn versions_that_go_back_are_noticed_once() {
+        let revisions = Revisions::default();
+        let lease = |version: &str| {
+            let metadata = serde_json::json!({"metadata": {"resourceVersion": version}});
+            serde_json::from_value::<Lease>(metadata).unwrap()
+        };
+        for (seen, expected) in [("100", false), ("101", false), ("90", true), ("91", false), ("opaque", false)] {
+            revisions.lease(&lease(seen));
+            assert_eq!(restored(&revisions), expected, "{seen}");
+        }
+        for (seen, expected) in [("500", false), ("500", false), ("499", true), ("600", false)] {
+            revisions.cluster(Some(seen));
+            assert_eq!(restored(&revisions), expected, "{seen}");
+        }
+        for (known, read, expected) in [("9", "10", false), ("10", "10", false), ("10", "9", true)] {
+            revisions.read(&version("a", known), &version("a", read));
+            assert_eq!(restored(&revisions), expected, "{known} {read}");
+        }
+        revisions.read(&version("a", "10"), &version("b", "9"));
+        assert!(!restored(&revisions), "it is another object");
+    }
+}
