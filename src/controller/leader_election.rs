@@ -162,14 +162,18 @@ impl LeaderElector {
             (Next::Replace(_), Err(ApiError::NotFound)) => self.candidate.read(None, now),
             (_, Err(error)) => {
                 self.candidate.unanswered(now);
-                let (why, lasting) = describe(&error);
-                // A Lease that was read once is expected to be there when the API server is back.
-                let blocks = lasting || self.candidate.unread();
-                if self.readiness.failing(&leases.to_string(), why, blocks) {
-                    warn!(lease = %leases, "no lease: {why}");
-                }
+                self.report(leases, &error);
                 Next::Wait(RETRY_PERIOD)
             }
+        }
+    }
+
+    fn report(&self, leases: &Leases, error: &ApiError) {
+        let (why, lasting) = describe(error);
+        // A Lease that was read once is expected to be there when the API server is back.
+        let blocks = lasting || self.candidate.unread();
+        if self.readiness.failing(&leases.to_string(), why, blocks) {
+            warn!(lease = %leases, "no lease: {why}");
         }
     }
 

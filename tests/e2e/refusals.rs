@@ -158,3 +158,28 @@ async fn a_webhook_that_refuses_and_one_that_is_down_are_named_before_a_token_is
         env.wait_for(name, RETRIED, |r| is(r, "Ready", "True", "TokenValid")).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_does_not_answer_is_a_time_out_of_the_api_server() {
+    let env = TestEnv::new().await;
+    env.credentials("oauth", "app", SECRET).await;
+    // It accepts connections and answers nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}/", silent.local_addr().unwrap().port());
+    let mut slow = configuration(&env, "slow", "slow-token", &url, env.portal.ca());
+    slow["webhooks"][0]["timeoutSeconds"] = json!(30);
+    put(&env.client, &slow).await.unwrap();
+    poll_until("the webhook is asked", LIMIT, async || {
+        let body = serde_json::from_value(json!({"metadata": {"name": "slow-token"}})).unwrap();
+        let dry = PostParams { dry_run: true, ..PostParams::default() };
+        let secrets = env.secrets();
+        tokio::time::timeout(Duration::from_secs(4), secrets.create(&dry, &body)).await.is_err().then_some(())
+    })
+    .await;
+    env.apply(&env.manifest("slow", "oauth")).await;
+    let message = fails(&env, "slow", "ClusterError", "Timeout").await;
+    assert!(message.starts_with("The API server does not answer within 10 s."), "{message}");
+    remove(&env.client, &slow).await.unwrap();
+    env.wait_for("slow", RETRIED, |r| is(r, "Ready", "True", "TokenValid")).await;
+    assert_eq!(env.portal.requests("app"), 1);
+}

@@ -68,7 +68,16 @@ pub struct Resource {
     /// The check that waits for the portal, and the result of the last one.
     pub check: Option<CheckInFlight>,
     pub check_result: Option<Verified>,
+    /// No watch of this process has reported its Secrets yet.
+    pub unseen: Unseen,
     pub history: History,
+}
+
+/// What a new leader does not know: its watch, which it began as a standby, has not reported it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unseen {
+    pub target: bool,
+    pub credentials: bool,
 }
 
 impl Resource {
@@ -228,6 +237,7 @@ fn resource(
         in_progress: None,
         check: None,
         check_result: None,
+        unseen: Unseen::default(),
         history: History { custom_renew_before: renew_before.is_some(), ..History::default() },
     }
 }

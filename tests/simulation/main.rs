@@ -79,7 +79,7 @@ fn schedule_disruptions(simulation: &mut Simulation) {
     let mut at = 3 * HOUR;
     while at < simulation.end {
         at += log_uniform(&mut simulation.rng, HOUR, 40 * HOUR);
-        match simulation.rng.u8(0..6) {
+        match simulation.rng.u8(0..7) {
             0 | 1 => {
                 simulation.at(at, Event::Stop);
                 at += log_uniform(&mut simulation.rng, SECOND, 10 * MINUTE);
@@ -90,7 +90,8 @@ fn schedule_disruptions(simulation: &mut Simulation) {
                 at += log_uniform(&mut simulation.rng, SECOND, 20 * MINUTE);
                 simulation.at(at, Event::Api(true));
             }
-            3 | 4 => {
+            3 => simulation.at(at, Event::TakeOver),
+            4 | 5 => {
                 let by = log_uniform(&mut simulation.rng, 50, 5 * SECOND);
                 let by = if simulation.rng.bool() { by } else { -by };
                 simulation.at(at, Event::SetClock(by));

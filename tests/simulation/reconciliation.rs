@@ -108,8 +108,8 @@ impl Simulation {
             status: std::mem::take(&mut resource.status),
             allowed: true,
             rival: None,
-            target: cached(resource.target.as_ref()),
-            credentials,
+            target: if resource.unseen.target { Observed::Unknown } else { cached(resource.target.as_ref()) },
+            credentials: if resource.unseen.credentials { Observed::Unknown } else { credentials },
             ca: Observed::Absent,
             client_certificate: Observed::Absent,
             admit: Admit::Now,
@@ -217,7 +217,12 @@ impl Simulation {
         }
         self.version += 1;
         let number = self.version;
-        let resource = &self.resources[id as usize];
+        let resource = &mut self.resources[id as usize];
+        // What a call returns is known.
+        match step {
+            Step::ReadCredentials => resource.unseen.credentials = false,
+            _ => resource.unseen.target = false,
+        }
         match step {
             Step::ReadTarget => Answer::Target(resource.target.clone().map(|secret| LiveSecret::new(secret, &s.me))),
             Step::ReadCredentials => Answer::Credentials(

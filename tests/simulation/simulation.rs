@@ -8,10 +8,10 @@ use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::checks::Failures;
-use crate::fleet::{Id, Resource};
+use crate::fleet::{Id, Resource, Unseen};
 use crate::portal::Portal;
 use crate::statistics::Statistics;
-use crate::time::{Clock, Ms, SECOND};
+use crate::time::{Clock, MINUTE, Ms, SECOND, log_uniform};
 use crate::users::Action;
 use crate::verification::CheckEvent;
 
@@ -35,6 +35,10 @@ pub enum Event {
     SetClock(Ms),
     Stop,
     Start,
+    /// A standby takes over. Some of the Secrets are not reported to it before its lists end.
+    TakeOver,
+    /// The lists of a process end.
+    Listed(u64),
     Api(bool),
 }
 
@@ -186,6 +190,8 @@ impl Simulation {
             Event::SetClock(by) => self.set_clock(by),
             Event::Stop => self.stop(),
             Event::Start => self.start(),
+            Event::TakeOver => self.take_over(),
+            Event::Listed(started) => self.listed(started),
             Event::Api(up) => {
                 self.api_up = up;
                 self.exempt_until = self.clock.now + 20 * SECOND;
@@ -266,6 +272,7 @@ impl Simulation {
         self.operator.hosts = self.portals.iter().map(|_| HostQueue::default()).collect();
         for resource in &mut self.resources {
             resource.memory = arcgis_credential_operator::core::Memory::default();
+            resource.unseen = Unseen::default();
             (resource.check, resource.check_result) = (None, None);
             resource.history.unanswered = 0;
             if let Some(in_progress) = resource.in_progress.take() {
@@ -305,6 +312,30 @@ impl Simulation {
             host.limiter.restore(&pauses, now);
         }
         self.exempt_until = self.clock.now + self.longest_drain();
+    }
+
+    /// Takes over from a process that has ended: resources are listed, and lists of Secrets go on.
+    fn take_over(&mut self) {
+        self.stop();
+        for resource in &mut self.resources {
+            let [target, credentials] = [self.rng.bool(), self.rng.bool()];
+            resource.unseen = Unseen { target, credentials };
+        }
+        self.start();
+        let until = log_uniform(&mut self.rng, SECOND, 20 * MINUTE);
+        self.after(until, Event::Listed(self.operator.started));
+    }
+
+    fn listed(&mut self, started: u64) {
+        if started != self.operator.started {
+            return;
+        }
+        for id in 0..u32::try_from(self.resources.len()).expect("a fleet") {
+            self.resources[id as usize].unseen = Unseen::default();
+            if self.resources[id as usize].history.created {
+                self.wake(id);
+            }
+        }
     }
 
     fn longest_drain(&self) -> Ms {

@@ -3,7 +3,7 @@
 use arcgis_credential_operator::api::{Format, Reason, VerificationSpec};
 use k8s_openapi::ByteString;
 
-use crate::fleet::{Id, Resource, Role, WRONG_VALUE};
+use crate::fleet::{Id, Resource, Role, Unseen, WRONG_VALUE};
 use crate::secrets::CredentialsSecret;
 use crate::simulation::{Event, Simulation};
 use crate::time::{DAY, HOUR, MINUTE, Ms, SECOND, log_uniform};
@@ -74,6 +74,8 @@ impl Simulation {
         self.change(id, action, number);
         let now = self.clock.now;
         let resource = &mut self.resources[id as usize];
+        // A watch reports what a user changes.
+        resource.unseen = Unseen::default();
         if token_gone {
             resource.history.token = None;
         }
