@@ -15,7 +15,7 @@ fn rows() -> Vec<Bound> {
     let rows = page.lines().filter(|line| line.starts_with('|') && line.contains("::"));
     rows.map(|line| {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let (constant, file) = cells[3].trim_matches('`').split_once("` in `").unwrap();
+        let (file, constant) = cells[3].trim_matches('`').split_once("::").unwrap();
         Bound {
             value: cells[2].to_owned(),
             file: file.to_owned(),
