@@ -14,6 +14,7 @@ const TRIED: usize = 5000;
 const HELD: usize = 400;
 const ATTACKERS: usize = 8;
 const SPAN: Duration = Duration::from_secs(8);
+const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn probes_are_answered_while_5000_connections_are_tried_and_few_are_kept() {
@@ -37,19 +38,22 @@ async fn probes_are_answered_while_5000_connections_are_tried_and_few_are_kept()
         }
         hanging
     })));
-    let (mut slowest, mut most, mut probes) = (Duration::ZERO, 0, 0);
+    let (mut times, mut most) = (Vec::new(), 0);
     while !attack.is_finished() {
         let started = Instant::now();
         for path in ["/livez", "/readyz"] {
             let answer = env.http_get(path).await;
             assert!(answer.as_ref().is_some_and(|answer| answer.starts_with("HTTP/1.1 200")), "{path}: {answer:?}");
         }
-        (slowest, most, probes) = (slowest.max(started.elapsed()), most.max(open_files()), probes + 1);
+        times.push(started.elapsed());
+        most = most.max(open_files());
         // The processor is the operator's, too.
         sleep(Duration::from_millis(20)).await;
     }
-    println!("{probes} pairs of probes, the slowest took {slowest:?}; {most} open files at most, {before} before");
-    assert!(slowest < Duration::from_secs(1) && probes > 2, "{slowest:?}, {probes} probes");
+    let (slowest, slow) = (times.iter().max().unwrap(), times.iter().filter(|time| **time > SECOND).count());
+    println!("{} pairs of probes, the slowest took {slowest:?}; {most} open files, {before} before", times.len());
+    // What the kernel drops of a connection is sent again after a second. Few probes may meet that.
+    assert!(times.len() > 20 && slow * 50 <= times.len(), "{slow} of {} took longer, {slowest:?}", times.len());
     assert!(most <= before + 262, "{most} open files, {before} before");
     for mut stream in attack.await.unwrap().into_iter().flatten() {
         let mut answer = Vec::new();
