@@ -117,7 +117,7 @@ async fn creation_restart_renewal_and_outage_make_the_documented_calls() {
     for n in 0..fleet.size {
         fleet.env.edit_secret(&format!("r{n}-oauth"), json!({"metadata": {"labels": {"touched": "yes"}}})).await;
     }
-    assert_eq!(fleet.calls().await, fleet.times(1, 0, 0, 1, 0), "labels of the credentials Secret changed");
+    assert_eq!(fleet.calls().await, fleet.times(1, 0, 0, 0, 0), "labels of the credentials Secret changed");
     assert_eq!(fleet.env.portal.requests("app"), 2 * fleet.size);
 
     fleet.env.portal.outage(true);
@@ -194,4 +194,23 @@ async fn a_target_conflict_costs_a_read_a_status_write_and_an_event() {
     fleet.env.kill().await;
     fleet.env.start().await;
     assert_eq!(fleet.calls().await, fleet.times(0, 0, 0, 0, 0), "a restart with that conflict");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn touches_of_a_target_cost_a_read_in_10_s_and_no_status_write() {
+    let mut fleet = Fleet::new(2, app(), |_| {}).await;
+    fleet.all(valid).await;
+    fleet.calls().await;
+    for touch in 0..40 {
+        for n in 0..fleet.size {
+            let change = json!({"metadata": {"annotations": {"example.com/touch": touch.to_string()}}});
+            fleet.env.edit_secret(&format!("r{n}-token"), change).await;
+        }
+    }
+    // The last version is read, too: then the next is read at once, some time later.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let calls = fleet.calls().await;
+    assert!((2 * fleet.size..=5 * fleet.size).contains(&calls["reads"]), "{calls:?}");
+    assert_eq!((calls["writes"], calls["status"], calls["events"]), (0, 0, 0));
+    assert_eq!(fleet.env.portal.requests("app"), fleet.size);
 }

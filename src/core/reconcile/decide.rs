@@ -63,7 +63,10 @@ enum Permit {
 impl Decision<'_> {
     fn step(&mut self) -> Option<Step> {
         if matches!(self.token, Token::Unobserved) {
-            return Some(Step::ReadTarget);
+            return match self.s.reads_touched_target_at(self.now).filter(|at| *at > self.now) {
+                Some(at) => self.verdict.sleep(at),
+                None => Some(Step::ReadTarget),
+            };
         }
         if self.plan.suspend {
             return None;

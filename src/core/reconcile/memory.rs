@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::facts::{Facts, Unmet};
 use super::token::{Evaluated, Trigger};
 use crate::api::{Reason, Verification};
-use crate::core::scheduling::schedule::{Repairs, shifted};
+use crate::core::scheduling::schedule::{Repairs, Touches, shifted};
 use crate::core::scheduling::waits::{Activity, Failed, MadeWith, Wait, Waits};
 use crate::core::secrets::IssuedToken;
 
@@ -29,6 +29,8 @@ pub struct Memory {
     pub(crate) target_name: TargetName,
     /// The generation that the target was last written for.
     pub(crate) written_generation: Option<i64>,
+    /// Limits the reads of a target that others keep touching.
+    pub(crate) touches: Touches,
     /// Limits the repairs of a target that another writer keeps changing.
     pub(crate) repairs: Repairs,
     /// The token that was issued and is not known to be written.
@@ -92,6 +94,7 @@ impl Memory {
         self.last_request = self.last_request.map(|time| shifted(time, step));
         self.waits.shift(step);
         self.verification.shift(step);
+        self.touches.shift(step);
         self.repairs.shift(step);
         self.status_repairs.shift(step);
     }
@@ -114,6 +117,8 @@ pub struct Reported {
     pub(crate) told: Told,
     /// When the cause of a failure was last written.
     pub(crate) cause_written: Option<Timestamp>,
+    /// Since when the status differs in nothing but versions of Secrets.
+    pub(crate) versions_differ_since: Option<Timestamp>,
 }
 
 /// What is remembered of the verification.

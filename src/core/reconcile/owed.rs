@@ -39,6 +39,16 @@ impl Situation {
         }
     }
 
+    /// Returns from when on a target is read that another writer changed, in something that may not matter. What is due with it
+    /// does not wait.
+    pub(super) fn reads_touched_target_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let known = self.memory.target.as_ref().filter(|known| known.generation == self.generation)?;
+        let token = known.token.as_ref().filter(|_| known.owner == Owner::Ours)?;
+        let due = self.renewal_time(token) <= now || self.demanded().is_some() || self.memory.issued.is_some();
+        let touched = matches!(self.target, Observed::Cached(_));
+        (touched && !due).then(|| self.memory.touches.allowed_at(now))
+    }
+
     /// Whether the resource was never reconciled: then no target is expected, unless a Secret is known to have its name.
     fn is_new(&self) -> bool {
         self.status.observed_generation == -1 && self.memory.target_name != TargetName::Taken && !self.is_suspended()

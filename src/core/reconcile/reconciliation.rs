@@ -122,6 +122,7 @@ impl Reconciliation {
             Answer::Failed { fault, retry_after } => self.failed(step, fault, retry_after, now),
             Answer::Target(live) => {
                 let refused = self.refused.take().filter(|_| live.is_none());
+                self.s.touched(now);
                 self.s.target_read(live);
                 if let Some((fault, retry_after)) = refused {
                     self.s.failed(Activity::Write, fault, retry_after, now);

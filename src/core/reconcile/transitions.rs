@@ -15,6 +15,13 @@ use crate::core::secrets::{
 };
 
 impl Situation {
+    /// Records that the target is read because another writer changed it.
+    pub fn touched(&mut self, now: Timestamp) {
+        if self.reads_touched_target_at(now).is_some() {
+            self.memory.touches.record(now);
+        }
+    }
+
     /// Records the target that was read.
     pub fn target_read(&mut self, live: Option<LiveSecret>) {
         let Some(live) = live else {

@@ -13,8 +13,8 @@ use crate::core::reconcile::verdict::Verdict;
 use crate::core::scheduling::schedule::after;
 use crate::core::scheduling::waits::{Activity, MadeWith};
 
-/// The cause of a failure that may end by itself is written again after this time.
-const CAUSE_PERIOD: SignedDuration = SignedDuration::from_mins(10);
+/// What matters little is written after this time: the cause of a failure that may end by itself, and versions.
+const PERIOD: SignedDuration = SignedDuration::from_mins(10);
 
 /// The result of one reconcile.
 pub struct Conclusion {
@@ -50,11 +50,17 @@ pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusio
     let renewals = Renewals::of(&s, &status, problem.as_ref(), suspended, now);
     // A new resource that only waits for its turn is reported with the outcome of its request.
     let waits = awaits_permit && s.status.conditions.is_empty();
-    let cause_written = s.memory.reported.cause_written;
-    let changed = !waits && is_worth_a_write(&s.status, &status, cause_written, now);
+    let difference = Difference::between(&s.status, &status);
+    let before = s.memory.reported;
+    // A time in the future is of a clock that was ahead.
+    let since = || before.versions_differ_since.map_or(now, |since| since.min(now));
+    let versions_differ_since = (difference == Difference::Versions).then(since);
+    let before = Reported { versions_differ_since, ..before };
+    let changed = !waits && is_worth_a_write(difference, &status, before, now);
     let reported = Reported {
         told: renewals.told,
-        cause_written: if changed { status.failure.as_ref().map(|_| now) } else { cause_written },
+        cause_written: if changed { status.failure.as_ref().map(|_| now) } else { before.cause_written },
+        versions_differ_since: versions_differ_since.filter(|_| !changed),
     };
     if !changed {
         s.memory.report_succeeded(reported);
@@ -62,7 +68,8 @@ pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusio
     let made_with = s.made_with();
     let report_after = s.memory.waits.until(&[Activity::Report], &made_with, now);
     let expiration = status.token.as_ref().map(|token| token.expiration_time).filter(|at| *at > now);
-    let due = [expiration, s.verification_due(now), renewals.next, report_after];
+    let versions_due = versions_differ_since.and_then(|since| since.checked_add(PERIOD).ok());
+    let due = [expiration, s.verification_due(now), renewals.next, report_after, versions_due];
     Conclusion {
         changed,
         reported,
@@ -78,18 +85,20 @@ pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusio
     }
 }
 
-/// Whether a status differs from the one last written in more than words. An outage writes a cause at most every 10 minutes.
+/// Whether a difference from the status that was last written is written now.
 fn is_worth_a_write(
-    before: &ArcGisAppCredentialStatus,
+    difference: Difference,
     status: &ArcGisAppCredentialStatus,
-    cause_written: Option<Timestamp>,
+    before: Reported,
     now: Timestamp,
 ) -> bool {
-    match Difference::between(before, status) {
+    let old = |at: Timestamp| at > now || now.duration_since(at) >= PERIOD;
+    match difference {
         Difference::None | Difference::Words => false,
+        Difference::Versions => before.versions_differ_since.is_some_and(old),
         Difference::Cause => {
             let lasting = status.failure.as_ref().is_some_and(|failure| stalls(failure.reason));
-            lasting || cause_written.is_none_or(|last| now.duration_since(last) >= CAUSE_PERIOD)
+            lasting || before.cause_written.is_none_or(old)
         }
         Difference::More => true,
     }

@@ -8,6 +8,8 @@ pub(super) enum Difference {
     None,
     /// In messages, or in what an older version did not write: it follows with the next write.
     Words,
+    /// In the versions of Secrets that others changed in what does not matter.
+    Versions,
     /// In the cause of a failure, too.
     Cause,
     More,
@@ -18,13 +20,19 @@ impl Difference {
         if before == after {
             return Self::None;
         }
-        if bare(before) != bare(after) {
+        let (mut bare_before, bare_after) = (bare(before), bare(after));
+        let versions =
+            |status: &ArcGisAppCredentialStatus| (status.target_version.clone(), status.credentials_version.clone());
+        let other_versions = versions(&bare_before) != versions(&bare_after);
+        (bare_before.target_version, bare_before.credentials_version) = versions(&bare_after);
+        if bare_before != bare_after {
             return Self::More;
         }
         let cause =
             |status: &ArcGisAppCredentialStatus| status.failure.as_ref().and_then(|failure| failure.cause.clone());
         match (cause(before), cause(after)) {
             (Some(before), after) if after.as_ref() != Some(&before) => Self::Cause,
+            _ if other_versions => Self::Versions,
             _ => Self::Words,
         }
     }

@@ -17,6 +17,9 @@ pub(crate) const RETRY_FLOOR_SECONDS: i64 = 2;
 pub(crate) const MAX_CLOCK_SKEW_SECONDS: i64 = 300;
 const MIN_MARGIN_SECONDS: i64 = 300;
 const REPAIR_WINDOW_SECONDS: i64 = 600;
+/// Reads of a touched object that are not limited.
+const FREE_TOUCHES: usize = 3;
+const TOUCH_SECONDS: i64 = 10;
 const FREE_REPAIRS: usize = 3;
 const MAX_RETRY_AFTER_SECONDS: u64 = 3600;
 
@@ -139,6 +142,40 @@ impl Repairs {
         if self.recent.len() > FREE_REPAIRS {
             self.recent.remove(0);
         }
+    }
+}
+
+/// Limits the reads of an object that others keep changing in what does not matter: from the fourth in 10 minutes on, one in
+/// 10 s.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touches(Vec<Timestamp>);
+
+impl Touches {
+    /// Returns when it is read next.
+    #[must_use]
+    pub fn allowed_at(&self, now: Timestamp) -> Timestamp {
+        match self.0.as_slice() {
+            // A time in the future is of a clock that was ahead.
+            [first, .., last]
+                if self.0.len() == FREE_TOUCHES && *last <= now && after(*first, REPAIR_WINDOW_SECONDS) > now =>
+            {
+                after(*last, TOUCH_SECONDS)
+            }
+            _ => now,
+        }
+    }
+
+    /// Records a read made now.
+    pub fn record(&mut self, now: Timestamp) {
+        self.0.push(now);
+        if self.0.len() > FREE_TOUCHES {
+            self.0.remove(0);
+        }
+    }
+
+    /// Moves the recorded times after the clock was set by `step`.
+    pub fn shift(&mut self, step: SignedDuration) {
+        self.0.iter_mut().for_each(|time| *time = shifted(*time, step));
     }
 }
 

@@ -7,6 +7,7 @@ use crate::core::spec::VerificationPlan;
 mod failures;
 mod messages;
 mod renewals;
+mod versions;
 
 /// Returns the fields of each condition that other programs evaluate: type, status, reason and generation.
 fn conditions(conclusion: &Conclusion) -> Vec<(&str, &str, &str, i64)> {

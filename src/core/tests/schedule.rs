@@ -163,3 +163,17 @@ fn the_api_server_s_retry_after_is_kept_within_the_backoff() {
     assert!((300..=375).contains(&wait(Some(9000), 1)), "never longer than the largest backoff");
     assert!((256..=320).contains(&wait(Some(1), 8)), "never shorter than the backoff");
 }
+
+#[test]
+fn a_touched_object_is_read_at_most_once_in_10_seconds_from_the_fourth_time_on() {
+    let mut touches = crate::core::scheduling::schedule::Touches::default();
+    for second in [1000, 1001, 1002] {
+        assert_eq!(touches.allowed_at(at(second)), at(second));
+        touches.record(at(second));
+    }
+    assert_eq!(touches.allowed_at(at(1003)), at(1012));
+    touches.record(at(1012));
+    assert_eq!(touches.allowed_at(at(1013)), at(1022));
+    assert_eq!(touches.allowed_at(at(1601)), at(1601), "ten minutes after the second, which counts as the first");
+    assert_eq!(touches.allowed_at(at(900)), at(900), "a clock that was ahead delays nothing");
+}

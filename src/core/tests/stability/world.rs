@@ -244,13 +244,15 @@ impl World {
         let ready = s.condition("Ready").is_some_and(|ready| ready.status == "True");
         // One that is overdue waits for its spacing.
         let renewed = self.status.token.as_ref().is_some_and(|token| token.renewal_time > self.now);
+        let version = self.target.as_ref().map(version_of).map(|version| version.resource);
         ready
             && renewed
+            && self.status.target_version == version
             && self.memory.demand.is_none()
             && self.status.credentials_version.as_ref() == Some(&self.credentials.resource)
             && s.satisfied() == Some(self.generation)
             && self.status.failure.is_none()
-            && self.status.last_handled_request.is_some() >= self.requested_at.is_some()
+            && (self.requested_at.is_none() || self.requested_at == self.status.last_handled_request)
     }
 }
 
