@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 
 use super::memory::TargetName;
-use super::prerequisites::unmet;
+use super::prerequisites::first_unmet;
 use super::situation::Situation;
 use super::token::{Evaluated, Fit, Token};
-use super::verdict::{Problem, Source, Step, Verdict};
+use super::verdict::{Problem, Step, Verdict};
 use crate::api::{Cause, Fault, Reason};
 use crate::core::object::Observed;
 use crate::core::scheduling::Admit;
@@ -24,7 +24,7 @@ pub fn decide(s: &Situation, now: Timestamp) -> Verdict {
         Ok(plan) => plan,
         Err(error) => {
             let fault = Fault::new(Reason::SpecInvalid, Cause::Undecodable);
-            return Verdict { problem: Some(Problem::unmet(fault, Some(error.to_string()))), ..verdict };
+            return Verdict { problem: Some(Problem::prerequisite(fault, Some(error.to_string()))), ..verdict };
         }
     };
     if let Some(until) = s.memory.waits.all_suspended_until(&s.made_with(), now) {
@@ -36,14 +36,8 @@ pub fn decide(s: &Situation, now: Timestamp) -> Verdict {
     Verdict { step: step.unwrap_or(Step::Rest), ..decision.verdict }
 }
 
-/// Returns from when on the token that is owed is requested, after what failed before.
-pub(crate) fn request_due(s: &Situation, token: Token<'_>, now: Timestamp) -> Timestamp {
-    // A target that cannot be created delays the request, too.
-    let activities: &[Activity] =
-        if token.needs_creation() { &[Activity::Request, Activity::Write] } else { &[Activity::Request] };
-    let owed = s.owed(now).at;
-    s.memory.waits.until(activities, &s.made_with(), now).map_or(owed, |until| until.max(owed))
-}
+/// While one of these prerequisites is not met, a target is not written: neither with a token that was issued, nor repaired.
+const FORBID_WRITES: [Reason; 3] = [Reason::SpecInvalid, Reason::PortalNotAllowed, Reason::TargetNotOwned];
 
 /// A decision in progress.
 struct Decision<'a> {
@@ -71,22 +65,22 @@ impl Decision<'_> {
         if self.plan.suspend {
             return None;
         }
-        match unmet(self.s, self.plan, self.token, self.now) {
+        match first_unmet(self.s, self.plan, self.token, self.now) {
             // What fails is reported by the first reason that applies, so the target has to be known.
             Ok(Some(_)) if matches!(self.token, Token::Missing { assumed: true, .. }) => Some(Step::ReadTarget),
             Ok(Some(found)) => {
-                let untouched = found.reason <= Reason::TargetNotOwned;
+                let reason = found.reason;
                 self.verdict.problem = Some(found);
-                if untouched { None } else { self.write() }
+                if FORBID_WRITES.contains(&reason) { None } else { self.write() }
             }
             Ok(None) => self.request().or_else(|| self.write()),
             Err(read) => self.read(read).or_else(|| self.write()),
         }
     }
 
-    /// What is read for a request is read with the permit for it, once.
+    /// What is read while no request is due is read at once, else with the permit for the request, once.
     fn read(&mut self, prerequisite: Step) -> Option<Step> {
-        if request_due(self.s, self.token, self.now) > self.now {
+        if matches!(self.token, Token::Issued { .. }) || self.s.request_due(self.now) > self.now {
             return Some(prerequisite);
         }
         match self.permit() {
@@ -107,8 +101,7 @@ impl Decision<'_> {
             Admit::AtCapacity => self.verdict.awaits_permit = true,
             Admit::PausedUntil(until) => {
                 self.verdict.sleep(until);
-                let problem = Problem::unmet(Reason::RateLimited.into(), None);
-                self.verdict.problem = Some(Problem { source: Source::Pause(until), ..problem });
+                self.verdict.problem = Some(Problem::pause(until));
             }
         }
         None
@@ -118,7 +111,7 @@ impl Decision<'_> {
         if matches!(self.token, Token::Issued { .. }) {
             return None;
         }
-        let due = request_due(self.s, self.token, self.now);
+        let due = self.s.request_due(self.now);
         if due > self.now {
             return self.verdict.sleep(due);
         }

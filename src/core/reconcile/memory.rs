@@ -20,7 +20,8 @@ pub(crate) enum TargetName {
     Taken,
 }
 
-/// What is remembered of a resource between two reconciles. None of it is needed to act correctly after a restart.
+/// What is remembered of a resource between two reconciles. After a restart the status stands in for it. A token that was not written is lost
+/// then, and so are the counts that limit repairs.
 #[derive(Clone, Default)]
 pub struct Memory {
     pub(crate) recalled: bool,
@@ -37,10 +38,11 @@ pub struct Memory {
     pub(crate) issued: Option<Box<IssuedToken>>,
     /// The length of the token that was issued or read last, where that is known: the target with it must not be too large.
     pub(crate) token_bytes: usize,
-    /// Why a token is owed, where that does not show in the target or on the clock.
-    pub(crate) demand: Option<Trigger>,
-    /// When the exchange of the last token ended.
-    pub(crate) last_request: Option<Timestamp>,
+    /// A trigger that stays until a token is issued, also when its cause goes away: of a request that failed, of credentials that
+    /// changed, of an annotation that was seen in a pause.
+    pub(crate) pinned: Option<Trigger>,
+    /// When the exchange of the last token that was issued ended. A request that fails has a wait of its own.
+    pub(crate) last_exchange: Option<Timestamp>,
     /// The `requested-at` that was last acted on, also when the status is not written yet.
     pub(crate) last_handled_request: Option<String>,
     pub(crate) facts: Facts,
@@ -91,7 +93,7 @@ impl Memory {
 
     /// Moves the remembered times after the clock was set by `step`, so that waits keep their length.
     pub fn shift(&mut self, step: SignedDuration) {
-        self.last_request = self.last_request.map(|time| shifted(time, step));
+        self.last_exchange = self.last_exchange.map(|time| shifted(time, step));
         self.waits.shift(step);
         self.verification.shift(step);
         self.touches.shift(step);
@@ -148,13 +150,6 @@ impl VerificationState {
     pub(super) fn shift(&mut self, step: SignedDuration) {
         for time in [&mut self.next, &mut self.rejected_since, &mut self.replaced_at].into_iter().flatten() {
             *time = shifted(*time, step);
-        }
-    }
-
-    /// Records that a token was issued: it replaces one that the portal rejects.
-    pub(super) fn issued(&mut self, issue_time: Timestamp) {
-        if self.rejected.is_some() {
-            self.replaced_at = Some(issue_time);
         }
     }
 }

@@ -34,7 +34,7 @@ impl Situation {
                 Some((Some(known), false))
             }
             (Observed::Unknown, Some(known)) if known.is_reported() => Some((Some(known), false)),
-            (Observed::Unknown, _) if self.is_new() => Some((None, true)),
+            (Observed::Unknown, _) if self.may_assume_absent() => Some((None, true)),
             _ => None,
         }
     }
@@ -49,8 +49,9 @@ impl Situation {
         (touched && !due).then(|| self.memory.touches.allowed_at(now))
     }
 
-    /// Whether the resource was never reconciled: then no target is expected, unless a Secret is known to have its name.
-    fn is_new(&self) -> bool {
+    /// Whether a target may be taken as absent although nobody has looked: the resource was never reconciled, and no Secret is
+    /// known to have the name.
+    fn may_assume_absent(&self) -> bool {
         self.status.observed_generation == -1 && self.memory.target_name != TargetName::Taken && !self.is_suspended()
     }
 
@@ -61,7 +62,7 @@ impl Situation {
     }
 
     /// Compares the target with what is specified: what was as specified before was changed by another writer.
-    pub(super) fn fit(&self, target: &Evaluated) -> Fit {
+    fn fit(&self, target: &Evaluated) -> Fit {
         if target.rendered {
             Fit::Exact
         } else if self.was_written() {
@@ -88,38 +89,53 @@ impl Situation {
         (Some(&issued.inputs) == self.inputs().as_ref()).then_some(issued)
     }
 
-    /// Returns why the next token is owed and from when on it is requested, as if nothing had failed.
+    /// Returns why the next token is owed, and the earliest time for it. What failed before delays it further: see
+    /// [`Situation::request_due`].
     pub(crate) fn owed(&self, now: Timestamp) -> Owed {
         match self.token(now) {
             Token::Published { token, .. } | Token::Issued { over: Some(Evaluated { token: Some(token), .. }), .. } => {
                 self.successor(token, now)
             }
-            state => self.replacement_of_missing(matches!(state, Token::Missing { assumed: true, .. }), now),
+            _ => self.replacement_of_missing(now),
         }
     }
 
+    /// Returns when the token that is owed is requested: after the spacing, and after the waits for what failed before.
+    pub(crate) fn request_due(&self, now: Timestamp) -> Timestamp {
+        // A target that cannot be created delays the request, too.
+        let activities: &[Activity] =
+            if self.token(now).needs_creation() { &[Activity::Request, Activity::Write] } else { &[Activity::Request] };
+        let not_before = self.owed(now).not_before;
+        self.memory.waits.until(activities, &self.made_with(), now).map_or(not_before, |until| until.max(not_before))
+    }
+
     /// A token is owed at once where there is none. One that is deleted repeatedly is restored with back-off.
-    fn replacement_of_missing(&self, assumed: bool, now: Timestamp) -> Owed {
+    fn replacement_of_missing(&self, now: Timestamp) -> Owed {
         if let Some(lapsed) = self.lapsed(now) {
             return lapsed;
         }
-        let at = self.spaced(CHANGE_FLOOR_SECONDS, now);
-        if assumed || self.last_request(now).is_none() {
-            return Owed { at, trigger: Trigger::First };
-        }
-        Owed { at: at.max(self.memory.repairs.allowed_at(now)), trigger: Trigger::Gone }
+        let not_before = self.spaced(CHANGE_FLOOR_SECONDS, now);
+        // By the status, or in this process.
+        let published = self.status.token.is_some() || self.memory.written_generation.is_some();
+        let trigger = self.demanded().unwrap_or(if published { Trigger::Gone } else { Trigger::First });
+        let repaired = (trigger == Trigger::Gone).then(|| self.memory.repairs.allowed_at(now));
+        Owed { not_before: repaired.map_or(not_before, |allowed| allowed.max(not_before)), trigger }
     }
 
     /// A published token is followed by another when a user changed something, when it is due, or when it does not work.
     fn successor(&self, token: &TokenDetails, now: Timestamp) -> Owed {
-        let scheduled = |at: Timestamp, trigger| Owed { at: at.max(self.spaced(FLOOR_SECONDS, now)), trigger };
+        let scheduled = |at: Timestamp, trigger| Owed { not_before: at.max(self.spaced(FLOOR_SECONDS, now)), trigger };
         let due = if token.issue_time > after(now, MAX_CLOCK_SKEW_SECONDS) {
             scheduled(Timestamp::MIN, Trigger::ClockSetBack)
         } else {
             scheduled(self.renewal_time(token), Trigger::Due)
         };
         let rejected = self.replacement_due(token, now).map(|at| scheduled(at, Trigger::Rejected));
-        [self.changed(token, now), rejected, Some(due)].into_iter().flatten().min_by_key(|owed| owed.at).unwrap_or(due)
+        [self.changed(token, now), rejected, Some(due)]
+            .into_iter()
+            .flatten()
+            .min_by_key(|owed| owed.not_before)
+            .unwrap_or(due)
     }
 
     /// What a user changed since the token was requested.
@@ -127,11 +143,11 @@ impl Situation {
         // While the credentials are not known, nobody can say.
         let other_inputs = token.inputs.is_some() && self.inputs().is_some_and(|current| Some(current) != token.inputs);
         let trigger = self.demanded().or(other_inputs.then_some(Trigger::Inputs))?;
-        // A failed request has a wait of its own.
+        // A failed request has a wait of its own in place of the spacing.
         if self.memory.waits.get(Activity::Request).is_some() {
-            return Some(Owed { at: Timestamp::MIN, trigger });
+            return Some(Owed { not_before: Timestamp::MIN, trigger });
         }
-        Some(self.lapsed(now).unwrap_or_else(|| Owed { at: self.spaced(CHANGE_FLOOR_SECONDS, now), trigger }))
+        Some(self.lapsed(now).unwrap_or_else(|| Owed { not_before: self.spaced(CHANGE_FLOOR_SECONDS, now), trigger }))
     }
 
     /// A token that expired before it was written was not removed by anybody, and it was the answer to what it was requested
@@ -139,24 +155,24 @@ impl Situation {
     fn lapsed(&self, now: Timestamp) -> Option<Owed> {
         self.issued_for_inputs()?;
         Some(match self.demanded() {
-            Some(trigger) => Owed { at: self.spaced(CHANGE_FLOOR_SECONDS, now), trigger },
-            None => Owed { at: self.spaced(FLOOR_SECONDS, now), trigger: Trigger::Lapsed },
+            Some(trigger) => Owed { not_before: self.spaced(CHANGE_FLOOR_SECONDS, now), trigger },
+            None => Owed { not_before: self.spaced(FLOOR_SECONDS, now), trigger: Trigger::Lapsed },
         })
     }
 
     /// Why a token is owed, independent of the target and the clock.
     fn demanded(&self) -> Option<Trigger> {
-        self.memory.demand.or(self.asked().then_some(Trigger::Requested))
+        self.memory.pinned.or(self.asked().then_some(Trigger::Requested))
     }
 
     fn spaced(&self, seconds: i64, now: Timestamp) -> Timestamp {
-        self.last_request(now).map_or(Timestamp::MIN, |sent| after(sent, seconds))
+        self.last_exchange(now).map_or(Timestamp::MIN, |sent| after(sent, seconds))
     }
 
     /// Returns when the exchange of the last token ended. A time in the future is of a clock that was ahead.
-    pub(crate) fn last_request(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn last_exchange(&self, now: Timestamp) -> Option<Timestamp> {
         let reported = self.status.token.as_ref().map(|token| token.issue_time).filter(|at| *at <= now);
-        let exact = self.memory.last_request;
+        let exact = self.memory.last_exchange;
         let exact = exact.filter(|exact| reported.is_none_or(|at| exact.as_second() >= at.as_second()));
         exact.or_else(|| reported.map(|at| after(at, 1).min(now)))
     }

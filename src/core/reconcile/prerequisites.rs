@@ -15,12 +15,12 @@ use crate::core::spec::Plan;
 type Prerequisite = Result<Option<Problem>, Step>;
 
 /// Returns the first prerequisite that is not met, in the order of the reasons.
-pub(super) fn unmet(s: &Situation, plan: &Plan, token: Token<'_>, now: Timestamp) -> Prerequisite {
+pub(super) fn first_unmet(s: &Situation, plan: &Plan, token: Token<'_>, now: Timestamp) -> Prerequisite {
     if let Some(problem) = too_large(s) {
         return Ok(Some(problem));
     }
     if !s.allowed {
-        return Ok(Some(Problem::unmet(Fault::new(Reason::PortalNotAllowed, Cause::NotListed), None)));
+        return Ok(Some(Problem::prerequisite(Fault::new(Reason::PortalNotAllowed, Cause::NotListed), None)));
     }
     if let Some(problem) = foreign_target(s, token) {
         return Ok(Some(problem));
@@ -36,7 +36,7 @@ pub(super) fn unmet(s: &Situation, plan: &Plan, token: Token<'_>, now: Timestamp
 /// The target with the token that was issued or read last. After a restart, only the status knows of one that was too long.
 fn too_large(s: &Situation) -> Option<Problem> {
     if s.rendered_bytes() > MAX_TARGET_BYTES {
-        return Some(Problem::unmet(Fault::new(Reason::SpecInvalid, Cause::TargetTooLarge), None));
+        return Some(Problem::prerequisite(Fault::new(Reason::SpecInvalid, Cause::TargetTooLarge), None));
     }
     let (unmet, same) = recalled(s, &[Reason::SpecInvalid])?;
     let applies = same && s.memory.token_bytes == 0 && unmet.finding.cause == Some(Cause::TargetTooLarge);
@@ -57,7 +57,7 @@ fn foreign_target(s: &Situation, token: Token<'_>) -> Option<Problem> {
         _ => return None,
     };
     let name = name.and_then(|name| ShownName::object(name));
-    Some(Problem::unmet(Fault::new(Reason::TargetNotOwned, cause).named(name), None))
+    Some(Problem::prerequisite(Fault::new(Reason::TargetNotOwned, cause).named(name), None))
 }
 
 /// Returns why the target is another owner's, and the name of that owner.
@@ -80,10 +80,10 @@ fn recalled<'a>(s: &'a Situation, reasons: &[Reason]) -> Option<(&'a Unmet, bool
 fn credentials(s: &Situation) -> Prerequisite {
     let incomplete = |error: &CredentialsError| {
         let fault = Fault::new(Reason::CredentialsIncomplete, error.cause);
-        Ok(Some(Problem::unmet(fault, Some(error.key.clone()))))
+        Ok(Some(Problem::prerequisite(fault, Some(error.key.clone()))))
     };
     let version = match &s.credentials {
-        Observed::Absent => return Ok(Some(Problem::unmet(Reason::CredentialsNotFound.into(), None))),
+        Observed::Absent => return Ok(Some(Problem::prerequisite(Reason::CredentialsNotFound.into(), None))),
         Observed::Unknown => return unseen(s, Step::ReadCredentials),
         Observed::Loaded(_, Err(error)) => return incomplete(error),
         Observed::Loaded(_, Ok(())) => return Ok(None),
@@ -122,9 +122,9 @@ struct Certificates<'a, T> {
 
 fn certificates<T>(s: &Situation, source: Certificates<'_, T>, fault: impl Fn(&T) -> Fault) -> Prerequisite {
     let Certificates { observed, fact, missing, invalid, read } = source;
-    let found = |error: &Option<T>| Ok(error.as_ref().map(|error| Problem::unmet(fault(error), None)));
+    let found = |error: &Option<T>| Ok(error.as_ref().map(|error| Problem::prerequisite(fault(error), None)));
     let version = match observed {
-        Observed::Absent => return Ok(Some(Problem::unmet(Fault::new(missing, Cause::ObjectMissing), None))),
+        Observed::Absent => return Ok(Some(Problem::prerequisite(Fault::new(missing, Cause::ObjectMissing), None))),
         Observed::Unknown => return unseen(s, read),
         Observed::Loaded(_, error) => return found(error),
         Observed::Cached(version) => version,

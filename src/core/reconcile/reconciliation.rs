@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 
 use super::decide::decide;
+use super::memory::TargetName;
 use super::situation::Situation;
 use super::verdict::{Step, Verdict};
 use crate::api::{Fault, Reason};
@@ -146,6 +147,10 @@ impl Reconciliation {
             self.refused = Some((fault, retry_after));
             self.s.conflicted();
         } else {
+            if matches!(step, Step::Create) {
+                // What refuses it now would refuse the next one, too: it is tried again before another token is requested.
+                self.s.memory.target_name = TargetName::Untried;
+            }
             self.s.failed(step.activity(), fault, retry_after, now);
         }
     }

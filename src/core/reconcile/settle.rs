@@ -18,15 +18,16 @@ impl Situation {
             }
         }
         let found = problem.filter(|problem| problem.source == Source::Prerequisite);
-        self.memory.unmet = found.map(|found| self.unmet(found, now));
+        self.memory.unmet = found.map(|found| self.remember_unmet(found, now));
         if matches!(problem, Some(Problem { source: Source::Pause(_), .. })) && self.asked() {
             // It counts even if it is withdrawn during the pause, as after a restart.
-            self.memory.demand.get_or_insert(Trigger::Requested);
+            self.memory.pinned.get_or_insert(Trigger::Requested);
         }
     }
 
     /// Whether a failure is resolved: nothing is left to do about it, or it was done again and did not fail.
     fn is_resolved(&self, wait: &Wait, now: Timestamp) -> bool {
+        // The wait is over, and the decision is to rest all the same: nothing is left to try.
         if wait.until(&self.made_with(), now).is_none() {
             return true;
         }
@@ -40,7 +41,7 @@ impl Situation {
         }
     }
 
-    fn unmet(&mut self, found: &Problem, now: Timestamp) -> Box<Unmet> {
+    fn remember_unmet(&mut self, found: &Problem, now: Timestamp) -> Box<Unmet> {
         let (reason, finding, made_with) = (found.reason, found.finding.clone(), self.made_with());
         let before = self.memory.unmet.take().filter(|before| before.reason == reason);
         match before {

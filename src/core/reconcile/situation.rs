@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::facts::Unmet;
+use super::facts::{Fact, Unmet};
 use super::memory::Memory;
 use super::token::{Evaluated, TokenDetails, Trigger};
 use crate::api::{ArcGisAppCredentialStatus, Condition, Fault, Reason};
@@ -45,14 +45,31 @@ impl Situation {
         if !std::mem::replace(&mut self.memory.recalled, true) {
             self.memory.last_handled_request.clone_from(&self.status.last_handled_request);
             // The status has whole seconds: the next full second counts. A time in the future is of a clock that was ahead.
-            self.memory.last_request = self.status.token.as_ref().map(|token| after(token.issue_time, 1).min(now));
+            self.memory.last_exchange = self.status.token.as_ref().map(|token| after(token.issue_time, 1).min(now));
             self.recall_verification(now);
             self.recall_failure(now);
         }
         // A time in the future is of a clock that was ahead: the minimum spacing counts from now.
-        self.memory.last_request = self.memory.last_request.map(|time| time.min(now));
+        self.memory.last_exchange = self.memory.last_exchange.map(|time| time.min(now));
         if self.memory.target.is_none() {
             self.memory.target = self.reported_target();
+        }
+        self.assume_certificates();
+    }
+
+    /// What a status that reports no failure was concluded from is in order in the version seen first: a later one is read.
+    fn assume_certificates(&mut self) {
+        if !self.is_reported_right() {
+            return;
+        }
+        let generation = self.generation;
+        if let Observed::Cached(version) = &self.ca {
+            let fact = || Box::new(Fact { version: version.clone(), generation: Some(generation), found: None });
+            self.memory.facts.ca.get_or_insert_with(fact);
+        }
+        if let Observed::Cached(version) = &self.client_certificate {
+            let fact = || Box::new(Fact { version: version.clone(), generation: None, found: None });
+            self.memory.facts.client_certificate.get_or_insert_with(fact);
         }
     }
 
@@ -61,7 +78,7 @@ impl Situation {
         let current = self.made_with();
         match Wait::recall(failure, current.clone(), now) {
             Some(wait) => {
-                self.memory.demand = (wait.activity == Activity::Request).then_some(Trigger::Retry);
+                self.memory.pinned = (wait.activity == Activity::Request).then_some(Trigger::Retry);
                 self.memory.waits.insert(wait);
             }
             None => self.memory.unmet = Some(Box::new(Unmet::recall(failure, current, now))),
@@ -148,7 +165,8 @@ impl Situation {
         self.status.conditions.iter().find(|condition| condition.type_ == kind)
     }
 
-    /// The generation that the published token satisfied when last reported; without a token, none was.
+    /// The generation that the published token satisfied when last reported: the observedGeneration of Ready, which a status keeps
+    /// until its token is the one that a newer generation specifies. Without a token, none was satisfied.
     pub(crate) fn satisfied(&self) -> Option<i64> {
         self.status.token.as_ref()?;
         self.condition("Ready").map(|ready| ready.observed_generation)

@@ -118,9 +118,9 @@ triggers! {
     First,
     /// The renewal time came.
     Due,
-    /// The spec changed what a token is requested with, or another Secret has the name of the credentials.
+    /// The spec changed what a token is requested with.
     Inputs,
-    /// The values of the credentials changed.
+    /// The values of the credentials changed, or another Secret has their name.
     Credentials,
     /// The annotation `requested-at` changed.
     Requested,
@@ -136,9 +136,9 @@ triggers! {
     Retry,
 }
 
-/// A token that is owed: why, and from when on it is requested.
+/// A token that is owed: why, and the earliest time for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owed {
-    pub at: Timestamp,
+    pub not_before: Timestamp,
     pub trigger: Trigger,
 }

@@ -78,7 +78,7 @@ impl Situation {
             None => self.status.credentials_version.as_ref().is_some_and(|last| *last != version.resource),
         };
         if changed {
-            self.memory.demand = Some(Trigger::Credentials);
+            self.memory.pinned = Some(Trigger::Credentials);
             self.memory.issued = None;
         } else if let Some((known, _)) = &self.memory.facts.credentials {
             // Another version of the same values is not a change by a user.
@@ -123,6 +123,7 @@ impl Situation {
 
     /// Records a token that was issued to a request sent at `sent`.
     pub fn issued(&mut self, token: AccessToken, lifetime_seconds: i64, sent: Timestamp) {
+        let replaces_rejected = self.token(sent).published().is_some_and(|token| self.is_rejected(token.issue_time));
         let (Ok(plan), Some(inputs)) = (&self.plan, self.inputs()) else { return };
         let issue_time = Timestamp::from_second(sent.as_second()).unwrap_or(sent);
         if matches!(self.token(sent), Token::Missing { .. }) && self.owed(sent).trigger == Trigger::Gone {
@@ -139,16 +140,18 @@ impl Situation {
         });
         // One that does not fit is not kept: the next one is requested after a change.
         self.memory.issued = Some(issued).filter(|issued| fits(plan, issued));
-        self.memory.last_request = Some(sent);
-        self.memory.demand = None;
-        self.memory.verification.issued(issue_time);
+        self.memory.last_exchange = Some(sent);
+        self.memory.pinned = None;
+        if replaces_rejected {
+            self.memory.verification.replaced_at = Some(issue_time);
+        }
         self.memory.waits.remove(Activity::Request);
-        self.handle_request();
+        self.consume_annotation();
     }
 
     /// Records when an exchange ended: the minimum spacing counts from then.
     pub fn exchange_ended(&mut self, now: Timestamp) {
-        self.memory.last_request = Some(now);
+        self.memory.last_exchange = Some(now);
     }
 
     /// Records that the target contains the issued token now.
@@ -204,8 +207,9 @@ impl Situation {
         self.target = Observed::Unknown;
     }
 
-    /// Records an attempt. Removing the annotation requests nothing.
-    fn handle_request(&mut self) {
+    /// Any attempt answers `requested-at`, also one that fails and is repeated. An annotation that is removed leaves the last
+    /// value.
+    fn consume_annotation(&mut self) {
         if self.requested_at.is_some() {
             self.memory.last_handled_request.clone_from(&self.requested_at);
         }
@@ -223,8 +227,8 @@ impl Situation {
         wait.finding = fault.into();
         self.memory.waits.insert(wait);
         if trigger.is_some() {
-            self.memory.demand = trigger;
-            self.handle_request();
+            self.memory.pinned = trigger;
+            self.consume_annotation();
         }
     }
 }

@@ -80,8 +80,13 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(crate) fn unmet(fault: Fault, detail: Option<String>) -> Self {
+    pub(crate) fn prerequisite(fault: Fault, detail: Option<String>) -> Self {
         Self { reason: fault.reason, finding: fault.into(), detail, source: Source::Prerequisite }
+    }
+
+    /// The portal's host asked for a pause.
+    pub(super) fn pause(until: Timestamp) -> Self {
+        Self { source: Source::Pause(until), ..Self::prerequisite(Reason::RateLimited.into(), None) }
     }
 
     /// Returns the prerequisite that a status recorded as not met.

@@ -124,8 +124,11 @@ impl Situation {
     /// Records the answer about the token that was issued at `issued`.
     pub fn verified(&mut self, issued: Timestamp, answer: Verification, now: Timestamp) {
         // An answer about a token that is no longer the published one says nothing about that.
-        let published = self.token(now).published();
-        if !self.verifies() || published.is_some_and(|token| token.issue_time != issued) {
+        let outdated = match self.token(now) {
+            Token::Unobserved => false,
+            token => token.published().is_none_or(|token| token.issue_time != issued),
+        };
+        if !self.verifies() || outdated {
             return;
         }
         let first = self.memory.verification.answered != Some(issued);

@@ -30,7 +30,7 @@ pub(super) fn status(
         portal: plan.map_or_else(|| s.status.portal.clone(), |plan| Some(plan.portal.to_string())),
         token,
         rejection: s.rejection(),
-        last_handled_request: s.memory.last_handled_request.clone(),
+        last_handled_request: last_handled_request(s, failure.as_ref()),
         target_version: match s.target.version() {
             version if seen && !is_unfinished(state, failure.as_ref()) => version.map(|v| v.resource.clone()),
             _ => s.status.target_version.clone(),
@@ -62,11 +62,21 @@ fn app(s: &Situation) -> Option<App> {
     }
 }
 
+/// Whether a change that waits for its request is lost by a restart. It is recorded with the failure of that request, which a
+/// restart repeats.
+fn is_unrecorded(s: &Situation, failure: Option<&Failure>) -> bool {
+    let recorded = failure.is_some_and(|failure| Activity::of(failure) == Some(Activity::Request));
+    s.memory.pinned.is_some() && !recorded
+}
+
+fn last_handled_request(s: &Situation, failure: Option<&Failure>) -> Option<String> {
+    let handled = if is_unrecorded(s, failure) { &s.status } else { return s.memory.last_handled_request.clone() };
+    handled.last_handled_request.clone()
+}
+
 fn credentials_version(s: &Situation, failure: Option<&Failure>) -> Option<String> {
     let reported = s.status.credentials_version.clone();
-    // A change that waits for its request is recorded with the failure of that request, which a restart repeats.
-    let recorded = failure.is_some_and(|failure| Activity::of(failure) == Some(Activity::Request));
-    if s.memory.demand.is_some() && !recorded {
+    if is_unrecorded(s, failure) {
         return reported;
     }
     match &s.credentials {

@@ -100,7 +100,7 @@ fn a_token_is_requested_when_it_is_due_or_triggered_and_no_earlier_than_the_floo
     let due = with_target().status.token.as_ref().unwrap().renewal_time.as_second();
     let verdict = |now: i64, change: &dyn Fn(&mut Situation)| {
         let mut s = with_target();
-        s.memory.last_request = Some(at(issued));
+        s.memory.last_exchange = Some(at(issued));
         change(&mut s);
         decide(&s, at(now))
     };

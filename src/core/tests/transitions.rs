@@ -3,6 +3,7 @@
 use super::*;
 use crate::core::reconcile::memory::TargetName;
 
+mod creation;
 mod portal;
 mod restart;
 
@@ -25,7 +26,7 @@ fn credentials_count_as_changed_by_value_or_uid_and_not_by_resource_version() {
         let mut s = with_target();
         s.issued(token("unpublished"), 7200, at(START));
         s.credentials_read(Some((version, Ok(digest))));
-        (s.memory.demand.is_some(), s.memory.issued.is_some())
+        (s.memory.pinned.is_some(), s.memory.issued.is_some())
     };
     assert_eq!(read(version("u", "2"), 7), (false, true));
     assert_eq!(read(version("u", "2"), 8), (true, false), "a token issued for other credentials is not published");
@@ -35,7 +36,7 @@ fn credentials_count_as_changed_by_value_or_uid_and_not_by_resource_version() {
         s.memory = Memory::default();
         s.status.credentials_version = known.map(str::to_owned);
         s.credentials_read(Some((version("u", "2"), Ok(7))));
-        s.memory.demand.is_some()
+        s.memory.pinned.is_some()
     };
     assert_eq!([Some("1"), Some("2"), None].map(after_restart), [true, false, false]);
     let mut gone = with_target();
@@ -47,7 +48,7 @@ fn credentials_count_as_changed_by_value_or_uid_and_not_by_resource_version() {
     assert!(whole.memory.facts.incomplete.is_some());
     whole.credentials_read(Some((version("u", "3"), Ok(7))));
     assert!(
-        whole.memory.facts.incomplete.is_none() && whole.memory.demand.is_none(),
+        whole.memory.facts.incomplete.is_none() && whole.memory.pinned.is_none(),
         "the previous values are restored"
     );
 }
@@ -72,7 +73,7 @@ fn an_issued_token_handles_the_requested_renewal() {
     let sent = Timestamp::from_millisecond(START * 1000 + 700).unwrap();
     let mut s = with_target();
     s.requested_at = Some("now".to_owned());
-    s.memory.demand = Some(Trigger::Requested);
+    s.memory.pinned = Some(Trigger::Requested);
     s.memory.verification.answer = Some(crate::api::Verification::AppUnknown);
     s.failed(Activity::Request, Reason::PortalUnreachable, None, at(START));
     s.issued(token("t"), 100, sent);
@@ -83,7 +84,7 @@ fn an_issued_token_handles_the_requested_renewal() {
         "whole seconds, rounded down"
     );
     assert_eq!((unpublished.inputs.clone(), &unpublished.portal_url), (s.inputs().unwrap(), &None));
-    assert_eq!((s.memory.last_request, s.memory.demand.is_some(), attempt_kind(&s)), (Some(sent), false, None));
+    assert_eq!((s.memory.last_exchange, s.memory.pinned.is_some(), attempt_kind(&s)), (Some(sent), false, None));
     assert_eq!(s.memory.verification.answer, Some(crate::api::Verification::AppUnknown), "until the next check");
     assert_eq!(s.memory.last_handled_request.as_deref(), Some("now"));
     s.requested_at = None;
@@ -202,7 +203,7 @@ fn a_failed_request_stays_requested_and_is_retried_sooner_if_its_inputs_worked_b
             s.failed(attempt_kind, Reason::RequestRejected, None, now);
         }
         let wait = s.memory.reported_wait().unwrap().next_attempt.as_second() - START;
-        (s.memory.demand.is_some(), s.memory.last_handled_request.as_deref() == Some("now"), wait <= 15 * 60 * 5 / 4)
+        (s.memory.pinned.is_some(), s.memory.last_handled_request.as_deref() == Some("now"), wait <= 15 * 60 * 5 / 4)
     };
     assert_eq!(failed(with_target(), Activity::Request), (true, true, true));
     assert_eq!(failed(with_target(), Activity::Write), (false, false, true));
@@ -243,41 +244,4 @@ fn a_target_that_was_read_is_evaluated_completely() {
     let mut s = with_target();
     s.target_read(None);
     assert!(matches!(s.target, Observed::Absent));
-}
-
-#[test]
-fn a_refused_dry_run_is_reported_only_after_the_name_was_read() {
-    struct Nobody;
-    impl Edge for Nobody {
-        fn now(&self) -> Timestamp {
-            at(START)
-        }
-        fn leads(&self) -> bool {
-            true
-        }
-        fn is_current(&self, _: &Situation) -> bool {
-            true
-        }
-        fn admit(&self, _: &Plan) -> Admit {
-            Admit::Now
-        }
-        fn acquire(&mut self, _: &Plan) -> Admit {
-            Admit::Now
-        }
-    }
-    let refused = |there: bool| {
-        let s = situation_with_credentials(at(START));
-        let secret = there.then(|| stored(&s, at(START - 60), 7200));
-        let mut reconciliation = Reconciliation::new(s);
-        let Progress::Call(step @ Step::TryCreate) = reconciliation.next(&mut Nobody) else { panic!("a dry run") };
-        let answer = Answer::Failed { fault: Reason::TargetRefused.into(), retry_after: None };
-        reconciliation.record(&step, answer, at(START));
-        assert_eq!(attempt_kind(&reconciliation.s), None, "not yet");
-        let Progress::Call(step @ Step::ReadTarget) = reconciliation.next(&mut Nobody) else { panic!("a read") };
-        reconciliation.record(&step, Answer::Target(secret), at(START));
-        let Progress::Rest(verdict) = reconciliation.next(&mut Nobody) else { panic!("nothing else") };
-        verdict.problem.map(|problem| problem.reason)
-    };
-    assert_eq!(refused(false), Some(Reason::TargetRefused));
-    assert_eq!(refused(true), None, "the target exists, and only the quota is used up");
 }

@@ -226,3 +226,12 @@ fn an_answer_about_a_token_that_is_no_longer_published_is_dropped() {
     assert!(s.memory.verification.answer.is_none());
     assert!(s.verification_due(at(START + 2)).is_some_and(|due| due <= at(START + 2)), "the next one is asked about");
 }
+
+#[test]
+fn an_answer_about_a_token_whose_target_was_deleted_is_dropped() {
+    let mut s = verified(START);
+    let issued = s.verification_started(at(START)).unwrap();
+    s.target = Observed::Absent;
+    s.verified(issued, Verification::TokenRejected, at(START + 2));
+    assert!(s.memory.verification.answer.is_none());
+}

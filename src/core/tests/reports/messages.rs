@@ -90,7 +90,7 @@ fn each_reason_has_a_message_with_the_names_in_the_spec() {
     let plan = enterprise_plan();
     let conclusion = |reason: Reason, detail: Option<&str>| {
         let detail = detail.map(str::to_owned);
-        let problem = Problem { detail, ..Problem::unmet(reason.into(), None) };
+        let problem = Problem { detail, ..Problem::prerequisite(reason.into(), None) };
         crate::core::report::message::message(&problem, Some(&plan))
     };
     for reason in Reason::ALL {
@@ -114,7 +114,7 @@ fn each_reason_has_a_message_with_the_names_in_the_spec() {
 #[test]
 fn a_message_names_what_its_cause_is_about() {
     let plan = enterprise_plan();
-    let expired = Problem::unmet(ClientCertificateError::Expired(Timestamp::UNIX_EPOCH, false).fault(), None);
+    let expired = Problem::prerequisite(ClientCertificateError::Expired(Timestamp::UNIX_EPOCH, false).fault(), None);
     let expired = crate::core::report::message::message(&expired, Some(&plan));
     assert!(expired.contains("Secret client expired on 1970-01-01T00:00:00Z. Renew it."), "{expired}");
     let refused = Problem::of(&Wait {
@@ -129,8 +129,10 @@ fn a_message_names_what_its_cause_is_about() {
     });
     let refused = crate::core::report::message::message(&refused, Some(&plan));
     assert!(refused.contains("owner reference of Secret target"));
-    let invalid =
-        Problem::unmet(crate::api::Fault::new(Reason::SpecInvalid, Cause::Undecodable), Some("spec.x: y".to_owned()));
+    let invalid = Problem::prerequisite(
+        crate::api::Fault::new(Reason::SpecInvalid, Cause::Undecodable),
+        Some("spec.x: y".to_owned()),
+    );
     assert_eq!(
         crate::core::report::message::message(&invalid, None),
         "The specification cannot be used: spec.x: y. Correct the field."

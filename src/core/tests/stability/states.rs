@@ -140,8 +140,8 @@ impl Choices {
             TargetName::Taken,
         ]);
         memory.written_generation = self.maybe(|c| s.generation - i64::from(c.yes()));
-        memory.demand = self.maybe(|c| c.one_of(Trigger::ALL));
-        memory.last_request = self.maybe(|c| c.time(now));
+        memory.pinned = self.maybe(|c| c.one_of(Trigger::ALL));
+        memory.last_exchange = self.maybe(|c| c.time(now));
         memory.last_handled_request = self.maybe(|_| "once".to_owned());
         memory.issued = self.maybe(|c| Box::new(c.token(s, now)));
         memory.unmet = self.maybe(|c| Box::new(c.unmet(s, now)));
@@ -153,7 +153,7 @@ impl Choices {
         }
         if memory.waits.get(Activity::Request).is_some() {
             // What failed is still owed.
-            memory.demand.get_or_insert(Trigger::Retry);
+            memory.pinned.get_or_insert(Trigger::Retry);
         }
         for _ in 0..self.below(5) {
             memory.repairs.record(self.time(now));

@@ -1,7 +1,6 @@
 //! A cluster and a portal that work.
 
 use super::*;
-use crate::core::reconcile::decide::request_due;
 use crate::core::reconcile::token::Token;
 
 /// A cluster and a portal that work, with everything that a reconcile reads and changes.
@@ -248,7 +247,7 @@ impl World {
         ready
             && renewed
             && self.status.target_version == version
-            && self.memory.demand.is_none()
+            && self.memory.pinned.is_none()
             && self.status.credentials_version.as_ref() == Some(&self.credentials.resource)
             && s.satisfied() == Some(self.generation)
             && self.status.failure.is_none()
@@ -261,7 +260,7 @@ fn due(s: &Situation, now: Timestamp) -> Option<Timestamp> {
     let token = s.token(now);
     let suspended = s.memory.waits.all_suspended_until(&s.made_with(), now);
     matches!(token, Token::Missing { .. } | Token::Published { .. })
-        .then(|| request_due(s, token, now).max(suspended.unwrap_or(Timestamp::MIN)))
+        .then(|| s.request_due(now).max(suspended.unwrap_or(Timestamp::MIN)))
 }
 
 fn version_of(secret: &Secret) -> Version {

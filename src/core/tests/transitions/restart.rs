@@ -104,15 +104,15 @@ fn after_a_restart_an_unchanged_secret_is_not_read_again() {
 #[test]
 fn the_last_issue_time_is_exact_in_memory_and_rounded_up_from_a_status() {
     let mut s = with_target();
-    assert_eq!(s.last_request(at(START)), Some(at(START - 60)));
-    s.memory.last_request = None;
-    assert_eq!(s.last_request(at(START)), Some(at(START - 59)), "sent within that second");
-    s.memory.last_request = Some(at(START - 100));
-    assert_eq!(s.last_request(at(START)), Some(at(START - 59)), "the status is newer");
+    assert_eq!(s.last_exchange(at(START)), Some(at(START - 60)));
+    s.memory.last_exchange = None;
+    assert_eq!(s.last_exchange(at(START)), Some(at(START - 59)), "sent within that second");
+    s.memory.last_exchange = Some(at(START - 100));
+    assert_eq!(s.last_exchange(at(START)), Some(at(START - 59)), "the status is newer");
     s.status.token = None;
-    assert_eq!(s.last_request(at(START)), Some(at(START - 100)));
-    s.memory.last_request = None;
-    assert_eq!(s.last_request(at(START)), None);
+    assert_eq!(s.last_exchange(at(START)), Some(at(START - 100)));
+    s.memory.last_exchange = None;
+    assert_eq!(s.last_exchange(at(START)), None);
 }
 
 #[test]
@@ -120,11 +120,11 @@ fn a_status_is_recalled_once() {
     let now = at(START);
     let refused = reconcile(situation(now), now, Err(Reason::ClientSecretRejected), &mut 0);
     let mut s = next_situation(situation(now), Conclusion { memory: Memory::default(), ..refused }, 0, now);
-    assert!(s.memory.waits.get(Activity::Request).is_some() && s.memory.demand.is_some());
+    assert!(s.memory.waits.get(Activity::Request).is_some() && s.memory.pinned.is_some());
     s.memory.waits.remove(Activity::Request);
-    s.memory.demand = None;
+    s.memory.pinned = None;
     s.recall(now);
-    assert!(s.memory.waits.get(Activity::Request).is_none() && s.memory.demand.is_none());
+    assert!(s.memory.waits.get(Activity::Request).is_none() && s.memory.pinned.is_none());
     let mut checked = situation(now);
     checked.status.failure = Some(crate::api::Failure {
         inputs: Some("v1 write generation=1 credentials=1 ca=- requested=-".to_owned()),
@@ -133,7 +133,7 @@ fn a_status_is_recalled_once() {
     checked.memory = Memory::default();
     checked.recall(now);
     assert!(
-        checked.memory.reported_wait().is_some() && checked.memory.demand.is_none(),
+        checked.memory.reported_wait().is_some() && checked.memory.pinned.is_none(),
         "only a failed request is requested again"
     );
 }
@@ -155,4 +155,32 @@ fn what_no_watch_has_reported_counts_as_the_status_says_until_something_is_due()
     (changed.target, changed.credentials, changed.generation) = (Observed::Unknown, Observed::Unknown, 2);
     changed.recall(at(START));
     assert!(matches!(decide(&changed, at(START)).step, Step::ReadTarget));
+}
+
+#[test]
+fn a_requested_token_whose_request_failed_is_owed_after_a_restart_also_when_another_failure_is_reported() {
+    let mut s = with_target();
+    s.requested_at = Some("now".to_owned());
+    s.failed(Activity::Request, Reason::PortalUnreachable, None, at(START));
+    s.allowed = false;
+    let verdict = decide(&s, at(START));
+    let last = Conclusion { memory: Memory::default(), ..conclude(s, verdict, at(START)) };
+    assert_eq!(last.status.failure.as_ref().map(|failure| failure.reason), Some(Reason::PortalNotAllowed));
+    let mut allowed = situation(at(START));
+    allowed.requested_at = Some("now".to_owned());
+    let s = next_situation(allowed, last, 1, at(START));
+    assert!(s.owed(at(START)).trigger == Trigger::Requested, "{:?}", s.owed(at(START)));
+}
+
+#[test]
+fn a_ca_bundle_that_breaks_after_a_restart_is_read_at_once() {
+    let mut s = with_target();
+    s.plan.as_mut().unwrap().ca = Some(serde_json::from_value(json!({"name": "ca"})).unwrap());
+    s.memory.target.as_mut().unwrap().token.as_mut().unwrap().inputs = None;
+    s.ca = Observed::Cached(version("ca", "1"));
+    s.recall(at(START));
+    assert!(matches!(decide(&s, at(START)).step, Step::Rest), "what the status was concluded from is in order");
+    s.ca = Observed::Cached(version("ca", "2"));
+    s.recall(at(START));
+    assert!(matches!(decide(&s, at(START)).step, Step::ReadCa));
 }

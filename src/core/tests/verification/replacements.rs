@@ -113,3 +113,19 @@ fn renewals_in_between_do_not_shorten_the_wait_after_a_replacement() {
     assert!(matches!(decide(&s, at(renewed + 40)).step, Step::Rest));
     assert!(matches!(decide(&s, at(replaced + 301)).step, Step::AcquirePermit));
 }
+
+#[test]
+fn a_renewal_of_a_token_that_was_not_rejected_counts_as_no_replacement() {
+    let mut s = verified(START);
+    let rejected = s.verification_started(at(START)).unwrap();
+    s.verified(rejected, Verification::TokenRejected, at(START));
+    s.issued(token("replacement"), 7200, at(START + 1));
+    s.published(Version { uid: "target".to_owned(), resource: "12".to_owned() });
+    // Nothing is known of the replacement when it is renewed.
+    s.issued(token("renewal"), 7200, at(START + 5000));
+    s.published(Version { uid: "target".to_owned(), resource: "13".to_owned() });
+    let renewal = s.verification_started(at(START + 5001)).unwrap();
+    s.verified(renewal, Verification::TokenRejected, at(START + 5002));
+    assert_eq!(s.owed(at(START + 5040)).trigger, Trigger::Rejected);
+    assert!(s.request_due(at(START + 5040)) <= at(START + 5040), "the last replacement is more than an hour ago");
+}
