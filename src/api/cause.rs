@@ -5,29 +5,12 @@ use std::fmt;
 use jiff::Timestamp;
 
 use super::reason::Reason;
+use super::words::words;
 
-macro_rules! causes {
-    ($($name:ident),* $(,)?) => {
-        /// What was seen, a second word beside the [`Reason`]. Several reasons share a word.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Cause {
-            $(#[allow(missing_docs, reason = "the messages say what each one means")] $name,)*
-        }
-
-        impl Cause {
-            /// Every cause.
-            pub const ALL: &'static [Cause] = &[$(Cause::$name,)*];
-
-            /// The word shown to users.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Cause::$name => stringify!($name),)* }
-            }
-        }
-    };
-}
-
-causes! {
+words! {
+    /// What was seen, a second word beside the [`Reason`]. Several reasons share a word. The messages say what each one means.
+    #[allow(missing_docs, reason = "the messages say what each one means")]
+    pub enum Cause {
     AddressNotAllowed,
     ArcGisError,
     CaAsServer,
@@ -89,6 +72,7 @@ causes! {
     Webhook,
     WebhookFailed,
     WrongPurpose,
+    }
 }
 
 impl Cause {

@@ -9,6 +9,7 @@ mod reason;
 mod rules;
 mod spec;
 mod status;
+mod words;
 
 pub use cause::{Cause, Fault, Seen, ShownName, is_subdomain};
 pub use crd::{crd, crd_yaml};
@@ -21,3 +22,4 @@ pub use spec::{
     DEFAULT_PORTAL, DeletionPolicy, PortalSpec, TargetSpec, TokenSpec, VerificationSpec,
 };
 pub use status::{App, ArcGisAppCredentialStatus, Condition, Failure, Rejection, TokenStatus, Verification};
+pub(crate) use words::words;

@@ -48,19 +48,10 @@ struct Decision<'a> {
     verdict: Verdict,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Permit {
-    Held,
-    Available,
-}
-
 impl Decision<'_> {
     fn step(&mut self) -> Option<Step> {
         if matches!(self.token, Token::Unobserved) {
-            return match self.s.reads_touched_target_at(self.now).filter(|at| *at > self.now) {
-                Some(at) => self.verdict.sleep(at),
-                None => Some(Step::ReadTarget),
-            };
+            return self.read_target();
         }
         if self.plan.suspend {
             return None;
@@ -78,26 +69,33 @@ impl Decision<'_> {
         }
     }
 
+    fn read_target(&mut self) -> Option<Step> {
+        match self.s.reads_touched_target_at(self.now).filter(|at| *at > self.now) {
+            Some(at) => self.verdict.sleep(at),
+            None => Some(Step::ReadTarget),
+        }
+    }
+
     /// What is read while no request is due is read at once, else with the permit for the request, once.
     fn read(&mut self, prerequisite: Step) -> Option<Step> {
         if matches!(self.token, Token::Issued { .. }) || self.s.request_due(self.now) > self.now {
             return Some(prerequisite);
         }
-        match self.permit() {
-            Some(Permit::Held) => Some(prerequisite),
-            Some(Permit::Available) => Some(Step::AcquirePermit),
+        match self.holds_permit() {
+            Some(true) => Some(prerequisite),
+            Some(false) => Some(Step::AcquirePermit),
             // A host at capacity is served soon. A pause is longer: what is wrong is reported before it ends.
             None => matches!(self.s.admit, Admit::PausedUntil(_)).then_some(prerequisite),
         }
     }
 
-    /// Returns whether a request may be sent; `None`, with what it waits for in the verdict, while it may not.
-    fn permit(&mut self) -> Option<Permit> {
+    /// Returns whether this reconcile holds a permit, or one is free; `None`, with what it waits for in the verdict, if neither.
+    fn holds_permit(&mut self) -> Option<bool> {
         if self.s.has_permit {
-            return Some(Permit::Held);
+            return Some(true);
         }
         match self.s.admit {
-            Admit::Now => return Some(Permit::Available),
+            Admit::Now => return Some(false),
             Admit::AtCapacity => self.verdict.awaits_permit = true,
             Admit::PausedUntil(until) => {
                 self.verdict.sleep(until);
@@ -118,8 +116,7 @@ impl Decision<'_> {
         if self.token.target().is_some_and(Evaluated::is_reported) {
             return Some(Step::ReadTarget);
         }
-        let permit = self.permit()?;
-        Some(if permit == Permit::Available { Step::AcquirePermit } else { self.prepared_request() })
+        Some(if self.holds_permit()? { self.prepared_request() } else { Step::AcquirePermit })
     }
 
     /// Returns the request, or what comes before it.

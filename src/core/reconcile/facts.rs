@@ -2,11 +2,10 @@
 
 use jiff::Timestamp;
 
-use crate::api::{Failure, Fault, Reason, Recovery};
+use crate::api::{Failure, Fault, Reason};
 use crate::core::object::Version;
 use crate::core::scheduling::Finding;
-use crate::core::scheduling::schedule::whole;
-use crate::core::scheduling::waits::{MadeWith, PREREQUISITE};
+use crate::core::scheduling::waits::MadeWith;
 use crate::core::secrets::{ClientCertificateError, CredentialsError};
 
 /// What was found in one version of an object.
@@ -48,21 +47,6 @@ pub(crate) struct Unmet {
 }
 
 impl Unmet {
-    /// Returns what a status records.
-    pub fn report(&self) -> Failure {
-        let kept = self.reason.recovery() == Recovery::ActionRequired;
-        Failure {
-            reason: self.reason,
-            cause: None,
-            message: None,
-            start_time: whole(self.start_time),
-            count: kept.then_some(1),
-            last_attempt_time: kept.then(|| whole(self.found_at)),
-            next_attempt_time: None,
-            inputs: kept.then(|| self.made_with.text(PREREQUISITE)),
-        }
-    }
-
     /// Restores it from a status after a restart. `current` is used for what the status does not record.
     pub fn recall(failure: &Failure, current: MadeWith, now: Timestamp) -> Self {
         Self {

@@ -6,7 +6,7 @@ use super::facts::{Facts, Unmet};
 use super::token::{Evaluated, Trigger};
 use crate::api::{Reason, Verification};
 use crate::core::scheduling::schedule::{Repairs, Touches, shifted};
-use crate::core::scheduling::waits::{Activity, Failed, MadeWith, Wait, Waits};
+use crate::core::scheduling::waits::{Activity, Wait, Waits};
 use crate::core::secrets::IssuedToken;
 
 /// What is known of the target's name, before there is a target.
@@ -66,29 +66,6 @@ impl Memory {
     pub fn end_request_wait(&mut self, now: Timestamp, applies: impl FnOnce(&Wait) -> bool) -> bool {
         let wait = self.waits.get_mut(Activity::Request).filter(|wait| applies(wait));
         wait.map(|wait| wait.next_attempt = now).is_some()
-    }
-
-    /// Records that the status was written, or that there was nothing to write.
-    pub fn report_succeeded(&mut self, reported: Reported) {
-        self.reported = reported;
-        self.waits.remove(Activity::Report);
-    }
-
-    /// Records that the status was not written; returns when it is written again, and whether it fails for another reason
-    /// than before.
-    pub fn report_failed(
-        &mut self,
-        uid: &str,
-        failed: Failed,
-        made_with: MadeWith,
-        now: Timestamp,
-    ) -> (Timestamp, bool) {
-        let previous = self.waits.get(Activity::Report);
-        let news = previous.is_none_or(|previous| previous.reason != failed.reason);
-        let wait = Wait::next(previous, uid, failed, made_with, now);
-        let until = wait.next_attempt;
-        self.waits.insert(wait);
-        (until, news)
     }
 
     /// Moves the remembered times after the clock was set by `step`, so that waits keep their length.

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::api::words;
 use crate::core::object::Version;
 use crate::core::secrets::{IssuedToken, Owner};
 
@@ -92,28 +93,9 @@ impl<'a> Token<'a> {
     }
 }
 
-macro_rules! triggers {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Why a token is owed.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Trigger {
-            $($(#[$doc])* $name,)*
-        }
-
-        impl Trigger {
-            /// Every trigger.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
-
-            /// The word shown to users.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$name => stringify!($name),)* }
-            }
-        }
-    };
-}
-
-triggers! {
+words! {
+    /// Why a token is owed.
+    pub enum Trigger {
     /// There was no token yet.
     First,
     /// The renewal time came.
@@ -134,6 +116,7 @@ triggers! {
     ClockSetBack,
     /// A request failed before a restart.
     Retry,
+    }
 }
 
 /// A token that is owed: why, and the earliest time for it.

@@ -3,12 +3,13 @@
 use jiff::Timestamp;
 
 use super::message::message;
-use crate::api::{Cause, Failure, Reason};
+use crate::api::{Cause, Failure, Reason, Recovery};
+use crate::core::reconcile::facts::Unmet;
 use crate::core::reconcile::situation::Situation;
 use crate::core::reconcile::verdict::{Problem, Source};
 use crate::core::scheduling::Finding;
 use crate::core::scheduling::schedule::{next_whole, whole};
-use crate::core::scheduling::waits::Activity;
+use crate::core::scheduling::waits::{Activity, PREREQUISITE};
 
 /// Returns the problem that is reported, and how a status records it: of several, the first in the order of the reasons.
 pub(super) fn reported_failure(
@@ -22,7 +23,7 @@ pub(super) fn reported_failure(
         Some(found) if found.source == Source::Prerequisite => (Some(found), None),
         _ => (None, awaits_permit.then(|| pause(s, None, now)).flatten()),
     };
-    let unmet = found.zip(s.memory.unmet.as_ref().map(|unmet| unmet.report()));
+    let unmet = found.zip(s.memory.unmet.as_deref().map(record));
     // What failed with other inputs is not what the pause delays.
     let paused = pause.is_some();
     let waits = s.memory.waits.failures().filter(|wait| !(paused && wait.activity == Activity::Request));
@@ -61,4 +62,19 @@ fn pause(s: &Situation, until: Option<Timestamp>, now: Timestamp) -> Option<(Pro
     let finding = Finding { cause: Some(Cause::HttpStatus), ..Finding::default() };
     let source = Source::Attempt(Activity::Request);
     Some((Problem { reason: failure.reason, finding, detail: None, source }, failure))
+}
+
+/// Returns how a status records a prerequisite that is not met.
+pub(crate) fn record(unmet: &Unmet) -> Failure {
+    let kept = unmet.reason.recovery() == Recovery::ActionRequired;
+    Failure {
+        reason: unmet.reason,
+        cause: None,
+        message: None,
+        start_time: whole(unmet.start_time),
+        count: kept.then_some(1),
+        last_attempt_time: kept.then(|| whole(unmet.found_at)),
+        next_attempt_time: None,
+        inputs: kept.then(|| unmet.made_with.text(PREREQUISITE)),
+    }
 }

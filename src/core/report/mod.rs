@@ -4,8 +4,9 @@ mod conclude;
 mod conditions;
 mod difference;
 mod events;
-mod failure;
+pub(crate) mod failure;
 pub(crate) mod message;
+mod outcome;
 mod status;
 
 pub use conclude::{Conclusion, conclude};

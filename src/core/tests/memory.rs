@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::reconcile::facts::Unmet;
+use crate::core::report::failure::record;
 
 fn made_with() -> MadeWith {
     let text = |text: &str| text.to_owned();
@@ -40,7 +41,7 @@ fn an_attempt_round_trips_through_the_status() {
         let recalled = Wait::recall(&failed.report(), other, at(START)).unwrap();
         assert_eq!((recalled.activity, recalled.made_with), (activity, made_with()));
     }
-    let found = unmet(Reason::CaBundleInvalid).report();
+    let found = record(&unmet(Reason::CaBundleInvalid));
     let other = MadeWith { generation: 1, ..made_with() };
     assert!(Wait::recall(&found, other.clone(), at(START)).is_none(), "a prerequisite is no attempt");
     assert_eq!(Unmet::recall(&found, other, at(START)).made_with, made_with());
@@ -102,7 +103,7 @@ fn without_inputs_the_kind_of_attempt_follows_from_the_reason() {
         assert_eq!(recalled.next_attempt, at(START + 5), "{reason}");
     }
     for reason in [Reason::CredentialsNotFound, Reason::CaBundleNotFound] {
-        let report = unmet(reason).report();
+        let report = record(&unmet(reason));
         assert_eq!(
             (&report.inputs, report.count, report.last_attempt_time, report.next_attempt_time),
             (&None, None, None, None)

@@ -195,7 +195,7 @@ impl Choices {
         assert_eq!(status.observed_generation, generation);
         status.failure = self.maybe(|c| {
             if c.below(3) == 0 {
-                return c.unmet(s, now).report();
+                return crate::core::report::failure::record(&c.unmet(s, now));
             }
             let activity = c.one_of(&[Activity::Request, Activity::Write, Activity::Own, Activity::Read]);
             c.wait(s, activity, now).report()
