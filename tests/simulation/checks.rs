@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::fleet::{Id, Resource};
 use crate::secrets;
 use crate::simulation::Simulation;
-use crate::time::{Ms, SECOND, format_time, seconds};
+use crate::time::{MINUTE, Ms, SECOND, format_time, seconds};
 
 /// The failed checks of a run.
 #[derive(Default)]
@@ -24,6 +24,12 @@ impl Failures {
 pub struct StatusBefore {
     unexpired_until: Option<Timestamp>,
     reason: Option<Reason>,
+    without_versions: ArcGisAppCredentialStatus,
+}
+
+/// The status without what it says of the versions of Secrets.
+fn without_versions(status: &ArcGisAppCredentialStatus) -> ArcGisAppCredentialStatus {
+    ArcGisAppCredentialStatus { target_version: None, credentials_version: None, ..status.clone() }
 }
 
 impl StatusBefore {
@@ -37,6 +43,7 @@ impl StatusBefore {
                 .filter(|_| unexpired(&s.status))
                 .map(|token| token.expiration_time),
             reason: s.status.failure.as_ref().map(|failure| failure.reason),
+            without_versions: without_versions(&s.status),
         }
     }
 }
@@ -100,7 +107,8 @@ impl Simulation {
 
     /// Checks that a status write has a cause since the last write: a success, a failure that is reported with its
     /// count, the first of several transient failures, a change by a user, the expiry of a token or the end of a
-    /// failure; and, once per phase of 429, a pause that the host asked for.
+    /// failure; once per phase of 429, a pause that the host asked for; and, 10 minutes after the last write at the earliest,
+    /// versions alone.
     pub fn check_status_write(&mut self, id: Id, started_at: Ms, before: &StatusBefore, problem: Option<Reason>) {
         self.statistics.status_writes += 1;
         let phase = self.portals[self.resources[id as usize].portal].phases.iter();
@@ -112,7 +120,11 @@ impl Simulation {
         let recovered = before.reason.is_some() && resource.status.failure.is_none();
         // A change since this reconciliation started is reported by the next one.
         let expected = std::mem::replace(&mut history.status_write_expected, history.user_changed_at > started_at);
-        let known = expected || expired || recovered;
+        let old = self.clock.now - std::mem::replace(&mut history.status_written_at, self.clock.now) >= 10 * MINUTE;
+        let versions = old && before.without_versions == without_versions(&resource.status);
+        // They leave the next change to report to the next write.
+        history.status_write_expected |= versions && expected;
+        let known = expected || expired || recovered || versions;
         let new_pause = history.pause_reported_in != phase || before.reason != Some(Reason::RateLimited);
         let paused = problem == Some(Reason::RateLimited) && new_pause;
         if !known {

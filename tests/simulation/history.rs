@@ -56,6 +56,7 @@ pub struct History {
     pub last_success: Option<Success>,
     /// Whether a token was issued and is not written yet.
     pub unpublished: bool,
+    pub status_written_at: Ms,
     /// When a user last changed something, or when the target was last deleted or damaged.
     pub user_changed_at: Ms,
     /// Failures since the last success.
