@@ -3,11 +3,13 @@
 mod conclude;
 mod conditions;
 mod difference;
+mod event_queue;
 mod events;
 mod failure;
 pub(crate) mod message;
 mod status;
 
 pub use conclude::{Conclusion, conclude};
+pub use event_queue::EventQueue;
 pub use events::ConditionChange;
 pub use message::describe;
