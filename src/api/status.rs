@@ -89,6 +89,11 @@ pub struct TokenStatus {
     /// lifetime that the portal granted, as a Go duration.
     #[schemars(length(max = 32))]
     pub lifetime: String,
+    /// digest of the token and its times, the same as in the annotation credentials.arcgis.dev/token-digest of the target
+    /// Secret. It shows whether the stored token is intact where that annotation was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub digest: Option<String>,
 }
 
 /// The last failed attempt.

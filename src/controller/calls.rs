@@ -271,7 +271,7 @@ fn placeholder(plan: &Plan, now: Timestamp) -> Option<IssuedToken> {
         token: AccessToken::parse("pending".to_owned())?,
         issue_time: now,
         expiration_time: now,
-        inputs: "v1:pending".to_owned(),
+        inputs: Some("v1:pending".to_owned()),
         portal_url: None,
         referer: plan.referer.clone(),
     })

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
+use super::events::Events;
 use super::host_limiters::HostLimiters;
 use super::leader_election::Leadership;
 use super::revisions::Revisions;
@@ -35,6 +36,7 @@ pub struct Context {
     /// What the API server's responses show of the clock.
     pub server_clock: Arc<ServerClock>,
     pub requeue: UnboundedSender<Key>,
+    pub(super) events: Arc<Events>,
     pub revisions: Arc<Revisions>,
     /// Notified when a reconcile frees its worker before it ends.
     pub worker_freed: Notify,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -23,8 +23,6 @@ use crate::ops::Readiness;
 
 /// The clock may be set, or the machine may sleep: due times are checked at least this often.
 const TICK: Duration = Duration::from_secs(5);
-/// The time for work in flight after a signal to stop; a token request takes at most 15 s.
-const GRACE: Duration = Duration::from_secs(16);
 
 pub(super) struct Controller {
     ctx: Arc<Context>,
@@ -288,13 +286,14 @@ impl Controller {
         }
     }
 
-    /// Finishes what is in flight.
-    pub async fn drain(&mut self) {
+    /// Waits until the reconciles in flight have ended.
+    pub async fn finish(&mut self) {
         info!(in_flight = self.reconciles.len(), "stopping: finishing what is in flight");
-        let finish = async { while self.reconciles.join_next().await.is_some() {} };
-        if timeout(GRACE, finish).await.is_err() {
-            warn!("stopped with work in flight");
-            self.reconciles.shutdown().await;
-        }
+        while self.reconciles.join_next().await.is_some() {}
+    }
+
+    /// Ends the reconciles in flight.
+    pub async fn abort(&mut self) {
+        self.reconciles.shutdown().await;
     }
 }

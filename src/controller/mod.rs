@@ -4,6 +4,7 @@ mod calls;
 mod clock_monitor;
 mod context;
 mod event_loop;
+mod events;
 mod host_limiters;
 mod host_recovery;
 mod leader_election;

@@ -118,5 +118,6 @@ fn start_verification(
     let issue_time = s.verification_started(now)?;
     let reported = s.status.app.as_ref().and_then(|app| app.app_id.as_deref());
     let app = s.memory.verification.app.or_else(|| reported.map(|id| ctx.digester.digest_id(id)));
-    Some(PublishedToken { me: s.me.clone(), plan: s.plan.as_ref().ok()?.clone(), issue_time, token: issued, app })
+    let (me, plan, reported) = (s.me.clone(), s.plan.as_ref().ok()?.clone(), s.status.token.clone());
+    Some(PublishedToken { me, plan, issue_time, reported, token: issued, app })
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::context::Context;
-use crate::cluster::{ApiError, publish};
+use crate::cluster::ApiError;
 use crate::core::{Activity, Conclusion, ConditionChange, Failed, Identity, MadeWith, Term};
 use crate::index::Key;
 
@@ -23,7 +23,7 @@ pub(super) async fn write_status(
     }
     if !conclusion.changed {
         if let Some(change) = conclusion.change {
-            publish_change(ctx, term, me, change).await;
+            tell(ctx, term, me, change);
         }
         return conclusion.wake;
     }
@@ -40,7 +40,7 @@ pub(super) async fn write_status(
                 ctx.metrics.first_token(ctx.now().duration_since(created_at));
             }
             if let Some(change) = conclusion.change {
-                publish_change(ctx, term, me, change).await;
+                tell(ctx, term, me, change);
             }
             conclusion.wake
         }
@@ -79,11 +79,10 @@ fn contested_until(ctx: &Arc<Context>, key: &Key, me: &Identity) -> Option<Times
     None
 }
 
-async fn publish_change(ctx: &Arc<Context>, term: Term, me: &Identity, change: ConditionChange) {
+/// Logs what changed, and has it told by an event.
+fn tell(ctx: &Context, term: Term, me: &Identity, change: ConditionChange) {
     info!(namespace = me.namespace, name = me.name, reason = change.reason, "{}", change.message);
-    if ctx.leadership.holds(term)
-        && let Err(error) = publish(&ctx.cluster, me, change, ctx.now()).await
-    {
-        warn!(namespace = me.namespace, name = me.name, "event not written: {error}");
+    if ctx.events.add(me.clone(), change, term, ctx.now()) {
+        ctx.metrics.event_dropped();
     }
 }

@@ -1,14 +1,18 @@
 //! Assembles the controller, and runs it until it is stopped.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::warn;
 
 use super::context::{Context, RENDERED_KIB};
 use super::event_loop::{Controller, Signals};
+use super::events::Senders;
 use super::host_limiters::HostLimiters;
 use super::leader_election::LeaderElector;
 use super::revisions::Revisions;
@@ -18,6 +22,9 @@ use crate::cluster::{Cluster, Leases};
 use crate::core::{AllowedOrigin, Digester, ServerClock};
 use crate::index::Index;
 use crate::ops::{Metrics, Readiness};
+
+/// The time for work in flight after a signal to stop; a token request takes at most 15 s.
+const GRACE: Duration = Duration::from_secs(16);
 
 /// The settings of the controller.
 pub struct Options {
@@ -65,6 +72,7 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
         clock: parts.clock,
         server_clock: parts.server_clock,
         requeue,
+        events: Arc::default(),
         revisions,
         worker_freed: Notify::new(),
     });
@@ -74,10 +82,18 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
     let _preflight = AbortOnDropHandle::new(tokio::spawn(preflight));
     let (watched, scopes) = (ctx.clone(), controller.scopes());
     let _look = AbortOnDropHandle::new(tokio::spawn(revision_check::look(watched, scopes)));
+    let senders = Senders::start(&ctx.events, &ctx.cluster, &ctx.leadership);
     let released = CancellationToken::new();
     let election = controller.join_election(elector, &stop, &released).await;
     controller.serve(Signals { requeued, hosts_recovered, roots_changed: parts.roots_changed }, &stop).await;
-    controller.drain().await;
+    let finish = async {
+        controller.finish().await;
+        senders.finish().await;
+    };
+    if timeout(GRACE, finish).await.is_err() {
+        warn!("stopped with work in flight");
+        controller.abort().await;
+    }
     released.cancel();
     // It ends within 2 s.
     let _ = election.await;

@@ -62,6 +62,7 @@ fn context(index: Index, clock: fn() -> Timestamp, allowed: Vec<AllowedOrigin>) 
         clock,
         server_clock: Arc::default(),
         requeue,
+        events: Arc::default(),
         revisions: Arc::default(),
         worker_freed: Notify::new(),
     };

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::context::Context;
 use super::sources::{client_certificate, credentials, fetch_ca};
-use crate::api::Verification;
+use crate::api::{TokenStatus, Verification};
 use crate::arcgis::{Identified, PortalClient, identify};
 use crate::core::{AccessToken, Admit, Identity, LiveSecret, Outcome, Plan, Term, VerificationPlan, rendered_size};
 use crate::index::{Key, Verified};
@@ -20,6 +20,8 @@ pub struct PublishedToken {
     pub me: Identity,
     pub plan: Plan,
     pub issue_time: Timestamp,
+    /// What the status says of it.
+    pub reported: Option<TokenStatus>,
     /// The token, where it was published just now; else it is read from the target.
     pub token: Option<AccessToken>,
     /// The digest of the app's ID, where it is known.
@@ -116,8 +118,8 @@ impl PublishedToken {
 async fn stored_token(ctx: &Context, published: &PublishedToken) -> Result<AccessToken, Timestamp> {
     let _room = ctx.room(rendered_size(&published.plan, 0)).await;
     let secret = published.secret(ctx, &published.plan.target.name).await?;
-    let stored =
-        LiveSecret::new(secret, &published.me).stored().filter(|stored| stored.issue_time == published.issue_time);
+    let stored = LiveSecret::new(secret, &published.me).stored(published.reported.as_ref());
+    let stored = stored.filter(|stored| stored.issue_time == published.issue_time);
     stored.map(|stored| stored.token).ok_or_else(|| published.next(ctx))
 }
 

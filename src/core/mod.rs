@@ -32,7 +32,7 @@ pub use reconcile::{
     Answer, Edge, Memory, Problem, Progress, Reconciliation, Reported, Situation, Source, Step, Trigger, Verdict,
     VerificationState, decide,
 };
-pub use report::{Conclusion, ConditionChange, conclude, describe};
+pub use report::{Conclusion, ConditionChange, EventQueue, conclude, describe};
 pub use scheduling::{
     Activity, Admit, Epoch, Failed, Finding, HostLimiter, HostQueue, MadeWith, Outcome, Priority, RESYNC_SECONDS,
     RetryAfterRecord, Wait, Waits, WorkQueue, renewal_time,

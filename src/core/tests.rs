@@ -74,7 +74,7 @@ fn published(s: &Situation, issue_time: Timestamp, seconds: i64) -> IssuedToken 
         token: token("t"),
         issue_time,
         expiration_time: at(issue_time.as_second() + seconds),
-        inputs: s.inputs().unwrap(),
+        inputs: s.inputs(),
         portal_url: None,
         referer: s.plan.as_ref().unwrap().referer.clone(),
     }

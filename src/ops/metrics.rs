@@ -31,6 +31,7 @@ pub struct Metrics {
     reconciles: IntCounterVec,
     durations: Durations,
     status_write_failures: IntCounter,
+    events_dropped: IntCounter,
     leader: IntGauge,
     watches: IntGaugeVec,
     watch_failed: Mutex<HashMap<String, Option<Instant>>>,
@@ -119,6 +120,7 @@ impl Metrics {
             reconciles: all.counters("reconciles_total", reconciles, &["outcome"])?,
             durations: Durations::new(&mut all)?,
             status_write_failures: all.counter("status_write_failures_total", "Writes of a status that failed")?,
+            events_dropped: all.counter("events_dropped_total", "Events that were not sent because too many waited")?,
             leader: all.gauge("leader", "1 while this replica leads, 0 while it stands by")?,
             watches: all.gauges("watch_failing", "1 while a watch on the cluster fails", "watch")?,
             watch_failed: Mutex::default(),
@@ -160,6 +162,11 @@ impl Metrics {
     /// Records that the write of a status failed.
     pub fn status_not_written(&self) {
         self.status_write_failures.inc();
+    }
+
+    /// Records that an event was not sent because too many wait.
+    pub fn event_dropped(&self) {
+        self.events_dropped.inc();
     }
 
     /// Records the conclusion of a reconcile.

@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use crate::support::{SECRET, TestEnv, condition, failure_reason, is};
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::ListParams;
+use serde_json::json;
 use testkit::api_proxy::InjectedFault;
 use testkit::portal::App;
 
@@ -99,4 +103,41 @@ async fn a_status_that_could_not_be_written_is_written_later() {
     env.api_proxy().wait_for_faults(4, FAULT_TIMEOUT).await.unwrap();
     env.wait("late", |r| r.status.as_ref().is_some_and(|s| s.last_handled_request.is_some())).await;
     assert_eq!(env.portal.requests("late"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_not_answered_holds_up_no_status() {
+    let env = TestEnv::with_api_proxy().await;
+    env.ready("told").await;
+    env.api_proxy().inject(1, InjectedFault::Held, |call| call.is("POST", "/events"));
+    env.change("told", json!({"spec": {"suspend": true}})).await;
+    env.api_proxy().wait_for_faults(1, FAULT_TIMEOUT).await.unwrap();
+    env.change("told", json!({"spec": {"suspend": false}})).await;
+    // A call takes at most 10 s.
+    env.wait_for("told", Duration::from_secs(5), |r| is(r, "Ready", "True", "TokenValid")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_wait_are_sent_before_the_operator_stops() {
+    let mut env = TestEnv::with_api_proxy().await;
+    let names = ["a", "b", "c", "d", "e", "f"];
+    for name in names {
+        env.ready(name).await;
+    }
+    env.api_proxy().inject(usize::MAX, InjectedFault::Held, |call| call.is("POST", "/events"));
+    for name in names {
+        env.change(name, json!({"spec": {"suspend": true}})).await;
+    }
+    for name in names {
+        env.wait(name, |r| is(r, "Ready", "True", "Suspended")).await;
+    }
+    env.api_proxy().wait_for_faults(4, FAULT_TIMEOUT).await.unwrap();
+    let process = env.operator.as_ref().unwrap().id().unwrap();
+    testkit::signal(process, "TERM").await.unwrap();
+    env.api_proxy().clear_faults();
+    assert_eq!(env.terminate().await, Some(0));
+    let events =
+        Api::<Event>::namespaced(env.client.clone(), &env.namespace).list(&ListParams::default()).await.unwrap();
+    let suspended = events.items.iter().filter(|event| event.reason.as_deref() == Some("Suspended")).count();
+    assert_eq!(suspended, names.len());
 }

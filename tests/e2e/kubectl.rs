@@ -2,7 +2,7 @@
 
 use crate::support::{TestEnv, WRONG_SECRET, is};
 
-async fn kubectl(env: &TestEnv, arguments: &[&str]) -> String {
+pub async fn kubectl(env: &TestEnv, arguments: &[&str]) -> String {
     let mut command = tokio::process::Command::new(env.plane.tool("kubectl"));
     command.args(["-n", &env.namespace]).args(arguments).env("KUBECONFIG", env.plane.kubeconfig());
     let output = command.output().await.unwrap();

@@ -12,12 +12,12 @@ use crate::support::fleet::poll_until;
 use crate::support::{SECRET, TestEnv, WRONG_SECRET, is};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
-const NEW_FIELDS: [&str; 2] = ["cause", "message"];
+const NEW_FIELDS: [&str; 3] = ["failure/properties/cause", "failure/properties/message", "token/properties/digest"];
 
-/// Removes the fields of failures that an older CRD does not have; returns when the API server drops them.
+/// Removes the fields of statuses that an older CRD does not have; returns when the API server drops them.
 async fn downgrade_crd(env: &TestEnv) {
     let crds: Api<CustomResourceDefinition> = Api::all(env.client.clone());
-    let schema = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/failure/properties";
+    let schema = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties";
     let removals: Vec<Value> =
         NEW_FIELDS.iter().map(|field| json!({"op": "remove", "path": format!("{schema}/{field}")})).collect();
     let patch: json_patch::Patch = serde_json::from_value(json!(removals)).unwrap();
@@ -56,8 +56,11 @@ async fn what_an_older_crd_drops_delays_no_status_and_is_told_once() {
         let label = json!({"metadata": {"labels": {"change": change.to_string()}}});
         env.change("a", label).await;
     }
+    env.ready("b").await;
+    let token = env.resources().get("b").await.unwrap().status.unwrap().token.unwrap();
+    assert_eq!(token.digest, None, "dropped by the API server");
     let writes = env.calls().iter().filter(|(_, _, subresource, _)| subresource == "status").count();
-    assert!(writes <= 2 + 2 * 6, "{writes} status writes");
+    assert!(writes <= 2 + 2 * 6 + 1, "{writes} status writes");
     assert_eq!(env.log().matches("does not store a status as it is written").count(), 1);
     env.end().await;
 }

@@ -1,11 +1,15 @@
 //! When a token is requested, and when it is not.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::kubectl::kubectl;
 use crate::support::{SECRET, TestEnv, failure_reason, is, text};
+use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
-use kube::api::DeleteParams;
-use serde_json::json;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{DeleteParams, WatchEvent, WatchParams};
+use serde_json::{Value, json};
 use testkit::portal::App;
 
 /// Returns when the app's token requests were received.
@@ -182,4 +186,48 @@ async fn drift_is_repaired_at_once_three_times_and_then_after_30_s() {
     }
     assert!(repaired[..3].iter().all(|seconds| *seconds < 5) && (25..35).contains(&repaired[3]), "{repaired:?}");
     assert_eq!(env.portal.requests("contested"), 1, "the stored token was written again");
+}
+
+/// Removes the operator's label and annotations, as a tool does that knows only its own.
+async fn strip(env: &TestEnv, before: &Secret) {
+    let annotations = before.metadata.annotations.as_ref().unwrap().keys();
+    let own: BTreeMap<_, _> =
+        annotations.filter(|key| key.starts_with("credentials.arcgis.dev/")).map(|key| (key, Value::Null)).collect();
+    assert_eq!(own.len(), 5);
+    let patch = json!({"metadata": {"annotations": own, "labels": {"app.kubernetes.io/managed-by": null}}});
+    let name = before.metadata.name.as_deref().unwrap();
+    kubectl(env, &["patch", "secret", name, "--type=merge", "-p", &patch.to_string()]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stripped_annotations_are_written_again_and_no_token_is_requested() {
+    let mut env = TestEnv::new().await;
+    let token = env.ready("stripped").await;
+    let before = env.secrets().get("stripped-token").await.unwrap();
+    let since = env.resources().get("stripped").await.unwrap().metadata.resource_version.unwrap();
+    let whole = |s: &Secret| {
+        (&s.metadata.annotations, &s.metadata.labels) == (&before.metadata.annotations, &before.metadata.labels)
+    };
+    // The fourth repair is delayed, but not after a restart.
+    for _ in 0..2 {
+        strip(&env, &before).await;
+        env.wait_target("stripped", whole).await;
+    }
+    env.kill().await;
+    strip(&env, &before).await;
+    env.start().await;
+    env.wait_target("stripped", whole).await;
+    let reported = env.wait("stripped", |r| is(r, "Ready", "True", "TokenValid")).await.status.unwrap().token.unwrap();
+    let annotations = before.metadata.annotations.as_ref().unwrap();
+    assert_eq!(reported.digest.as_ref(), annotations.get("credentials.arcgis.dev/token-digest"));
+    assert_eq!((env.target("stripped").await, env.portal.requests("stripped")), (token, 1));
+    let params = WatchParams::default().fields("metadata.name=stripped").timeout(2);
+    let seen: Vec<_> = env.resources().watch(&params, &since).await.unwrap().collect().await;
+    for event in seen {
+        match event.unwrap() {
+            WatchEvent::Modified(resource) => assert!(is(&resource, "Ready", "True", "TokenValid")),
+            WatchEvent::Bookmark(_) => {}
+            event => panic!("{event:?}"),
+        }
+    }
 }

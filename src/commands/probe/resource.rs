@@ -165,10 +165,11 @@ async fn target(cluster: &Cluster, namespace: &str, resource: &ArcGisAppCredenti
         name: resource.metadata.name.clone().unwrap_or_default(),
         uid: resource.metadata.uid.clone().unwrap_or_default(),
     };
+    let reported = resource.status.as_ref().and_then(|status| status.token.as_ref());
     let (result, seen) = match cluster.secret(namespace, name).await {
         Err(error) => (Ended::Failed, error.to_string()),
         Ok(None) => (Ended::Failed, format!("Secret {name} does not exist")),
-        Ok(Some(secret)) => match LiveSecret::new(secret, &me).stored() {
+        Ok(Some(secret)) => match LiveSecret::new(secret, &me).stored(reported) {
             None => (Ended::Failed, format!("Secret {name} holds no token of this resource")),
             Some(stored) if stored.expiration_time <= clock() => {
                 (Ended::Failed, format!("the token in Secret {name} expired at {}", stored.expiration_time))

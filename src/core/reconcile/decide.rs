@@ -174,6 +174,9 @@ impl Decision<'_> {
             (Observed::Loaded(_, live), None) => {
                 // One that a longer URL of the portal belongs to is replaced.
                 let stored = s.stored(live).filter(|stored| fits(plan, stored))?;
+                if stored.inputs.is_none() && matches!(s.credentials, Observed::Unknown) {
+                    return Some(Step::ReadCredentials);
+                }
                 live.patch(&render(plan, &s.me, &stored)).map(Step::Render)
             }
             (_, Some(issued)) if target.rendered => {

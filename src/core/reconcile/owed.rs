@@ -86,7 +86,7 @@ impl Situation {
     /// Returns the token that was issued for what is specified now and was not written, also one that expired.
     fn issued_for_inputs(&self) -> Option<&IssuedToken> {
         let issued = self.memory.issued.as_deref()?;
-        (Some(&issued.inputs) == self.inputs().as_ref()).then_some(issued)
+        (issued.inputs == self.inputs()).then_some(issued)
     }
 
     /// Returns why the next token is owed, and the earliest time for it. What failed before delays it further: see

@@ -108,7 +108,12 @@ impl Situation {
             return Some(evaluated(Owner::Other(None), None, true));
         }
         let token = self.status.token.as_ref().filter(|_| self.satisfied() == Some(self.generation))?;
-        let token = TokenDetails { issue_time: token.issue_time, expiration_time: token.expiration_time, inputs: None };
+        let token = TokenDetails {
+            issue_time: token.issue_time,
+            expiration_time: token.expiration_time,
+            digest: token.digest.clone(),
+            inputs: None,
+        };
         Some(evaluated(Owner::Ours, Some(token), self.memory.waits.get(Activity::Own).is_none()))
     }
 
@@ -175,13 +180,36 @@ impl Situation {
     /// Returns the stored token as it would be written now.
     pub(crate) fn stored(&self, live: &LiveSecret) -> Option<IssuedToken> {
         let plan = self.plan.as_ref().ok()?;
-        let mut stored = live.stored()?;
+        let mut stored = live.stored(self.status.token.as_ref()).or_else(|| self.remembered(live))?;
+        stored.inputs = self.requested_with(&stored);
         // The portal's URL and the referer belong to the token: they change when a token requested with others is published.
-        let current = self.is_as_specified(Some(&stored.inputs));
+        let current = self.is_as_specified(stored.inputs.as_deref());
         if current {
             stored.portal_url = None;
             stored.referer.clone_from(&plan.referer);
         }
         Some(stored)
+    }
+
+    /// Returns the token in the target, if it is the one that was read or written last.
+    fn remembered(&self, live: &LiveSecret) -> Option<IssuedToken> {
+        let last = self.last_token()?;
+        live.intact(last.digest.as_ref()?, last.issue_time, last.expiration_time)
+    }
+
+    fn last_token(&self) -> Option<&TokenDetails> {
+        self.memory.target.as_ref()?.token.as_ref()
+    }
+
+    /// Returns what a stored token was requested with. Its annotation may have been stripped or changed, so what is remembered
+    /// of the same token counts first, and last that the status reported it as specified.
+    fn requested_with(&self, stored: &IssuedToken) -> Option<String> {
+        let digest = Some(stored.digest());
+        let remembered = self.last_token().filter(|last| last.digest == digest).and_then(|last| last.inputs.as_ref());
+        if let Some(inputs) = remembered.or(stored.inputs.as_ref()) {
+            return Some(inputs.clone());
+        }
+        let reported = self.status.token.as_ref().is_some_and(|token| token.digest == digest);
+        if reported && self.satisfied() == Some(self.generation) { self.inputs() } else { Some(String::new()) }
     }
 }

@@ -36,13 +36,16 @@ impl Evaluated {
 pub(crate) struct TokenDetails {
     pub issue_time: Timestamp,
     pub expiration_time: Timestamp,
+    /// The digest of the token and its times; `None`: an older version did not report it.
+    pub digest: Option<String>,
     /// What the token was requested with. `None`: as specified in this generation.
     pub inputs: Option<String>,
 }
 
 impl From<IssuedToken> for TokenDetails {
     fn from(token: IssuedToken) -> Self {
-        Self { issue_time: token.issue_time, expiration_time: token.expiration_time, inputs: Some(token.inputs) }
+        let digest = Some(token.digest());
+        Self { issue_time: token.issue_time, expiration_time: token.expiration_time, digest, inputs: token.inputs }
     }
 }
 

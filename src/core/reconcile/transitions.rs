@@ -134,7 +134,7 @@ impl Situation {
             token,
             issue_time,
             expiration_time: after(issue_time, lifetime_seconds),
-            inputs,
+            inputs: Some(inputs),
             portal_url: None,
             referer: plan.referer.clone(),
         });

@@ -1,6 +1,6 @@
 //! Whether a status is worth a write: a difference of words alone is not.
 
-use crate::api::{ArcGisAppCredentialStatus, Reason, Recovery};
+use crate::api::{ArcGisAppCredentialStatus, Reason, Recovery, TokenStatus};
 
 /// How two statuses of a resource differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,11 +20,14 @@ impl Difference {
         if before == after {
             return Self::None;
         }
-        let (mut bare_before, bare_after) = (bare(before), bare(after));
+        let (mut bare_before, mut bare_after) = (bare(before), bare(after));
         let versions =
             |status: &ArcGisAppCredentialStatus| (status.target_version.clone(), status.credentials_version.clone());
         let other_versions = versions(&bare_before) != versions(&bare_after);
         (bare_before.target_version, bare_before.credentials_version) = versions(&bare_after);
+        if let (Some(TokenStatus { digest: None, .. }), Some(token)) = (&bare_before.token, &mut bare_after.token) {
+            token.digest = None;
+        }
         if bare_before != bare_after {
             return Self::More;
         }

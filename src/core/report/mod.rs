@@ -3,6 +3,7 @@
 mod conclude;
 mod conditions;
 mod difference;
+mod event_queue;
 mod events;
 pub(crate) mod failure;
 pub(crate) mod message;
@@ -10,5 +11,6 @@ mod outcome;
 mod status;
 
 pub use conclude::{Conclusion, conclude};
+pub use event_queue::EventQueue;
 pub use events::ConditionChange;
 pub use message::describe;

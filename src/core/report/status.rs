@@ -95,5 +95,6 @@ fn report(s: &Situation, token: &TokenDetails) -> TokenStatus {
         expiration_time: token.expiration_time,
         renewal_time: s.renewal_time(token),
         lifetime: format_seconds(token.expiration_time.as_second() - token.issue_time.as_second()),
+        digest: token.digest.clone(),
     }
 }

@@ -6,7 +6,6 @@ use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::json;
 
-use super::fingerprint::digest;
 use super::patch::{SecretPatch, zero};
 use super::token::IssuedToken;
 use crate::api::{DeletionPolicy, Format};
@@ -137,8 +136,8 @@ pub fn render(plan: &Plan, me: &Identity, published: &IssuedToken) -> DesiredSec
     annotations.insert(own("credential"), me.name.clone());
     annotations.insert(own("issued-at"), published.issue_time.to_string());
     annotations.insert(own("expires-at"), expires_at);
-    annotations.insert(own("inputs"), published.inputs.clone());
-    annotations.insert(own("token-digest"), digest(&published.token, published.issue_time, published.expiration_time));
+    annotations.extend(published.inputs.clone().map(|inputs| (own("inputs"), inputs)));
+    annotations.insert(own("token-digest"), published.digest());
     if !(extras.data.is_empty() && extras.labels.is_empty() && extras.annotations.is_empty()) {
         annotations.insert(own("extras"), json!(extras).to_string());
     }

@@ -3,12 +3,20 @@
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::token::AccessToken;
+use super::token::{AccessToken, IssuedToken};
 use crate::core::spec::Plan;
 
-/// Returns the digest that shows whether a stored token is intact. The token is random and in the same Secret.
+/// Returns the digest that shows whether a stored token is intact. It stands in a status, too: a token is too long and too random
+/// to be found from it.
 pub(super) fn digest(token: &AccessToken, issue_time: Timestamp, expiration_time: Timestamp) -> String {
     hex(&[token.expose(), &issue_time.to_string(), &expiration_time.to_string()])
+}
+
+impl IssuedToken {
+    /// Returns the digest of the token and its times.
+    pub(crate) fn digest(&self) -> String {
+        digest(&self.token, self.issue_time, self.expiration_time)
+    }
 }
 
 /// Returns a versioned fingerprint of what a token is requested with. A field added later enters only when it is set.

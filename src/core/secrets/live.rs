@@ -12,7 +12,7 @@ use super::desired::{DesiredSecret, Extras, MANAGER, REFERER_HEADER, REFERER_VAR
 use super::fingerprint::digest;
 use super::patch::{SecretPatch, zero};
 use super::token::{AccessToken, IssuedToken};
-use crate::api::{DeletionPolicy, Format};
+use crate::api::{DeletionPolicy, Format, TokenStatus};
 use crate::core::object::{Identity, Version};
 use crate::core::spec::is_referer;
 use crate::core::spec::plan::MANAGED_BY;
@@ -87,21 +87,39 @@ impl LiveSecret {
         }
     }
 
-    /// Returns its token, if it is intact.
+    /// Returns its token, if it is intact by its annotations or, where these were stripped or changed, by what a status reports
+    /// of it.
     #[must_use]
-    pub fn stored(&self) -> Option<IssuedToken> {
+    pub fn stored(&self, reported: Option<&TokenStatus>) -> Option<IssuedToken> {
+        self.annotated().or_else(|| {
+            let TokenStatus { issue_time, expiration_time, digest, .. } = reported?;
+            self.intact(digest.as_ref()?, *issue_time, *expiration_time)
+        })
+    }
+
+    fn annotated(&self) -> Option<IssuedToken> {
+        let text = |key: &str| self.annotations.get(&own(key));
+        let time = |key: &str| text(key).and_then(|text| text.parse::<Timestamp>().ok());
+        self.intact(text("token-digest")?, time("issued-at")?, time("expires-at")?)
+    }
+
+    /// Returns its token, if that and these times have this digest.
+    pub(crate) fn intact(
+        &self,
+        expected: &str,
+        issue_time: Timestamp,
+        expiration_time: Timestamp,
+    ) -> Option<IssuedToken> {
         let text = |key: &str| self.data.get(key).and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
-        let time = |key: &str| self.annotations.get(&own(key)).and_then(|text| text.parse::<Timestamp>().ok());
         let token = AccessToken::parse(text("access_token")?)?;
-        let (issue_time, expiration_time) = (time("issued-at")?, time("expires-at")?);
         let seconds = expiration_time.as_second() - issue_time.as_second();
-        let intact = self.annotations.get(&own("token-digest")) == Some(&digest(&token, issue_time, expiration_time))
-            && (1..=MAX_LIFETIME_SECONDS).contains(&seconds);
+        let intact =
+            expected == digest(&token, issue_time, expiration_time) && (1..=MAX_LIFETIME_SECONDS).contains(&seconds);
         intact.then(|| IssuedToken {
             token,
             issue_time,
             expiration_time,
-            inputs: self.annotations.get(&own("inputs")).cloned().unwrap_or_default(),
+            inputs: self.annotations.get(&own("inputs")).cloned(),
             portal_url: text("portal_url").filter(|url| !url.is_empty()),
             referer: self.referer(),
         })

@@ -34,7 +34,8 @@ pub struct IssuedToken {
     pub token: AccessToken,
     pub issue_time: Timestamp,
     pub expiration_time: Timestamp,
-    pub inputs: String,
+    /// The fingerprint of what it was requested with; `None` where only that it is as specified is known.
+    pub inputs: Option<String>,
     /// The published URL of the portal, where it is not the one that the spec names now.
     pub portal_url: Option<String>,
     /// What the token was requested with, and what the formats tell consumers to send.

@@ -4,6 +4,7 @@ use super::*;
 use crate::api::{Failure, Verification};
 use crate::core::spec::VerificationPlan;
 
+mod event_queue;
 mod failures;
 mod messages;
 mod renewals;

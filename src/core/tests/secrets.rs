@@ -22,7 +22,7 @@ fn published() -> IssuedToken {
         token: token("secret-token"),
         issue_time: at(1_000_000),
         expiration_time: at(1_007_200),
-        inputs: "v1:x".to_owned(),
+        inputs: Some("v1:x".to_owned()),
         portal_url: None,
         referer: None,
     }
@@ -101,7 +101,7 @@ fn the_referer_of_a_published_token_is_read_from_any_format_that_contains_it() {
         let manifest = render(&plan, &me(), &token).manifest(&plan, &me());
         let mut secret = serde_json::from_value(manifest.expose().clone()).unwrap();
         change(&mut secret);
-        LiveSecret::new(secret, &me()).stored().unwrap().referer
+        LiveSecret::new(secret, &me()).stored(None).unwrap().referer
     };
     for format in ["Headers", "DotEnv", "Json"] {
         assert_eq!(read(format, &|_| {}).as_deref(), Some("https://a.example"), "{format}");

@@ -79,6 +79,31 @@ proptest! {
     }
 
     #[test]
+    fn stripped_annotations_request_no_token_before_the_renewal(start in starts(), every in 10..60_i64) {
+        // Where the CRD drops the digest, a process that has just started does not know the token.
+        let mut world = World { older_crd: false, ..start.world() };
+        let end = after(world.now, BOUND_SECONDS);
+        prop_assert!(world.run(end, World::is_right));
+        world.run(after(world.now, 1), |_| false);
+        world.requested_at.clone_from(&world.status.last_handled_request);
+        let renewal = world.status.token.as_ref().unwrap().renewal_time;
+        let (begin, end) = (world.now, after(world.now, 1200).min(after(renewal, -1)));
+        world.log.clear();
+        let mut restarted = false;
+        while world.now < end {
+            world.strip();
+            if !restarted && world.now >= after(begin, 600) {
+                (world.memory, restarted) = (Memory::default(), true);
+            }
+            world.run(after(world.now, every).min(end), |_| false);
+            prop_assert!(world.status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
+        }
+        let writes: Vec<_> = world.log.iter().filter(|(_, what)| *what != "status").collect();
+        prop_assert!(writes.iter().all(|(_, what)| *what == "render"), "{:?}", world.log);
+        prop_assert!((3..=16).contains(&writes.len()) || end < after(begin, 1200), "{writes:?}");
+    }
+
+    #[test]
     fn a_requested_token_is_requested_five_seconds_after_the_last(start in starts()) {
         let mut world = start.world();
         let end = after(world.now, BOUND_SECONDS);

@@ -6,6 +6,7 @@ use crate::core::reconcile::memory::TargetName;
 mod creation;
 mod portal;
 mod restart;
+mod stripped;
 
 fn version(uid: &str, resource: &str) -> Version {
     Version { uid: uid.to_owned(), resource: resource.to_owned() }
@@ -83,7 +84,7 @@ fn an_issued_token_handles_the_requested_renewal() {
         (at(START), at(START + 100)),
         "whole seconds, rounded down"
     );
-    assert_eq!((unpublished.inputs.clone(), &unpublished.portal_url), (s.inputs().unwrap(), &None));
+    assert_eq!((unpublished.inputs.clone(), &unpublished.portal_url), (s.inputs(), &None));
     assert_eq!((s.memory.last_exchange, s.memory.pinned.is_some(), attempt_kind(&s)), (Some(sent), false, None));
     assert_eq!(s.memory.verification.answer, Some(crate::api::Verification::AppUnknown), "until the next check");
     assert_eq!(s.memory.last_handled_request.as_deref(), Some("now"));

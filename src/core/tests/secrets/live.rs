@@ -8,12 +8,15 @@ fn a_stored_token_is_used_only_if_it_is_unmodified() {
     let stored = |change: &dyn Fn(&mut Secret)| {
         let mut secret = secret(&plan);
         change(&mut secret);
-        LiveSecret::new(secret, &me()).stored()
+        LiveSecret::new(secret, &me()).stored(None)
     };
     let whole = stored(&|_| {}).unwrap();
     assert_eq!(whole.token.expose(), "secret-token");
     assert_eq!((whole.issue_time, whole.expiration_time), (at(1_000_000), at(1_007_200)));
-    assert_eq!((whole.inputs.as_str(), whole.portal_url.as_deref()), ("v1:x", Some("https://gis.example.com/portal")));
+    assert_eq!(
+        (whole.inputs.as_deref(), whole.portal_url.as_deref()),
+        (Some("v1:x"), Some("https://gis.example.com/portal"))
+    );
     let data = |key: &'static str, value: &'static str| {
         move |s: &mut Secret| {
             s.data.as_mut().unwrap().insert(key.to_owned(), k8s_openapi::ByteString(value.into()));
@@ -36,7 +39,7 @@ fn a_stored_token_is_used_only_if_it_is_unmodified() {
     let lasting = |seconds: i64| {
         let token = IssuedToken { expiration_time: at(1_000_000 + seconds), ..published() };
         let manifest = render(&plan, &me(), &token).manifest(&plan, &me());
-        LiveSecret::new(serde_json::from_value(manifest.expose().clone()).unwrap(), &me()).stored().is_some()
+        LiveSecret::new(serde_json::from_value(manifest.expose().clone()).unwrap(), &me()).stored(None).is_some()
     };
     assert_eq!([-1, 0, 1, 315_360_000, 315_360_001].map(lasting), [false, false, true, true, false]);
 }

@@ -26,7 +26,7 @@ proptest! {
             token: token(&"t".repeat(length)),
             issue_time: at(START),
             expiration_time: at(START + 7200),
-            inputs: String::new(),
+            inputs: None,
             portal_url: None,
             referer: plan.referer.clone(),
         };

@@ -106,7 +106,7 @@ impl Choices {
         ]);
         let mut token = published(s, after(now, issued), lifetime);
         if self.yes() {
-            token.inputs = "v1:other".to_owned();
+            token.inputs = Some("v1:other".to_owned());
         }
         token
     }

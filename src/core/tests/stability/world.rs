@@ -205,6 +205,16 @@ impl World {
         Ok(if verifies { self.now } else { conclusion.wake })
     }
 
+    /// Another writer strips the label and all annotations from the target.
+    pub fn strip(&mut self) {
+        self.version += 1;
+        if let Some(secret) = &mut self.target {
+            (secret.metadata.annotations, secret.metadata.labels) = (None, None);
+            secret.metadata.resource_version = Some(self.version.to_string());
+        }
+        self.wake = self.now;
+    }
+
     /// Passes the time until `end`, or until all that was due is done and `done` holds.
     pub fn run(&mut self, end: Timestamp, done: impl Fn(&World) -> bool) -> bool {
         while self.wake <= end {
@@ -230,11 +240,11 @@ impl World {
         let Some(secret) = &self.target else { return false };
         let live = LiveSecret::new(secret.clone(), &s.me);
         let plan = s.plan.as_ref().unwrap();
-        let Some(stored) = live.stored() else { return false };
+        let Some(stored) = live.stored(None) else { return false };
         live.owner == Owner::Ours
             && live.patch(&render(plan, &s.me, &s.stored(&live).unwrap())).is_none()
             && live.ownership(plan.target.policy, &s.me).is_none()
-            && Some(&stored.inputs) == s.inputs().as_ref()
+            && stored.inputs == s.inputs()
             && stored.expiration_time > self.now
             && stored.issue_time <= self.now
     }
@@ -268,10 +278,13 @@ fn version_of(secret: &Secret) -> Version {
     Version { uid: meta.uid.clone().unwrap_or_default(), resource: meta.resource_version.clone().unwrap_or_default() }
 }
 
-/// What a CRD without causes and messages of failures stores.
+/// What a CRD without causes and messages of failures and without digests of tokens stores.
 fn pruned(mut status: ArcGisAppCredentialStatus) -> ArcGisAppCredentialStatus {
     if let Some(failure) = &mut status.failure {
         (failure.cause, failure.message) = (None, None);
+    }
+    if let Some(token) = &mut status.token {
+        token.digest = None;
     }
     status
 }
