@@ -101,30 +101,35 @@ where
 }
 
 /// Backs off while a watch fails, to 30 s. Only what shows that it works again ends that: the first pages of a list that
-/// fails do not. A watch that cannot start because its version is too old lists again.
+/// fails do not, nor does a list after which no watch could start because its version was too old: that lists again.
 fn resilient<T, S>(make: impl Fn() -> S) -> impl Stream<Item = watcher::Result<Event<T>>>
 where
     S: Stream<Item = watcher::Result<Event<T>>>,
 {
     let make = move || Box::pin(make());
-    let first = (make(), DefaultBackoff::default(), Duration::ZERO);
-    stream::unfold((make, first), |(make, (mut events, mut backoff, pause))| async move {
+    let first = (make(), DefaultBackoff::default(), Duration::ZERO, false);
+    stream::unfold((make, first), |(make, (mut events, mut backoff, pause, mut too_old))| async move {
         sleep(pause).await;
         let event = events.next().await?;
+        let works = match &event {
+            Ok(Event::Apply(_) | Event::Delete(_)) => true,
+            Ok(Event::InitDone) => !too_old,
+            _ => false,
+        };
+        if works {
+            backoff.reset();
+            too_old = false;
+        }
         let pause = match &event {
-            Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_)) => {
-                backoff.reset();
-                Duration::ZERO
-            }
-            Ok(Event::Init | Event::InitApply(_)) => Duration::ZERO,
+            Ok(_) => Duration::ZERO,
             Err(error) => {
                 if is_too_old(error) {
-                    events = make();
+                    (events, too_old) = (make(), true);
                 }
                 backoff.next().unwrap_or_default()
             }
         };
-        Some((event, (make, (events, backoff, pause))))
+        Some((event, (make, (events, backoff, pause, too_old))))
     })
 }
 
@@ -186,6 +191,16 @@ mod tests {
         let ends = || vec![Ok(Event::Init), Ok(Event::InitApply(1)), Ok(Event::InitDone), Err(failed(500))];
         let waited = seconds(ends, 40).await;
         assert!((5..=20).contains(&waited), "{waited} s for ten lists");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lists_after_which_no_watch_can_start_back_off() {
+        let too_old = || vec![Ok(Event::Init), Ok(Event::InitApply(1)), Ok(Event::InitDone), Err(failed(410))];
+        let waited = seconds(too_old, 40).await;
+        assert!(waited > 60, "{waited} s for ten lists");
+        let runs_first = || vec![Ok(Event::InitDone), Ok(Event::Apply(1)), Err(failed(410))];
+        let waited = seconds(runs_first, 30).await;
+        assert!((5..=20).contains(&waited), "{waited} s for ten watches that ran");
     }
 
     #[tokio::test(start_paused = true)]

@@ -73,6 +73,8 @@ pub enum InjectedFault {
     InvalidLabels,
     /// It is answered with 429 and these seconds to wait, and not forwarded.
     RetryAfter(u32),
+    /// The same as priority and fairness answers: the seconds are in the header alone, and the body is a plain text.
+    RetryAfterHeader(u32),
 }
 
 struct Rule {
@@ -194,6 +196,11 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Some(InjectedFault::RetryAfter(seconds)) => {
             injected();
             failure(429, &json!({"retryAfterSeconds": seconds}))
+        }
+        Some(InjectedFault::RetryAfterHeader(seconds)) => {
+            injected();
+            let headers = [(header::RETRY_AFTER, seconds.to_string())];
+            (StatusCode::TOO_MANY_REQUESTS, headers, "Too many requests, please try again later.\n").into_response()
         }
         None => forward(&shared, &call.path, request).await,
         Some(InjectedFault::LostAfter | InjectedFault::ClosedAfter) => {

@@ -231,18 +231,26 @@ impl ControlPlane {
         self.start_again(Program::Etcd).await
     }
 
-    /// Ends etcd and the API server, and starts them with the data of the backup.
+    /// Ends etcd, the API server and the controllers, and starts them with the data of the backup.
     pub async fn restore(&self) -> Result<(), Error> {
-        for program in [Program::ApiServer, Program::Etcd] {
+        let controllers = self.controllers();
+        for program in [controllers, Program::ApiServer, Program::Etcd] {
             self.end(program, "TERM", GRACE).await?;
         }
-        std::fs::remove_dir_all(self.path("etcd")).map_err(doing("removing the data of etcd"))?;
         self.copy("etcd-backup", "etcd").await?;
         self.processes.start_again(Program::Etcd, &self.bin, &self.dir)?;
-        self.start_again(Program::ApiServer).await
+        self.start_again(Program::ApiServer).await?;
+        self.start_again(controllers).await
     }
 
+    /// Copies a folder; what was there before is removed.
     async fn copy(&self, from: &str, to: &str) -> Result<(), Error> {
+        match std::fs::remove_dir_all(self.path(to)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(doing("removing the data of etcd")(error));
+            }
+            _ => {}
+        }
         let copied = Command::new("cp").arg("-a").args([self.path(from), self.path(to)]).status().await;
         let copied = copied.map_err(doing("copying the data of etcd"))?;
         if copied.success() { Ok(()) } else { Err(Error("the data of etcd could not be copied".to_owned())) }

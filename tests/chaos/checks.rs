@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use crate::plan::{Fault, Subject};
 
 mod calls;
+mod limits;
 mod renewals;
 mod requests;
 #[cfg(test)]
 mod tests;
 
 pub use calls::check_calls;
+pub use limits::{LIMITED_SECONDS, check_limits};
 pub use renewals::check_renewals;
 pub use requests::check_requests;
 
@@ -83,6 +85,12 @@ pub struct Run {
     /// In the order of arrival.
     pub sent: Vec<Sent>,
     pub calls: Vec<Call>,
+    /// Those about single objects that were told in a header to wait.
+    pub limited: Vec<Call>,
+    /// When the portal or a gateway in front of it was asked about a token.
+    pub verified: Vec<Ms>,
+    /// The lists of all objects of a kind, while no watch could start.
+    pub lists: Vec<Call>,
     pub published: BTreeMap<usize, Vec<Publication>>,
     /// When a replica reported that it leads, or that it cannot reach its Lease: on a busy machine that needs no fault.
     pub unsteady: Vec<Ms>,

@@ -14,12 +14,17 @@ pub fn run(stage: &Stage, observer: &Observer) -> Run {
     let mut record = stage.record.lock().unwrap();
     let mut windows = std::mem::take(&mut record.windows);
     windows.sort_by_key(|window| window.from);
-    let sent = stage.env.portal.journal().iter().filter_map(sent).collect();
+    let journal = stage.env.portal.journal();
+    let sent = journal.iter().filter_map(sent).collect();
+    let verified = journal.iter().filter(|entry| entry.path.ends_with("/portals/self"));
+    let verified = verified.map(|entry| entry.at.as_millisecond()).collect();
     let lifetimes = (0..stage.size).map(|n| Ms::try_from(stage.lifetime(n).as_millis()).unwrap()).collect();
     let touches = std::mem::take(&mut record.touches);
+    let (limited, lists) = (std::mem::take(&mut record.limited), std::mem::take(&mut record.lists));
     let unsteady = stage.env.log().lines().filter_map(unsteady).collect();
     let calls = calls(&std::fs::read_to_string(stage.env.plane.audit_log()).unwrap());
-    Run { windows, touches, sent, calls, published: observer.published(), unsteady, lifetimes, ended: now() }
+    let published = observer.published();
+    Run { windows, touches, sent, calls, limited, lists, verified, published, unsteady, lifetimes, ended: now() }
 }
 
 /// Returns when a replica wrote that it leads, or that it cannot reach its Lease.
@@ -31,6 +36,9 @@ fn unsteady(line: &str) -> Option<Ms> {
 }
 
 fn sent(entry: &Entry) -> Option<Sent> {
+    if !entry.path.ends_with("/oauth2/token") {
+        return None;
+    }
     let resource = entry.client_id.strip_prefix('r')?.parse().ok()?;
     let outcome = match entry.status {
         _ if entry.issued => Outcome::Issued,

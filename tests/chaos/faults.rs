@@ -1,14 +1,15 @@
 //! How each fault is injected and ended.
 
+mod connections;
+mod portal;
+
 use std::time::Duration;
 
 use fastrand::Rng;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use testkit::api_proxy::InjectedFault;
 use testkit::control_plane::Program;
-use testkit::portal::{Answer, App};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::checks::Window;
 use crate::plan::{Fault, Planned, Subject};
@@ -20,7 +21,8 @@ use crate::support::{SECRET, WRONG_SECRET};
 const OUTLASTS_THE_LEASE: Duration = Duration::from_secs(14);
 /// An API server waits up to a minute for its watches to end.
 const GRACE: Duration = Duration::from_secs(10);
-const FLAP: Duration = Duration::from_millis(1500);
+/// How often other controllers write an annotation.
+const ANNOTATED: Duration = Duration::from_millis(500);
 
 /// The resources that users change, in an order that depends on the seed.
 pub struct Chosen(Vec<usize>);
@@ -51,10 +53,10 @@ pub async fn inject(stage: &Stage, planned: &Planned, these: &[usize]) {
     let (fault, lasts, from) = (planned.fault, planned.lasts, now());
     match fault.subject() {
         Subject::ControlPlane => control_plane(stage, fault, lasts).await,
-        Subject::Connections => connections(stage, fault, lasts).await,
+        Subject::Connections => connections::inject(stage, fault, lasts).await,
         Subject::Replicas => replicas(stage, fault, lasts).await,
         Subject::Rules => rules(stage, fault, lasts, these).await,
-        Subject::Portal => portal(stage, fault, lasts).await,
+        Subject::Portal => portal::inject(stage, fault, lasts).await,
         Subject::Users => users(stage, fault, lasts, these).await,
     }
     let only = if fault.subject() == Subject::Users { these.to_vec() } else { Vec::new() };
@@ -76,6 +78,7 @@ async fn control_plane(stage: &Stage, fault: Fault, lasts: Duration) {
             Ok(()) => restart(stage, Program::ApiServer, "KILL", Duration::ZERO).await,
             failed => failed,
         },
+        Fault::EtcdRestored => restore(stage, lasts).await,
         Fault::ApiServerRestarted => restart(stage, Program::ApiServer, "TERM", Duration::ZERO).await,
         _ => restart(stage, Program::ApiServer, "KILL", lasts).await,
     };
@@ -90,20 +93,12 @@ async fn restart(stage: &Stage, program: Program, signal: &str, down: Duration) 
     stage.env.plane.start_again(program).await
 }
 
-async fn connections(stage: &Stage, fault: Fault, lasts: Duration) {
-    let proxy = stage.env.api_proxy();
-    let injected = match fault {
-        Fault::ApiSlow => InjectedFault::Delayed(Duration::from_secs(2)),
-        Fault::ApiTooManyRequests => InjectedFault::RetryAfter(3),
-        Fault::ApiErrors => InjectedFault::Status(500),
-        _ => {
-            stage.links.iter().for_each(|link| link.silence());
-            return;
-        }
-    };
-    proxy.inject(usize::MAX, injected, |_| true);
-    sleep(lasts).await;
-    proxy.clear_faults();
+async fn restore(stage: &Stage, after: Duration) -> Result<(), testkit::Error> {
+    stage.env.plane.back_up().await?;
+    sleep(after).await;
+    stage.env.plane.restore().await?;
+    stage.restored.send_replace(());
+    Ok(())
 }
 
 /// Returns which replica leads; while nobody knows, the first.
@@ -177,36 +172,20 @@ fn binding() -> Value {
     documents.into_iter().find(|document| document["kind"] == "ClusterRoleBinding").unwrap()
 }
 
-async fn portal(stage: &Stage, fault: Fault, lasts: Duration) {
-    let portal = &stage.env.portal;
-    match fault {
-        Fault::PortalHangs => stage.answer_all(|app| App { hang: true, ..app }),
-        Fault::PortalLimits => stage.answer_all(|app| App { answer: Some(limited()), ..app }),
-        Fault::PortalUntrusted => stage.portal_link.redirect(stage.impostor.address()),
-        _ => {
-            let started = tokio::time::Instant::now();
-            while started.elapsed() < lasts {
-                portal.outage(true);
-                sleep(FLAP).await;
-                portal.outage(false);
-                sleep(FLAP).await;
-            }
-            return;
-        }
-    }
-    sleep(lasts).await;
-    stage.answer_all(|app| app);
-    stage.portal_link.redirect(portal.address());
-}
-
-fn limited() -> Answer {
-    Answer { status: 429, headers: [("retry-after".to_owned(), "60".to_owned())].into(), body: String::new() }
-}
-
 async fn users(stage: &Stage, fault: Fault, lasts: Duration, these: &[usize]) {
     match fault {
         Fault::TargetsDeleted => stage.each(these.iter().copied(), async |n| delete_target(stage, n).await).await,
         Fault::TargetsEdited => stage.each(these.iter().copied(), async |n| edit_target(stage, n).await).await,
+        Fault::SecretsAnnotated => {
+            let annotate = async || {
+                for mark in 0.. {
+                    stage.each(these.iter().copied(), async |n| annotate(stage, n, mark).await).await;
+                    sleep(ANNOTATED).await;
+                }
+            };
+            // Its end is the time-out.
+            let _ = timeout(lasts, annotate()).await;
+        }
         Fault::CredentialsDeleted => {
             let delete = async |n| {
                 stage.touch(n, false);
@@ -234,6 +213,16 @@ async fn write_credentials(stage: &Stage, n: usize, secret: &str) {
     stage.persist("credentials", write).await;
     // The call may have been repeated for long.
     stage.touch(n, false);
+}
+
+/// Annotates target and credentials, as other controllers do. The operator has no reason to do anything.
+async fn annotate(stage: &Stage, n: usize, mark: u32) {
+    let change = json!({"metadata": {"annotations": {"example.com/touched": mark.to_string()}}});
+    for kind in ["token", "oauth"] {
+        let secret = format!("{}-{kind}", name(n));
+        // One that hits another fault is made up for by the next.
+        let _ = stage.env.secrets().patch(&secret, &PatchParams::default(), &Patch::Merge(&change)).await;
+    }
 }
 
 async fn delete_secret(stage: &Stage, name: &str) {

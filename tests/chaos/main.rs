@@ -23,7 +23,7 @@ use futures::future::join_all;
 use testkit::control_plane::{ControlPlane, ENV, binaries};
 use tokio::time::{Instant, sleep};
 
-use checks::{Findings, Ms, Run, check_calls, check_renewals, check_requests};
+use checks::{Findings, Ms, Run, check_calls, check_limits, check_renewals, check_requests};
 use collect::run;
 use observer::Observer;
 use stage::{Stage, now};
@@ -71,7 +71,7 @@ async fn a_fleet_keeps_every_promise_while_everything_fails_and_converges_after_
     // What an earlier run with this seed has left.
     let _ = std::fs::remove_dir_all(&dir);
     let stage = Stage::new(&bin(), dir.clone(), size.resources, &size.lifetimes).await;
-    let observer = Observer::start(&stage.env);
+    let observer = Observer::start(&stage.env, stage.restored.subscribe());
     let monitored = async {
         converge(&stage, "the fleet is created").await;
         // From now on some token is renewed all the time.
@@ -92,7 +92,12 @@ async fn a_fleet_keeps_every_promise_while_everything_fails_and_converges_after_
         panic!("interrupted");
     };
     let run = run(&stage, &observer);
-    let findings = [("requests", check_requests(&run)), ("tokens", check_renewals(&run)), ("calls", check_calls(&run))];
+    let findings = [
+        ("requests", check_requests(&run)),
+        ("tokens", check_renewals(&run)),
+        ("calls", check_calls(&run)),
+        ("limits", check_limits(&run)),
+    ];
     report(&stage, &run, &findings, started);
     let problems = problems(&stage, &findings);
     stage.end().await;
@@ -137,6 +142,11 @@ fn report(stage: &Stage, run: &Run, findings: &[(&str, Findings)], started: Ms) 
     for (what, Findings { strict, lenient, .. }) in findings {
         println!("{what}: {strict} judged strictly, {lenient} with the room that a fault or a change gives");
     }
+    println!(
+        "{} lists while no watch could start, {} calls that were told to wait",
+        run.lists.len(),
+        run.limited.len()
+    );
     let published: usize = run.published.values().map(Vec::len).sum();
     let peak = stage.record.lock().unwrap().peak / MIB;
     println!("{} requests, {published} tokens published, peak {peak} MiB", run.sent.len());

@@ -10,6 +10,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, ResourceExt};
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::checks::Publication;
@@ -26,15 +27,24 @@ pub struct Observer {
 }
 
 impl Observer {
-    pub fn start(env: &TestEnv) -> Self {
+    /// Starts to watch, and starts again when etcd was restored.
+    pub fn start(env: &TestEnv, mut restored: watch::Receiver<()>) -> Self {
         let published = Arc::new(Mutex::new(Published::new()));
         let written = published.clone();
         let targets = Api::<PartialObjectMeta<Secret>>::namespaced(env.client.clone(), &env.namespace);
         let ours = Config::default().labels("app.kubernetes.io/managed-by=arcgis-credential-operator");
         let watch = tokio::spawn(async move {
-            let mut events = std::pin::pin!(watcher(targets, ours).default_backoff());
-            while let Some(event) = events.next().await {
-                if let Ok(Event::Apply(target) | Event::InitApply(target)) = event
+            let watched = || watcher(targets.clone(), ours.clone()).default_backoff().boxed();
+            let mut events = watched();
+            loop {
+                let event = tokio::select! {
+                    event = events.next() => event,
+                    Ok(()) = restored.changed() => {
+                        events = watched();
+                        continue;
+                    }
+                };
+                if let Some(Ok(Event::Apply(target) | Event::InitApply(target))) = event
                     && let Some((resource, publication)) = publication(&target)
                 {
                     let mut published = written.lock().unwrap();

@@ -47,6 +47,11 @@ const SOON: Duration = Duration::from_mins(1);
 /// started answers 403 until it knows the permissions.
 const LATER: Duration = Duration::from_secs(105);
 
+/// The last wait is about as long as the errors were, after the 15 s of a request; tokens are checked every minute.
+const AFTER_MINUTES: Duration = Duration::from_mins(3);
+/// How long the portal fails before its tokens end.
+const ERRORS: Duration = Duration::from_mins(2);
+
 /// Then nothing is wrong for a while, so that what is late is late without an excuse.
 const QUIET: Duration = Duration::from_secs(20);
 
@@ -56,8 +61,11 @@ faults! {
     ApiServerFrozen: ControlPlane, SOON;
     EtcdRestarted: ControlPlane, SOON;
     EtcdCompacted: ControlPlane, LATER;
+    EtcdRestored: ControlPlane, LATER;
     ApiSlow: Connections, SOON;
     ApiTooManyRequests: Connections, SOON;
+    ApiPriorityAndFairness: Connections, SOON;
+    WatchesTooOld: Connections, SOON;
     ApiErrors: Connections, SOON;
     ConnectionsSilent: Connections, LATER;
     LeaderKilled: Replicas, SOON;
@@ -70,10 +78,13 @@ faults! {
     PortalFlaps: Portal, SOON;
     PortalLimits: Portal, LATER;
     PortalUntrusted: Portal, LATER;
+    GatewayUnauthorized: Portal, SOON;
+    TokensEnded: Portal, AFTER_MINUTES;
     TargetsDeleted: Users, SOON;
     TargetsEdited: Users, SOON;
     CredentialsDeleted: Users, SOON;
     CredentialsEdited: Users, SOON;
+    SecretsAnnotated: Users, SOON;
 }
 
 /// One fault of a group.
@@ -143,8 +154,14 @@ fn group(decks: &mut [Deck; 6], rng: &mut Rng) -> Group {
             {
                 let seconds =
                     |rng: &mut Rng, from: u64, to: u64| Duration::from_millis(rng.u64(from * 1000..to * 1000));
-                faults.push(Planned { fault, after: seconds(rng, 0, 6), lasts: seconds(rng, 8, 18) });
+                let (after, lasts) = (seconds(rng, 0, 6), seconds(rng, 8, 18));
+                let lasts = if fault == Fault::TokensEnded { ERRORS + lasts } else { lasts };
+                faults.push(Planned { fault, after, lasts });
             }
+        }
+        // A restore would take back what these write to the cluster at their end, and nobody would write it again.
+        if faults.iter().any(|planned| planned.fault == Fault::EtcdRestored) {
+            faults.retain(|planned| !matches!(planned.fault.subject(), Subject::Rules | Subject::Users));
         }
         if let Some(calm) = faults.iter().map(|planned| planned.fault.settle()).max() {
             return Group { faults, calm };
@@ -184,6 +201,9 @@ mod tests {
             );
             for Group { faults, calm } in groups {
                 assert!(faults.iter().all(|planned| planned.fault.settle() <= calm));
+                let writes = |planned: &Planned| matches!(planned.fault.subject(), Subject::Rules | Subject::Users);
+                let restores = faults.iter().any(|planned| planned.fault == Fault::EtcdRestored);
+                assert!(!restores || !faults.iter().any(writes));
                 let subjects: Vec<Subject> = faults.iter().map(|planned| planned.fault.subject()).collect();
                 assert!(Subject::ALL.iter().all(|s| subjects.iter().filter(|subject| *subject == s).count() < 2));
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arcgis_credential_operator::api::ArcGisAppCredential;
@@ -13,10 +13,10 @@ use kube::api::ListParams;
 use serde_json::json;
 use testkit::control_plane::ControlPlane;
 use testkit::portal::{App, Certificate, Portal};
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::checks::{Ms, Touch, Window};
+use crate::checks::{Call, Ms, Touch, Window};
 use crate::support::fleet::{Replica, grant};
 use crate::support::link::{ApiLink, Link};
 use crate::support::{SECRET, TestEnv, is, peak_memory, text};
@@ -35,6 +35,8 @@ const OVERDUE: Ms = 5_000;
 pub struct Record {
     pub windows: Vec<Window>,
     pub touches: Vec<Touch>,
+    pub limited: Vec<Call>,
+    pub lists: Vec<Call>,
     pub problems: Vec<String>,
     /// The highest memory of a replica in bytes.
     pub peak: u64,
@@ -47,7 +49,9 @@ pub struct Stage {
     /// A portal whose certificate is of another host.
     pub impostor: Portal,
     pub replicas: AsyncMutex<Vec<Replica>>,
-    pub record: Mutex<Record>,
+    pub record: Arc<Mutex<Record>>,
+    /// Changes when etcd was restored: what is watched since before then stays silent.
+    pub restored: watch::Sender<()>,
     /// The granted lifetimes in seconds, by turns.
     lifetimes: Vec<u64>,
     pub size: usize,
@@ -74,7 +78,8 @@ impl Stage {
             impostor: Portal::start(address, Certificate::WrongHost).await.unwrap(),
             links,
             replicas: AsyncMutex::default(),
-            record: Mutex::default(),
+            record: Arc::default(),
+            restored: watch::channel(()).0,
             lifetimes: lifetimes.to_vec(),
             size,
             env,
@@ -121,6 +126,7 @@ impl Stage {
         self.env.credentials(&format!("{name}-oauth"), &name, SECRET).await;
         let mut manifest = self.env.manifest(&name, &format!("{name}-oauth"));
         manifest["spec"]["portal"]["url"] = json!(self.portal_url());
+        manifest["spec"]["verification"] = json!({"interval": "1m"});
         self.env.apply(&manifest).await;
     }
 

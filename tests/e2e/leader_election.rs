@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use crate::support::fleet::{Fleet, HANDOVER_TIMEOUT, LEASE, TAKEOVER_TIMEOUT, grant, handled, poll_until};
 use crate::support::link::ApiLink;
 use crate::support::{SECRET, TestEnv};
-use kube::api::DeleteParams;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
+use serde_json::json;
 use testkit::portal::App;
 use tokio::time::sleep;
 
@@ -228,7 +231,9 @@ async fn a_lease_with_an_unknown_holder_is_respected_until_it_expires() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_permission_for_the_lease_is_reported_and_checked_again() {
     let env = TestEnv::without_operator(&[]).await;
-    let namespace = env.namespace.clone();
+    let namespace = format!("{}-lease", env.namespace);
+    let body = serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap();
+    Api::<Namespace>::all(env.client.clone()).create(&PostParams::default(), &body).await.unwrap();
     let flags = ["--lease-namespace".to_owned(), namespace.clone()];
     let replica = env.replica(&TestEnv::restricted(), &flags);
     let response = poll_until("readiness names the lease", TAKEOVER_TIMEOUT, async || {
@@ -241,7 +246,7 @@ async fn a_missing_permission_for_the_lease_is_reported_and_checked_again() {
     fleet.env.apply(&fleet.env.manifest("app", "app-oauth")).await;
     sleep(Duration::from_secs(4)).await;
     assert_eq!((fleet.requests("app"), fleet.replicas[0].is_leader().await), (0, Some(false)));
-    let log = std::fs::read_to_string(fleet.env.plane.dir().join(format!("logs/{namespace}.log"))).unwrap();
+    let log = fleet.env.log();
     assert_eq!(log.matches("missing right to get, create and update").count(), 1, "one warning");
     grant(&fleet.env, &namespace).await;
     fleet.wait_for_leader(&[0], HANDOVER_TIMEOUT).await;

@@ -14,5 +14,6 @@ mod diagrams;
 mod docs;
 mod image;
 mod make;
+mod modes;
 mod monitoring;
 mod workflows;

@@ -8,7 +8,7 @@ use arcgis_credential_operator::api::ArcGisAppCredential;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tokio::process::Child;
 use tokio::task::AbortHandle;
@@ -63,23 +63,31 @@ pub struct Fleet {
 
 impl Fleet {
     /// Starts replicas with their own Lease, and the permissions of the manifests for it.
-    pub async fn new(replicas: usize) -> Self {
-        let env = TestEnv::without_operator(&[]).await;
-        let namespace = env.namespace.clone();
-        grant(&env, &namespace).await;
-        Self::with(env, namespace, replicas).await
+    #[track_caller]
+    pub fn new(replicas: usize) -> impl Future<Output = Self> {
+        let env = TestEnv::without_operator(&[]);
+        async move {
+            let env = env.await;
+            let namespace = env.namespace.clone();
+            grant(&env, &namespace).await;
+            Self::with(env, namespace, replicas).await
+        }
     }
 
     /// Starts two replicas, the second one behind a fault-injecting API proxy, once the first one leads.
-    pub async fn with_standby_behind_proxy() -> Self {
-        let mut env = TestEnv::without_operator(&[]).await;
-        let proxied = env.add_api_proxy().await;
-        let namespace = env.namespace.clone();
-        grant(&env, &namespace).await;
-        let mut fleet = Self::with(env, namespace, 1).await;
-        fleet.wait_for_leader(&[0], TAKEOVER_TIMEOUT).await;
-        fleet.add_replica(&proxied).await;
-        fleet
+    #[track_caller]
+    pub fn with_standby_behind_proxy() -> impl Future<Output = Self> {
+        let env = TestEnv::without_operator(&[]);
+        async {
+            let mut env = env.await;
+            let proxied = env.add_api_proxy().await;
+            let namespace = env.namespace.clone();
+            grant(&env, &namespace).await;
+            let mut fleet = Self::with(env, namespace, 1).await;
+            fleet.wait_for_leader(&[0], TAKEOVER_TIMEOUT).await;
+            fleet.add_replica(&proxied).await;
+            fleet
+        }
     }
 
     pub async fn with(env: TestEnv, lease_namespace: String, replicas: usize) -> Self {
@@ -171,10 +179,10 @@ impl Fleet {
         }
     }
 
-    /// Returns the operators' calls about single objects, except for Leases.
+    /// Returns the operators' calls about single objects.
     pub fn calls(&self) -> Vec<(String, String, String, bool)> {
         let mut calls = self.env.calls();
-        calls.retain(|(verb, resource, ..)| verb != "list" && verb != "watch" && resource != "leases");
+        calls.retain(|(verb, ..)| verb != "list" && verb != "watch");
         calls
     }
 
@@ -211,6 +219,7 @@ pub async fn poll_until<T>(what: &str, limit: Duration, mut poll: impl AsyncFnMu
 /// Grants the permissions of the manifests for the Lease, in another namespace.
 pub async fn grant(env: &TestEnv, namespace: &str) {
     let text = include_str!("../../deploy/kustomize/base/rbac.yaml");
+    let params = PatchParams::apply("administrator").force();
     for document in text.split("\n---\n") {
         let kind = document.lines().find_map(|line| line.strip_prefix("kind: ")).unwrap();
         let metadata = format!("  name: arcgis-credential-operator\n  namespace: {namespace}\n");
@@ -222,12 +231,13 @@ pub async fn grant(env: &TestEnv, namespace: &str) {
         match kind {
             "Role" => {
                 let role: Role = serde_saphyr::from_str(&document).unwrap();
-                Api::namespaced(env.client.clone(), namespace).create(&PostParams::default(), &role).await.unwrap();
+                let api = Api::<Role>::namespaced(env.client.clone(), namespace);
+                api.patch(LEASE, &params, &Patch::Apply(&role)).await.unwrap();
             }
             "RoleBinding" => {
                 let binding: RoleBinding = serde_saphyr::from_str(&document).unwrap();
-                let api = Api::namespaced(env.client.clone(), namespace);
-                api.create(&PostParams::default(), &binding).await.unwrap();
+                let api = Api::<RoleBinding>::namespaced(env.client.clone(), namespace);
+                api.patch(LEASE, &params, &Patch::Apply(&binding)).await.unwrap();
             }
             _ => {}
         }

@@ -15,9 +15,13 @@ static KSTATUS: OnceCell<PathBuf> = OnceCell::const_new();
 
 impl TestEnv {
     /// Creates an environment for `kstatus`, whose program is built before anything is timed.
-    pub async fn with_kstatus() -> Self {
-        KSTATUS.get_or_init(async || go_build("hack/kstatus", ".")).await;
-        Self::new().await
+    #[track_caller]
+    pub fn with_kstatus() -> impl Future<Output = Self> {
+        let env = Self::new();
+        async {
+            KSTATUS.get_or_init(async || go_build("hack/kstatus", ".")).await;
+            env.await
+        }
     }
 
     /// Returns the kstatus of a resource, computed by the library that Flux uses.

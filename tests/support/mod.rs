@@ -10,6 +10,7 @@ pub mod fences;
 pub mod fleet;
 mod kstatus;
 pub mod link;
+pub mod mode;
 mod objects;
 pub mod packages;
 pub mod policy;
@@ -17,6 +18,7 @@ pub mod tinyproxy;
 pub mod tools;
 
 use std::net::SocketAddr;
+use std::panic::Location;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -36,13 +38,20 @@ use tokio::time::timeout;
 
 pub use objects::*;
 
-use fleet::Replica;
+use fleet::{Replica, grant, poll_until};
+use mode::Mode;
 
 /// A part of every client secret in these tests, correct or wrong.
 pub const SECRET_CANARY: &str = "canary-client-secret";
 pub const SECRET: &str = "canary-client-secret-0123456789";
 pub const WRONG_SECRET: &str = "canary-client-secret-that-is-wrong";
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// An operator that was killed has left a Lease, which must end first.
+const LEADS: Duration = Duration::from_secs(40);
+/// What an operator writes when it begins to lead.
+const LEADING: &str = "\"message\":\"leading\"";
+/// The label of a test's resources, with its namespace as the value.
+const LABEL: &str = "tests.example.com/environment";
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 static RESTRICTED: OnceCell<Restricted> = OnceCell::const_new();
 
@@ -62,6 +71,7 @@ pub struct TestEnv {
     /// The program that is started as the operator.
     pub program: PathBuf,
     pub admin: SocketAddr,
+    mode: Mode,
     flags: Vec<String>,
     variables: Vec<(String, String)>,
     restricted: Restricted,
@@ -69,29 +79,33 @@ pub struct TestEnv {
 }
 
 impl TestEnv {
-    pub async fn new() -> Self {
-        Self::with_flags(&[]).await
+    /// Starts the operator, in the mode of the calling test.
+    #[track_caller]
+    pub fn new() -> impl Future<Output = Self> {
+        Self::with_flags(&[])
     }
 
     /// Starts the operator with additional flags.
-    pub async fn with_flags(flags: &[&str]) -> Self {
-        let mut env = Self::without_operator(flags).await;
-        env.start().await;
-        env
+    #[track_caller]
+    pub fn with_flags(flags: &[&str]) -> impl Future<Output = Self> {
+        started(Self::without_operator(flags))
     }
 
     /// Starts the operator behind a fault-injecting API proxy.
-    pub async fn with_api_proxy() -> Self {
-        let mut env = Self::without_operator_with_api_proxy().await;
-        env.start().await;
-        env
+    #[track_caller]
+    pub fn with_api_proxy() -> impl Future<Output = Self> {
+        started(Self::without_operator_with_api_proxy())
     }
 
     /// Creates the same environment without starting the operator.
-    pub async fn without_operator_with_api_proxy() -> Self {
-        let mut env = Self::without_operator(&[]).await;
-        env.add_api_proxy().await;
-        env
+    #[track_caller]
+    pub fn without_operator_with_api_proxy() -> impl Future<Output = Self> {
+        let env = Self::without_operator(&[]);
+        async {
+            let mut env = env.await;
+            env.add_api_proxy().await;
+            env
+        }
     }
 
     /// Starts a fault-injecting API proxy; returns the kubeconfig that connects through it.
@@ -109,23 +123,30 @@ impl TestEnv {
     }
 
     /// Creates an environment without starting the operator.
-    pub async fn without_operator(flags: &[&str]) -> Self {
-        let plane = ControlPlane::from_env().unwrap();
-        let restricted = RESTRICTED.get_or_init(|| install(&plane)).await.clone();
-        Self::prepare(plane, restricted, flags).await
+    #[track_caller]
+    pub fn without_operator(flags: &[&str]) -> impl Future<Output = Self> {
+        let mode = Mode::of(Location::caller());
+        async move {
+            let plane = ControlPlane::from_env().unwrap();
+            let restricted = RESTRICTED.get_or_init(|| install(&plane)).await.clone();
+            Box::pin(Self::prepare(plane, restricted, mode, flags)).await
+        }
     }
 
     /// Creates an environment on a separate control plane.
-    pub async fn on(plane: ControlPlane, flags: &[&str]) -> Self {
-        let mut env = Self::on_without_operator(plane, flags).await;
-        env.start().await;
-        env
+    #[track_caller]
+    pub fn on(plane: ControlPlane, flags: &[&str]) -> impl Future<Output = Self> {
+        started(Self::on_without_operator(plane, flags))
     }
 
     /// Creates the same environment without starting the operator.
-    pub async fn on_without_operator(plane: ControlPlane, flags: &[&str]) -> Self {
-        let restricted = install(&plane).await;
-        Self::prepare(plane, restricted, flags).await
+    #[track_caller]
+    pub fn on_without_operator(plane: ControlPlane, flags: &[&str]) -> impl Future<Output = Self> {
+        let mode = Mode::of(Location::caller());
+        async move {
+            let restricted = install(&plane).await;
+            Box::pin(Self::prepare(plane, restricted, mode, flags)).await
+        }
     }
 
     /// Stops the operator and the separate control plane.
@@ -134,7 +155,7 @@ impl TestEnv {
         self.plane.stop().await;
     }
 
-    async fn prepare(plane: ControlPlane, restricted: Restricted, flags: &[&str]) -> Self {
+    async fn prepare(plane: ControlPlane, restricted: Restricted, mode: Mode, flags: &[&str]) -> Self {
         let client = client(&plane.kubeconfig()).await.unwrap();
         let namespace = format!("t{}-{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed));
         let body = serde_json::from_value::<Namespace>(json!({"metadata": {"name": namespace}})).unwrap();
@@ -143,7 +164,7 @@ impl TestEnv {
         portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
         let admin = free_address();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Self {
+        let env = Self {
             plane,
             portal,
             client,
@@ -151,11 +172,16 @@ impl TestEnv {
             operator: None,
             program: env!("CARGO_BIN_EXE_arcgis-credential-operator").into(),
             admin,
+            mode,
             flags,
             variables: Vec::new(),
             restricted,
             api_proxy: None,
+        };
+        if mode == Mode::Default {
+            grant(&env, &env.namespace).await;
         }
+        env
     }
 
     /// Sets an environment variable of the operator, from its next start on.
@@ -163,10 +189,16 @@ impl TestEnv {
         self.variables.push((name.to_owned(), value.to_owned()));
     }
 
-    /// Starts the operator and waits until it is ready.
+    /// Starts the operator, and waits until it is ready and acts.
     pub async fn start(&mut self) {
+        let logged = std::fs::read_to_string(self.log_file()).map_or(0, |log| log.len());
         self.start_without_waiting();
         self.wait_until_ready().await;
+        if self.mode == Mode::Default {
+            // Not from the metrics: the next that a test reads would be as old as these.
+            poll_until("the operator leads", LEADS, async || self.log()[logged..].contains(LEADING).then_some(()))
+                .await;
+        }
     }
 
     /// Waits until the operator is ready.
@@ -196,7 +228,11 @@ impl TestEnv {
 
     /// Returns the log of the operators of this environment.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.plane.dir().join(format!("logs/{}.log", self.namespace))).unwrap()
+        std::fs::read_to_string(self.log_file()).unwrap()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.plane.dir().join(format!("logs/{}.log", self.namespace))
     }
 
     /// Returns a kubeconfig with the operator's permissions in this namespace alone.
@@ -227,17 +263,32 @@ impl TestEnv {
         RESTRICTED.get().unwrap().kubeconfig.clone()
     }
 
-    /// Starts the operator without leader election, with this kubeconfig.
+    /// Starts the operator with this kubeconfig.
     pub fn start_with_kubeconfig(&mut self, kubeconfig: &std::path::Path) {
-        let mut flags = vec!["--leader-elect=false".to_owned()];
+        let mut flags = self.election();
         flags.extend(self.flags.clone());
         self.operator = Some(self.spawn(kubeconfig, self.admin, &flags));
     }
 
+    /// Returns the flags about the election of a leader.
+    fn election(&self) -> Vec<String> {
+        match self.mode {
+            Mode::Default => vec!["--lease-namespace".to_owned(), self.namespace.clone()],
+            Mode::OneNamespace => vec!["--leader-elect=false".to_owned()],
+        }
+    }
+
+    /// Returns the flags that leave the resources of other tests alone.
+    fn scope(&self) -> [String; 2] {
+        match self.mode {
+            Mode::Default => ["--selector".to_owned(), format!("{LABEL}={}", self.namespace)],
+            Mode::OneNamespace => ["--namespace".to_owned(), self.namespace.clone()],
+        }
+    }
+
     /// Starts the operator with this standard output.
     pub fn start_with_output(&mut self, output: Stdio) {
-        let flags = ["--leader-elect=false".to_owned()];
-        let mut command = self.command(&self.restricted.kubeconfig, self.admin, &flags);
+        let mut command = self.command(&self.restricted.kubeconfig, self.admin, &self.election());
         self.operator = Some(command.stdout(output).spawn().unwrap());
     }
 
@@ -258,16 +309,12 @@ impl TestEnv {
             std::fs::write(&ca, self.portal.ca()).unwrap();
         }
         // All tests share one folder of logs, because a test searches all of them.
-        let logs = self.plane.dir().join("logs");
-        std::fs::create_dir_all(&logs).unwrap();
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(logs.join(format!("{}.log", self.namespace)))
-            .unwrap();
+        std::fs::create_dir_all(self.plane.dir().join("logs")).unwrap();
+        let log = std::fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
         let mut command = Command::new(&self.program);
         command
-            .args(["run", "--log-level=trace", "--namespace", &self.namespace])
+            .args(["run", "--log-level=trace"])
+            .args(self.scope())
             .args(["--allowed-portal", &self.portal.url(), "--ca-file"])
             .arg(ca)
             .args(["--admin-address", &admin.to_string()])
@@ -297,6 +344,12 @@ impl TestEnv {
         testkit::signal(child.id().unwrap(), "TERM").await.unwrap();
         timeout(Duration::from_secs(20), child.wait()).await.unwrap().unwrap().code()
     }
+}
+
+async fn started(env: impl Future<Output = TestEnv>) -> TestEnv {
+    let mut env = env.await;
+    env.start().await;
+    env
 }
 
 /// Returns the peak of a process's memory in bytes; `None` after its end.

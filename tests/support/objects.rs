@@ -13,7 +13,7 @@ use testkit::control_plane::USER;
 use testkit::portal::App;
 use tokio::time::timeout;
 
-use super::{SECRET, TIMEOUT, TestEnv};
+use super::{LABEL, SECRET, TIMEOUT, TestEnv};
 
 impl TestEnv {
     pub fn secrets(&self) -> Api<Secret> {
@@ -46,7 +46,7 @@ impl TestEnv {
     pub fn manifest(&self, name: &str, credentials: &str) -> Value {
         json!({
             "apiVersion": "credentials.arcgis.dev/v1alpha1", "kind": "ArcGisAppCredential",
-            "metadata": {"name": name},
+            "metadata": {"name": name, "labels": {LABEL: self.namespace}},
             "spec": {"portal": {"url": self.portal.url()}, "credentialsRef": {"name": credentials},
                      "target": {"name": format!("{name}-token")}},
         })
@@ -68,8 +68,10 @@ impl TestEnv {
     }
 
     pub async fn apply(&self, manifest: &Value) {
+        let mut manifest = manifest.clone();
+        manifest["metadata"]["labels"][LABEL] = json!(self.namespace);
         let name = manifest["metadata"]["name"].as_str().unwrap();
-        self.resources().patch(name, &PatchParams::apply("user").force(), &Patch::Apply(manifest)).await.unwrap();
+        self.resources().patch(name, &PatchParams::apply("user").force(), &Patch::Apply(&manifest)).await.unwrap();
     }
 
     /// Creates credentials, an app with the resource's name and the resource, and waits for its token.
@@ -122,13 +124,15 @@ impl TestEnv {
         self.resources().delete(name, &DeleteParams::background()).await.unwrap();
     }
 
-    /// Returns the operator's events about this namespace in the audit log, as (verb, resource, subresource, dry run).
+    /// Returns the operator's events about this namespace in the audit log, except for Leases, as (verb, resource, subresource, dry run).
     pub fn calls(&self) -> Vec<(String, String, String, bool)> {
         let text = std::fs::read_to_string(self.plane.audit_log()).unwrap();
         text.lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .filter(|event| {
-                event["objectRef"]["namespace"] == self.namespace.as_str() && event["user"]["username"] == USER
+                event["objectRef"]["namespace"] == self.namespace.as_str()
+                    && event["objectRef"]["resource"] != "leases"
+                    && event["user"]["username"] == USER
             })
             .map(|event| {
                 let of = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();

@@ -1,6 +1,7 @@
 //! When a published token must have a successor.
 
 use super::{Findings, Ms, Publication, Run};
+use crate::plan::Fault;
 
 /// How late a renewal may be, and how long nothing may be wrong before it.
 const TOLERANCE: Ms = 10_000;
@@ -36,10 +37,13 @@ pub fn check_renewals(run: &Run) -> Findings {
     findings
 }
 
-/// Returns when another writer destroyed the token.
+/// Returns when another writer destroyed the token, or a restore of etcd took it away.
 fn destroyed(run: &Run, resource: usize, token: &Publication, successor: Ms) -> Option<Ms> {
     let touches = run.touches.iter().filter(|touch| touch.resource == resource && touch.destroys);
-    touches.map(|touch| touch.at).filter(|at| token.at + SECOND <= *at && *at < successor).min()
+    let destroyed = touches.map(|touch| touch.at).filter(|at| token.at + SECOND <= *at);
+    let restores = run.windows.iter().filter(|window| window.fault == Fault::EtcdRestored);
+    let restored = restores.filter(|window| window.from <= token.at && token.at <= window.to).map(|window| window.to);
+    destroyed.chain(restored).filter(|at| *at < successor).min()
 }
 
 /// Returns from when on the successor must be published: from the start, or when all faults until then have settled.

@@ -34,8 +34,12 @@ fn check_resource(run: &Run, sent: &[Sent], findings: &mut Findings) {
     let mut failures = 0;
     for pair in sent.windows(2) {
         let [before, next] = [pair[0], pair[1]];
-        let room = Room { disturbed: disturbed(run, before.at, next.at), touched: touched(run, &before, &next) };
-        let more = room.disturbed || room.touched;
+        let room = Room {
+            disturbed: disturbed(run, before.at, next.at),
+            touched: touched(run, &before, &next),
+            probed: before.outcome == Outcome::Failed && probed(run, before.at, next.at),
+        };
+        let more = room.disturbed || room.touched || room.probed;
         failures = match before.outcome {
             Outcome::Failed if more => 1,
             Outcome::Failed => failures + 1,
@@ -58,6 +62,7 @@ fn check_resource(run: &Run, sent: &[Sent], findings: &mut Findings) {
 struct Room {
     disturbed: bool,
     touched: bool,
+    probed: bool,
 }
 
 /// Returns from when the time to the next request counts.
@@ -76,7 +81,7 @@ fn floor(run: &Run, before: &Sent, failures: u32, room: &Room) -> Ms {
         Outcome::Issued if room.touched => 5_000 - ROUNDING,
         // The margin of short lifetimes is half of them, and the spread at most a quarter of the rest.
         Outcome::Issued => (margin * 3 / 4).max(30_000) - ROUNDING,
-        Outcome::Failed if room.touched => LEAST,
+        Outcome::Failed if room.touched || room.probed => LEAST,
         Outcome::Failed => (2_000_i64 << failures.saturating_sub(1).min(10)).min(LONGEST_CHECKED) - 100,
     }
 }
@@ -92,6 +97,12 @@ fn disturbed(run: &Run, from: Ms, to: Ms) -> bool {
 fn touched(run: &Run, before: &Sent, next: &Sent) -> bool {
     let mut of = run.touches.iter().filter(|touch| touch.resource == next.resource);
     of.any(|touch| before.at - NOTICED < touch.at && touch.at <= next.at)
+}
+
+/// Whether the portal failed for so long that it was probed whatever the waits, and that its return ended them.
+fn probed(run: &Run, from: Ms, to: Ms) -> bool {
+    let mut long = run.windows.iter().filter(|window| window.fault == Fault::TokensEnded);
+    long.any(|window| window.from <= to && from <= window.settled())
 }
 
 /// Whether a process that was stopped meanwhile could not give up its request.

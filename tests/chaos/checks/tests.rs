@@ -128,3 +128,54 @@ fn a_call_that_is_repeated_in_a_loop_is_found() {
     };
     assert_eq!((repeated(200), repeated(10)), (0, 1));
 }
+
+#[test]
+fn a_token_that_a_restore_takes_away_and_that_is_not_replaced_is_found() {
+    let restored = |replaced| {
+        let windows = vec![window(Fault::EtcdRestored, -5_000, 5_000)];
+        late(&Run { windows, ..renewed(replaced) })
+    };
+    assert_eq!((restored(119_000), restored(121_000)), (0, 1));
+}
+
+fn beyond(run: &Run) -> usize {
+    check_limits(run).violations.len()
+}
+
+fn repeated(what: &str, times: impl IntoIterator<Item = Ms>) -> Vec<Call> {
+    times.into_iter().map(|at| Call { at, what: what.to_owned() }).collect()
+}
+
+#[test]
+fn a_call_that_is_repeated_before_the_time_in_the_header_is_found() {
+    let limited = |times: &[Ms]| beyond(&Run { limited: repeated("get /a", times.iter().copied()), ..run(&[]) });
+    assert_eq!((limited(&[0, 100, 8_000, 8_100]), limited(&[0, 2_000, 6_000])), (0, 1));
+}
+
+#[test]
+fn a_gateway_that_no_verification_reaches_is_found() {
+    let verified = |at| {
+        beyond(&Run { windows: vec![window(Fault::GatewayUnauthorized, 0, 9_000)], verified: vec![at], ..run(&[]) })
+    };
+    assert_eq!((verified(5_000), verified(10_000)), (0, 1));
+}
+
+#[test]
+fn lists_that_do_not_back_off_while_no_watch_can_start_are_found() {
+    let listed = |every: usize| {
+        let windows = vec![window(Fault::WatchesTooOld, 0, 15_000)];
+        beyond(&Run { windows, lists: repeated("GET /secrets", (0..15_000).step_by(every)), ..run(&[]) })
+    };
+    assert_eq!((listed(2_000), listed(500)), (0, 1));
+}
+
+#[test]
+fn a_read_or_a_status_write_for_each_annotation_of_others_is_found() {
+    let annotated = |what: &str, count: Ms| {
+        let windows = vec![Window { only: vec![1], ..window(Fault::SecretsAnnotated, 0, 10_000) }];
+        beyond(&Run { windows, calls: repeated(what, (0..count).map(|n| n * 500)), ..run(&[]) })
+    };
+    let (read, write) = ("get /secrets/r1-token", "patch /arcgisappcredentials/r1/status");
+    assert_eq!((annotated(read, 9), annotated(read, 20)), (0, 1));
+    assert_eq!((annotated(write, 4), annotated(write, 20)), (0, 1));
+}
