@@ -3,6 +3,7 @@
 mod cluster;
 mod dist;
 mod install;
+mod notes;
 mod pods;
 mod render;
 mod schemas;
