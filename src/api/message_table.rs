@@ -19,6 +19,7 @@ pub(super) const WINDOWS: u16 = 0;
 
 const CHECK_URL: &str = "Check that spec.portal.url is the base URL of the portal.";
 const WAIT: &str = "The operator tries again by itself.";
+const ALLOW: &str = "An administrator has to add its origin, without the path, to the operator's allowed portals (allowedPortals in the chart).";
 const NETWORK: &str = "Check the NetworkPolicy of the operator, the firewall and the route to the portal.";
 
 macro_rules! cause {
@@ -63,11 +64,10 @@ messages! {
     }
     PortalNotAllowed {
         NotListed: "Portal {portal} is not in the operator's list of allowed portals."
-            => "An administrator has to add its origin to --allowed-portal.";
+            => ALLOW;
         AddressNotAllowed: "Portal {portal} is allowed by a wildcard only, and its name leads to a loopback, link-local or service address."
-            => "Correct its DNS record, or have an administrator add its exact origin to --allowed-portal.";
-        _: "Portal {portal} is not in the operator's list of allowed portals."
-            => "An administrator has to add its origin to --allowed-portal.";
+            => "Correct its DNS record, or have an administrator add its exact origin to the operator's allowed portals (allowedPortals in the chart).";
+        _: "Portal {portal} is not in the operator's list of allowed portals." => ALLOW;
     }
     TargetNotOwned {
         NoOwner: "Secret {target} exists and this resource does not own it."
@@ -157,7 +157,7 @@ messages! {
         WrongPurpose: "The certificate of portal {portal} is not for servers: its key usages do not include them."
             => "Have one for server authentication issued.";
         UnknownIssuer: "The certificate of portal {portal} is signed by a CA that is not trusted, or the server does not send its intermediate certificate."
-            => "Add the CA, or the server's own certificate, to spec.portal.caBundleRef, or complete the chain on the server.";
+            => "Have an administrator trust the CA for all portals, or add it, or the server's own certificate, to spec.portal.caBundleRef, or complete the chain on the server.";
         Unsupported: "The certificate of portal {portal} is of X.509 version 1, or has a key or signature that is too weak, such as RSA 1024 or SHA-1, or a wrong signature."
             => "Have one of version 3 with RSA 2048, P-256 or more and SHA-256 issued.";
         OtherName: "The certificate of portal {portal} is for other names."

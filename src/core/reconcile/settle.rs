@@ -27,7 +27,7 @@ impl Situation {
 
     /// Whether a failure is resolved: nothing is left to do about it, or it was done again and did not fail.
     fn is_resolved(&self, wait: &Wait, now: Timestamp) -> bool {
-        // The wait is over, and the decision is to rest all the same: nothing is left to try.
+        // The wait is over, and the decision is to rest anyway: nothing is left to try.
         if wait.until(&self.made_with(), now).is_none() {
             return true;
         }

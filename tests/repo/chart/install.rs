@@ -143,8 +143,8 @@ async fn remove_resources(cluster: &Cluster, retained: Option<&String>) {
     let uid = cluster.secrets().get("delete-token").await.unwrap().uid().unwrap();
     operate(cluster, "remove-resources");
     let gone = await_condition(cluster.secrets(), "delete-token", is_deleted(&uid));
-    // In a new cluster, the garbage collector discovers a kind within half a minute.
-    timeout(Duration::from_mins(1), gone).await.expect("a Secret was not deleted with its owner").unwrap();
+    // In a new cluster, the garbage collector discovers a kind within half a minute, and retries with back-off.
+    timeout(Duration::from_secs(90), gone).await.expect("a Secret was not deleted with its owner").unwrap();
     assert_eq!(cluster.token("retain").await.as_ref(), retained);
 }
 

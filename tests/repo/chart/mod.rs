@@ -3,6 +3,7 @@
 mod cluster;
 mod dist;
 mod install;
+mod notes;
 mod pods;
 mod render;
 mod schemas;
@@ -47,9 +48,10 @@ fn chart_and_overlays_have_the_version_of_the_program() {
 }
 
 #[test]
-fn the_overlay_of_the_operations_page_changes_the_deployment_of_both_overlays() {
+fn the_overlay_of_the_operations_page_changes_the_deployment_and_the_ports_of_both_overlays() {
     let page = fences(&Path::new(ROOT).join("docs/operations.md"));
-    let documented = page.into_iter().find(|fence| fence.is("yaml", "kustomize-overlay")).unwrap().text;
+    let text = |word: &str| page.iter().find(|fence| fence.is("yaml", word)).unwrap().text.clone();
+    let documented = text("kustomize-overlay") + &text("kustomize-port");
     for base in ["cluster-wide", "namespaced"] {
         let folder = tempfile::TempDir::new().unwrap();
         succeed(Command::new("cp").args(["-r", "deploy", "crds"]).arg(folder.path()).current_dir(ROOT), "");
@@ -72,11 +74,28 @@ fn the_overlay_of_the_operations_page_changes_the_deployment_of_both_overlays() 
         assert!(variables["ARCGIS_OPERATOR_CA_FILE"].starts_with(mount["mountPath"].as_str().unwrap()));
         assert_eq!(mount["name"], pod["volumes"][0]["name"]);
 
+        let policy = original.iter_mut().find(|object| object["kind"] == "NetworkPolicy").unwrap();
+        let egress = policy["spec"]["egress"].as_array_mut().unwrap();
+        egress.push(json!({"ports": [{"protocol": "TCP", "port": 7443}]}));
         for objects in [&mut made, &mut original] {
             objects.retain(|object| object["kind"] != "Deployment");
         }
         assert_eq!(made, original, "{base}");
     }
+}
+
+#[test]
+fn the_values_of_the_gitops_page_trust_the_ca_that_they_bring() {
+    let page = fences(&Path::new(ROOT).join("docs/gitops.md"));
+    let release = objects(&page.iter().find(|fence| fence.is("yaml", "flux-operator")).unwrap().text);
+    let made = render(&of_kind(&release, "HelmRelease")[0]["spec"]["values"].to_string());
+    let pod = &of_kind(&made, "Deployment")[0]["spec"]["template"]["spec"];
+    let volumes = pod["volumes"].as_array().unwrap().iter();
+    let trusted: Vec<&Value> =
+        volumes.filter_map(|volume| volume.pointer("/projected/sources/0/configMap/name")).collect();
+    let brought = of_kind(&made, "ConfigMap");
+    assert_eq!(trusted, [&brought[0]["metadata"]["name"]]);
+    assert!(brought[0]["data"]["ca.crt"].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE-----\n"));
 }
 
 #[test]
