@@ -68,7 +68,7 @@ impl HostLimiters {
 
     /// Acquires a permit for a request that waits in no queue.
     pub fn try_acquire_unqueued(&self, host: &str) -> Result<RequestPermit<'_>, Admit> {
-        self.acquire(host, None, |queue, now| queue.limiter.try_acquire(now))
+        self.acquire(host, None, |queue, now| queue.limiter.try_acquire_for_verification(now))
     }
 
     fn acquire(

@@ -12,11 +12,13 @@
 //! | [`scheduling`] | due times, backoff, the work queue and the limits of hosts | nothing |
 //! | [`election`] | the rules of leader election | nothing |
 //! | [`reconcile`] | situation, decision and transitions | all of those |
+//! | [`reconciliation`] | the loop of one reconcile, without its calls | all of those |
 //! | [`report`] | the status, its conditions and the event that a reconcile ends with | all of those |
 
 pub mod election;
 pub mod object;
 pub mod reconcile;
+pub mod reconciliation;
 pub mod report;
 pub mod scheduling;
 pub mod secrets;
@@ -28,10 +30,8 @@ mod tests;
 pub use crate::api::is_subdomain;
 pub use election::{Candidate, Claim, Moment, Next, RETRY_PERIOD, Term};
 pub use object::{Identity, Observed, Version};
-pub use reconcile::{
-    Answer, Edge, Memory, Problem, Progress, Reconciliation, Reported, Situation, Source, Step, Trigger, Verdict,
-    VerificationState, decide,
-};
+pub use reconcile::{Memory, Problem, Reported, Situation, Source, Step, Trigger, Verdict, VerificationState, decide};
+pub use reconciliation::{Answer, Edge, Progress, Reconciliation};
 pub use report::{Conclusion, ConditionChange, EventQueue, conclude, describe};
 pub use scheduling::{
     Activity, Admit, Epoch, Failed, Finding, HostLimiter, HostQueue, MadeWith, Outcome, Priority, RESYNC_SECONDS,

@@ -32,8 +32,7 @@ pub struct Metrics {
     durations: Durations,
     status_write_failures: IntCounter,
     events_dropped: IntCounter,
-    leader: IntGauge,
-    watches: IntGaugeVec,
+    gauges: Gauges,
     watch_failed: Mutex<HashMap<String, Option<Instant>>>,
     portals: Mutex<HashSet<String>>,
     series: Series,
@@ -63,6 +62,20 @@ impl Durations {
     }
 }
 
+struct Gauges {
+    leader: IntGauge,
+    watches: IntGaugeVec,
+}
+
+impl Gauges {
+    fn new(all: &mut Registrar) -> Result<Self, Error> {
+        Ok(Self {
+            leader: all.gauge("leader", "1 while this replica leads, 0 while it stands by")?,
+            watches: all.gauges("watch_failing", "1 while a watch on the cluster fails", "watch")?,
+        })
+    }
+}
+
 /// Registers metrics, and keeps their names.
 struct Registrar {
     registry: Registry,
@@ -70,6 +83,14 @@ struct Registrar {
 }
 
 impl Registrar {
+    fn new() -> Result<Self, Error> {
+        let described = Series::names().map(|name| format!("{PREFIX}_{name}")).collect();
+        let mut all = Self { registry: Registry::new(), described };
+        let build = all.gauges("build_info", "Build of the operator", "version")?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(all)
+    }
+
     fn add<C: Collector + Clone + 'static>(&mut self, collector: C) -> Result<C, Error> {
         self.described.extend(collector.desc().iter().map(|desc| desc.fq_name.clone()));
         self.registry.register(Box::new(collector.clone()))?;
@@ -104,11 +125,7 @@ impl Registrar {
 impl Metrics {
     /// Metrics over the resources in an index.
     pub fn new(index: Arc<Mutex<Index>>, clock: fn() -> Timestamp) -> Result<Self, Error> {
-        let described = Series::names().map(|name| format!("{PREFIX}_{name}")).collect();
-        let mut all = Registrar { registry: Registry::new(), described };
-        all.gauges("build_info", "Build of the operator", "version")?
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1);
+        let mut all = Registrar::new()?;
         let by_outcome = ["portal", "outcome"];
         let requests = "Token requests by portal host and outcome: Issued, or the reason";
         let verifications = "Checks of published tokens by portal host and outcome";
@@ -121,8 +138,7 @@ impl Metrics {
             durations: Durations::new(&mut all)?,
             status_write_failures: all.counter("status_write_failures_total", "Writes of a status that failed")?,
             events_dropped: all.counter("events_dropped_total", "Events that were not sent because too many waited")?,
-            leader: all.gauge("leader", "1 while this replica leads, 0 while it stands by")?,
-            watches: all.gauges("watch_failing", "1 while a watch on the cluster fails", "watch")?,
+            gauges: Gauges::new(&mut all)?,
             watch_failed: Mutex::default(),
             portals: Mutex::default(),
             series: Series::new(index, clock),
@@ -133,7 +149,7 @@ impl Metrics {
 
     /// Records whether this replica acts.
     pub fn set_leader(&self, leads: bool) {
-        self.leader.set(i64::from(leads));
+        self.gauges.leader.set(i64::from(leads));
     }
 
     /// Records a token request; without a reason a token was issued. Portals beyond the first thousand are counted together.
@@ -201,7 +217,7 @@ impl Metrics {
     pub fn render(&self) -> Option<String> {
         for (watch, failed) in &*self.watch_failed.lock().unwrap_or_else(PoisonError::into_inner) {
             let failing = failed.is_some_and(|at| at.elapsed() < WATCH_FAILS);
-            self.watches.with_label_values(&[watch]).set(failing.into());
+            self.gauges.watches.with_label_values(&[watch]).set(failing.into());
         }
         let mut text = TextEncoder::new().encode_to_string(&self.registry.gather()).ok()?;
         self.series.write(&mut text);

@@ -12,7 +12,7 @@ use crate::core::object::Observed;
 use crate::core::scheduling::Admit;
 use crate::core::scheduling::schedule::{RESYNC_SECONDS, after};
 use crate::core::scheduling::waits::Activity;
-use crate::core::secrets::{fits, render};
+use crate::core::secrets::{LiveSecret, fits, render};
 use crate::core::spec::Plan;
 
 /// Decides from what is known at `now`.
@@ -171,19 +171,22 @@ impl Decision<'_> {
         }
         match (&s.target, issued) {
             (Observed::Loaded(_, live), Some(issued)) => live.patch(&render(plan, &s.me, issued)).map(Step::Publish),
-            (Observed::Loaded(_, live), None) => {
-                // One that a longer URL of the portal belongs to is replaced.
-                let stored = s.stored(live).filter(|stored| fits(plan, stored))?;
-                if stored.inputs.is_none() && matches!(s.credentials, Observed::Unknown) {
-                    return Some(Step::ReadCredentials);
-                }
-                live.patch(&render(plan, &s.me, &stored)).map(Step::Render)
-            }
+            (Observed::Loaded(_, live), None) => self.repair(live),
             (_, Some(issued)) if target.rendered => {
                 Some(Step::Publish(render(plan, &s.me, issued).replacement(&target.version)))
             }
             _ => Some(Step::ReadTarget),
         }
+    }
+
+    fn repair(&self, live: &LiveSecret) -> Option<Step> {
+        let Self { s, plan, .. } = self;
+        // One that a longer URL of the portal belongs to is replaced.
+        let stored = s.stored(live).filter(|stored| fits(plan, stored))?;
+        if stored.inputs.is_none() && matches!(s.credentials, Observed::Unknown) {
+            return Some(Step::ReadCredentials);
+        }
+        live.patch(&render(plan, &s.me, &stored)).map(Step::Render)
     }
 
     fn waits_until(&self, activities: &[Activity]) -> Option<Timestamp> {

@@ -25,6 +25,13 @@ impl<T> Fact<T> {
     }
 }
 
+impl<T> Fact<Option<T>> {
+    /// Nothing is wrong in this version.
+    pub fn in_order(version: &Version, generation: Option<i64>) -> Self {
+        Self { version: version.clone(), generation, found: None }
+    }
+}
+
 /// What was found of the objects that the spec names. Boxed where most resources have none.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {

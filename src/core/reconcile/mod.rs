@@ -5,7 +5,6 @@ pub(crate) mod facts;
 pub(crate) mod memory;
 mod owed;
 mod prerequisites;
-mod reconciliation;
 mod settle;
 pub(crate) mod situation;
 pub(crate) mod token;
@@ -15,7 +14,6 @@ mod verification;
 
 pub use decide::decide;
 pub use memory::{Memory, Reported, VerificationState};
-pub use reconciliation::{Answer, Edge, Progress, Reconciliation};
 pub use situation::Situation;
 pub use token::Trigger;
 pub use verdict::{Problem, Source, Step, Verdict};

@@ -62,14 +62,12 @@ impl Situation {
         if !self.is_reported_right() {
             return;
         }
-        let generation = self.generation;
+        let facts = &mut self.memory.facts;
         if let Observed::Cached(version) = &self.ca {
-            let fact = || Box::new(Fact { version: version.clone(), generation: Some(generation), found: None });
-            self.memory.facts.ca.get_or_insert_with(fact);
+            facts.ca.get_or_insert_with(|| Box::new(Fact::in_order(version, Some(self.generation))));
         }
         if let Observed::Cached(version) = &self.client_certificate {
-            let fact = || Box::new(Fact { version: version.clone(), generation: None, found: None });
-            self.memory.facts.client_certificate.get_or_insert_with(fact);
+            facts.client_certificate.get_or_insert_with(|| Box::new(Fact::in_order(version, None)));
         }
     }
 

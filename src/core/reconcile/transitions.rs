@@ -91,27 +91,12 @@ impl Situation {
 
     /// Records the CA bundle that was read.
     pub fn ca_read(&mut self, read: Option<(Version, Option<Fault>)>) {
-        self.ca = match read {
-            None => Observed::Absent,
-            Some((version, error)) => {
-                let generation = Some(self.generation);
-                let found = error.clone();
-                self.memory.facts.ca = Some(Box::new(Fact { version: version.clone(), generation, found }));
-                Observed::Loaded(version, error)
-            }
-        };
+        self.ca = found(read, Some(self.generation), &mut self.memory.facts.ca);
     }
 
     /// Records the client certificate that was read.
     pub fn client_certificate_read(&mut self, read: Option<(Version, Option<ClientCertificateError>)>) {
-        self.client_certificate = match read {
-            None => Observed::Absent,
-            Some((version, error)) => {
-                let fact = Fact { version: version.clone(), generation: None, found: error };
-                self.memory.facts.client_certificate = Some(Box::new(fact));
-                Observed::Loaded(version, error)
-            }
-        };
+        self.client_certificate = found(read, None, &mut self.memory.facts.client_certificate);
     }
 
     /// Records that the creation of the target succeeded as a dry run.
@@ -231,4 +216,15 @@ impl Situation {
             self.consume_annotation();
         }
     }
+}
+
+/// Keeps what was found in a version that was read.
+fn found<T: Clone>(
+    read: Option<(Version, T)>,
+    generation: Option<i64>,
+    fact: &mut Option<Box<Fact<T>>>,
+) -> Observed<T> {
+    let Some((version, found)) = read else { return Observed::Absent };
+    *fact = Some(Box::new(Fact { version: version.clone(), generation, found: found.clone() }));
+    Observed::Loaded(version, found)
 }

@@ -53,7 +53,7 @@ impl Step {
     }
 
     /// Whether it changes the target.
-    pub(super) fn writes(&self) -> bool {
+    pub(crate) fn writes(&self) -> bool {
         matches!(self, Self::Create | Self::Publish(_) | Self::Render(_) | Self::Own(_))
     }
 }

@@ -78,10 +78,14 @@ impl HostLimiter {
     /// Returns what a request at `now` would get.
     #[must_use]
     pub fn check(&self, now: Timestamp) -> Admit {
+        self.admit(self.capacity(), now)
+    }
+
+    fn admit(&self, capacity: usize, now: Timestamp) -> Admit {
         match &self.pause {
             Some(pause) if now < pause.until => Admit::PausedUntil(pause.until),
             Some(pause) if pause.probing => Admit::AtCapacity,
-            _ if self.in_flight >= self.capacity() => Admit::AtCapacity,
+            _ if self.in_flight >= capacity => Admit::AtCapacity,
             _ => Admit::Now,
         }
     }
@@ -94,7 +98,16 @@ impl HostLimiter {
 
     /// Acquires a permit; after [`Admit::Now`], [`HostLimiter::release`] must follow.
     pub fn try_acquire(&mut self, now: Timestamp) -> Admit {
-        let admit = self.check(now);
+        self.acquire(self.capacity(), now)
+    }
+
+    /// The same for a verification. It is no token request: where these are not answered, it still has its turn.
+    pub fn try_acquire_for_verification(&mut self, now: Timestamp) -> Admit {
+        self.acquire(MAX_IN_FLIGHT, now)
+    }
+
+    fn acquire(&mut self, capacity: usize, now: Timestamp) -> Admit {
+        let admit = self.admit(capacity, now);
         if admit == Admit::Now {
             self.in_flight += 1;
             if let Some(pause) = &mut self.pause {

@@ -3,10 +3,10 @@
 
 use jiff::Timestamp;
 
-use super::decide::decide;
-use super::memory::TargetName;
-use super::situation::Situation;
-use super::verdict::{Step, Verdict};
+use super::reconcile::decide;
+use super::reconcile::memory::TargetName;
+use super::reconcile::situation::Situation;
+use super::reconcile::verdict::{Step, Verdict};
 use crate::api::{Fault, Reason};
 use crate::core::object::Version;
 use crate::core::scheduling::Admit;
