@@ -11,7 +11,7 @@ use super::leader_election::Leadership;
 use crate::cluster::{Cluster, publish};
 use crate::core::{ConditionChange, EventQueue, Identity, Term};
 
-/// Calls at once: one that the API server does not answer holds up no other.
+/// Calls at once: one that the API server does not answer delays no other.
 const SENDERS: usize = 4;
 
 /// An event to send.

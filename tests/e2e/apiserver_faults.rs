@@ -106,7 +106,7 @@ async fn a_status_that_could_not_be_written_is_written_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_is_not_answered_holds_up_no_status() {
+async fn an_event_that_is_not_answered_delays_no_status() {
     let env = TestEnv::with_api_proxy().await;
     env.ready("told").await;
     env.api_proxy().inject(1, InjectedFault::Held, |call| call.is("POST", "/events"));
