@@ -73,6 +73,7 @@ impl Memory {
         self.last_exchange = self.last_exchange.map(|time| shifted(time, step));
         self.waits.shift(step);
         self.verification.shift(step);
+        self.reported.shift(step);
         self.touches.shift(step);
         self.repairs.shift(step);
         self.status_repairs.shift(step);
@@ -98,6 +99,14 @@ pub struct Reported {
     pub(crate) cause_written: Option<Timestamp>,
     /// Since when the status differs in nothing but versions of Secrets.
     pub(crate) versions_differ_since: Option<Timestamp>,
+}
+
+impl Reported {
+    fn shift(&mut self, step: SignedDuration) {
+        for time in [&mut self.cause_written, &mut self.versions_differ_since].into_iter().flatten() {
+            *time = shifted(*time, step);
+        }
+    }
 }
 
 /// What is remembered of the verification.

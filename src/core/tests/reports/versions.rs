@@ -49,3 +49,11 @@ fn a_target_that_is_touched_again_and_again_is_read_once_in_10_seconds() {
     s.requested_at = Some("now".to_owned());
     assert!(matches!(decide(&s, at(now)).step, Step::ReadTarget));
 }
+
+#[test]
+fn a_clock_that_is_set_does_not_shorten_the_time_until_a_version_is_written() {
+    let mut memory = Memory::default();
+    memory.reported.versions_differ_since = Some(at(START));
+    memory.shift(SignedDuration::from_hours(3));
+    assert_eq!(memory.reported.versions_differ_since, Some(at(START + 3 * 3600)));
+}
