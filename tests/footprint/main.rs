@@ -11,9 +11,9 @@ use allocation_counter::measure;
 use renewals::{Documents, Fleet};
 
 /// The bytes that a resource at rest takes, per byte that the API server sends of it.
-const BYTES_RATIO: f64 = 2.25;
+const BYTES_RATIO: f64 = 2.45;
 /// The allocations of a renewal, per allocation for decoding and encoding its documents once.
-const ALLOCATIONS_RATIO: f64 = 2.0;
+const ALLOCATIONS_RATIO: f64 = 2.1;
 /// The instructions of a renewal, per instruction for decoding and encoding its documents once.
 const INSTRUCTIONS_RATIO: f64 = 2.2;
 const COUNT: usize = 200;
