@@ -25,7 +25,7 @@ pub mod secrets;
 pub mod server_clock;
 pub mod spec;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use crate::api::is_subdomain;
 pub use election::{Candidate, Claim, Moment, Next, RETRY_PERIOD, Term};

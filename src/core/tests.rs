@@ -11,6 +11,7 @@ use super::scheduling::schedule::{Repairs, next_attempt};
 use super::*;
 use crate::api::{ArcGisAppCredentialStatus, Fault, Reason, Retry};
 
+pub(crate) mod allows;
 mod host_limiter;
 mod memory;
 mod reports;

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::controller::observe::observe;
-use crate::core::{Admit, Edge, Plan, Progress, Reconciliation, Situation, Version, conclude};
+use crate::core::tests::allows::Allows;
+use crate::core::{Progress, Reconciliation, Version, conclude};
 use crate::index::{ObjectKind, Seen};
 
 const RECORDED: &str = include_str!("../../../tests/data/written-by-an-earlier-build.json");
@@ -41,31 +42,6 @@ fn context_of_recording() -> Arc<Context> {
     context(index, clock, vec![allowed]).0
 }
 
-/// Makes no call, and would be allowed any.
-struct Allows;
-
-impl Edge for Allows {
-    fn now(&self) -> Timestamp {
-        clock()
-    }
-
-    fn leads(&self) -> bool {
-        true
-    }
-
-    fn is_current(&self, _: &Situation) -> bool {
-        true
-    }
-
-    fn admit(&self, _: &Plan) -> Admit {
-        Admit::Now
-    }
-
-    fn acquire(&mut self, _: &Plan) -> Admit {
-        Admit::Now
-    }
-}
-
 #[tokio::test]
 async fn what_an_earlier_build_wrote_costs_no_call_and_no_status_write() {
     let ctx = context_of_recording();
@@ -73,7 +49,7 @@ async fn what_an_earlier_build_wrote_costs_no_call_and_no_status_write() {
     let mut written = BTreeMap::new();
     for key in keys {
         let mut reconciliation = Reconciliation::new(observe(&ctx, &key).unwrap());
-        let verdict = match reconciliation.next(&mut Allows) {
+        let verdict = match reconciliation.next(&mut Allows(clock())) {
             Progress::Rest(verdict) => verdict,
             Progress::Call(step) => panic!("{}: {step:?}", key.name),
             Progress::Abandon(_) => panic!("{}: abandoned", key.name),

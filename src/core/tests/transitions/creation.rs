@@ -1,26 +1,7 @@
 //! A creation that is refused, and what it means for the next token.
 
 use super::*;
-
-/// Allows whatever is asked.
-struct Nobody;
-impl Edge for Nobody {
-    fn now(&self) -> Timestamp {
-        at(START)
-    }
-    fn leads(&self) -> bool {
-        true
-    }
-    fn is_current(&self, _: &Situation) -> bool {
-        true
-    }
-    fn admit(&self, _: &Plan) -> Admit {
-        Admit::Now
-    }
-    fn acquire(&mut self, _: &Plan) -> Admit {
-        Admit::Now
-    }
-}
+use crate::core::tests::allows::Allows;
 
 #[test]
 fn a_refused_dry_run_is_reported_only_after_the_name_was_read() {
@@ -28,13 +9,17 @@ fn a_refused_dry_run_is_reported_only_after_the_name_was_read() {
         let s = situation_with_credentials(at(START));
         let secret = there.then(|| stored(&s, at(START - 60), 7200));
         let mut reconciliation = Reconciliation::new(s);
-        let Progress::Call(step @ Step::TryCreate) = reconciliation.next(&mut Nobody) else { panic!("a dry run") };
+        let Progress::Call(step @ Step::TryCreate) = reconciliation.next(&mut Allows(at(START))) else {
+            panic!("a dry run")
+        };
         let answer = Answer::Failed { fault: Reason::TargetRefused.into(), retry_after: None };
         reconciliation.record(&step, answer, at(START));
         assert_eq!(attempt_kind(&reconciliation.s), None, "not yet");
-        let Progress::Call(step @ Step::ReadTarget) = reconciliation.next(&mut Nobody) else { panic!("a read") };
+        let Progress::Call(step @ Step::ReadTarget) = reconciliation.next(&mut Allows(at(START))) else {
+            panic!("a read")
+        };
         reconciliation.record(&step, Answer::Target(secret), at(START));
-        let Progress::Rest(verdict) = reconciliation.next(&mut Nobody) else { panic!("nothing else") };
+        let Progress::Rest(verdict) = reconciliation.next(&mut Allows(at(START))) else { panic!("nothing else") };
         verdict.problem.map(|problem| problem.reason)
     };
     assert_eq!(refused(false), Some(Reason::TargetRefused));
@@ -47,7 +32,7 @@ fn a_creation_that_was_refused_is_tried_again_before_another_token_is_requested(
     s.create_tried();
     s.issued(token("t"), 60, at(START));
     let mut reconciliation = Reconciliation::new(s);
-    let Progress::Call(step @ Step::Create) = reconciliation.next(&mut Nobody) else { panic!("a creation") };
+    let Progress::Call(step @ Step::Create) = reconciliation.next(&mut Allows(at(START))) else { panic!("a creation") };
     let refused = Answer::Failed { fault: Reason::TargetRefused.into(), retry_after: None };
     reconciliation.record(&step, refused, at(START));
     let mut s = reconciliation.s;
