@@ -1,6 +1,7 @@
 //! The calls on Secrets, ConfigMaps and statuses.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{ListParams, Patch, PatchParams, PostParams, Request};
@@ -82,7 +83,7 @@ impl Cluster {
         name: &str,
         uid: &str,
         status: &ArcGisAppCredentialStatus,
-    ) -> Result<String, ApiError> {
+    ) -> Result<Arc<str>, ApiError> {
         let operations = json!([
             {"op": "test", "path": "/metadata/uid", "value": uid},
             {"op": "add", "path": "/status", "value": status},
@@ -140,8 +141,8 @@ fn by_us() -> PatchParams {
 
 /// The identity and version of what the API server returned.
 pub fn version<K: Resource>(object: &K) -> Version {
-    Version {
-        uid: object.meta().uid.clone().unwrap_or_default(),
-        resource: object.meta().resource_version.clone().unwrap_or_default(),
-    }
+    Version::new(
+        object.meta().uid.clone().unwrap_or_default(),
+        object.meta().resource_version.clone().unwrap_or_default(),
+    )
 }

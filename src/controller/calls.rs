@@ -49,7 +49,7 @@ impl Edge for Calls<'_> {
 
     fn is_current(&self, s: &Situation) -> bool {
         let index = self.ctx.index();
-        let resource = index.get(self.key).filter(|resource| resource.uid == s.me.uid && !resource.deleting);
+        let resource = index.get(self.key).filter(|resource| *resource.uid == *s.me.uid && !resource.deleting);
         resource.is_some_and(|resource| resource.generation == s.generation)
     }
 
@@ -106,7 +106,7 @@ impl<'a> Calls<'a> {
     }
 
     fn warn(&self, fault: &Fault, plan: &Plan, what: &str) {
-        let (namespace, name, reason) = (&self.key.namespace, &self.key.name, fault.reason.as_str());
+        let (namespace, name, reason) = (self.key.namespace(), self.key.name(), fault.reason.as_str());
         let cause = fault.cause.map(Cause::as_str);
         warn!(
             namespace,
@@ -121,7 +121,7 @@ impl<'a> Calls<'a> {
 
     /// Reads a Secret and records its version in the index.
     async fn secret(&self, name: &str) -> Result<Option<Secret>, ApiError> {
-        let namespace = &self.key.namespace;
+        let namespace = self.key.namespace();
         let before = self.ctx.index().observed(ObjectKind::Secret, namespace, name);
         let secret = self.ctx.cluster.secret(namespace, name).await?;
         let now = secret.as_ref().map(version);
@@ -150,7 +150,7 @@ impl<'a> Calls<'a> {
 
     async fn read_ca(&mut self, plan: &Plan) -> Result<Answer, ApiError> {
         let Some(ca) = &plan.ca else { return Ok(Answer::Ca(None)) };
-        let (namespace, kind) = (&self.key.namespace, ca_kind(ca.kind));
+        let (namespace, kind) = (self.key.namespace(), ca_kind(ca.kind));
         let before = self.ctx.index().observed(kind, namespace, &ca.name);
         let read = fetch_ca(&self.ctx.cluster, namespace, ca).await?;
         let version = read.as_ref().map(|(version, _)| version.clone());
@@ -210,7 +210,7 @@ impl<'a> Calls<'a> {
         }
         self.worker = self.ctx.workers.clone().acquire_owned().await.ok();
         let reason = answer.as_ref().err().map(|error| error.fault.reason);
-        let (namespace, name, trigger) = (&self.key.namespace, &self.key.name, trigger.as_str());
+        let (namespace, name, trigger) = (self.key.namespace(), self.key.name(), trigger.as_str());
         self.ctx.metrics.requested(&host, reason, trigger, started.elapsed());
         match answer {
             Ok(grant) => {
@@ -233,9 +233,9 @@ impl<'a> Calls<'a> {
         let Some(issued) = issued else { return Ok(Answer::Conflict) };
         let manifest = render(plan, &s.me, &issued).manifest(plan, &s.me);
         let before = self.observed_target(plan);
-        match self.ctx.cluster.create_secret(&self.key.namespace, &manifest, dry).await {
+        match self.ctx.cluster.create_secret(self.key.namespace(), &manifest, dry).await {
             Ok(_) if dry => {
-                let (namespace, name) = (&self.key.namespace, &plan.target.name);
+                let (namespace, name) = (self.key.namespace(), &plan.target.name);
                 self.ctx.index().record(ObjectKind::Secret, namespace, name, &before, None);
                 Ok(Answer::Accepted)
             }
@@ -247,7 +247,7 @@ impl<'a> Calls<'a> {
 
     async fn patch(&self, plan: &Plan, patch: &SecretPatch) -> Result<Answer, ApiError> {
         let before = self.observed_target(plan);
-        match self.ctx.cluster.patch_secret(&self.key.namespace, &plan.target.name, patch).await {
+        match self.ctx.cluster.patch_secret(self.key.namespace(), &plan.target.name, patch).await {
             Ok(version) => Ok(self.written(plan, &before, version)),
             Err(ApiError::Exists | ApiError::Conflict | ApiError::NotFound) => Ok(Answer::Conflict),
             Err(error) => Err(error),
@@ -255,11 +255,11 @@ impl<'a> Calls<'a> {
     }
 
     fn observed_target(&self, plan: &Plan) -> Observed<()> {
-        self.ctx.index().observed(ObjectKind::Secret, &self.key.namespace, &plan.target.name)
+        self.ctx.index().observed(ObjectKind::Secret, self.key.namespace(), &plan.target.name)
     }
 
     fn written(&self, plan: &Plan, before: &Observed<()>, version: Version) -> Answer {
-        let (namespace, name) = (&self.key.namespace, &plan.target.name);
+        let (namespace, name) = (self.key.namespace(), &plan.target.name);
         self.ctx.index().record(ObjectKind::Secret, namespace, name, before, Some(&version));
         Answer::Written(version)
     }

@@ -192,7 +192,7 @@ impl Controller {
     /// Whether all that a resource needs is listed, or was listed once: then what is due reads what it needs. What is
     /// missing in one namespace stops no other.
     fn is_synced(&self, key: &Key) -> bool {
-        let namespace = self.scope_of(&key.namespace);
+        let namespace = self.scope_of(key.namespace());
         let namespace = namespace.as_deref();
         let index = self.ctx.index();
         let names_config_map = index.get(key).is_some_and(IndexedResource::names_config_map);

@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     fn key(host: usize, n: usize) -> Key {
-        Key { namespace: format!("host-{host}"), name: format!("{n}") }
+        Key::new(format!("host-{host}"), format!("{n}"))
     }
 
     fn limiters() -> (HostLimiters, UnboundedReceiver<Key>) {
@@ -241,7 +241,9 @@ mod tests {
     }
 
     fn names(requeued: &mut UnboundedReceiver<Key>) -> Vec<String> {
-        std::iter::from_fn(|| requeued.try_recv().ok()).map(|key| format!("{}/{}", key.namespace, key.name)).collect()
+        std::iter::from_fn(|| requeued.try_recv().ok())
+            .map(|key| format!("{}/{}", key.namespace(), key.name()))
+            .collect()
     }
 
     #[test]
@@ -265,7 +267,7 @@ mod tests {
             let woken = names(&mut requeued);
             assert_eq!(woken.len(), 1, "one for each: {woken:?}");
             let (host, n) = woken[0].split_once('/').unwrap();
-            let woken_key = Key { namespace: host.to_owned(), name: n.to_owned() };
+            let woken_key = Key::new(host, n);
             permits.push(limiters.try_acquire(host, &woken_key).map_err(drop).unwrap());
             order.push(woken[0].clone());
         }

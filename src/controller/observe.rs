@@ -11,11 +11,11 @@ use crate::index::{IndexedResource, Key, ObjectKind, Verified};
 pub(super) fn observe(ctx: &Arc<Context>, key: &Key) -> Option<Situation> {
     let mut index = ctx.index();
     let rival = index.rival(key);
-    let resource = index.get(key).filter(|resource| !resource.deleting)?.clone();
-    let uid = resource.uid.clone();
+    let uid = index.get(key).filter(|resource| !resource.deleting)?.uid.clone();
     let verified = index.get_mut(key, &uid).and_then(|resource| resource.verified.take());
-    let plan = plan(&resource);
-    let namespace = &key.namespace;
+    let resource = index.get(key)?;
+    let plan = plan(resource);
+    let namespace = key.namespace();
     let client_certificate = match plan.as_ref().map(|plan| &plan.client_certificate) {
         Ok(Some(name)) => index.observed(ObjectKind::Secret, namespace, name),
         Ok(None) | Err(_) => Observed::Absent,
@@ -29,9 +29,9 @@ pub(super) fn observe(ctx: &Arc<Context>, key: &Key) -> Option<Situation> {
         Err(_) => (Observed::Unknown, Observed::Unknown, Observed::Absent),
     };
     let mut s = Situation {
-        me: Identity { namespace: key.namespace.clone(), name: key.name.clone(), uid },
+        me: Identity { namespace: key.namespace().to_owned(), name: key.name().to_owned(), uid: uid.to_string() },
         generation: resource.generation,
-        requested_at: resource.requested_at,
+        requested_at: resource.requested_at.clone(),
         allowed: plan.as_ref().is_ok_and(|plan| OriginMatch::of(&plan.portal, &ctx.allowed).is_some()),
         plan,
         status: ArcGisAppCredentialStatus::read(&resource.status),
@@ -42,10 +42,10 @@ pub(super) fn observe(ctx: &Arc<Context>, key: &Key) -> Option<Situation> {
         client_certificate,
         admit: Admit::Now,
         has_permit: false,
-        memory: resource.memory,
+        memory: resource.memory.clone(),
     };
     s.recall(ctx.now());
-    match verified {
+    match verified.map(|verified| *verified) {
         Some(Verified::Answered(issued, answer, clock_differs)) => {
             s.memory.verification.clock_differs = clock_differs;
             s.verified(issued, answer, ctx.now());

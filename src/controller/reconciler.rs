@@ -38,13 +38,18 @@ pub(super) async fn catch_panic(
     if let Ok(requeue_at) = AssertUnwindSafe(work).catch_unwind().await {
         return requeue_at;
     }
-    error!(namespace = key.namespace, name = key.name, reason = Reason::Internal.as_str(), "a reconcile panicked");
+    error!(namespace = key.namespace(), name = key.name(), reason = Reason::Internal.as_str(), "a reconcile panicked");
     let worker = ctx.workers.clone().acquire_owned().await.ok()?;
     let report = Box::pin(report_bug(ctx, key, term, worker));
     if let Ok(requeue_at) = AssertUnwindSafe(report).catch_unwind().await {
         return requeue_at;
     }
-    error!(namespace = key.namespace, name = key.name, reason = Reason::Internal.as_str(), "its report panicked, too");
+    error!(
+        namespace = key.namespace(),
+        name = key.name(),
+        reason = Reason::Internal.as_str(),
+        "its report panicked, too"
+    );
     let mut index = ctx.index();
     let uid = index.get(key)?.uid.clone();
     let resource = index.get_mut(key, &uid)?;
@@ -88,7 +93,7 @@ async fn finish(calls: Calls<'_>, mut s: Situation, verdict: Verdict) -> Timesta
     let Calls { ctx, key, term, app, issued, .. } = calls;
     let now = ctx.now();
     let me = s.me.clone();
-    s.memory.verification.app = app.or(s.memory.verification.app);
+    s.memory.app = app.or(s.memory.app);
     let queued = s.plan.as_ref().ok().filter(|_| verdict.awaits_permit).map(|plan| plan.portal.authority());
     let expires_at = s.status.token.as_ref().map(|token| token.expiration_time);
     let verification = start_verification(ctx, &mut s, issued, now);
@@ -117,7 +122,7 @@ fn start_verification(
     s.verification_due(now).filter(|due| *due <= now)?;
     let issue_time = s.verification_started(now)?;
     let reported = s.status.app.as_ref().and_then(|app| app.app_id.as_deref());
-    let app = s.memory.verification.app.or_else(|| reported.map(|id| ctx.digester.digest_id(id)));
+    let app = s.memory.app.or_else(|| reported.map(|id| ctx.digester.digest_id(id)));
     let (me, plan, reported) = (s.me.clone(), s.plan.as_ref().ok()?.clone(), s.status.token.clone());
     Some(PublishedToken { me, plan, issue_time, reported, token: issued, app })
 }

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     fn version(uid: &str, resource: &str) -> Version {
-        Version { uid: uid.to_owned(), resource: resource.to_owned() }
+        Version::new(uid, resource)
     }
 
     fn restored(revisions: &Revisions) -> bool {

@@ -23,7 +23,7 @@ use crate::ops::Metrics;
 mod upgrade;
 
 fn key(name: &str) -> Key {
-    Key { namespace: "maps".to_owned(), name: name.to_owned() }
+    Key::new("maps", name)
 }
 
 /// An index of two resources of which nothing is known.

@@ -40,7 +40,7 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let result = self.result.take().unwrap_or_else(|| Verified::Deferred(self.ctx.now()));
         if let Some(resource) = self.ctx.index().get_mut(&self.key, &self.uid) {
-            resource.verified = Some(result);
+            resource.verified = Some(Box::new(result));
         }
         // The receiver is gone only at the end.
         let _ = self.ctx.requeue.send(self.key.clone());
@@ -50,7 +50,7 @@ impl Drop for InFlight {
 /// Starts a verification.
 pub fn start(ctx: &Arc<Context>, term: Term, published: PublishedToken) {
     let ctx = ctx.clone();
-    let key = Key { namespace: published.me.namespace.clone(), name: published.me.name.clone() };
+    let key = Key::new(&published.me.namespace, &published.me.name);
     let in_flight = InFlight { ctx: ctx.clone(), key, uid: published.me.uid.clone(), result: None };
     tokio::spawn(async move {
         let mut in_flight = in_flight;
@@ -87,7 +87,7 @@ async fn run(ctx: &Context, published: &PublishedToken) -> Result<(Verification,
     let identified = identify(&client, &plan.portal.base(), &token, plan.referer.as_deref(), is_app, ctx.clock).await;
     permit.release(outcome(&identified));
     if let Some(expires) = identified.certificate_expires {
-        let key = Key { namespace: published.me.namespace.clone(), name: published.me.name.clone() };
+        let key = Key::new(&published.me.namespace, &published.me.name);
         ctx.index().portal_presented(&key, &host, expires);
     }
     ctx.metrics.verification(&host, identified.answer.as_str());

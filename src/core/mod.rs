@@ -6,10 +6,11 @@
 //! | module | what it is | may use |
 //! |---|---|---|
 //! | [`object`] | which object, in which version | nothing |
+//! | [`rare`] | a value that takes the room of a pointer until it is changed | nothing |
 //! | [`server_clock`] | whether the clocks of this machine and of a server differ | nothing |
 //! | [`spec`] | a specification, parsed | nothing |
 //! | [`secrets`] | credentials, tokens and the target Secret | `object`, `spec` |
-//! | [`scheduling`] | due times, backoff, the work queue and the limits of hosts | nothing |
+//! | [`scheduling`] | due times, backoff, the work queue and the limits of hosts | `rare` |
 //! | [`election`] | the rules of leader election | nothing |
 //! | [`reconcile`] | situation, decision and transitions | all of those |
 //! | [`reconciliation`] | the loop of one reconcile, without its calls | all of those |
@@ -17,6 +18,7 @@
 
 pub mod election;
 pub mod object;
+pub mod rare;
 pub mod reconcile;
 pub mod reconciliation;
 pub mod report;

@@ -1,5 +1,7 @@
 //! Objects of the cluster: which one, in which version, and how much is known of it.
 
+use std::sync::Arc;
+
 /// Which resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -11,8 +13,16 @@ pub struct Identity {
 /// Which object, in which state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
-    pub uid: String,
-    pub resource: String,
+    pub uid: Arc<str>,
+    /// Its `resourceVersion`.
+    pub resource: Arc<str>,
+}
+
+impl Version {
+    #[must_use]
+    pub fn new(uid: impl Into<Arc<str>>, resource: impl Into<Arc<str>>) -> Self {
+        Self { uid: uid.into(), resource: resource.into() }
+    }
 }
 
 /// How much is known of an object.

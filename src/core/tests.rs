@@ -40,7 +40,7 @@ fn me() -> Identity {
 
 fn situation(now: Timestamp) -> Situation {
     let spec = serde_json::from_value(json!({"credentialsRef": {"name": "c"}, "target": {"name": "t"}})).unwrap();
-    let version = Version { uid: "u".to_owned(), resource: "1".to_owned() };
+    let version = Version::new("u", "1");
     let mut s = Situation {
         me: me(),
         generation: 1,
@@ -120,7 +120,7 @@ fn reconcile_with(mut s: Situation, now: Timestamp, answer: &Result<i64, Fault>,
 
 /// Performs one successful call to the API server.
 fn call(s: &mut Situation, step: &Step, requests: u32, now: Timestamp) {
-    let written = Version { uid: "target".to_owned(), resource: (10 + requests).to_string() };
+    let written = Version::new("target", (10 + requests).to_string());
     match step {
         Step::ReadCredentials => {
             let version = s.credentials.version().unwrap().clone();
@@ -140,7 +140,7 @@ fn call(s: &mut Situation, step: &Step, requests: u32, now: Timestamp) {
 /// Returns the situation of the next reconciliation, given the conclusion of the last one.
 fn next_situation(mut s: Situation, last: Conclusion, version: u32, now: Timestamp) -> Situation {
     if last.status.target_version.is_some() {
-        s.target = Observed::Cached(Version { uid: "target".to_owned(), resource: (10 + version).to_string() });
+        s.target = Observed::Cached(Version::new("target", (10 + version).to_string()));
     }
     s.memory = last.memory;
     s.status = if last.changed { last.status } else { last.previous };
@@ -213,7 +213,7 @@ fn a_token_that_expires_before_it_is_written_is_replaced_no_earlier_than_the_flo
     assert_eq!(verdict.wake, at(due.as_second() + 30));
 
     // The same applies when the published token was requested with other credentials.
-    s.credentials_read(Some((Version { uid: "other".to_owned(), resource: "2".to_owned() }, Ok(8))));
+    s.credentials_read(Some((Version::new("other", "2"), Ok(8))));
     s.issued(token("t"), 1, due);
     let verdict = decide(&s, late);
     assert!(matches!(verdict.step, Step::Rest), "{:?}", verdict.step);

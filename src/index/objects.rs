@@ -1,6 +1,7 @@
 //! The objects that resources name.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::resource::{Key, ObjectKind};
 use crate::core::{Observed, Version};
@@ -18,7 +19,7 @@ struct NamedObject {
     /// As the watch reports it: never loaded.
     observed: Observed<()>,
     /// The version of its last deletion: what is older does not bring it back.
-    deleted: Option<Box<str>>,
+    deleted: Option<Arc<str>>,
     /// A list that began while it was named has not returned it yet.
     awaited: bool,
     /// The resources that name it, sorted: mostly one.
@@ -28,7 +29,8 @@ struct NamedObject {
 /// The objects that resources name, and what the watches report of them.
 #[derive(Default)]
 pub(super) struct Objects {
-    named: HashMap<(ObjectKind, Key), NamedObject>,
+    /// Boxed, because a map keeps room for many more than it holds.
+    named: HashMap<(ObjectKind, Key), Box<NamedObject>>,
     /// How many ConfigMaps are named in each namespace.
     config_maps: BTreeMap<String, usize>,
 }
@@ -36,10 +38,6 @@ pub(super) struct Objects {
 /// Whether `a` is older than `b`; versions are numbers that grow, and what is not a number is taken as new.
 pub(super) fn older(a: &str, b: &str) -> bool {
     matches!((a.parse::<u64>(), b.parse::<u64>()), (Ok(a), Ok(b)) if a < b)
-}
-
-fn object_id(kind: ObjectKind, namespace: &str, name: &str) -> (ObjectKind, Key) {
-    (kind, Key { namespace: namespace.to_owned(), name: name.to_owned() })
 }
 
 impl NamedObject {
@@ -58,7 +56,7 @@ impl NamedObject {
         }
         let observed = match seen {
             Seen::Deleted => {
-                self.deleted = Some(version.resource.as_str().into());
+                self.deleted = Some(version.resource.clone());
                 Observed::Absent
             }
             Seen::Listed | Seen::Changed => {
@@ -78,7 +76,7 @@ impl NamedObject {
             return;
         };
         let newer_seen = match &self.observed {
-            Observed::Cached(known) => Some(known.resource.as_str()),
+            Observed::Cached(known) => Some(&*known.resource),
             _ => self.deleted.as_deref(),
         };
         let stale = newer_seen.is_some_and(|newer| older(&version.resource, newer));
@@ -91,14 +89,19 @@ impl NamedObject {
 
 impl Objects {
     /// Notes that a resource uses these objects.
-    pub fn add_user(&mut self, key: &Key, refs: &[(ObjectKind, String)]) {
-        for (kind, name) in refs {
+    pub fn add_user(&mut self, key: &Key, refs: &[(ObjectKind, Key)]) {
+        for id in refs {
             let config_maps = &mut self.config_maps;
-            let named = self.named.entry(object_id(*kind, &key.namespace, name)).or_insert_with(|| {
-                if *kind == ObjectKind::ConfigMap {
-                    *config_maps.entry(key.namespace.clone()).or_default() += 1;
+            let named = self.named.entry(id.clone()).or_insert_with(|| {
+                if id.0 == ObjectKind::ConfigMap {
+                    *config_maps.entry(key.namespace().to_owned()).or_default() += 1;
                 }
-                NamedObject { observed: Observed::Unknown, deleted: None, awaited: false, users: Vec::new() }
+                Box::new(NamedObject {
+                    observed: Observed::Unknown,
+                    deleted: None,
+                    awaited: false,
+                    users: Vec::with_capacity(1),
+                })
             });
             if let Err(at) = named.users.binary_search(key) {
                 named.users.insert(at, key.clone());
@@ -107,17 +110,16 @@ impl Objects {
     }
 
     /// Notes that a resource uses these objects no longer. One that none uses is not kept.
-    pub fn remove_user(&mut self, key: &Key, refs: &[(ObjectKind, String)]) {
-        for (kind, name) in refs {
-            let id = object_id(*kind, &key.namespace, name);
-            let Some(named) = self.named.get_mut(&id) else { continue };
+    pub fn remove_user(&mut self, key: &Key, refs: &[(ObjectKind, Key)]) {
+        for id in refs {
+            let Some(named) = self.named.get_mut(id) else { continue };
             if let Ok(at) = named.users.binary_search(key) {
                 named.users.remove(at);
             }
             if named.users.is_empty() {
-                self.named.remove(&id);
-                if *kind == ObjectKind::ConfigMap {
-                    self.remove_config_map(&key.namespace);
+                self.named.remove(id);
+                if id.0 == ObjectKind::ConfigMap {
+                    self.remove_config_map(key.namespace());
                 }
             }
         }
@@ -132,8 +134,8 @@ impl Objects {
     }
 
     /// Returns the resources that name an object.
-    pub fn users(&self, kind: ObjectKind, namespace: &str, name: &str) -> &[Key] {
-        self.named.get(&object_id(kind, namespace, name)).map_or(&[], |named| &named.users)
+    pub fn users(&self, id: &(ObjectKind, Key)) -> &[Key] {
+        self.named.get(id).map_or(&[], |named| &named.users)
     }
 
     pub fn observe(&mut self, kind: ObjectKind, key: Key, version: Version, seen: Seen) -> Vec<Key> {
@@ -164,19 +166,12 @@ impl Objects {
         woken.into_iter().collect()
     }
 
-    pub fn observed<T>(&self, kind: ObjectKind, namespace: &str, name: &str) -> Observed<T> {
-        self.named.get(&object_id(kind, namespace, name)).map_or(Observed::Unknown, |named| named.observed.unloaded())
+    pub fn observed<T>(&self, id: &(ObjectKind, Key)) -> Observed<T> {
+        self.named.get(id).map_or(Observed::Unknown, |named| named.observed.unloaded())
     }
 
-    pub fn record(
-        &mut self,
-        kind: ObjectKind,
-        namespace: &str,
-        name: &str,
-        before: &Observed<()>,
-        now: Option<&Version>,
-    ) {
-        if let Some(named) = self.named.get_mut(&object_id(kind, namespace, name)) {
+    pub fn record(&mut self, id: &(ObjectKind, Key), before: &Observed<()>, now: Option<&Version>) {
+        if let Some(named) = self.named.get_mut(id) {
             named.record(before, now);
         }
     }

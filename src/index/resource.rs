@@ -12,22 +12,38 @@ use crate::api::{ArcGisAppCredentialStatus, DEFAULT_PORTAL, Reason, Verification
 use crate::cluster::LeanResource;
 use crate::core::{Memory, PortalUrl};
 
-/// Namespace and name.
+/// Namespace and name, as `namespace/name`: shared by all that refer to the object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
-    pub namespace: String,
-    pub name: String,
-}
+pub struct Key(Arc<str>);
 
 impl Key {
+    #[must_use]
+    pub fn new(namespace: impl AsRef<str>, name: impl AsRef<str>) -> Self {
+        Self([namespace.as_ref(), name.as_ref()].join("/").into())
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        self.0.split_once('/').unwrap_or(("", &self.0))
+    }
+
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.parts().0
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.parts().1
+    }
+
     /// Returns the key of what the API server returned.
     pub fn of(meta: &ObjectMeta) -> Self {
-        Self { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() }
+        Self::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
     }
 
     /// Whether it is in the namespace; `None`: in any.
     pub fn is_in(&self, namespace: Option<&str>) -> bool {
-        namespace.is_none_or(|namespace| namespace == self.namespace)
+        namespace.is_none_or(|namespace| namespace == self.namespace())
     }
 }
 
@@ -79,10 +95,10 @@ pub enum Verified {
 /// One resource.
 #[derive(Clone)]
 pub struct IndexedResource {
-    pub uid: String,
-    pub version: String,
+    pub uid: Arc<str>,
+    pub version: Arc<str>,
     /// The version that the operator's last status write made.
-    pub(super) status_version: String,
+    pub(super) status_version: Arc<str>,
     pub generation: i64,
     pub created_at: Option<Timestamp>,
     pub deleting: bool,
@@ -102,13 +118,14 @@ pub struct IndexedResource {
     pub(super) had_token: bool,
     pub report: Report,
     /// What the verification of the published token found, until it is reported.
-    pub verified: Option<Verified>,
+    pub verified: Option<Box<Verified>>,
     /// The portal that it names.
     pub(super) portal: Option<Arc<NamedPortal>>,
     /// When its client certificate expires, as last read.
     pub client_certificate_expires: Option<Timestamp>,
-    pub(super) target: Option<String>,
-    pub(super) refs: Vec<(ObjectKind, String)>,
+    pub(super) target: Option<Key>,
+    /// The objects that it names.
+    pub(super) refs: Box<[(ObjectKind, Key)]>,
 }
 
 const REQUESTED_AT_CHARS: usize = 64;
@@ -118,24 +135,22 @@ impl IndexedResource {
         let meta = resource.metadata;
         // Read loosely: the names in a resource count even when it cannot be decoded.
         let spec: Value = serde_json::from_str(&resource.spec).unwrap_or_default();
-        let name = |path: &str| spec.pointer(path).and_then(Value::as_str).map(str::to_owned);
-        let target = name("/target/name");
-        let mut refs: Vec<_> =
-            [target.clone(), name("/credentialsRef/name"), name("/portal/clientCertificateRef/name")]
-                .into_iter()
-                .flatten()
-                .map(|name| (ObjectKind::Secret, name))
-                .collect();
-        if let Some(ca) = name("/portal/caBundleRef/name") {
-            let secret = name("/portal/caBundleRef/kind").is_some_and(|kind| kind == "Secret");
-            refs.push((if secret { ObjectKind::Secret } else { ObjectKind::ConfigMap }, ca));
-        }
+        let text = |path: &str| spec.pointer(path).and_then(Value::as_str);
+        let named = |path: &str| Some(Key::new(meta.namespace.as_deref()?, text(path)?));
+        let target = named("/target/name");
+        let secrets = [target.clone(), named("/credentialsRef/name"), named("/portal/clientCertificateRef/name")];
+        let ca_kind = match text("/portal/caBundleRef/kind") {
+            Some("Secret") => ObjectKind::Secret,
+            _ => ObjectKind::ConfigMap,
+        };
+        let ca = named("/portal/caBundleRef/name").map(|ca| (ca_kind, ca));
+        let refs = secrets.into_iter().flatten().map(|name| (ObjectKind::Secret, name)).chain(ca).collect();
         let status = ArcGisAppCredentialStatus::read(&resource.status);
-        let portal = PortalUrl::parse(&name("/portal/url").unwrap_or_else(|| DEFAULT_PORTAL.to_owned())).ok();
+        let portal = PortalUrl::parse(text("/portal/url").unwrap_or(DEFAULT_PORTAL)).ok();
         Self {
-            uid: meta.uid.unwrap_or_default(),
-            version: meta.resource_version.unwrap_or_default(),
-            status_version: String::new(),
+            uid: meta.uid.unwrap_or_default().into(),
+            version: meta.resource_version.unwrap_or_default().into(),
+            status_version: Arc::default(),
             generation: meta.generation.unwrap_or_default(),
             created_at: meta.creation_timestamp.map(|time| time.0),
             deleting: meta.deletion_timestamp.is_some(),

@@ -71,7 +71,7 @@ impl Index {
         if !self.resources.contains_key(&key) {
             self.objects.add_user(&key, &entry.refs);
             if let Some(target) = &entry.target {
-                woken.extend(self.claimants(&key.namespace, target));
+                woken.extend(self.claimants(target));
             }
         }
         self.resources.insert(key, Box::new(entry));
@@ -82,20 +82,20 @@ impl Index {
     pub fn remove(&mut self, key: &Key) -> Vec<Key> {
         let Some(entry) = self.resources.remove(key) else { return Vec::new() };
         self.objects.remove_user(key, &entry.refs);
-        entry.target.map(|target| self.claimants(&key.namespace, &target)).unwrap_or_default()
+        entry.target.map(|target| self.claimants(&target)).unwrap_or_default()
     }
 
-    fn claimants(&self, namespace: &str, target: &str) -> Vec<Key> {
-        let claims = |key: &&Key| self.resources.get(key).is_some_and(|e| e.target.as_deref() == Some(target));
-        self.objects.users(ObjectKind::Secret, namespace, target).iter().filter(claims).cloned().collect()
+    fn claimants(&self, target: &Key) -> Vec<Key> {
+        let claims = |key: &&Key| self.resources.get(key).is_some_and(|e| e.target.as_ref() == Some(target));
+        self.objects.users(&(ObjectKind::Secret, target.clone())).iter().filter(claims).cloned().collect()
     }
 
     /// Returns the older resource that creates the same target; of two as old, the one with the smaller name.
     pub fn rival(&self, key: &Key) -> Option<String> {
         let entry = self.resources.get(key)?;
-        let rank = |key: &Key| self.resources.get(key).map(|e| (e.created_at, key.name.clone()));
+        let rank = |key: &Key| self.resources.get(key).map(|e| (e.created_at, key.name().to_owned()));
         let mine = rank(key)?;
-        self.claimants(&key.namespace, entry.target.as_ref()?)
+        self.claimants(entry.target.as_ref()?)
             .iter()
             .filter(|other| self.resources.get(other).is_some_and(|e| !e.deleting))
             .filter_map(rank)
@@ -123,9 +123,7 @@ impl Index {
 
     /// Whether something is known of every object that a resource names.
     pub fn knows_objects_of(&self, key: &Key) -> bool {
-        let known = |(kind, name): &(ObjectKind, String)| {
-            self.objects.observed::<()>(*kind, &key.namespace, name) != Observed::Unknown
-        };
+        let known = |id: &(ObjectKind, Key)| self.objects.observed::<()>(id) != Observed::Unknown;
         self.resources.get(key).is_some_and(|resource| resource.refs.iter().all(known))
     }
 
@@ -183,7 +181,7 @@ impl Index {
 
     /// Returns what the watches report of an object.
     pub fn observed<T>(&self, kind: ObjectKind, namespace: &str, name: &str) -> Observed<T> {
-        self.objects.observed(kind, namespace, name)
+        self.objects.observed(&(kind, Key::new(namespace, name)))
     }
 
     /// Records what the operator's own call returned, so that the watch event of it changes nothing. `before` is what was
@@ -196,7 +194,7 @@ impl Index {
         before: &Observed<()>,
         now: Option<&Version>,
     ) {
-        self.objects.record(kind, namespace, name, before, now);
+        self.objects.record(&(kind, Key::new(namespace, name)), before, now);
     }
 
     /// One resource.
@@ -206,7 +204,7 @@ impl Index {
 
     /// One resource, if it is still the same.
     pub fn get_mut(&mut self, key: &Key, uid: &str) -> Option<&mut IndexedResource> {
-        self.resources.get_mut(key).map(Box::as_mut).filter(|entry| entry.uid == uid)
+        self.resources.get_mut(key).map(Box::as_mut).filter(|entry| *entry.uid == *uid)
     }
 
     /// Records a status that was written, so that the watch event of it changes nothing. Returns when the resource was
@@ -215,7 +213,7 @@ impl Index {
         &mut self,
         key: &Key,
         uid: &str,
-        version: String,
+        version: impl Into<Arc<str>>,
         status: &ArcGisAppCredentialStatus,
         reported: Reported,
     ) -> Option<Timestamp> {
@@ -225,7 +223,7 @@ impl Index {
         entry.observed = hash(status);
         entry.written = Some(entry.observed);
         let first_token = status.token.is_some() && !std::mem::replace(&mut entry.had_token, status.token.is_some());
-        entry.status_version = version;
+        entry.status_version = version.into();
         entry.status = serde_json::to_string(status).unwrap_or_default().into();
         entry.report = Report::new(status, entry.report.suspended);
         entry.created_at.filter(|_| first_token)
@@ -233,7 +231,7 @@ impl Index {
 
     /// Whether another writer replaced the status that was written last.
     pub fn is_contested(&self, key: &Key, uid: &str) -> bool {
-        self.resources.get(key).is_some_and(|entry| entry.uid == uid && entry.is_contested())
+        self.resources.get(key).is_some_and(|entry| *entry.uid == *uid && entry.is_contested())
     }
 
     /// Whether the API server stored a status otherwise than it was sent since this was last asked: the CRD is of another

@@ -22,7 +22,7 @@ fn resource(name: &str, created: &str, deleting: bool) -> LeanResource {
 
 #[test]
 fn the_older_creates_the_target_and_a_tie_goes_to_the_smaller_name() {
-    let key = |name: &str| Key { namespace: "maps".to_owned(), name: name.to_owned() };
+    let key = |name: &str| Key::new("maps", name);
     let mut index = Index::default();
     for (name, created) in [("a", "2026-01-01T00:00:01Z"), ("c", "2026-01-01T00:00:00Z"), ("b", "2026-01-01T00:00:00Z")]
     {
@@ -42,12 +42,12 @@ fn the_older_creates_the_target_and_a_tie_goes_to_the_smaller_name() {
 const TARGET: ObjectKind = ObjectKind::Secret;
 
 fn version(resource: &str) -> Version {
-    Version { uid: "target".to_owned(), resource: resource.to_owned() }
+    Version::new("target", resource)
 }
 
 /// Reports the shared target to an index.
 fn see(index: &mut Index, resource: &str, seen: Seen) {
-    let key = Key { namespace: "maps".to_owned(), name: "shared".to_owned() };
+    let key = Key::new("maps", "shared");
     index.observe(TARGET, key, version(resource), seen);
 }
 
@@ -99,7 +99,7 @@ fn a_complete_list_is_believed_also_after_a_read_that_returned_the_older_version
 #[test]
 fn a_resource_in_a_complete_list_is_believed_when_versions_went_back() {
     let mut index = Index::default();
-    let key = Key { namespace: "maps".to_owned(), name: "a".to_owned() };
+    let key = Key::new("maps", "a");
     let with_version = |version: &str| {
         let mut resource = resource("a", "2026-01-01T00:00:00Z", false);
         resource.metadata.resource_version = Some(version.to_owned());
@@ -134,7 +134,7 @@ fn with_status(version: &str, status: &serde_json::Value) -> LeanResource {
 
 #[test]
 fn what_the_api_server_drops_from_a_status_counts_as_written_and_another_writers_status_does_not() {
-    let (mut index, key) = (watched("10"), Key { namespace: "maps".to_owned(), name: "a".to_owned() });
+    let (mut index, key) = (watched("10"), Key::new("maps", "a"));
     let stored = json!({"observedGeneration": 1, "failure": {"reason": "CredentialsNotFound", "startTime": "2026-01-01T00:00:00Z"}});
     let mut sent = stored.clone();
     sent["failure"]["message"] = json!("Secret oauth does not exist.");

@@ -73,13 +73,13 @@ impl Series {
         let resources = || index.iter().filter(|(_, resource)| !resource.deleting);
         for Gauge { name, help, value } in &GAUGES {
             let samples = resources().filter_map(|(key, resource)| {
-                Some(([("namespace", key.namespace.as_str()), ("name", &key.name)], value(resource)?))
+                Some(([("namespace", key.namespace()), ("name", key.name())], value(resource)?))
             });
             family(text, name, help, samples);
         }
         let problems = resources().filter_map(|(key, resource)| {
             let reason = resource.report.problem?.as_str();
-            Some(([("namespace", key.namespace.as_str()), ("name", &key.name), ("reason", reason)], 1))
+            Some(([("namespace", key.namespace()), ("name", key.name()), ("reason", reason)], 1))
         });
         family(text, PROBLEM, "1 with the reason of the last failed attempt, while there is one", problems);
         let mut troubled = BTreeMap::new();

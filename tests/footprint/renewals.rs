@@ -25,12 +25,13 @@ fn managed_fields() -> Value {
 }
 
 fn key(n: usize) -> Key {
-    Key { namespace: format!("team-{}", n % 10), name: format!("geocoding-{n}") }
+    Key::new(format!("team-{}", n % 10), format!("geocoding-{n}"))
 }
 
 /// Returns a resource as a watch reports it.
 fn resource(n: usize, version: usize, status: &Value) -> Value {
-    let Key { namespace, name } = key(n);
+    let key = key(n);
+    let (namespace, name) = (key.namespace(), key.name());
     json!({
         "apiVersion": "credentials.arcgis.dev/v1alpha1", "kind": "ArcGisAppCredential",
         "metadata": {"name": name, "namespace": namespace, "uid": format!("7c0f4a4e-0000-4000-8000-{n:012}"),
@@ -54,10 +55,9 @@ const STATUS: &str = concat!(
 );
 
 fn secret_text(n: usize) -> String {
-    let Key { namespace, .. } = key(n);
     json!({
         "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
-        "metadata": {"name": format!("geocoding-{n}-oauth"), "namespace": namespace, "uid": "credentials",
+        "metadata": {"name": format!("geocoding-{n}-oauth"), "namespace": key(n).namespace(), "uid": "credentials",
                      "resourceVersion": "1", "creationTimestamp": "2026-01-01T00:00:00Z",
                      "managedFields": managed_fields()},
         "data": {"client_id": "YXBwLTAwMDE=", "client_secret": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="},
@@ -156,7 +156,7 @@ impl Fleet {
         }
         fleet.index.begin_list(ObjectKind::Secret, None);
         for n in 0..count {
-            let version = Version { uid: "credentials".to_owned(), resource: "1".to_owned() };
+            let version = Version::new("credentials", "1");
             fleet.seen(&key(n), "oauth", version);
         }
         fleet.index.complete_list(ObjectKind::Secret, None);
@@ -165,7 +165,7 @@ impl Fleet {
 
     /// A watch reports a Secret.
     fn seen(&mut self, of: &Key, what: &str, version: Version) {
-        let key = Key { namespace: of.namespace.clone(), name: format!("{}-{what}", of.name) };
+        let key = Key::new(of.namespace(), format!("{}-{what}", of.name()));
         self.index.observe(ObjectKind::Secret, key, version, Seen::Changed);
     }
 
@@ -195,15 +195,19 @@ impl Fleet {
         let plan = Plan::new(&serde_json::from_str(&resource.spec).unwrap());
         let names = plan.as_ref().map(|plan| (plan.target.name.clone(), plan.credentials.name.clone())).unwrap();
         let mut s = Situation {
-            me: Identity { namespace: key.namespace.clone(), name: key.name.clone(), uid: resource.uid },
+            me: Identity {
+                namespace: key.namespace().to_owned(),
+                name: key.name().to_owned(),
+                uid: resource.uid.to_string(),
+            },
             generation: resource.generation,
             requested_at: resource.requested_at,
             plan,
             status: ArcGisAppCredentialStatus::read(&resource.status),
             allowed: true,
             rival: self.index.rival(key),
-            target: self.index.observed(ObjectKind::Secret, &key.namespace, &names.0),
-            credentials: self.index.observed(ObjectKind::Secret, &key.namespace, &names.1),
+            target: self.index.observed(ObjectKind::Secret, key.namespace(), &names.0),
+            credentials: self.index.observed(ObjectKind::Secret, key.namespace(), &names.1),
             ca: Observed::Absent,
             client_certificate: Observed::Absent,
             admit: Admit::Now,
@@ -216,13 +220,13 @@ impl Fleet {
 
     fn answer(&mut self, s: &Situation, key: &Key, n: usize, step: &Step) -> Answer {
         self.version += 1;
-        let written = Version { uid: format!("target-{n}"), resource: self.version.to_string() };
+        let written = Version::new(format!("target-{n}"), self.version.to_string());
         let body = match step {
             Step::ReadCredentials => {
                 let secret: Secret = serde_json::from_str(&self.documents[n].secret).unwrap();
                 let read: CredentialsRef = s.plan.as_ref().unwrap().credentials.clone();
                 let read = Credentials::read(&secret.data.unwrap(), &read);
-                let version = Version { uid: "credentials".to_owned(), resource: "1".to_owned() };
+                let version = Version::new("credentials", "1");
                 return Answer::Credentials(Some((version, read.map(|read| self.digester.digest(&read)))));
             }
             Step::TryCreate => return Answer::Accepted,

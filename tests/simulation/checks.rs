@@ -67,7 +67,7 @@ impl Resource {
             && self.status.failure.is_none()
             && satisfied
             && self.status.observed_generation == self.generation
-            && target == self.status.target_version
+            && target.as_deref() == self.status.target_version.as_deref()
             && credentials.map(|credentials| credentials.version.to_string()) == self.status.credentials_version
             && (self.requested_at.is_none() || self.requested_at == self.status.last_handled_request)
     }
@@ -142,7 +142,7 @@ impl Simulation {
         let Some(target) = &resource.target else { return };
         let (Some(reported), Some((_, contained))) = (&resource.status.token, secrets::token(target)) else { return };
         let reported = reported.expiration_time.to_string();
-        let same_version = resource.status.target_version.as_ref() == Some(&secrets::version(target).resource);
+        let same_version = resource.status.target_version.as_deref() == Some(&*secrets::version(target).resource);
         if same_version && reported.as_bytes() != contained {
             let numbers = format!("expires at {reported}, and not at {}", String::from_utf8_lossy(&contained));
             self.fail_check("a status reports the token in the target", id, &numbers);

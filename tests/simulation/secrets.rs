@@ -20,7 +20,7 @@ pub struct CredentialsSecret {
 impl CredentialsSecret {
     /// Returns its UID and its resourceVersion.
     pub fn version(&self) -> Version {
-        Version { uid: self.uid.to_string(), resource: self.version.to_string() }
+        Version::new(self.uid.to_string(), self.version.to_string())
     }
 
     /// Returns what a read of it yields: the version, and the digest by the key of the process that has started `started`
@@ -37,7 +37,7 @@ impl CredentialsSecret {
 /// Returns the UID and the resourceVersion of an object.
 pub fn version(secret: &Secret) -> Version {
     let meta = &secret.metadata;
-    Version { uid: meta.uid.clone().unwrap_or_default(), resource: meta.resource_version.clone().unwrap_or_default() }
+    Version::new(meta.uid.clone().unwrap_or_default(), meta.resource_version.clone().unwrap_or_default())
 }
 
 /// A token and its expiry, as in a Secret.
@@ -61,7 +61,7 @@ pub fn create(manifest: &SecretPatch, uid: u64, number: u64) -> Secret {
 pub fn patch(secret: &mut Secret, patch: &Value, number: u64) -> bool {
     let meta = &patch["metadata"];
     let judged = version(secret);
-    if meta["uid"] != judged.uid.as_str() || meta["resourceVersion"] != judged.resource.as_str() {
+    if meta["uid"] != *judged.uid || meta["resourceVersion"] != *judged.resource {
         return false;
     }
     let text = |value: &Value| value.as_str().map(str::to_owned);

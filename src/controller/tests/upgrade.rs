@@ -33,8 +33,8 @@ fn context_of_recording() -> Arc<Context> {
     index.begin_list(ObjectKind::Secret, None);
     for secret in recorded["secrets"].as_array().unwrap() {
         let text = |name: &str| secret["metadata"][name].as_str().unwrap().to_owned();
-        let key = Key { namespace: text("namespace"), name: text("name") };
-        let version = Version { uid: text("uid"), resource: text("resourceVersion") };
+        let key = Key::new(text("namespace"), text("name"));
+        let version = Version::new(text("uid"), text("resourceVersion"));
         index.observe(ObjectKind::Secret, key, version, Seen::Listed);
     }
     index.complete_list(ObjectKind::Secret, None);
@@ -51,12 +51,12 @@ async fn what_an_earlier_build_wrote_costs_no_call_and_no_status_write() {
         let mut reconciliation = Reconciliation::new(observe(&ctx, &key).unwrap());
         let verdict = match reconciliation.next(&mut Allows(clock())) {
             Progress::Rest(verdict) => verdict,
-            Progress::Call(step) => panic!("{}: {step:?}", key.name),
-            Progress::Abandon(_) => panic!("{}: abandoned", key.name),
+            Progress::Call(step) => panic!("{}: {step:?}", key.name()),
+            Progress::Abandon(_) => panic!("{}: abandoned", key.name()),
         };
         let conclusion = conclude(reconciliation.s, verdict, clock());
-        assert_eq!(conclusion.change.filter(|_| !conclusion.changed), None, "{}: an event", key.name);
-        written.insert(key.name, conclusion.changed);
+        assert_eq!(conclusion.change.filter(|_| !conclusion.changed), None, "{}: an event", key.name());
+        written.insert(key.name().to_owned(), conclusion.changed);
     }
     assert_eq!(written.len(), 11);
     let written: Vec<String> = written.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect();

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::facts::{Facts, Unmet};
 use super::token::{Evaluated, Trigger};
 use crate::api::{Reason, Verification};
+use crate::core::rare::{Blank, Rare};
 use crate::core::scheduling::schedule::{Repairs, Touches, shifted};
 use crate::core::scheduling::waits::{Activity, Wait, Waits};
 use crate::core::secrets::IssuedToken;
@@ -31,9 +32,9 @@ pub struct Memory {
     /// The generation that the target was last written for.
     pub(crate) written_generation: Option<i64>,
     /// Limits the reads of a target that others keep touching.
-    pub(crate) touches: Touches,
+    pub(crate) touches: Rare<Touches>,
     /// Limits the repairs of a target that another writer keeps changing.
-    pub(crate) repairs: Repairs,
+    pub(crate) repairs: Rare<Repairs>,
     /// The token that was issued and is not known to be written.
     pub(crate) issued: Option<Box<IssuedToken>>,
     /// The length of the token that was issued or read last, where that is known: the target with it must not be too large.
@@ -51,8 +52,10 @@ pub struct Memory {
     pub waits: Waits,
     pub(crate) reported: Reported,
     /// Limits the writes of a status that another writer keeps overwriting.
-    pub status_repairs: Repairs,
-    pub verification: VerificationState,
+    pub status_repairs: Rare<Repairs>,
+    /// A hash of the client ID, to compare what the portal answers about a token with.
+    pub app: Option<u64>,
+    pub verification: Rare<VerificationState>,
 }
 
 impl Memory {
@@ -72,11 +75,10 @@ impl Memory {
     pub fn shift(&mut self, step: SignedDuration) {
         self.last_exchange = self.last_exchange.map(|time| shifted(time, step));
         self.waits.shift(step);
-        self.verification.shift(step);
         self.reported.shift(step);
-        self.touches.shift(step);
-        self.repairs.shift(step);
-        self.status_repairs.shift(step);
+        self.verification.iter_mut().for_each(|state| state.shift(step));
+        self.touches.iter_mut().for_each(|touches| touches.shift(step));
+        [&mut self.repairs, &mut self.status_repairs].into_iter().flat_map(Rare::iter_mut).for_each(|r| r.shift(step));
     }
 }
 
@@ -125,10 +127,22 @@ pub struct VerificationState {
     pub(super) rejected_since: Option<Timestamp>,
     /// When a token was last requested because the one before it was rejected.
     pub(super) replaced_at: Option<Timestamp>,
-    /// A hash of the client ID, to compare the answer with.
-    pub app: Option<u64>,
     /// Whether the clock of the portal differed with the last answer.
     pub clock_differs: bool,
+}
+
+impl Blank for VerificationState {
+    const BLANK: &'static Self = &Self {
+        answer: None,
+        next: None,
+        asked: None,
+        answered: None,
+        unanswered: 0,
+        rejected: None,
+        rejected_since: None,
+        replaced_at: None,
+        clock_differs: false,
+    };
 }
 
 impl VerificationState {

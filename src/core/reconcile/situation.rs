@@ -89,8 +89,10 @@ impl Situation {
         let reported = self.status.target_version.clone()?;
         let version = match &self.target {
             // A watch that began before the resource named it has not reported it.
-            Observed::Unknown => Version { uid: String::new(), resource: reported },
-            Observed::Cached(version) | Observed::Loaded(version, _) if version.resource == reported => version.clone(),
+            Observed::Unknown => Version::new("", reported),
+            Observed::Cached(version) | Observed::Loaded(version, _) if *version.resource == *reported => {
+                version.clone()
+            }
             _ => return None,
         };
         let evaluated = |owner, token, owned| Evaluated {
@@ -130,7 +132,7 @@ impl Situation {
     /// What an attempt made now would be made with.
     #[must_use]
     pub fn made_with(&self) -> MadeWith {
-        let version = |version: Option<&Version>| version.map_or("-", |v| v.resource.as_str()).to_owned();
+        let version = |version: Option<&Version>| version.map_or("-", |v| &*v.resource).to_owned();
         MadeWith {
             generation: self.generation,
             credentials: version(self.credentials.version()),

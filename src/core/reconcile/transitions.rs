@@ -75,7 +75,7 @@ impl Situation {
     fn compare_credentials(&mut self, version: &Version, digest: u64) {
         let changed = match &self.memory.facts.credentials {
             Some((known, last)) => known.uid != version.uid || *last != digest,
-            None => self.status.credentials_version.as_ref().is_some_and(|last| *last != version.resource),
+            None => self.status.credentials_version.as_ref().is_some_and(|last| **last != *version.resource),
         };
         if changed {
             self.memory.pinned = Some(Trigger::Credentials);
@@ -83,8 +83,8 @@ impl Situation {
         } else if let Some((known, _)) = &self.memory.facts.credentials {
             // Another version of the same values is not a change by a user.
             let known = known.resource.clone();
-            for wait in self.memory.waits.iter_mut().filter(|wait| wait.made_with.credentials == known) {
-                wait.made_with.credentials.clone_from(&version.resource);
+            for wait in self.memory.waits.iter_mut().filter(|wait| *wait.made_with.credentials == *known) {
+                wait.made_with.credentials = version.resource.to_string();
             }
         }
     }

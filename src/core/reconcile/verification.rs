@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::memory::VerificationState;
 use super::situation::Situation;
 use super::token::{Token, TokenDetails};
 use crate::api::{App, Rejection, Verification};
+use crate::core::rare::Rare;
 use crate::core::scheduling::schedule::{after, fraction, whole};
 
 /// The shortest time between two requests because the portal rejects tokens. It doubles up to the longest.
@@ -73,8 +73,7 @@ impl Situation {
     /// Without verification no answer counts: a user may turn it off because only that fails.
     pub(super) fn forget_verification(&mut self) {
         if !self.verifies() {
-            self.memory.verification =
-                VerificationState { app: self.memory.verification.app, ..VerificationState::default() };
+            self.memory.verification = Rare::default();
         }
     }
 

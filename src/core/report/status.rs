@@ -32,7 +32,7 @@ pub(super) fn status(
         rejection: s.rejection(),
         last_handled_request: last_handled_request(s, failure.as_ref()),
         target_version: match s.target.version() {
-            version if seen && !is_unfinished(state, failure.as_ref()) => version.map(|v| v.resource.clone()),
+            version if seen && !is_unfinished(state, failure.as_ref()) => version.map(|v| v.resource.to_string()),
             _ => s.status.target_version.clone(),
         },
         credentials_version: credentials_version(s, failure.as_ref()),
@@ -85,7 +85,7 @@ fn credentials_version(s: &Situation, failure: Option<&Failure>) -> Option<Strin
         }
         // A Secret that is recreated has to be recognized as another.
         Observed::Absent | Observed::Unknown => reported,
-        Observed::Cached(version) | Observed::Loaded(version, _) => Some(version.resource.clone()),
+        Observed::Cached(version) | Observed::Loaded(version, _) => Some(version.resource.to_string()),
     }
 }
 

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 use crate::api::Retry;
+use crate::core::rare::Blank;
 
 /// Every resource is reconciled at least this often.
 pub const RESYNC_SECONDS: i64 = 600;
@@ -112,6 +113,10 @@ pub struct Repairs {
     level: u32,
 }
 
+impl Blank for Repairs {
+    const BLANK: &'static Self = &Self { recent: Vec::new(), level: 0 };
+}
+
 impl Repairs {
     /// Returns when the next repair may be made.
     #[must_use]
@@ -149,6 +154,10 @@ impl Repairs {
 /// 10 s.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touches(Vec<Timestamp>);
+
+impl Blank for Touches {
+    const BLANK: &'static Self = &Self(Vec::new());
+}
 
 impl Touches {
     /// Returns when it is read next.

@@ -65,7 +65,7 @@ impl DesiredSecret {
     #[must_use]
     pub fn replacement(&self, judged: &Version) -> SecretPatch {
         SecretPatch(json!({
-            "metadata": {"uid": judged.uid, "resourceVersion": judged.resource,
+            "metadata": {"uid": *judged.uid, "resourceVersion": *judged.resource,
                          "labels": self.labels, "annotations": self.annotations},
             "data": self.data,
         }))

@@ -77,7 +77,7 @@ impl LiveSecret {
             Owner::Other(credential.cloned())
         };
         Self {
-            version: Version { uid: meta.uid.unwrap_or_default(), resource: meta.resource_version.unwrap_or_default() },
+            version: Version::new(meta.uid.unwrap_or_default(), meta.resource_version.unwrap_or_default()),
             owner,
             controlled,
             owner_references,
@@ -154,7 +154,7 @@ impl LiveSecret {
             return None;
         }
         Some(SecretPatch(json!({
-            "metadata": {"uid": self.version.uid, "resourceVersion": self.version.resource,
+            "metadata": {"uid": *self.version.uid, "resourceVersion": *self.version.resource,
                          "labels": labels, "annotations": annotations},
             "data": data,
         })))
@@ -172,7 +172,7 @@ impl LiveSecret {
             owners.push(json!(owner_reference(me)));
         }
         Some(SecretPatch(json!({
-            "metadata": {"uid": self.version.uid, "resourceVersion": self.version.resource, "ownerReferences": owners},
+            "metadata": {"uid": *self.version.uid, "resourceVersion": *self.version.resource, "ownerReferences": owners},
         })))
     }
 }

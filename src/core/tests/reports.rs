@@ -150,7 +150,7 @@ fn a_suspended_resource_reports_only_its_token_and_keeps_its_failure() {
     assert_eq!(conditions(&kept), [("Ready", "False", "Suspended", 1)]);
     assert_eq!(kept.status.failure, failed);
     let mut valid = suspend(with_target(now));
-    valid.credentials = Observed::Cached(Version { uid: "u".to_owned(), resource: "2".to_owned() });
+    valid.credentials = Observed::Cached(Version::new("u", "2"));
     let valid = conclude_at_rest(valid, now);
     assert_eq!(conditions(&valid), [("Ready", "True", "Suspended", 1)]);
     assert!(message_of(&valid, "Ready").starts_with("Valid until "));

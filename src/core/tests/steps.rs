@@ -6,7 +6,7 @@ mod checks;
 mod waits;
 
 fn version(resource: &str) -> Version {
-    Version { uid: "u".to_owned(), resource: resource.to_owned() }
+    Version::new("u", resource)
 }
 
 fn reason(s: &Situation) -> Option<Reason> {
@@ -32,7 +32,7 @@ fn with_target() -> Situation {
 
 /// Returns the same after a restart: only what the status reports is known.
 fn restarted(mut s: Situation) -> Situation {
-    s.target = Observed::Cached(Version { uid: "target".to_owned(), resource: "11".to_owned() });
+    s.target = Observed::Cached(Version::new("target", "11"));
     s.memory = Memory::default();
     s.recall(at(START));
     s
@@ -149,7 +149,7 @@ fn drift_is_repaired_at_once_and_repeated_drift_with_back_off() {
         let mut s = with_target();
         (0..repairs).for_each(|n| s.memory.repairs.record(at(START - 10 + n)));
         let mut secret = stored(&situation(at(START - 60)), at(START - 60), 7200);
-        secret.version.resource = "12".to_owned();
+        secret.version.resource = "12".into();
         s.target_read(Some(secret));
         s.memory.target.as_mut().unwrap().rendered = false;
         s.plan.as_mut().unwrap().target.labels.insert("team".to_owned(), "maps".to_owned());
@@ -172,7 +172,7 @@ fn drift_is_repaired_at_once_and_repeated_drift_with_back_off() {
     lapsed.issued(token("next"), 40, at(START - 40));
     assert_eq!(step(&lapsed), "Render", "an unpublished token has expired");
     let mut unread = drifted(0);
-    unread.target = Observed::Cached(Version { uid: "target".to_owned(), resource: "12".to_owned() });
+    unread.target = Observed::Cached(Version::new("target", "12"));
     assert_eq!(step(&unread), "ReadTarget");
 }
 
@@ -184,7 +184,7 @@ fn an_unpublished_token_is_written_as_soon_as_the_api_server_accepts_it() {
     };
     assert_eq!(step(&with_unpublished(with_target())), "Publish");
     let mut cached = with_unpublished(with_target());
-    cached.target = Observed::Cached(Version { uid: "target".to_owned(), resource: "11".to_owned() });
+    cached.target = Observed::Cached(Version::new("target", "11"));
     let Step::Publish(patch) = decide(&cached, at(START)).step else {
         panic!("the evaluated version is patched without another read")
     };
@@ -211,7 +211,7 @@ fn the_owner_reference_is_corrected_after_all_other_steps() {
     };
     assert_eq!(step(&retained()), "Own");
     let mut cached = retained();
-    cached.target = Observed::Cached(Version { uid: "target".to_owned(), resource: "11".to_owned() });
+    cached.target = Observed::Cached(Version::new("target", "11"));
     assert_eq!(step(&cached), "ReadTarget");
     let mut refused = retained();
     refused.failed(Activity::Own, Reason::TargetRefused, None, at(START));
@@ -223,7 +223,7 @@ fn the_owner_reference_is_corrected_after_all_other_steps() {
     waiting.failed(Activity::Request, Reason::PortalUnreachable, None, at(START));
     assert_eq!(step(&waiting), "Own", "a failure of the portal does not delay it");
     let mut done = retained();
-    done.owned(Version { uid: "target".to_owned(), resource: "12".to_owned() });
+    done.owned(Version::new("target", "12"));
     assert_eq!(step(&done), "Rest");
 }
 

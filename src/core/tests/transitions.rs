@@ -9,7 +9,7 @@ mod restart;
 mod stripped;
 
 fn version(uid: &str, resource: &str) -> Version {
-    Version { uid: uid.to_owned(), resource: resource.to_owned() }
+    Version::new(uid, resource)
 }
 
 /// Returns a resource whose target was created a minute ago.
@@ -103,7 +103,7 @@ fn a_token_that_replaces_a_deleted_or_damaged_one_is_a_repair() {
         let mut s = with_target();
         change(&mut s);
         s.issued(token("t"), 7200, at(START));
-        s.memory.repairs != Repairs::default()
+        *s.memory.repairs != Repairs::default()
     };
     assert!(!repairs(&|_| {}), "a renewal");
     assert!(repairs(&|s| s.target = Observed::Absent));
@@ -111,7 +111,7 @@ fn a_token_that_replaces_a_deleted_or_damaged_one_is_a_repair() {
     assert!(!repairs(&|s| s.target = Observed::Unknown));
     let mut new = situation_with_credentials(at(START));
     new.issued(token("t"), 7200, at(START));
-    assert_eq!(new.memory.repairs, Repairs::default(), "the first");
+    assert_eq!(*new.memory.repairs, Repairs::default(), "the first");
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_write_publishes_the_new_token_or_renders_the_stored_one_again() {
         (details.token.unwrap().expiration_time, attempt_kind(&s), s.memory.issued.is_some()),
         (at(START + 100), None, false)
     );
-    assert_eq!(s.memory.repairs, Repairs::default(), "a renewal is not a repair");
+    assert_eq!(*s.memory.repairs, Repairs::default(), "a renewal is not a repair");
 
     let rendered = |generation| {
         let mut s = with_target();
@@ -140,7 +140,7 @@ fn a_write_publishes_the_new_token_or_renders_the_stored_one_again() {
         s.failed(Activity::Own, Reason::TargetRefused, None, now);
         s.rendered(version("target", "12"), now);
         assert_eq!((s.memory.target.as_ref().unwrap().token.clone(), attempt_kind(&s)), (before, Some(Activity::Own)));
-        s.memory.repairs != Repairs::default()
+        *s.memory.repairs != Repairs::default()
     };
     let mut lapsed = with_target();
     let before = lapsed.memory.target.as_ref().unwrap().token.clone();
@@ -187,7 +187,7 @@ fn a_dry_run_or_creation_is_recorded_with_its_generation() {
     s.failed(Activity::Own, Reason::TargetRefused, None, now);
     s.owned(version("target", "10"));
     let details = s.memory.target.as_ref().unwrap();
-    assert_eq!((details.owned, details.version.resource.as_str(), attempt_kind(&s)), (true, "10", None));
+    assert_eq!((details.owned, &*details.version.resource, attempt_kind(&s)), (true, "10", None));
     s.failed(Activity::Write, Reason::TargetRefused, None, now);
     s.owned(version("target", "11"));
     assert_eq!(attempt_kind(&s), Some(Activity::Write));

@@ -166,7 +166,7 @@ fn a_token_that_is_rejected_in_the_second_of_its_issue_is_replaced_at_once_and_i
     s.verified(issued, Verification::TokenRejected, rejected_at);
     assert!(matches!(decide(&s, at(START + 30)).step, Step::AcquirePermit), "after the minimum spacing");
     s.issued(token("next"), 7200, at(START + 30));
-    s.published(Version { uid: "target".to_owned(), resource: "12".to_owned() });
+    s.published(Version::new("target", "12"));
     check(&mut s, START + 30, Verification::TokenRejected);
     assert!(matches!(decide(&s, at(START + 300)).step, Step::Rest));
     assert!(matches!(decide(&s, at(START + 360)).step, Step::AcquirePermit));
@@ -221,7 +221,7 @@ fn an_answer_about_a_token_that_is_no_longer_published_is_dropped() {
     let mut s = verified(START);
     let issued = s.verification_started(at(START)).unwrap();
     s.issued(token("next"), 7200, at(START + 1));
-    s.published(Version { uid: "target".to_owned(), resource: "12".to_owned() });
+    s.published(Version::new("target", "12"));
     s.verified(issued, Verification::AppUnknown, at(START + 2));
     assert!(s.memory.verification.answer.is_none());
     assert!(s.verification_due(at(START + 2)).is_some_and(|due| due <= at(START + 2)), "the next one is asked about");

@@ -113,7 +113,7 @@ fn a_pause_of_the_host_keeps_its_start_and_the_renewals_requested_meanwhile() {
 #[test]
 fn a_credentials_version_is_recorded_once_nothing_remains_to_be_done_for_it() {
     let now = at(START);
-    let second = || Version { uid: "u".to_owned(), resource: "2".to_owned() };
+    let second = || Version::new("u", "2");
     let soon = at(START + 2);
     let read = |digest| {
         let mut s = next_situation(situation(soon), reconcile_new(now), 1, soon);

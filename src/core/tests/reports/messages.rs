@@ -143,7 +143,7 @@ fn a_message_names_what_its_cause_is_about() {
 fn a_message_is_updated_while_the_reason_stays_the_same() {
     let now = at(START);
     let missing = |mut s: Situation, key: &str, resource: &str| {
-        let version = Version { uid: "u".to_owned(), resource: resource.to_owned() };
+        let version = Version::new("u", resource);
         s.credentials_read(Some((version, Err(CredentialsError { key: key.to_owned(), cause: Cause::KeyMissing }))));
         conclude_at_rest(s, now)
     };

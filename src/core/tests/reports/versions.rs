@@ -8,7 +8,7 @@ fn a_version_that_changed_alone_is_written_after_10_minutes_or_with_the_next_wri
     let uid = situation(at(START)).credentials.version().unwrap().uid.clone();
     let relabeled = |last: Conclusion, now: Timestamp| {
         let mut s = situation(now);
-        s.credentials = Observed::Cached(Version { uid: uid.clone(), resource: "relabeled".to_owned() });
+        s.credentials = Observed::Cached(Version::new(uid.clone(), "relabeled"));
         reconcile(next_situation(s, last, 1, now), now, Ok(7200), &mut 0)
     };
     let soon = relabeled(first, at(START + 60));
@@ -30,7 +30,7 @@ fn a_target_that_is_touched_again_and_again_is_read_once_in_10_seconds() {
     let (mut reads, mut now) = (0, START);
     for touch in 0..60 {
         now = START + touch;
-        s.target = Observed::Cached(Version { uid: "target".to_owned(), resource: (100 + touch).to_string() });
+        s.target = Observed::Cached(Version::new("target", (100 + touch).to_string()));
         let verdict = decide(&s, at(now));
         match verdict.step {
             Step::ReadTarget => {
@@ -45,7 +45,7 @@ fn a_target_that_is_touched_again_and_again_is_read_once_in_10_seconds() {
     }
     assert_eq!(reads, 3 + (now - START - 2) / 10);
     // What a user asks for does not wait.
-    s.target = Observed::Cached(Version { uid: "target".to_owned(), resource: "200".to_owned() });
+    s.target = Observed::Cached(Version::new("target", "200"));
     s.requested_at = Some("now".to_owned());
     assert!(matches!(decide(&s, at(now)).step, Step::ReadTarget));
 }

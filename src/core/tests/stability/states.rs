@@ -158,7 +158,7 @@ impl Choices {
         for _ in 0..self.below(5) {
             memory.repairs.record(self.time(now));
         }
-        let stale = Version { uid: "u".to_owned(), resource: "1".to_owned() };
+        let stale = Version::new("u", "1");
         memory.facts.credentials =
             self.maybe(|c| (c.one_of(&[s.credentials.version().unwrap().clone(), stale.clone()]), c.one_of(&[7, 8])));
         memory.facts.incomplete = self.maybe(|_| {
@@ -231,7 +231,7 @@ fn resource(verified: bool) -> Situation {
     let mut s = situation(at(START));
     s.plan = Plan::new(&serde_json::from_value(spec).unwrap());
     s.generation = 3;
-    s.credentials = Observed::Cached(Version { uid: "u".to_owned(), resource: "2".to_owned() });
+    s.credentials = Observed::Cached(Version::new("u", "2"));
     s
 }
 
@@ -255,7 +255,7 @@ impl Start {
             status,
             memory,
             target,
-            credentials: Version { uid: "u".to_owned(), resource: "2".to_owned() },
+            credentials: Version::new("u", "2"),
             digest: 7,
             version: 100,
             granted: c.one_of(&[7200, 1800, 60, 1_209_600]),

@@ -152,7 +152,7 @@ impl World {
         let Some(mut secret) = self.target.clone() else { return Answer::Conflict };
         let meta = &patch.expose()["metadata"];
         let version = version_of(&secret);
-        if meta["uid"] != version.uid.as_str() || meta["resourceVersion"] != version.resource.as_str() {
+        if meta["uid"] != *version.uid || meta["resourceVersion"] != *version.resource {
             return Answer::Conflict;
         }
         let mut value = serde_json::to_value(&secret).unwrap();
@@ -256,9 +256,9 @@ impl World {
         let version = self.target.as_ref().map(version_of).map(|version| version.resource);
         ready
             && renewed
-            && self.status.target_version == version
+            && self.status.target_version.as_deref() == version.as_deref()
             && self.memory.pinned.is_none()
-            && self.status.credentials_version.as_ref() == Some(&self.credentials.resource)
+            && self.status.credentials_version.as_deref() == Some(&*self.credentials.resource)
             && s.satisfied() == Some(self.generation)
             && self.status.failure.is_none()
             && (self.requested_at.is_none() || self.requested_at == self.status.last_handled_request)
@@ -275,7 +275,7 @@ fn due(s: &Situation, now: Timestamp) -> Option<Timestamp> {
 
 fn version_of(secret: &Secret) -> Version {
     let meta = &secret.metadata;
-    Version { uid: meta.uid.clone().unwrap_or_default(), resource: meta.resource_version.clone().unwrap_or_default() }
+    Version::new(meta.uid.clone().unwrap_or_default(), meta.resource_version.clone().unwrap_or_default())
 }
 
 /// What a CRD without causes and messages of failures and without digests of tokens stores.

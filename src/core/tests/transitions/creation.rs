@@ -52,5 +52,5 @@ fn a_token_that_was_never_in_a_target_is_not_gone() {
     s.memory.pinned = None;
     assert_eq!(s.owed(at(START + 10)).trigger, Trigger::First);
     s.issued(token("t"), 7200, at(START + 10));
-    assert_eq!(s.memory.repairs, Repairs::default(), "no repair");
+    assert_eq!(*s.memory.repairs, Repairs::default(), "no repair");
 }

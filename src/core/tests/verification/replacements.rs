@@ -85,7 +85,7 @@ fn a_restart_after_the_clock_was_set_back_keeps_the_wait_after_a_replacement() {
     s.memory.shift(SignedDuration::from_secs(step));
     let now = START + INTERVAL + step + 40;
     s.issued(token("next"), 7200, at(now));
-    s.published(Version { uid: "target".to_owned(), resource: "12".to_owned() });
+    s.published(Version::new("target", "12"));
     let conclusion = concluded(s, now);
     let restarted = Situation { plan, ..situation(at(now)) };
     let mut s = next_situation(restarted, Conclusion { memory: Memory::default(), ..conclusion }, 2, at(now + 200));
@@ -100,7 +100,7 @@ fn a_restart_after_the_clock_was_set_back_keeps_the_wait_after_a_replacement() {
 fn renewals_in_between_do_not_shorten_the_wait_after_a_replacement() {
     let written = |s: &mut Situation, version: &str, now: i64| {
         s.issued(token(version), 7200, at(now));
-        s.published(Version { uid: "target".to_owned(), resource: version.to_owned() });
+        s.published(Version::new("target", version));
     };
     let mut s = verified(START);
     check(&mut s, START, Verification::TokenRejected);
@@ -120,10 +120,10 @@ fn a_renewal_of_a_token_that_was_not_rejected_counts_as_no_replacement() {
     let rejected = s.verification_started(at(START)).unwrap();
     s.verified(rejected, Verification::TokenRejected, at(START));
     s.issued(token("replacement"), 7200, at(START + 1));
-    s.published(Version { uid: "target".to_owned(), resource: "12".to_owned() });
+    s.published(Version::new("target", "12"));
     // Nothing is known of the replacement when it is renewed.
     s.issued(token("renewal"), 7200, at(START + 5000));
-    s.published(Version { uid: "target".to_owned(), resource: "13".to_owned() });
+    s.published(Version::new("target", "13"));
     let renewal = s.verification_started(at(START + 5001)).unwrap();
     s.verified(renewal, Verification::TokenRejected, at(START + 5002));
     assert_eq!(s.owed(at(START + 5040)).trigger, Trigger::Rejected);
