@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::situation::Situation;
 use super::token::{Token, TokenDetails};
-use crate::api::{App, Rejection, Verification};
+use crate::api::{App, Condition, Rejection, Verification};
 use crate::core::rare::Rare;
 use crate::core::scheduling::schedule::{after, fraction, whole};
 
@@ -15,6 +15,11 @@ const MAX_REJECTION_SECONDS: i64 = 3600;
 const UNANSWERED: u32 = 3;
 /// A token issued so shortly before its rejection was recorded was requested because the one before it was rejected.
 const RECENT_SECONDS: i64 = 60;
+
+/// Whether the published token is the one that the portal rejected, and not a newer one.
+fn reports_rejection(ready: &Condition) -> bool {
+    ready.reason == "TokenRejected" || (ready.reason == "Suspended" && ready.status == "False")
+}
 
 impl Situation {
     /// Restores from the status what was checked before a restart. The next checks are spread over the interval.
@@ -29,7 +34,7 @@ impl Situation {
         self.memory.verification.rejected_since = since;
         let (Some(issued), Some(verified)) = (issue_time, self.condition("Verified")) else { return };
         let rejects = verified.reason == "TokenRejected";
-        let current = !rejects || self.condition("Ready").is_some_and(|ready| ready.reason == "TokenRejected");
+        let current = !rejects || self.condition("Ready").is_some_and(reports_rejection);
         let replaces = since.is_some_and(|since| issued >= after(since, -RECENT_SECONDS));
         let state = &mut self.memory.verification;
         state.replaced_at = replaces.then_some(issued);

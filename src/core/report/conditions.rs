@@ -89,9 +89,14 @@ impl Assessment<'_> {
 
     fn suspended_message(&self) -> String {
         let paused = "no other one is requested while spec.suspend is true.";
-        match self.token.map(|token| token.expiration_time) {
-            Some(expiration) if expiration > self.now => format!("Valid until {expiration}; {paused}"),
-            Some(expiration) => format!("The token expired at {expiration}; {paused}"),
+        match self.token {
+            Some(token) if token.expiration_time <= self.now => {
+                format!("The token expired at {}; {paused}", token.expiration_time)
+            }
+            Some(token) if self.s.is_rejected(token.issue_time) => {
+                format!("The portal rejects the token in the target; {paused}")
+            }
+            Some(token) => format!("Valid until {}; {paused}", token.expiration_time),
             None => "There is no token, and none is requested while spec.suspend is true.".to_owned(),
         }
     }
@@ -113,8 +118,9 @@ impl Assessment<'_> {
                 ("False", answer.as_str(), "The token does not belong to this app.".to_owned())
             }
             (Verification::TokenRejected, _) => {
-                let message = "The portal rejects the token before its expiration; a new one is requested.";
-                ("False", answer.as_str(), format!("{message}{}", self.clock()))
+                let next = if self.suspended { "" } else { "; a new one is requested" };
+                let message = format!("The portal rejects the token before its expiration{next}.{}", self.clock());
+                ("False", answer.as_str(), message)
             }
             (Verification::NotAnswered, _) => {
                 ("Unknown", answer.as_str(), "The portal did not answer the check of the token.".to_owned())

@@ -235,3 +235,28 @@ fn an_answer_about_a_token_whose_target_was_deleted_is_dropped() {
     s.verified(issued, Verification::TokenRejected, at(START + 2));
     assert!(s.memory.verification.answer.is_none());
 }
+
+#[test]
+fn a_rejected_token_of_a_suspended_resource_stays_rejected_after_a_restart() {
+    let suspended = || {
+        let mut s = verified(START);
+        s.plan.as_mut().unwrap().suspend = true;
+        s
+    };
+    let mut s = suspended();
+    s.verified(at(START), Verification::TokenRejected, at(START + 60));
+    let before = concluded(s, START + 60);
+    assert_eq!(condition(&before.status, "Ready"), pair("False", "Suspended"));
+    let messages: Vec<_> = before.status.conditions.iter().map(|condition| condition.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "The portal rejects the token in the target; no other one is requested while spec.suspend is true.",
+            "The portal rejects the token before its expiration.",
+        ]
+    );
+    let restarted = Conclusion { memory: Memory::default(), ..before };
+    let after = concluded(next_situation(suspended(), restarted, 1, at(START + 120)), START + 120);
+    assert_eq!(condition(&after.status, "Ready"), pair("False", "Suspended"));
+    assert!(!after.changed);
+}
