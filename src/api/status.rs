@@ -7,7 +7,7 @@ use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::reason::Reason;
 
@@ -64,13 +64,13 @@ impl ArcGisAppCredentialStatus {
 
 /// Leaves out a field that a newer version wrote in a way that this one does not know.
 fn known<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
-    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
+    Ok(serde_json::from_str(Box::<RawValue>::deserialize(deserializer)?.get()).ok())
 }
 
 /// Leaves out the items that this version does not know.
 fn known_items<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    let items = Vec::<Value>::deserialize(deserializer)?;
-    Ok(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect())
+    let items = Vec::<Box<RawValue>>::deserialize(deserializer)?;
+    Ok(items.iter().filter_map(|item| serde_json::from_str(item.get()).ok()).collect())
 }
 
 /// The published token. Times are RFC 3339 in UTC, in whole seconds.

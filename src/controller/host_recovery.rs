@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::context::Context;
 use super::observe;
-use crate::api::{ArcGisAppCredentialStatus, Reason};
+use crate::api::Reason;
 use crate::core::RetryAfterRecord;
 use crate::index::{IndexedResource, Key};
 
@@ -41,7 +41,7 @@ pub fn restore_pauses(ctx: &Context) {
         if resource.report.problem != Some(Reason::RateLimited) {
             continue;
         }
-        let status = ArcGisAppCredentialStatus::read(&resource.status);
+        let status = resource.status();
         let host = status.portal.as_deref().and_then(|portal| portal.split('/').next());
         if let (Some(record), Some(host)) = (RetryAfterRecord::of(&status), host) {
             by_host.entry(host.to_owned()).or_default().push(record);

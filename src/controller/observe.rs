@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::context::Context;
-use crate::api::{ArcGisAppCredentialStatus, CaBundleKind};
+use crate::api::CaBundleKind;
 use crate::core::{Admit, Identity, Observed, OriginMatch, Plan, Situation, SpecError};
 use crate::index::{IndexedResource, Key, ObjectKind, Verified};
 
@@ -34,7 +34,7 @@ pub(super) fn observe(ctx: &Arc<Context>, key: &Key) -> Option<Situation> {
         requested_at: resource.requested_at.clone(),
         allowed: plan.as_ref().is_ok_and(|plan| OriginMatch::of(&plan.portal, &ctx.allowed).is_some()),
         plan,
-        status: ArcGisAppCredentialStatus::read(&resource.status),
+        status: resource.status(),
         rival,
         target,
         credentials,
@@ -57,7 +57,7 @@ pub(super) fn observe(ctx: &Arc<Context>, key: &Key) -> Option<Situation> {
 }
 
 pub(super) fn plan(resource: &IndexedResource) -> Result<Plan, SpecError> {
-    let spec = serde_json::from_str(&resource.spec).map_err(|_| SpecError {
+    let spec = serde_json::from_str(&resource.spec()).map_err(|_| SpecError {
         field: "spec",
         advice: "cannot be decoded: compare it with kubectl explain arcgisappcredential.spec".to_owned(),
     })?;

@@ -1,6 +1,7 @@
 //! What is known of the cluster: the resources, and the versions of the Secrets and ConfigMaps that they name.
 
 mod objects;
+mod packed;
 mod portals;
 mod resource;
 mod store;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
+use super::packed::Packed;
 use super::portals::{NamedPortal, NamedPortals};
 use crate::api::{ArcGisAppCredentialStatus, DEFAULT_PORTAL, Reason, Verification};
 use crate::cluster::LeanResource;
@@ -103,8 +104,8 @@ pub struct IndexedResource {
     pub created_at: Option<Timestamp>,
     pub deleting: bool,
     pub requested_at: Option<String>,
-    pub spec: Box<str>,
-    pub status: Box<str>,
+    pub(super) spec: Packed,
+    pub(super) status: Packed,
     pub memory: Memory,
     /// A list that began while it was known has not returned it yet.
     pub(super) awaited: bool,
@@ -119,34 +120,58 @@ pub struct IndexedResource {
     pub report: Report,
     /// What the verification of the published token found, until it is reported.
     pub verified: Option<Box<Verified>>,
-    /// The portal that it names.
-    pub(super) portal: Option<Arc<NamedPortal>>,
     /// When its client certificate expires, as last read.
     pub client_certificate_expires: Option<Timestamp>,
-    pub(super) target: Option<Key>,
-    /// The objects that it names.
-    pub(super) refs: Box<[(ObjectKind, Key)]>,
+    pub(super) named: Named,
 }
 
-const REQUESTED_AT_CHARS: usize = 64;
+/// What the spec names. It is read loosely: the names in a resource count even when it cannot be decoded.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    portal: Option<Arc<NamedPortal>>,
+    pub target: Option<Key>,
+    client_certificate: Option<Key>,
+    pub objects: Box<[(ObjectKind, Key)]>,
+    suspended: bool,
+}
 
-impl IndexedResource {
-    pub(super) fn new(resource: LeanResource, portals: &mut NamedPortals) -> Self {
-        let meta = resource.metadata;
-        // Read loosely: the names in a resource count even when it cannot be decoded.
-        let spec: Value = serde_json::from_str(&resource.spec).unwrap_or_default();
+impl Named {
+    fn read(spec: &str, namespace: &str, portals: &mut NamedPortals) -> Self {
+        let spec: Value = serde_json::from_str(spec).unwrap_or_default();
         let text = |path: &str| spec.pointer(path).and_then(Value::as_str);
-        let named = |path: &str| Some(Key::new(meta.namespace.as_deref()?, text(path)?));
-        let target = named("/target/name");
-        let secrets = [target.clone(), named("/credentialsRef/name"), named("/portal/clientCertificateRef/name")];
+        let named = |path: &str| text(path).map(|name| Key::new(namespace, name));
+        let (target, client_certificate) = (named("/target/name"), named("/portal/clientCertificateRef/name"));
+        let secrets = [target.clone(), named("/credentialsRef/name"), client_certificate.clone()];
         let ca_kind = match text("/portal/caBundleRef/kind") {
             Some("Secret") => ObjectKind::Secret,
             _ => ObjectKind::ConfigMap,
         };
         let ca = named("/portal/caBundleRef/name").map(|ca| (ca_kind, ca));
-        let refs = secrets.into_iter().flatten().map(|name| (ObjectKind::Secret, name)).chain(ca).collect();
-        let status = ArcGisAppCredentialStatus::read(&resource.status);
         let portal = PortalUrl::parse(text("/portal/url").unwrap_or(DEFAULT_PORTAL)).ok();
+        Self {
+            portal: portal.map(|portal| portals.named(&portal.authority())),
+            objects: secrets.into_iter().flatten().map(|name| (ObjectKind::Secret, name)).chain(ca).collect(),
+            target,
+            client_certificate,
+            suspended: spec["suspend"] == true,
+        }
+    }
+}
+
+const REQUESTED_AT_CHARS: usize = 64;
+
+impl IndexedResource {
+    /// Reads a resource that a watch or a list returned. `before` is what is known of it.
+    pub(super) fn new(resource: LeanResource, before: Option<&Self>, portals: &mut NamedPortals) -> Self {
+        let meta = resource.metadata;
+        let (spec, named) = if let Some(same) = before.filter(|before| before.spec() == *resource.spec) {
+            (same.spec.clone(), same.named.clone())
+        } else {
+            let namespace = meta.namespace.as_deref().unwrap_or_default();
+            (Packed::new(&resource.spec), Named::read(&resource.spec, namespace, portals))
+        };
+        let status = ArcGisAppCredentialStatus::read(&resource.status);
+        let observed = hash(&status);
         Self {
             uid: meta.uid.unwrap_or_default().into(),
             version: meta.resource_version.unwrap_or_default().into(),
@@ -155,21 +180,32 @@ impl IndexedResource {
             created_at: meta.creation_timestamp.map(|time| time.0),
             deleting: meta.deletion_timestamp.is_some(),
             requested_at: resource.requested_at.map(|text| text.chars().take(REQUESTED_AT_CHARS).collect()),
-            report: Report::new(&status, spec["suspend"] == true),
-            spec: resource.spec,
-            status: resource.status,
+            report: Report::new(&status, named.suspended),
+            spec,
+            status: match before.filter(|before| before.observed == observed) {
+                Some(before) => before.status.clone(),
+                None => Packed::new(&resource.status),
+            },
             memory: Memory::default(),
             awaited: false,
             panics: 0,
             written: None,
-            observed: hash(&status),
+            observed,
             had_token: status.token.is_some(),
             verified: None,
-            portal: portal.map(|portal| portals.named(&portal.authority())),
             client_certificate_expires: None,
-            target,
-            refs,
+            named,
         }
+    }
+
+    /// Returns the spec as the API server has it.
+    pub fn spec(&self) -> String {
+        self.spec.text()
+    }
+
+    /// Returns the status as it was last written, as far as this version knows it.
+    pub fn status(&self) -> ArcGisAppCredentialStatus {
+        ArcGisAppCredentialStatus::read(&self.status.text())
     }
 
     /// Whether another writer replaced the status that was written last.
@@ -179,17 +215,22 @@ impl IndexedResource {
 
     /// The portal that it names, as metrics label it; `None` for what is no URL of a portal.
     pub fn portal(&self) -> Option<&NamedPortal> {
-        self.portal.as_deref()
+        self.named.portal.as_deref()
     }
 
-    /// The Secret with its client certificate.
-    pub(super) fn client_certificate(&self) -> Option<String> {
-        let spec: Value = serde_json::from_str(&self.spec).ok()?;
-        spec.pointer("/portal/clientCertificateRef/name")?.as_str().map(str::to_owned)
+    /// Whether a user, or a controller other than this operator, has changed nothing since `before`.
+    pub(super) fn is_specified_like(&self, before: &Self) -> bool {
+        let specified = |resource: &Self| (resource.generation, resource.deleting);
+        specified(self) == specified(before) && self.requested_at == before.requested_at
+    }
+
+    /// Whether it names the same client certificate.
+    pub(super) fn presents_like(&self, before: &Self) -> bool {
+        self.named.client_certificate == before.named.client_certificate
     }
 
     /// Whether it names a ConfigMap.
     pub fn names_config_map(&self) -> bool {
-        self.refs.iter().any(|(kind, _)| *kind == ObjectKind::ConfigMap)
+        self.named.objects.iter().any(|(kind, _)| *kind == ObjectKind::ConfigMap)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::objects::{Objects, Seen, older};
+use super::packed::Packed;
 use super::portals::{NamedPortal, NamedPortals};
 use super::resource::{IndexedResource, Key, ObjectKind, Report, hash};
 use crate::api::{ArcGisAppCredentialStatus, Reason};
@@ -36,7 +37,7 @@ fn take_over(before: &mut IndexedResource, entry: &mut IndexedResource, listed: 
     entry.verified = before.verified.take();
     entry.panics = before.panics;
     entry.had_token |= before.had_token;
-    let same = before.generation == entry.generation || before.client_certificate() == entry.client_certificate();
+    let same = entry.presents_like(before);
     entry.client_certificate_expires = before.client_certificate_expires.filter(|_| same);
     let is_echo = entry.version == before.status_version;
     // What the API server drops from a status, or adds to it, counts as written.
@@ -46,7 +47,7 @@ fn take_over(before: &mut IndexedResource, entry: &mut IndexedResource, listed: 
         entry.observed = before.observed;
     }
     if entry.written == Some(entry.observed) {
-        entry.status = std::mem::take(&mut before.status);
+        entry.status = before.status.clone();
         entry.report = Report { suspended: entry.report.suspended, ..before.report };
         entry.status_version = std::mem::take(&mut before.status_version);
     }
@@ -57,20 +58,29 @@ impl Index {
     /// Adds or updates a resource that a watch or a list returned; returns the resources to reconcile.
     pub fn upsert(&mut self, resource: LeanResource, listed: bool) -> Vec<Key> {
         let key = Key::of(&resource.metadata);
-        let mut entry = IndexedResource::new(resource, &mut self.portals);
+        let before = self.resources.get_mut(&key);
+        let mut entry = IndexedResource::new(resource, before.as_deref().map(Box::as_ref), &mut self.portals);
         let mut woken = BTreeSet::from([key.clone()]);
-        if let Some(before) = self.resources.get_mut(&key) {
-            self.altered |= entry.version == before.status_version && before.written != Some(entry.observed);
+        if let Some(before) = before {
+            let is_echo = before.uid == entry.uid && entry.version == before.status_version;
+            self.altered |= is_echo && before.written != Some(entry.observed);
+            // What was written is what was concluded: nothing is left to do for it.
+            if is_echo && entry.is_specified_like(before) {
+                woken.clear();
+            }
             if before.uid == entry.uid && !take_over(before, &mut entry, listed) {
                 return Vec::new();
             }
-            if before.refs != entry.refs || before.deleting != entry.deleting || before.uid != entry.uid {
+            if before.named.objects != entry.named.objects
+                || before.deleting != entry.deleting
+                || before.uid != entry.uid
+            {
                 woken.extend(self.remove(&key));
             }
         }
         if !self.resources.contains_key(&key) {
-            self.objects.add_user(&key, &entry.refs);
-            if let Some(target) = &entry.target {
+            self.objects.add_user(&key, &entry.named.objects);
+            if let Some(target) = &entry.named.target {
                 woken.extend(self.claimants(target));
             }
         }
@@ -81,12 +91,12 @@ impl Index {
     /// Removes a resource; returns the resources to reconcile.
     pub fn remove(&mut self, key: &Key) -> Vec<Key> {
         let Some(entry) = self.resources.remove(key) else { return Vec::new() };
-        self.objects.remove_user(key, &entry.refs);
-        entry.target.map(|target| self.claimants(&target)).unwrap_or_default()
+        self.objects.remove_user(key, &entry.named.objects);
+        entry.named.target.map(|target| self.claimants(&target)).unwrap_or_default()
     }
 
     fn claimants(&self, target: &Key) -> Vec<Key> {
-        let claims = |key: &&Key| self.resources.get(key).is_some_and(|e| e.target.as_ref() == Some(target));
+        let claims = |key: &&Key| self.resources.get(key).is_some_and(|e| e.named.target.as_ref() == Some(target));
         self.objects.users(&(ObjectKind::Secret, target.clone())).iter().filter(claims).cloned().collect()
     }
 
@@ -95,7 +105,7 @@ impl Index {
         let entry = self.resources.get(key)?;
         let rank = |key: &Key| self.resources.get(key).map(|e| (e.created_at, key.name().to_owned()));
         let mine = rank(key)?;
-        self.claimants(entry.target.as_ref()?)
+        self.claimants(entry.named.target.as_ref()?)
             .iter()
             .filter(|other| self.resources.get(other).is_some_and(|e| !e.deleting))
             .filter_map(rank)
@@ -124,7 +134,7 @@ impl Index {
     /// Whether something is known of every object that a resource names.
     pub fn knows_objects_of(&self, key: &Key) -> bool {
         let known = |id: &(ObjectKind, Key)| self.objects.observed::<()>(id) != Observed::Unknown;
-        self.resources.get(key).is_some_and(|resource| resource.refs.iter().all(known))
+        self.resources.get(key).is_some_and(|resource| resource.named.objects.iter().all(known))
     }
 
     /// Ends the waits of resources whose last request failed for a reason; returns the resources to reconcile.
@@ -224,7 +234,7 @@ impl Index {
         entry.written = Some(entry.observed);
         let first_token = status.token.is_some() && !std::mem::replace(&mut entry.had_token, status.token.is_some());
         entry.status_version = version.into();
-        entry.status = serde_json::to_string(status).unwrap_or_default().into();
+        entry.status = Packed::new(&serde_json::to_string(status).unwrap_or_default());
         entry.report = Report::new(status, entry.report.suspended);
         entry.created_at.filter(|_| first_token)
     }

@@ -140,7 +140,7 @@ fn what_the_api_server_drops_from_a_status_counts_as_written_and_another_writers
     sent["failure"]["message"] = json!("Secret oauth does not exist.");
     let sent: ArcGisAppCredentialStatus = serde_json::from_value(sent).unwrap();
     let message = |index: &Index| {
-        let status = ArcGisAppCredentialStatus::read(&index.get(&key).unwrap().status);
+        let status = index.get(&key).unwrap().status();
         status.failure.and_then(|failure| failure.message)
     };
     index.status_written(&key, "a", "20".to_owned(), &sent, Reported::default());

@@ -11,11 +11,11 @@ use allocation_counter::measure;
 use renewals::{Documents, Fleet};
 
 /// The bytes that a resource at rest takes, per byte that the API server sends of it.
-const BYTES_RATIO: f64 = 2.45;
+const BYTES_RATIO: f64 = 1.45;
 /// The allocations of a renewal, per allocation for decoding and encoding its documents once.
-const ALLOCATIONS_RATIO: f64 = 2.1;
+const ALLOCATIONS_RATIO: f64 = 1.75;
 /// The instructions of a renewal, per instruction for decoding and encoding its documents once.
-const INSTRUCTIONS_RATIO: f64 = 2.2;
+const INSTRUCTIONS_RATIO: f64 = 2.1;
 const COUNT: usize = 200;
 
 fn ratio(of: u64, to: u64) -> f64 {

@@ -1,7 +1,7 @@
 //! Renewals of a fleet without network: the index and the core do what they do in the controller, on the documents that an
 //! API server would send and receive.
 
-use arcgis_credential_operator::api::{ArcGisAppCredentialStatus, CredentialsRef};
+use arcgis_credential_operator::api::CredentialsRef;
 use arcgis_credential_operator::cluster::LeanResource;
 use arcgis_credential_operator::core::{
     AccessToken, Admit, Answer, Conclusion, Credentials, Digester, Edge, Identity, Observed, Plan, Progress,
@@ -191,8 +191,8 @@ impl Fleet {
     }
 
     fn observe(&self, key: &Key) -> Situation {
-        let resource = self.index.get(key).unwrap().clone();
-        let plan = Plan::new(&serde_json::from_str(&resource.spec).unwrap());
+        let resource = self.index.get(key).unwrap();
+        let plan = Plan::new(&serde_json::from_str(&resource.spec()).unwrap());
         let names = plan.as_ref().map(|plan| (plan.target.name.clone(), plan.credentials.name.clone())).unwrap();
         let mut s = Situation {
             me: Identity {
@@ -201,9 +201,9 @@ impl Fleet {
                 uid: resource.uid.to_string(),
             },
             generation: resource.generation,
-            requested_at: resource.requested_at,
+            requested_at: resource.requested_at.clone(),
             plan,
-            status: ArcGisAppCredentialStatus::read(&resource.status),
+            status: resource.status(),
             allowed: true,
             rival: self.index.rival(key),
             target: self.index.observed(ObjectKind::Secret, key.namespace(), &names.0),
@@ -212,7 +212,7 @@ impl Fleet {
             client_certificate: Observed::Absent,
             admit: Admit::Now,
             has_permit: false,
-            memory: resource.memory,
+            memory: resource.memory.clone(),
         };
         s.recall(self.now);
         s
