@@ -1,6 +1,6 @@
 //! The invariants of the simulation. Each check has a name, and a failure reports the seed, resource, time and numbers.
 
-use arcgis_credential_operator::api::{ArcGisAppCredentialStatus, Reason};
+use arcgis_credential_operator::api::{ArcGisAppCredentialStatus, Reason, Retry};
 use arcgis_credential_operator::core::{RESYNC_SECONDS, Situation, Step, conclude, decide};
 use jiff::Timestamp;
 
@@ -124,7 +124,9 @@ impl Simulation {
         let versions = old && before.without_versions == without_versions(&resource.status);
         // They leave the next change to report to the next write.
         history.status_write_expected |= versions && expected;
-        let known = expected || expired || recovered || versions;
+        // What only waited for its turn was reported as pending before it was read.
+        let found = problem.is_some_and(|p| p.retry() == Retry::OnChange && before.reason != Some(p));
+        let known = expected || expired || recovered || versions || found;
         let new_pause = history.pause_reported_in != phase || before.reason != Some(Reason::RateLimited);
         let paused = problem == Some(Reason::RateLimited) && new_pause;
         if !known {

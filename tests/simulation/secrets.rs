@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use arcgis_credential_operator::core::{CredentialsError, SecretPatch, Version};
+use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
@@ -47,6 +48,11 @@ pub type Token = (Vec<u8>, Vec<u8>);
 pub fn token(secret: &Secret) -> Option<Token> {
     let data = secret.data.as_ref()?;
     Some((data.get("access_token")?.0.clone(), data.get("expires_at")?.0.clone()))
+}
+
+/// Returns when the token in a Secret was issued, as its annotation says.
+pub fn issued_at(secret: &Secret) -> Option<Timestamp> {
+    secret.metadata.annotations.as_ref()?.get("credentials.arcgis.dev/issued-at")?.parse().ok()
 }
 
 /// Creates the Secret of a manifest.

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::fleet::{GrantedLifetimes, Id, Resource};
 use crate::history::History;
+use crate::secrets;
 use crate::simulation::{Event, Simulation};
 use crate::time::{Clock, DAY, HOUR, MINUTE, Ms, SECOND, log_uniform, seconds};
 
@@ -173,7 +174,8 @@ impl Simulation {
         let resource = &mut self.resources[id as usize];
         match resource.check_result.take() {
             Some(Verified::Answered(issued, answer, _)) => {
-                if resource.spec.verification.is_some() {
+                let published = resource.target.as_ref().and_then(secrets::issued_at) == Some(issued);
+                if resource.spec.verification.is_some() && published {
                     let serial = resource.history.token.map(|token| token.serial);
                     resource.history.record_answer(issued, &answer, serial);
                 }

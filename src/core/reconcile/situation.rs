@@ -133,9 +133,11 @@ impl Situation {
     #[must_use]
     pub fn made_with(&self) -> MadeWith {
         let version = |version: Option<&Version>| version.map_or("-", |v| &*v.resource).to_owned();
+        // What no watch has reported yet is as the status says.
+        let reported = self.status.credentials_version.clone().filter(|_| self.credentials == Observed::Unknown);
         MadeWith {
             generation: self.generation,
-            credentials: version(self.credentials.version()),
+            credentials: reported.unwrap_or_else(|| version(self.credentials.version())),
             ca: version(self.ca.version()),
             client_certificate: version(self.client_certificate.version()),
             requested: self.requested_at.as_deref().map_or_else(|| "-".to_owned(), short_hash),

@@ -184,3 +184,14 @@ fn a_ca_bundle_that_breaks_after_a_restart_is_read_at_once() {
     s.recall(at(START));
     assert!(matches!(decide(&s, at(START)).step, Step::ReadCa));
 }
+
+#[test]
+fn a_failure_before_the_credentials_are_listed_is_reported_with_the_version_that_the_status_has() {
+    let mut s = with_target();
+    s.memory = Memory::default();
+    s.recall(at(START));
+    let listed = s.made_with();
+    assert_eq!(Some(&listed.credentials), s.status.credentials_version.as_ref());
+    s.credentials = Observed::Unknown;
+    assert_eq!(s.made_with(), listed, "the list changes nothing, and ends no wait");
+}
