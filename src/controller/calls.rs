@@ -11,7 +11,8 @@ use tracing::{info, warn};
 use super::context::Context;
 use super::host_limiters::RequestPermit;
 use super::observe::ca_kind;
-use super::sources::{client_certificate, credentials, fetch_ca};
+use super::reads::Reads;
+use super::sources::{Objects, client_certificate, credentials, fetch_ca};
 use crate::api::{CaBundleKind, Cause, Fault, Reason};
 use crate::arcgis::{CaBundle, ClientCertificate, Exchange, ExchangeError, TokenRequest, exchange};
 use crate::cluster::{ApiError, version};
@@ -120,25 +121,27 @@ impl<'a> Calls<'a> {
     }
 
     /// Reads a Secret and records its version in the index.
-    async fn secret(&self, name: &str) -> Result<Option<Secret>, ApiError> {
+    async fn secret(&self, name: &str, latest: bool) -> Result<Option<Secret>, ApiError> {
         let namespace = self.key.namespace();
         let before = self.ctx.index().observed(ObjectKind::Secret, namespace, name);
-        let secret = self.ctx.cluster.secret(namespace, name).await?;
+        let reads = self.reads();
+        let secret = if latest { reads.latest_secret(name).await } else { reads.secret(name).await }?;
         let now = secret.as_ref().map(version);
-        if let (Some(known), Some(now)) = (before.version(), &now) {
-            self.ctx.revisions.read(known, now);
-        }
         self.ctx.index().record(ObjectKind::Secret, namespace, name, &before, now.as_ref());
         Ok(secret)
     }
 
+    fn reads(&self) -> Reads<'_> {
+        Reads { ctx: self.ctx, namespace: self.key.namespace() }
+    }
+
     async fn read_target(&self, s: &Situation, plan: &Plan) -> Result<Answer, ApiError> {
-        let secret = self.secret(&plan.target.name).await?;
+        let secret = self.secret(&plan.target.name, s.target.version().is_none()).await?;
         Ok(Answer::Target(secret.map(|secret| LiveSecret::new(secret, &s.me))))
     }
 
     async fn read_credentials(&mut self, plan: &Plan) -> Result<Answer, ApiError> {
-        let secret = self.secret(&plan.credentials.name).await?;
+        let secret = self.secret(&plan.credentials.name, false).await?;
         let version = secret.as_ref().map(version);
         let read = secret.map(|secret| credentials(secret, &plan.credentials));
         let digester = &self.ctx.digester;
@@ -152,7 +155,7 @@ impl<'a> Calls<'a> {
         let Some(ca) = &plan.ca else { return Ok(Answer::Ca(None)) };
         let (namespace, kind) = (self.key.namespace(), ca_kind(ca.kind));
         let before = self.ctx.index().observed(kind, namespace, &ca.name);
-        let read = fetch_ca(&self.ctx.cluster, namespace, ca).await?;
+        let read = fetch_ca(&self.reads(), ca).await?;
         let version = read.as_ref().map(|(version, _)| version.clone());
         self.ctx.index().record(kind, namespace, &ca.name, &before, version.as_ref());
         let error = read.as_ref().map(|(_, read)| read.as_ref().err().cloned());
@@ -162,7 +165,7 @@ impl<'a> Calls<'a> {
 
     async fn read_client_certificate(&mut self, s: &Situation, plan: &Plan) -> Result<Answer, ApiError> {
         let Some(name) = &plan.client_certificate else { return Ok(Answer::ClientCertificate(None)) };
-        let secret = self.secret(name).await?;
+        let secret = self.secret(name, false).await?;
         let version = secret.as_ref().map(version);
         let read = secret.map(|secret| client_certificate(secret, self.ctx.now()));
         let clock_differs = self.ctx.server_clock.differs();

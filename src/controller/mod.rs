@@ -10,6 +10,7 @@ mod host_recovery;
 mod leader_election;
 mod observe;
 mod preflight;
+mod reads;
 mod reconciler;
 mod relist;
 mod report;
@@ -25,4 +26,4 @@ mod watch_set;
 mod watches;
 
 pub use run::{Options, Parts, run};
-pub use sources::{client_certificate, credentials, fetch_ca};
+pub use sources::{Objects, client_certificate, credentials, fetch_ca};

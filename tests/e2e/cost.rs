@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::{SECRET, TestEnv, failure_reason, is};
 use arcgis_credential_operator::api::ArcGisAppCredential;
 use serde_json::{Value, json};
+use testkit::control_plane::ControlPlane;
 use testkit::portal::App;
 
 /// Counts the calls about single objects by kind: reads, Secret writes, status writes, events.
@@ -35,7 +36,10 @@ struct Fleet {
 
 impl Fleet {
     async fn new(size: usize, app: App, change: impl Fn(&mut Value)) -> Self {
-        let env = TestEnv::new().await;
+        Self::of(TestEnv::new().await, size, app, change).await
+    }
+
+    async fn of(env: TestEnv, size: usize, app: App, change: impl Fn(&mut Value)) -> Self {
         env.portal.app("app", app);
         for n in 0..size {
             env.credentials(&format!("r{n}-oauth"), "app", SECRET).await;
@@ -135,6 +139,40 @@ async fn creation_restart_renewal_and_outage_make_the_documented_calls() {
     assert!((1..=fleet.size).contains(&events), "told once a resource, never per attempt: {events}");
     fleet.all(valid).await;
     assert_eq!(fleet.env.terminate().await, Some(0));
+}
+
+/// How often the API server has read Secrets from etcd.
+async fn etcd_reads(env: &TestEnv) -> f64 {
+    let request = http::Request::get("/metrics").body(Vec::new()).unwrap();
+    let metrics = env.client.request_text(request).await.unwrap();
+    let of_secrets = |line: &&str| {
+        let counts = line.starts_with("etcd_request_duration_seconds_count{");
+        counts && line.contains("operation=\"get\"") && line.contains("resource=\"secrets\"")
+    };
+    let count = |line: &str| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap();
+    metrics.lines().filter(of_secrets).map(count).sum()
+}
+
+/// On a control plane of its own, because its metrics are counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn renewals_read_from_the_cache_of_the_api_server() {
+    let plane = ControlPlane::start(&ControlPlane::from_env().unwrap().bin(), None, false).await.unwrap();
+    let mut fleet = Fleet::of(TestEnv::on(plane, &[]).await, 50, app(), |_| {}).await;
+    fleet.all(valid).await;
+    fleet.calls().await;
+    let (seen, before) = (fleet.env.reads().len(), etcd_reads(&fleet.env).await);
+    for mark in ["one", "two"] {
+        fleet.request_tokens(mark).await;
+        assert_eq!(fleet.calls().await, fleet.times(1, 1, 0, 1, 0), "renewed");
+    }
+    let read = etcd_reads(&fleet.env).await - before;
+    let renewals = 2 * fleet.size;
+    println!("{read} reads from etcd for {renewals} renewals");
+    assert!(read <= 0.1 * f64::from(u32::try_from(renewals).unwrap()), "{read} reads from etcd");
+    let reads = fleet.env.reads().split_off(seen);
+    let version = |url: &String| url.split_once("resourceVersion=").and_then(|(_, of)| of.parse::<u64>().ok());
+    assert!(reads.iter().all(|url| version(url).is_some_and(|version| version > 0)), "{reads:?}");
+    fleet.env.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
