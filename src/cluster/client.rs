@@ -42,6 +42,16 @@ impl Cluster {
         get(&Api::namespaced(self.secrets.clone(), namespace), name, least).await
     }
 
+    /// Whether the cache of the API server holds a Secret of this name.
+    pub async fn has_secret(&self, namespace: &str, name: &str) -> Result<bool, ApiError> {
+        let request = Request::new(Secret::url_path(&(), Some(namespace))).get_metadata(name, &GetParams::any());
+        let request = request.map_err(|_| ApiError::NotSent)?;
+        match bounded(self.secrets.request::<LeanObject<Secret>>(request)).await {
+            Err(ApiError::NotFound) => Ok(false),
+            read => read.map(|_| true),
+        }
+    }
+
     /// The `ConfigMap`, like a Secret.
     pub async fn config_map(
         &self,

@@ -17,8 +17,8 @@ use crate::api::{CaBundleKind, Cause, Fault, Reason};
 use crate::arcgis::{CaBundle, ClientCertificate, Exchange, ExchangeError, TokenRequest, exchange};
 use crate::cluster::{ApiError, version};
 use crate::core::{
-    AccessToken, Admit, Answer, ClientCertificateError, Credentials, Edge, IssuedToken, LiveSecret, Observed, Outcome,
-    Plan, SecretPatch, Situation, Step, Term, Trigger, Version, describe, render,
+    AccessToken, Admit, Answer, ClientCertificateError, Credentials, Edge, Outcome, Plan, Situation, Step, Term,
+    Trigger, describe,
 };
 use crate::index::{Key, ObjectKind};
 
@@ -93,6 +93,7 @@ impl<'a> Calls<'a> {
             Step::ReadCredentials => self.read_credentials(plan).await,
             Step::ReadCa => self.read_ca(plan).await,
             Step::ReadClientCertificate => self.read_client_certificate(s, plan).await,
+            Step::CheckName => self.check_name(plan).await,
             Step::TryCreate => self.create(s, plan, true).await,
             Step::Create => self.create(s, plan, false).await,
             Step::Request(trigger) => return self.request(plan, *trigger).await,
@@ -121,7 +122,7 @@ impl<'a> Calls<'a> {
     }
 
     /// Reads a Secret and records its version in the index.
-    async fn secret(&self, name: &str, latest: bool) -> Result<Option<Secret>, ApiError> {
+    pub(super) async fn secret(&self, name: &str, latest: bool) -> Result<Option<Secret>, ApiError> {
         let namespace = self.key.namespace();
         let before = self.ctx.index().observed(ObjectKind::Secret, namespace, name);
         let reads = self.reads();
@@ -133,11 +134,6 @@ impl<'a> Calls<'a> {
 
     fn reads(&self) -> Reads<'_> {
         Reads { ctx: self.ctx, namespace: self.key.namespace() }
-    }
-
-    async fn read_target(&self, s: &Situation, plan: &Plan) -> Result<Answer, ApiError> {
-        let secret = self.secret(&plan.target.name, s.target.version().is_none()).await?;
-        Ok(Answer::Target(secret.map(|secret| LiveSecret::new(secret, &s.me))))
     }
 
     async fn read_credentials(&mut self, plan: &Plan) -> Result<Answer, ApiError> {
@@ -229,55 +225,6 @@ impl<'a> Calls<'a> {
             }
         }
     }
-
-    async fn create(&self, s: &Situation, plan: &Plan, dry: bool) -> Result<Answer, ApiError> {
-        let now = self.ctx.now();
-        let issued = if dry { placeholder(plan, now) } else { s.unpublished(now).cloned() };
-        let Some(issued) = issued else { return Ok(Answer::Conflict) };
-        let manifest = render(plan, &s.me, &issued).manifest(plan, &s.me);
-        let before = self.observed_target(plan);
-        match self.ctx.cluster.create_secret(self.key.namespace(), &manifest, dry).await {
-            Ok(_) if dry => {
-                let (namespace, name) = (self.key.namespace(), &plan.target.name);
-                self.ctx.index().record(ObjectKind::Secret, namespace, name, &before, None);
-                Ok(Answer::Accepted)
-            }
-            Ok(version) => Ok(self.written(plan, &before, version)),
-            Err(ApiError::Exists | ApiError::Conflict) => Ok(Answer::Conflict),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn patch(&self, plan: &Plan, patch: &SecretPatch) -> Result<Answer, ApiError> {
-        let before = self.observed_target(plan);
-        match self.ctx.cluster.patch_secret(self.key.namespace(), &plan.target.name, patch).await {
-            Ok(version) => Ok(self.written(plan, &before, version)),
-            Err(ApiError::Exists | ApiError::Conflict | ApiError::NotFound) => Ok(Answer::Conflict),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn observed_target(&self, plan: &Plan) -> Observed<()> {
-        self.ctx.index().observed(ObjectKind::Secret, self.key.namespace(), &plan.target.name)
-    }
-
-    fn written(&self, plan: &Plan, before: &Observed<()>, version: Version) -> Answer {
-        let (namespace, name) = (self.key.namespace(), &plan.target.name);
-        self.ctx.index().record(ObjectKind::Secret, namespace, name, before, Some(&version));
-        Answer::Written(version)
-    }
-}
-
-/// The token that a dry run creates the target with.
-fn placeholder(plan: &Plan, now: Timestamp) -> Option<IssuedToken> {
-    Some(IssuedToken {
-        token: AccessToken::parse("pending".to_owned())?,
-        issue_time: now,
-        expiration_time: now,
-        inputs: Some("v1:pending".to_owned()),
-        portal_url: None,
-        referer: plan.referer.clone(),
-    })
 }
 
 /// Returns the kind and the name of the object that a step reads, other than the target.

@@ -18,6 +18,7 @@ mod revision_check;
 mod revisions;
 mod run;
 mod sources;
+mod target;
 #[cfg(test)]
 mod tests;
 mod verifier;
