@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::api::{ListParams, Patch, PatchParams, PostParams, Request};
+use kube::api::{GetParams, ListParams, Patch, PatchParams, PostParams, Request};
 use kube::{Api, Client, Config, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,14 +36,30 @@ impl Cluster {
         Ok(Self { secrets: client(Use::Calls)?, calls: client(Use::Calls)?, watches: client(Use::Watches)? })
     }
 
-    /// The Secret, `None` where there is none.
-    pub async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ApiError> {
-        self.get(Api::namespaced(self.secrets.clone(), namespace), name).await
+    /// The Secret, `None` where there is none: as it is now, or not older than the version `least`, which the API server
+    /// answers from its cache. One that does not know that version yet waits for it, and fails with 504 after 3 s.
+    pub async fn secret(&self, namespace: &str, name: &str, least: Option<&str>) -> Result<Option<Secret>, ApiError> {
+        get(&Api::namespaced(self.secrets.clone(), namespace), name, least).await
     }
 
-    /// The `ConfigMap`, `None` where there is none.
-    pub async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ApiError> {
-        self.get(Api::namespaced(self.calls.clone(), namespace), name).await
+    /// Whether the cache of the API server holds a Secret of this name.
+    pub async fn has_secret(&self, namespace: &str, name: &str) -> Result<bool, ApiError> {
+        let request = Request::new(Secret::url_path(&(), Some(namespace))).get_metadata(name, &GetParams::any());
+        let request = request.map_err(|_| ApiError::NotSent)?;
+        match bounded(self.secrets.request::<LeanObject<Secret>>(request)).await {
+            Err(ApiError::NotFound) => Ok(false),
+            read => read.map(|_| true),
+        }
+    }
+
+    /// The `ConfigMap`, like a Secret.
+    pub async fn config_map(
+        &self,
+        namespace: &str,
+        name: &str,
+        least: Option<&str>,
+    ) -> Result<Option<ConfigMap>, ApiError> {
+        get(&Api::namespaced(self.calls.clone(), namespace), name, least).await
     }
 
     /// The resource, `None` where there is none. A list: the operator has no right to get one.
@@ -58,10 +74,6 @@ impl Cluster {
         let all = || Api::<LeanResource>::all(self.calls.clone());
         let api = namespace.map_or_else(all, |namespace| Api::namespaced(self.calls.clone(), namespace));
         bounded(api.list(&ListParams::default().limit(1))).await.map(|list| list.metadata.resource_version)
-    }
-
-    async fn get<K: Clone + DeserializeOwned + Debug>(&self, api: Api<K>, name: &str) -> Result<Option<K>, ApiError> {
-        bounded(api.get_opt(name)).await
     }
 
     /// Creates a Secret; fails where one of that name exists. A dry run only checks whether it would be accepted.
@@ -112,6 +124,18 @@ impl Cluster {
     #[must_use]
     pub fn watches(&self) -> Client {
         self.watches.clone()
+    }
+}
+
+async fn get<K: Clone + DeserializeOwned + Debug>(
+    api: &Api<K>,
+    name: &str,
+    least: Option<&str>,
+) -> Result<Option<K>, ApiError> {
+    let params = GetParams { resource_version: least.map(str::to_owned) };
+    match bounded(api.get_with(name, &params)).await {
+        Err(ApiError::NotFound) => Ok(None),
+        read => read.map(Some),
     }
 }
 

@@ -11,13 +11,14 @@ use tracing::{info, warn};
 use super::context::Context;
 use super::host_limiters::RequestPermit;
 use super::observe::ca_kind;
-use super::sources::{client_certificate, credentials, fetch_ca};
+use super::reads::Reads;
+use super::sources::{Objects, client_certificate, credentials, fetch_ca};
 use crate::api::{CaBundleKind, Cause, Fault, Reason};
 use crate::arcgis::{CaBundle, ClientCertificate, Exchange, ExchangeError, TokenRequest, exchange};
 use crate::cluster::{ApiError, version};
 use crate::core::{
-    AccessToken, Admit, Answer, ClientCertificateError, Credentials, Edge, IssuedToken, LiveSecret, Observed, Outcome,
-    Plan, SecretPatch, Situation, Step, Term, Trigger, Version, describe, render,
+    AccessToken, Admit, Answer, ClientCertificateError, Credentials, Edge, Outcome, Plan, Situation, Step, Term,
+    Trigger, describe,
 };
 use crate::index::{Key, ObjectKind};
 
@@ -92,6 +93,7 @@ impl<'a> Calls<'a> {
             Step::ReadCredentials => self.read_credentials(plan).await,
             Step::ReadCa => self.read_ca(plan).await,
             Step::ReadClientCertificate => self.read_client_certificate(s, plan).await,
+            Step::CheckName => self.check_name(plan).await,
             Step::TryCreate => self.create(s, plan, true).await,
             Step::Create => self.create(s, plan, false).await,
             Step::Request(trigger) => return self.request(plan, *trigger).await,
@@ -120,25 +122,22 @@ impl<'a> Calls<'a> {
     }
 
     /// Reads a Secret and records its version in the index.
-    async fn secret(&self, name: &str) -> Result<Option<Secret>, ApiError> {
+    pub(super) async fn secret(&self, name: &str, latest: bool) -> Result<Option<Secret>, ApiError> {
         let namespace = self.key.namespace();
         let before = self.ctx.index().observed(ObjectKind::Secret, namespace, name);
-        let secret = self.ctx.cluster.secret(namespace, name).await?;
+        let reads = self.reads();
+        let secret = if latest { reads.latest_secret(name).await } else { reads.secret(name).await }?;
         let now = secret.as_ref().map(version);
-        if let (Some(known), Some(now)) = (before.version(), &now) {
-            self.ctx.revisions.read(known, now);
-        }
         self.ctx.index().record(ObjectKind::Secret, namespace, name, &before, now.as_ref());
         Ok(secret)
     }
 
-    async fn read_target(&self, s: &Situation, plan: &Plan) -> Result<Answer, ApiError> {
-        let secret = self.secret(&plan.target.name).await?;
-        Ok(Answer::Target(secret.map(|secret| LiveSecret::new(secret, &s.me))))
+    fn reads(&self) -> Reads<'_> {
+        Reads { ctx: self.ctx, namespace: self.key.namespace() }
     }
 
     async fn read_credentials(&mut self, plan: &Plan) -> Result<Answer, ApiError> {
-        let secret = self.secret(&plan.credentials.name).await?;
+        let secret = self.secret(&plan.credentials.name, false).await?;
         let version = secret.as_ref().map(version);
         let read = secret.map(|secret| credentials(secret, &plan.credentials));
         let digester = &self.ctx.digester;
@@ -152,7 +151,7 @@ impl<'a> Calls<'a> {
         let Some(ca) = &plan.ca else { return Ok(Answer::Ca(None)) };
         let (namespace, kind) = (self.key.namespace(), ca_kind(ca.kind));
         let before = self.ctx.index().observed(kind, namespace, &ca.name);
-        let read = fetch_ca(&self.ctx.cluster, namespace, ca).await?;
+        let read = fetch_ca(&self.reads(), ca).await?;
         let version = read.as_ref().map(|(version, _)| version.clone());
         self.ctx.index().record(kind, namespace, &ca.name, &before, version.as_ref());
         let error = read.as_ref().map(|(_, read)| read.as_ref().err().cloned());
@@ -162,7 +161,7 @@ impl<'a> Calls<'a> {
 
     async fn read_client_certificate(&mut self, s: &Situation, plan: &Plan) -> Result<Answer, ApiError> {
         let Some(name) = &plan.client_certificate else { return Ok(Answer::ClientCertificate(None)) };
-        let secret = self.secret(name).await?;
+        let secret = self.secret(name, false).await?;
         let version = secret.as_ref().map(version);
         let read = secret.map(|secret| client_certificate(secret, self.ctx.now()));
         let clock_differs = self.ctx.server_clock.differs();
@@ -226,55 +225,6 @@ impl<'a> Calls<'a> {
             }
         }
     }
-
-    async fn create(&self, s: &Situation, plan: &Plan, dry: bool) -> Result<Answer, ApiError> {
-        let now = self.ctx.now();
-        let issued = if dry { placeholder(plan, now) } else { s.unpublished(now).cloned() };
-        let Some(issued) = issued else { return Ok(Answer::Conflict) };
-        let manifest = render(plan, &s.me, &issued).manifest(plan, &s.me);
-        let before = self.observed_target(plan);
-        match self.ctx.cluster.create_secret(self.key.namespace(), &manifest, dry).await {
-            Ok(_) if dry => {
-                let (namespace, name) = (self.key.namespace(), &plan.target.name);
-                self.ctx.index().record(ObjectKind::Secret, namespace, name, &before, None);
-                Ok(Answer::Accepted)
-            }
-            Ok(version) => Ok(self.written(plan, &before, version)),
-            Err(ApiError::Exists | ApiError::Conflict) => Ok(Answer::Conflict),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn patch(&self, plan: &Plan, patch: &SecretPatch) -> Result<Answer, ApiError> {
-        let before = self.observed_target(plan);
-        match self.ctx.cluster.patch_secret(self.key.namespace(), &plan.target.name, patch).await {
-            Ok(version) => Ok(self.written(plan, &before, version)),
-            Err(ApiError::Exists | ApiError::Conflict | ApiError::NotFound) => Ok(Answer::Conflict),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn observed_target(&self, plan: &Plan) -> Observed<()> {
-        self.ctx.index().observed(ObjectKind::Secret, self.key.namespace(), &plan.target.name)
-    }
-
-    fn written(&self, plan: &Plan, before: &Observed<()>, version: Version) -> Answer {
-        let (namespace, name) = (self.key.namespace(), &plan.target.name);
-        self.ctx.index().record(ObjectKind::Secret, namespace, name, before, Some(&version));
-        Answer::Written(version)
-    }
-}
-
-/// The token that a dry run creates the target with.
-fn placeholder(plan: &Plan, now: Timestamp) -> Option<IssuedToken> {
-    Some(IssuedToken {
-        token: AccessToken::parse("pending".to_owned())?,
-        issue_time: now,
-        expiration_time: now,
-        inputs: Some("v1:pending".to_owned()),
-        portal_url: None,
-        referer: plan.referer.clone(),
-    })
 }
 
 /// Returns the kind and the name of the object that a step reads, other than the target.

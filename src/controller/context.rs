@@ -12,7 +12,7 @@ use super::leader_election::Leadership;
 use super::revisions::Revisions;
 use crate::arcgis::{CaBundle, ClientCertificate, ClientError, PortalClient, Portals};
 use crate::cluster::Cluster;
-use crate::core::{AllowedOrigin, Digester, MAX_TARGET_BYTES, OriginMatch, Plan, ServerClock};
+use crate::core::{AllowedOrigin, Creations, Digester, MAX_TARGET_BYTES, OriginMatch, Plan, ServerClock};
 use crate::index::{Index, Key};
 use crate::ops::Metrics;
 
@@ -26,6 +26,7 @@ pub struct Context {
     pub digester: Digester,
     pub index: Arc<Mutex<Index>>,
     pub hosts: HostLimiters,
+    pub creations: Mutex<Creations>,
     pub leadership: Leadership,
     /// One permit for each reconcile that may run at once.
     pub workers: Arc<Semaphore>,
@@ -61,6 +62,11 @@ impl Context {
     /// Locks the index for a moment.
     pub fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks what is known of creations for a moment.
+    pub fn creations(&self) -> MutexGuard<'_, Creations> {
+        self.creations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the client for a plan's portal.

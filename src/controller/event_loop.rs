@@ -17,7 +17,7 @@ use super::leader_election::LeaderElector;
 use super::watch_event::{Scope, Subject, WatchEvent};
 use super::watch_set::{WatchSource, Watches};
 use super::{host_recovery, reconciler};
-use crate::core::{Term, WorkQueue};
+use crate::core::{Creations, Term, WorkQueue};
 use crate::index::{IndexedResource, Key};
 use crate::ops::Readiness;
 
@@ -131,6 +131,7 @@ impl Controller {
         if self.term != term && self.reconciles.is_empty() {
             self.ctx.index().forget();
             self.ctx.hosts.clear();
+            *self.ctx.creations() = Creations::default();
             self.queue = WorkQueue::default();
             self.term = term;
             if term.is_some() {

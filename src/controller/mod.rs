@@ -10,6 +10,7 @@ mod host_recovery;
 mod leader_election;
 mod observe;
 mod preflight;
+mod reads;
 mod reconciler;
 mod relist;
 mod report;
@@ -17,6 +18,7 @@ mod revision_check;
 mod revisions;
 mod run;
 mod sources;
+mod target;
 #[cfg(test)]
 mod tests;
 mod verifier;
@@ -25,4 +27,4 @@ mod watch_set;
 mod watches;
 
 pub use run::{Options, Parts, run};
-pub use sources::{client_certificate, credentials, fetch_ca};
+pub use sources::{Objects, client_certificate, credentials, fetch_ca};

@@ -28,6 +28,7 @@ pub(super) fn observe(ctx: &Arc<Context>, key: &Key) -> Option<Situation> {
         ),
         Err(_) => (Observed::Unknown, Observed::Unknown, Observed::Absent),
     };
+    let created_alike = plan.as_ref().is_ok_and(|plan| ctx.creations().has_alike(namespace, plan, ctx.now()));
     let mut s = Situation {
         me: Identity { namespace: key.namespace().to_owned(), name: key.name().to_owned(), uid: uid.to_string() },
         generation: resource.generation,
@@ -42,6 +43,7 @@ pub(super) fn observe(ctx: &Arc<Context>, key: &Key) -> Option<Situation> {
         client_certificate,
         admit: Admit::Now,
         has_permit: false,
+        created_alike,
         memory: resource.memory.clone(),
     };
     s.recall(ctx.now());

@@ -32,10 +32,12 @@ impl Revisions {
         self.record(&self.cluster, version);
     }
 
-    /// Records that an object was read of which a version is known.
-    pub fn read(&self, known: &Version, read: &Version) {
-        let went_back = number(Some(&read.resource)) < number(Some(&known.resource));
-        if known.uid == read.uid && went_back {
+    /// Records that an object was read of which a version is known. `unknown`: the API server did not know that version, so
+    /// it is one of the future, unless the object has it anyway or a later one.
+    pub fn read(&self, known: &Version, read: Option<&Version>, unknown: bool) {
+        let same = |read: &Version| unknown || known.uid == read.uid;
+        let went_back = |read: &Version| number(Some(&read.resource)) < number(Some(&known.resource));
+        if read.map_or(unknown, |read| same(read) && went_back(read)) {
             self.went_back();
         }
     }
@@ -91,10 +93,28 @@ mod tests {
             assert_eq!(restored(&revisions), expected, "{seen}");
         }
         for (known, read, expected) in [("9", "10", false), ("10", "10", false), ("10", "9", true)] {
-            revisions.read(&version("a", known), &version("a", read));
+            revisions.read(&version("a", known), Some(&version("a", read)), false);
             assert_eq!(restored(&revisions), expected, "{known} {read}");
         }
-        revisions.read(&version("a", "10"), &version("b", "9"));
+        revisions.read(&version("a", "10"), Some(&version("b", "9")), false);
         assert!(!restored(&revisions), "it is another object");
+        revisions.read(&version("a", "10"), None, false);
+        assert!(!restored(&revisions), "it was deleted");
+    }
+
+    #[test]
+    fn a_version_that_the_api_server_does_not_know_is_one_of_the_future_unless_the_object_has_it() {
+        let revisions = Revisions::default();
+        let known = version("a", "10");
+        for (read, expected) in [
+            (Some(version("a", "9")), true),
+            (Some(version("b", "9")), true),
+            (None, true),
+            (Some(version("a", "10")), false),
+            (Some(version("b", "11")), false),
+        ] {
+            revisions.read(&known, read.as_ref(), true);
+            assert_eq!(restored(&revisions), expected, "{read:?}");
+        }
     }
 }

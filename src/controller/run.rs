@@ -65,6 +65,7 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
         digester: Digester::default(),
         index: parts.index,
         hosts: HostLimiters::new(requeue.clone(), recovered, parts.clock),
+        creations: Mutex::default(),
         leadership,
         workers: Arc::new(Semaphore::new(options.concurrency)),
         rendering: Semaphore::new(RENDERED_KIB),

@@ -1,11 +1,11 @@
 //! Reads what a request to a portal needs: the credentials, the CA bundle and the client certificate.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
 use crate::api::{CaBundleKind, CaBundleRef, Cause, CredentialsRef, Fault, Reason};
 use crate::arcgis::{CaBundle, ClientCertificate};
-use crate::cluster::{ApiError, Cluster, version};
+use crate::cluster::{ApiError, version};
 use crate::core::{ClientCertificateError, Credentials, CredentialsError, Version, zero};
 
 /// Reads a Secret with credentials, and zeroizes its data.
@@ -16,18 +16,25 @@ pub fn credentials(secret: Secret, keys: &CredentialsRef) -> Result<Credentials,
     read
 }
 
+/// The objects of one namespace.
+pub trait Objects {
+    /// The Secret, `None` where there is none.
+    fn secret(&self, name: &str) -> impl Future<Output = Result<Option<Secret>, ApiError>> + Send;
+    /// The `ConfigMap`, `None` where there is none.
+    fn config_map(&self, name: &str) -> impl Future<Output = Result<Option<ConfigMap>, ApiError>> + Send;
+}
+
 /// Reads a CA bundle with its version, or why it cannot be used.
 pub async fn fetch_ca(
-    cluster: &Cluster,
-    namespace: &str,
+    objects: &impl Objects,
     ca: &CaBundleRef,
 ) -> Result<Option<(Version, Result<CaBundle, Fault>)>, ApiError> {
     let found = match ca.kind {
-        CaBundleKind::Secret => cluster.secret(namespace, &ca.name).await?.map(|secret| {
+        CaBundleKind::Secret => objects.secret(&ca.name).await?.map(|secret| {
             let pem = secret.data.as_ref().and_then(|data| data.get(&ca.key)).map(|bytes| bytes.0.clone());
             (version(&secret), pem)
         }),
-        CaBundleKind::ConfigMap => cluster.config_map(namespace, &ca.name).await?.map(|map| {
+        CaBundleKind::ConfigMap => objects.config_map(&ca.name).await?.map(|map| {
             let text = map.data.as_ref().and_then(|data| data.get(&ca.key)).map(|text| text.clone().into_bytes());
             let bytes = || map.binary_data.as_ref().and_then(|data| data.get(&ca.key)).map(|bytes| bytes.0.clone());
             let pem = text.or_else(bytes);

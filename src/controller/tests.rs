@@ -55,6 +55,7 @@ fn context(index: Index, clock: fn() -> Timestamp, allowed: Vec<AllowedOrigin>) 
         digester: Digester::default(),
         index: index.clone(),
         hosts: HostLimiters::new(requeue.clone(), mpsc::unbounded_channel().0, clock),
+        creations: Mutex::default(),
         leadership,
         workers: Arc::new(Semaphore::new(1)),
         rendering: Semaphore::new(RENDERED_KIB),

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::context::Context;
-use super::sources::{client_certificate, credentials, fetch_ca};
+use super::reads::Reads;
+use super::sources::{Objects, client_certificate, credentials, fetch_ca};
 use crate::api::{TokenStatus, Verification};
 use crate::arcgis::{Identified, PortalClient, identify};
 use crate::core::{AccessToken, Admit, Identity, LiveSecret, Outcome, Plan, Term, VerificationPlan, rendered_size};
@@ -108,8 +109,12 @@ impl PublishedToken {
         ctx.after(self.plan.verification.as_ref().map_or(DEFER_SECONDS, VerificationPlan::seconds))
     }
 
+    fn reads<'a>(&'a self, ctx: &'a Context) -> Reads<'a> {
+        Reads { ctx, namespace: &self.me.namespace }
+    }
+
     async fn secret(&self, ctx: &Context, name: &str) -> Result<Secret, Timestamp> {
-        let read = ctx.cluster.secret(&self.me.namespace, name).await;
+        let read = self.reads(ctx).secret(name).await;
         read.map_err(|_| ctx.after(DEFER_SECONDS))?.ok_or_else(|| self.next(ctx))
     }
 }
@@ -133,8 +138,7 @@ async fn client(ctx: &Context, published: &PublishedToken) -> Result<PortalClien
     let unusable = || published.next(ctx);
     let ca = match &published.plan.ca {
         Some(ca) => {
-            let read =
-                fetch_ca(&ctx.cluster, &published.me.namespace, ca).await.map_err(|_| ctx.after(DEFER_SECONDS))?;
+            let read = fetch_ca(&published.reads(ctx), ca).await.map_err(|_| ctx.after(DEFER_SECONDS))?;
             Some(read.ok_or_else(unusable)?.1.map_err(|_| unusable())?)
         }
         None => None,

@@ -40,8 +40,8 @@ pub use scheduling::{
     RetryAfterRecord, Wait, Waits, WorkQueue, renewal_time,
 };
 pub use secrets::{
-    AccessToken, ClientCertificateError, Credentials, CredentialsError, DesiredSecret, Digester, IssuedToken,
-    LiveSecret, MAX_TARGET_BYTES, Owner, SecretPatch, fingerprint, fits, render, rendered_size, zero,
+    AccessToken, ClientCertificateError, Creations, Credentials, CredentialsError, DesiredSecret, Digester,
+    IssuedToken, LiveSecret, MAX_TARGET_BYTES, Owner, SecretPatch, fingerprint, fits, render, rendered_size, zero,
 };
 pub use server_clock::{ServerClock, clock_differs};
 pub use spec::{

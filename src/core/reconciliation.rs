@@ -39,7 +39,7 @@ pub enum Answer {
     Credentials(Option<(Version, Result<u64, CredentialsError>)>),
     Ca(Option<(Version, Option<Fault>)>),
     ClientCertificate(Option<(Version, Option<ClientCertificateError>)>),
-    /// The dry run was accepted.
+    /// The target can be created.
     Accepted,
     /// The target was created or changed.
     Written(Version),

@@ -40,7 +40,6 @@ fn me() -> Identity {
 
 fn situation(now: Timestamp) -> Situation {
     let spec = serde_json::from_value(json!({"credentialsRef": {"name": "c"}, "target": {"name": "t"}})).unwrap();
-    let version = Version::new("u", "1");
     let mut s = Situation {
         me: me(),
         generation: 1,
@@ -50,11 +49,12 @@ fn situation(now: Timestamp) -> Situation {
         allowed: true,
         rival: None,
         target: Observed::Absent,
-        credentials: Observed::Cached(version),
+        credentials: Observed::Cached(Version::new("u", "1")),
         ca: Observed::Absent,
         client_certificate: Observed::Absent,
         admit: Admit::Now,
         has_permit: false,
+        created_alike: false,
         memory: Memory::default(),
     };
     s.recall(now);
@@ -128,7 +128,7 @@ fn call(s: &mut Situation, step: &Step, requests: u32, now: Timestamp) {
         }
         Step::ReadCa => s.ca_read(None),
         Step::ReadClientCertificate => s.client_certificate_read(None),
-        Step::TryCreate => s.create_tried(),
+        Step::TryCreate | Step::CheckName => s.create_tried(),
         Step::AcquirePermit => s.has_permit = true,
         Step::Create => s.created(written),
         Step::Publish(_) => s.published(written),

@@ -26,7 +26,10 @@ async fn a_policy_that_denies_the_target_is_reported_and_writes_resume_after_it_
     let before = env.ready("old").await;
     deny_targets(&env).await;
     env.credentials("new-oauth", "app", SECRET).await;
-    env.apply(&env.manifest("new", "new-oauth")).await;
+    let mut new = env.manifest("new", "new-oauth");
+    // No Secret with this key was created a moment ago.
+    new["spec"]["target"]["formats"] = json!(["Json"]);
+    env.apply(&new).await;
     env.request_token("old", "now").await;
     for name in ["old", "new"] {
         env.wait(name, |r| is(r, "Stalled", "True", "TargetRefused")).await;

@@ -1,11 +1,13 @@
 //! How many calls resources cause, counted from the API server's audit log.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::support::{SECRET, TestEnv, failure_reason, is};
 use arcgis_credential_operator::api::ArcGisAppCredential;
 use serde_json::{Value, json};
+use testkit::control_plane::ControlPlane;
 use testkit::portal::App;
 
 /// Counts the calls about single objects by kind: reads, Secret writes, status writes, events.
@@ -31,19 +33,37 @@ struct Fleet {
     env: TestEnv,
     size: usize,
     seen: usize,
+    reads_seen: usize,
 }
 
 impl Fleet {
-    async fn new(size: usize, app: App, change: impl Fn(&mut Value)) -> Self {
+    /// Creates all at once.
+    async fn new(size: usize, app: App) -> Self {
         let env = TestEnv::new().await;
         env.portal.app("app", app);
-        for n in 0..size {
-            env.credentials(&format!("r{n}-oauth"), "app", SECRET).await;
-            let mut manifest = env.manifest(&format!("r{n}"), &format!("r{n}-oauth"));
+        let fleet = Self { env, size, seen: 0, reads_seen: 0 };
+        fleet.apply(0..size, &|_| {}).await;
+        fleet
+    }
+
+    /// Creates one, then the others, and waits until all are ready.
+    async fn ready(env: TestEnv, size: usize, change: impl Fn(&mut Value)) -> Self {
+        env.portal.app("app", app());
+        let fleet = Self { env, size, seen: 0, reads_seen: 0 };
+        fleet.apply(0..1, &change).await;
+        fleet.env.wait("r0", valid).await;
+        fleet.apply(1..size, &change).await;
+        fleet.all(valid).await;
+        fleet
+    }
+
+    async fn apply(&self, which: Range<usize>, change: &impl Fn(&mut Value)) {
+        for n in which {
+            self.env.credentials(&format!("r{n}-oauth"), "app", SECRET).await;
+            let mut manifest = self.env.manifest(&format!("r{n}"), &format!("r{n}-oauth"));
             change(&mut manifest);
-            env.apply(&manifest).await;
+            self.env.apply(&manifest).await;
         }
-        Self { env, size, seen: 0 }
     }
 
     async fn all(&self, condition: impl Fn(&ArcGisAppCredential) -> bool) {
@@ -78,6 +98,25 @@ impl Fleet {
         new
     }
 
+    /// Asserts what the creation of all cost: the first one a dry run, each other one a look at its name, in the cache of the
+    /// API server.
+    async fn assert_created(&mut self, status: usize) {
+        let (first, others) = ([1, 1, 1, status, 1], [2, 1, 0, status, 1]);
+        let kinds = ["reads", "writes", "dry", "status", "events"].into_iter().zip(0..);
+        let expected = kinds.map(|(kind, of): (_, usize)| (kind, first[of] + others[of] * (self.size - 1))).collect();
+        assert_eq!(self.calls().await, expected, "created and filled");
+        let looks = self.reads().iter().filter(|url| url.ends_with("resourceVersion=0")).count();
+        assert_eq!(looks, self.size - 1);
+    }
+
+    /// Returns the URLs of the reads since the last time.
+    fn reads(&mut self) -> Vec<String> {
+        let mut reads = self.env.reads();
+        let new = reads.split_off(self.reads_seen);
+        self.reads_seen += new.len();
+        new
+    }
+
     fn times(
         &self,
         reads: usize,
@@ -101,9 +140,8 @@ fn app() -> App {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn creation_restart_renewal_and_outage_make_the_documented_calls() {
-    let mut fleet = Fleet::new(200, app(), |_| {}).await;
-    fleet.all(valid).await;
-    assert_eq!(fleet.calls().await, fleet.times(1, 1, 1, 1, 1), "created and filled");
+    let mut fleet = Fleet::ready(TestEnv::new().await, 200, |_| {}).await;
+    fleet.assert_created(1).await;
 
     fleet.env.kill().await;
     fleet.env.start().await;
@@ -137,9 +175,42 @@ async fn creation_restart_renewal_and_outage_make_the_documented_calls() {
     assert_eq!(fleet.env.terminate().await, Some(0));
 }
 
+/// How often the API server has read Secrets from etcd.
+async fn etcd_reads(env: &TestEnv) -> f64 {
+    let request = http::Request::get("/metrics").body(Vec::new()).unwrap();
+    let metrics = env.client.request_text(request).await.unwrap();
+    let of_secrets = |line: &&str| {
+        let counts = line.starts_with("etcd_request_duration_seconds_count{");
+        counts && line.contains("operation=\"get\"") && line.contains("resource=\"secrets\"")
+    };
+    let count = |line: &str| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap();
+    metrics.lines().filter(of_secrets).map(count).sum()
+}
+
+/// On a control plane of its own, because its metrics are counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn renewals_read_from_the_cache_of_the_api_server() {
+    let plane = ControlPlane::start(&ControlPlane::from_env().unwrap().bin(), None, false).await.unwrap();
+    let mut fleet = Fleet::ready(TestEnv::on(plane, &[]).await, 50, |_| {}).await;
+    fleet.assert_created(1).await;
+    let before = etcd_reads(&fleet.env).await;
+    for mark in ["one", "two"] {
+        fleet.request_tokens(mark).await;
+        assert_eq!(fleet.calls().await, fleet.times(1, 1, 0, 1, 0), "renewed");
+    }
+    let read = etcd_reads(&fleet.env).await - before;
+    let renewals = 2 * fleet.size;
+    println!("{read} reads from etcd for {renewals} renewals");
+    assert!(read <= 0.1 * f64::from(u32::try_from(renewals).unwrap()), "{read} reads from etcd");
+    let reads = fleet.reads();
+    let version = |url: &String| url.split_once("resourceVersion=").and_then(|(_, of)| of.parse::<u64>().ok());
+    assert!(reads.iter().all(|url| version(url).is_some_and(|version| version > 0)), "{reads:?}");
+    fleet.env.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_failure_that_requires_action_costs_a_read_and_a_status_write() {
-    let mut fleet = Fleet::new(20, App { secret: crate::support::WRONG_SECRET.to_owned(), ..app() }, |_| {}).await;
+    let mut fleet = Fleet::new(20, App { secret: crate::support::WRONG_SECRET.to_owned(), ..app() }).await;
     let count = |r: &ArcGisAppCredential| r.status.as_ref()?.failure.as_ref()?.count;
     fleet.all(|r| count(r) == Some(1)).await;
     assert_eq!(fleet.calls().await, fleet.times(1, 0, 1, 1, 1), "the first attempt, with its dry run");
@@ -149,7 +220,7 @@ async fn a_repeated_failure_that_requires_action_costs_a_read_and_a_status_write
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_transient_failure_costs_a_read() {
-    let mut fleet = Fleet::new(20, App { close: true, ..app() }, |_| {}).await;
+    let mut fleet = Fleet::new(20, App { close: true, ..app() }).await;
     fleet.all(|r| failure_reason(r) == Some("PortalUnreachable")).await;
     fleet.env.portal.wait_for_requests("app", 4 * fleet.size, Duration::from_mins(1)).await.unwrap();
     let calls = count(&fleet.env.calls());
@@ -168,17 +239,16 @@ async fn a_repeated_transient_failure_costs_a_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn verification_costs_one_status_write() {
     let verify = |manifest: &mut Value| manifest["spec"]["verification"] = json!({});
-    let mut fleet = Fleet::new(20, app(), verify).await;
+    let mut fleet = Fleet::ready(TestEnv::new().await, 20, verify).await;
     fleet.all(|r| is(r, "Verified", "True", "AppKnown")).await;
-    assert_eq!(fleet.calls().await, fleet.times(1, 1, 1, 2, 1), "created, filled and verified");
+    fleet.assert_created(2).await;
     fleet.request_tokens("one").await;
     assert_eq!(fleet.calls().await, fleet.times(1, 1, 0, 1, 0), "renewed: the same result is not written again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_conflict_costs_a_read_a_status_write_and_an_event() {
-    let mut fleet = Fleet::new(2, app(), |_| {}).await;
-    fleet.all(valid).await;
+    let mut fleet = Fleet::ready(TestEnv::new().await, 2, |_| {}).await;
     fleet.calls().await;
     let older = fleet.env.manifest("r0", "r0-oauth");
     let mut rival = fleet.env.manifest("rival", "r0-oauth");
@@ -198,8 +268,7 @@ async fn a_target_conflict_costs_a_read_a_status_write_and_an_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn touches_of_a_target_cost_a_read_in_10_s_and_no_status_write() {
-    let mut fleet = Fleet::new(2, app(), |_| {}).await;
-    fleet.all(valid).await;
+    let mut fleet = Fleet::ready(TestEnv::new().await, 2, |_| {}).await;
     fleet.calls().await;
     for touch in 0..40 {
         for n in 0..fleet.size {

@@ -18,6 +18,7 @@ mod cli;
 mod client_certificates;
 mod cluster_faults;
 mod cost;
+mod creations;
 mod examples;
 mod gitops;
 mod kubectl;

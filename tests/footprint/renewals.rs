@@ -212,6 +212,7 @@ impl Fleet {
             client_certificate: Observed::Absent,
             admit: Admit::Now,
             has_permit: false,
+            created_alike: false,
             memory: resource.memory.clone(),
         };
         s.recall(self.now);
@@ -229,7 +230,7 @@ impl Fleet {
                 let version = Version::new("credentials", "1");
                 return Answer::Credentials(Some((version, read.map(|read| self.digester.digest(&read)))));
             }
-            Step::TryCreate => return Answer::Accepted,
+            Step::TryCreate | Step::CheckName => return Answer::Accepted,
             Step::Request(_) => {
                 return Answer::Issued { token: token(), lifetime_seconds: LIFETIME, sent: self.now };
             }

@@ -100,6 +100,9 @@ impl Simulation {
         let plan = resource.plan.take().unwrap_or_else(|| Plan::new(&resource.spec));
         let credentials = resource.credentials.as_ref();
         let credentials = credentials.map_or(Observed::Absent, |credentials| Observed::Cached(credentials.version()));
+        let creations = &self.operator.creations;
+        let alike = |plan: &Plan| creations.has_alike(&resource.me.namespace, plan, self.clock.timestamp());
+        let created_alike = plan.as_ref().is_ok_and(alike);
         let mut s = Situation {
             me: resource.me.clone(),
             generation: resource.generation,
@@ -114,6 +117,7 @@ impl Simulation {
             client_certificate: Observed::Absent,
             admit: Admit::Now,
             has_permit: false,
+            created_alike,
             memory: std::mem::take(&mut resource.memory),
         };
         s.recall(self.clock.timestamp());
@@ -230,8 +234,10 @@ impl Simulation {
             ),
             Step::ReadCa => Answer::Ca(None),
             Step::ReadClientCertificate => Answer::ClientCertificate(None),
-            Step::TryCreate if resource.target.is_some() => Answer::Conflict,
-            Step::TryCreate => Answer::Accepted,
+            Step::TryCreate | Step::CheckName if resource.target.is_some() => Answer::Conflict,
+            // The cache of the API server may hold a target that was deleted.
+            Step::CheckName if self.rng.u8(0..8) == 0 => Answer::Conflict,
+            Step::TryCreate | Step::CheckName => Answer::Accepted,
             Step::Create => self.create(id, s, number),
             Step::Publish(patch) => self.publish(id, s, patch, number),
             Step::Render(patch) => self.render(id, patch, number),
@@ -250,6 +256,7 @@ impl Simulation {
         }
         let secret = secrets::create(&render(plan, &s.me, unpublished).manifest(plan, &s.me), number, number);
         let version = secrets::version(&secret);
+        self.operator.creations.accepted(&s.me.namespace, plan, self.clock.timestamp());
         self.resources[id as usize].target = Some(secret);
         self.record_published(id, unpublished);
         Answer::Written(version)

@@ -3,7 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
-use arcgis_credential_operator::core::{Activity, Epoch, HostQueue, Outcome, Priority, RetryAfterRecord, WorkQueue};
+use arcgis_credential_operator::core::{
+    Activity, Creations, Epoch, HostQueue, Outcome, Priority, RetryAfterRecord, WorkQueue,
+};
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 
@@ -50,6 +52,7 @@ pub struct Operator {
     pub queue: WorkQueue<Id>,
     pub hosts: Vec<HostQueue<Id>>,
     pub busy: u32,
+    pub creations: Creations,
 }
 
 /// The whole simulation.
@@ -93,7 +96,14 @@ impl Simulation {
             statistics: Statistics::new(end),
             portals,
             resources,
-            operator: Operator { up: true, started: 1, queue: WorkQueue::default(), hosts, busy: 0 },
+            operator: Operator {
+                up: true,
+                started: 1,
+                queue: WorkQueue::default(),
+                hosts,
+                busy: 0,
+                creations: Creations::default(),
+            },
             api_up: true,
             version: 1_000_000,
             serial: 0,
@@ -269,6 +279,7 @@ impl Simulation {
         self.operator.started += 1;
         self.operator.busy = 0;
         self.operator.queue = WorkQueue::default();
+        self.operator.creations = Creations::default();
         self.operator.hosts = self.portals.iter().map(|_| HostQueue::default()).collect();
         for resource in &mut self.resources {
             resource.memory = arcgis_credential_operator::core::Memory::default();

@@ -126,6 +126,19 @@ impl TestEnv {
 
     /// Returns the operator's events about this namespace in the audit log, except for Leases, as (verb, resource, subresource, dry run).
     pub fn calls(&self) -> Vec<(String, String, String, bool)> {
+        self.audited(|of| {
+            let dry = of("/requestURI").contains("dryRun=All");
+            (of("/verb"), of("/objectRef/resource"), of("/objectRef/subresource"), dry)
+        })
+    }
+
+    /// Returns the URLs of the operator's reads in this namespace.
+    pub fn reads(&self) -> Vec<String> {
+        let reads = self.audited(|of| (of("/verb") == "get").then(|| of("/requestURI")));
+        reads.into_iter().flatten().collect()
+    }
+
+    fn audited<T>(&self, seen: impl Fn(&dyn Fn(&str) -> String) -> T) -> Vec<T> {
         let text = std::fs::read_to_string(self.plane.audit_log()).unwrap();
         text.lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
@@ -134,11 +147,7 @@ impl TestEnv {
                     && event["objectRef"]["resource"] != "leases"
                     && event["user"]["username"] == USER
             })
-            .map(|event| {
-                let of = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
-                let dry = of("/requestURI").contains("dryRun=All");
-                (of("/verb"), of("/objectRef/resource"), of("/objectRef/subresource"), dry)
-            })
+            .map(|event| seen(&|path| event.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned()))
             .collect()
     }
 }

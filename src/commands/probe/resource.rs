@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
 use super::Subject;
 use super::report::{Report, Result as Ended};
@@ -12,7 +12,7 @@ use crate::arcgis::{CaBundle, ClientCertificate, Grant, identify};
 use crate::cli::ProbeArgs;
 use crate::cluster::{AccessError, ApiError, Clocks, Cluster, access};
 use crate::commands::environment::{clock, portals};
-use crate::controller::{client_certificate, credentials, fetch_ca};
+use crate::controller::{Objects, client_certificate, credentials, fetch_ca};
 use crate::core::{Credentials, Identity, LiveSecret, OriginMatch, Plan, ServerClock, describe};
 
 /// Probes with what a resource names, then looks at its target.
@@ -24,7 +24,8 @@ pub(super) async fn probe(args: &ProbeArgs, namespace: &str, name: &str, report:
     let resource = resource.ok_or_else(|| format!("there is no resource {namespace}/{name}"))?;
     let plan = Plan::new(&resource.spec).map_err(|error| format!("SpecInvalid: {error}"))?;
     let Some(origin_match) = allowed(args, &plan, report) else { return Ok(()) };
-    let sources = match read(&cluster, namespace, &plan).await {
+    let objects = Latest { cluster: &cluster, namespace };
+    let sources = match read(&objects, &plan).await {
         Ok(sources) => sources,
         Err((fault, key)) => {
             let fault = fault.clock(server_clock.differs());
@@ -38,7 +39,7 @@ pub(super) async fn probe(args: &ProbeArgs, namespace: &str, name: &str, report:
     if let Some(grant) = exchange(&subject, report).await {
         verify(&subject, &grant, report).await;
     }
-    target(&cluster, namespace, &resource, report).await;
+    target(&objects, &resource, report).await;
     Ok(())
 }
 
@@ -88,33 +89,44 @@ struct Sources {
     certificate: Option<ClientCertificate>,
 }
 
+/// The objects of a namespace, as they are now.
+struct Latest<'a> {
+    cluster: &'a Cluster,
+    namespace: &'a str,
+}
+
+impl Objects for Latest<'_> {
+    async fn secret(&self, name: &str) -> Result<Option<Secret>, ApiError> {
+        self.cluster.secret(self.namespace, name, None).await
+    }
+
+    async fn config_map(&self, name: &str) -> Result<Option<ConfigMap>, ApiError> {
+        self.cluster.config_map(self.namespace, name, None).await
+    }
+}
+
 /// Why an object cannot be used, and the key that it is about.
 type Unusable = (Fault, Option<String>);
 
 /// Reads what the resource names.
-async fn read(cluster: &Cluster, namespace: &str, plan: &Plan) -> Result<Sources, Unusable> {
+async fn read(objects: &Latest<'_>, plan: &Plan) -> Result<Sources, Unusable> {
     let missing = || Reason::CredentialsNotFound.into();
-    let secret = secret(cluster, namespace, &plan.credentials.name, missing).await?;
+    let secret = secret(objects, &plan.credentials.name, missing).await?;
     let credentials = credentials(secret, &plan.credentials)
         .map_err(|error| (Fault::new(Reason::CredentialsIncomplete, error.cause), Some(error.key)))?;
     let ca = match &plan.ca {
         None => None,
-        Some(ca) => Some(read_ca(cluster, namespace, ca).await?),
+        Some(ca) => Some(read_ca(objects, ca).await?),
     };
     let certificate = match &plan.client_certificate {
         None => None,
-        Some(name) => Some(read_certificate(cluster, namespace, name).await?),
+        Some(name) => Some(read_certificate(objects, name).await?),
     };
     Ok(Sources { credentials, ca, certificate })
 }
 
-async fn secret(
-    cluster: &Cluster,
-    namespace: &str,
-    name: &str,
-    missing: impl FnOnce() -> Fault,
-) -> Result<Secret, Unusable> {
-    let found = cluster.secret(namespace, name).await;
+async fn secret(objects: &Latest<'_>, name: &str, missing: impl FnOnce() -> Fault) -> Result<Secret, Unusable> {
+    let found = objects.secret(name).await;
     found.map_err(|error| refused(CaBundleKind::Secret, name, &error))?.ok_or_else(|| (missing(), None))
 }
 
@@ -122,15 +134,15 @@ fn refused(kind: CaBundleKind, object: &str, error: &ApiError) -> Unusable {
     (error.fault(Some((kind, object))), None)
 }
 
-async fn read_ca(cluster: &Cluster, namespace: &str, ca: &CaBundleRef) -> Result<CaBundle, Unusable> {
-    let found = fetch_ca(cluster, namespace, ca).await.map_err(|error| refused(ca.kind, &ca.name, &error))?;
+async fn read_ca(objects: &Latest<'_>, ca: &CaBundleRef) -> Result<CaBundle, Unusable> {
+    let found = fetch_ca(objects, ca).await.map_err(|error| refused(ca.kind, &ca.name, &error))?;
     let missing = || (Fault::new(Reason::CaBundleNotFound, Cause::ObjectMissing), None);
     found.ok_or_else(missing)?.1.map_err(|fault| (fault, None))
 }
 
-async fn read_certificate(cluster: &Cluster, namespace: &str, name: &str) -> Result<ClientCertificate, Unusable> {
+async fn read_certificate(objects: &Latest<'_>, name: &str) -> Result<ClientCertificate, Unusable> {
     let missing = || Fault::new(Reason::ClientCertificateNotFound, Cause::ObjectMissing);
-    let secret = secret(cluster, namespace, name, missing).await?;
+    let secret = secret(objects, name, missing).await?;
     client_certificate(secret, clock()).map_err(|error| (error.fault(), None))
 }
 
@@ -158,15 +170,15 @@ async fn verify(subject: &Subject, grant: &Grant, report: &mut Report) {
 }
 
 /// Looks whether the target holds a valid token.
-async fn target(cluster: &Cluster, namespace: &str, resource: &ArcGisAppCredential, report: &mut Report) {
+async fn target(objects: &Latest<'_>, resource: &ArcGisAppCredential, report: &mut Report) {
     let name = &resource.spec.target.name;
     let me = Identity {
-        namespace: namespace.to_owned(),
+        namespace: objects.namespace.to_owned(),
         name: resource.metadata.name.clone().unwrap_or_default(),
         uid: resource.metadata.uid.clone().unwrap_or_default(),
     };
     let reported = resource.status.as_ref().and_then(|status| status.token.as_ref());
-    let (result, seen) = match cluster.secret(namespace, name).await {
+    let (result, seen) = match objects.secret(name).await {
         Err(error) => (Ended::Failed, error.to_string()),
         Ok(None) => (Ended::Failed, format!("Secret {name} does not exist")),
         Ok(Some(secret)) => match LiveSecret::new(secret, &me).stored(reported) {

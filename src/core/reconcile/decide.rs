@@ -123,7 +123,7 @@ impl Decision<'_> {
     fn prepared_request(&self) -> Step {
         let Self { s, plan, token, .. } = self;
         if token.needs_creation() && s.memory.target_name != TargetName::Accepted(s.generation) {
-            Step::TryCreate
+            self.try_name()
         } else if !s.credentials.is_loaded() {
             Step::ReadCredentials
         } else if plan.ca.is_some() && !s.ca.is_loaded() {
@@ -133,6 +133,14 @@ impl Decision<'_> {
         } else {
             Step::Request(s.owed(self.now).trigger)
         }
+    }
+
+    /// Returns what shows that the target can be created. What the cache of the API server holds may have been deleted since:
+    /// a name that was taken is tried.
+    fn try_name(&self) -> Step {
+        let memory = &self.s.memory;
+        let refused = memory.target_name == TargetName::Taken || memory.waits.get(Activity::Write).is_some();
+        if self.s.created_alike && !refused { Step::CheckName } else { Step::TryCreate }
     }
 
     fn write(&mut self) -> Option<Step> {

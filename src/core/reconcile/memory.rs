@@ -15,7 +15,7 @@ use crate::core::secrets::IssuedToken;
 pub(crate) enum TargetName {
     #[default]
     Untried,
-    /// The creation succeeded as a dry run in this generation.
+    /// The creation succeeded as a dry run in this generation, or the name was free and one alike had succeeded.
     Accepted(i64),
     /// A Secret has it.
     Taken,

@@ -35,6 +35,8 @@ pub struct Situation {
     pub admit: Admit,
     /// This reconcile holds a permit of the portal's host.
     pub has_permit: bool,
+    /// A Secret with the keys of the target was created in this namespace within the last minute, and none was refused since.
+    pub created_alike: bool,
     pub memory: Memory,
 }
 

@@ -18,6 +18,8 @@ pub enum Step {
     ReadClientCertificate,
     /// Create the target as a dry run, with a placeholder for the token.
     TryCreate,
+    /// Look whether the target's name is free, in the cache of the API server.
+    CheckName,
     /// Acquire a permit of the portal's host. A request follows, unless a prerequisite is not met.
     AcquirePermit,
     /// Request a token from the portal.
@@ -39,7 +41,9 @@ impl Step {
     #[must_use]
     pub fn activity(&self) -> Activity {
         match self {
-            Self::ReadTarget | Self::ReadCredentials | Self::ReadCa | Self::ReadClientCertificate => Activity::Read,
+            Self::ReadTarget | Self::ReadCredentials | Self::ReadCa | Self::ReadClientCertificate | Self::CheckName => {
+                Activity::Read
+            }
             Self::AcquirePermit | Self::Request(_) => Activity::Request,
             Self::TryCreate | Self::Create | Self::Publish(_) | Self::Render(_) | Self::Rest => Activity::Write,
             Self::Own(_) => Activity::Own,

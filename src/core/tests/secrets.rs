@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::*;
 
+mod creations;
 mod size;
 use crate::api::{DeletionPolicy, Format};
 

@@ -102,8 +102,8 @@ impl World {
         match step {
             Step::ReadTarget => Answer::Target(self.target.clone().map(|secret| LiveSecret::new(secret, &s.me))),
             Step::ReadCredentials => Answer::Credentials(Some((self.credentials.clone(), Ok(self.digest)))),
-            Step::TryCreate | Step::Create if self.target.is_some() => Answer::Conflict,
-            Step::TryCreate => Answer::Accepted,
+            Step::TryCreate | Step::CheckName | Step::Create if self.target.is_some() => Answer::Conflict,
+            Step::TryCreate | Step::CheckName => Answer::Accepted,
             Step::Request(trigger) => self.request(s, *trigger),
             Step::Create => self.create(s),
             step => self.change(step),
