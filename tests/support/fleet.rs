@@ -14,6 +14,7 @@ use tokio::process::Child;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
+use super::audit::AuditedCall;
 use super::{TIMEOUT, TestEnv, http_get};
 
 pub const LEASE: &str = "arcgis-credential-operator";
@@ -180,7 +181,7 @@ impl Fleet {
     }
 
     /// Returns the operators' calls about single objects.
-    pub fn calls(&self) -> Vec<(String, String, String, bool)> {
+    pub fn calls(&self) -> Vec<AuditedCall> {
         let mut calls = self.env.calls();
         calls.retain(|(verb, ..)| verb != "list" && verb != "watch");
         calls

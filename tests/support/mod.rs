@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod audit;
 pub mod canaries;
 pub mod exchange;
 pub mod fences;
@@ -38,6 +39,7 @@ use tokio::time::timeout;
 
 pub use objects::*;
 
+use audit::AuditLog;
 use fleet::{Replica, grant, poll_until};
 use mode::Mode;
 
@@ -71,6 +73,7 @@ pub struct TestEnv {
     /// The program that is started as the operator.
     pub program: PathBuf,
     pub admin: SocketAddr,
+    audit: AuditLog,
     mode: Mode,
     flags: Vec<String>,
     variables: Vec<(String, String)>,
@@ -164,11 +167,13 @@ impl TestEnv {
         portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
         let admin = free_address();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let audit = AuditLog::new(plane.audit_log(), namespace.clone());
         let env = Self {
             plane,
             portal,
             client,
             namespace,
+            audit,
             operator: None,
             program: env!("CARGO_BIN_EXE_arcgis-credential-operator").into(),
             admin,
