@@ -11,7 +11,6 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
-use testkit::control_plane::ControlPlane;
 use testkit::portal::App;
 
 /// The contract's time until it is noticed, and what a new resource takes then.
@@ -19,8 +18,7 @@ const NOTICED: Duration = Duration::from_secs(40);
 
 /// Starts a leader on a control plane of its own, behind a link.
 async fn leader() -> (Fleet, ApiLink) {
-    let bin = ControlPlane::from_env().unwrap().bin();
-    let env = TestEnv::on_without_operator(ControlPlane::start(&bin, None, false).await.unwrap(), &[]).await;
+    let env = TestEnv::alone_without_operator().await;
     let namespace = env.namespace.clone();
     grant(&env, &namespace).await;
     let link = ApiLink::start_for(&env, &env.kubeconfig()).await;

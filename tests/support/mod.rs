@@ -152,6 +152,18 @@ impl TestEnv {
         }
     }
 
+    /// Creates an environment on a control plane of its own.
+    #[track_caller]
+    pub fn alone_without_operator() -> impl Future<Output = Self> {
+        let mode = Mode::of(Location::caller());
+        async move {
+            let bin = ControlPlane::from_env().unwrap().bin();
+            let plane = ControlPlane::start(&bin, None, false).await.unwrap();
+            let restricted = install(&plane).await;
+            Box::pin(Self::prepare(plane, restricted, mode, &[])).await
+        }
+    }
+
     /// Stops the operator and the separate control plane.
     pub async fn end(mut self) {
         self.kill().await;
