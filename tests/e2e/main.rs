@@ -20,6 +20,7 @@ mod cluster_faults;
 mod cost;
 mod examples;
 mod gitops;
+mod hand_over;
 mod kubectl;
 mod leader_election;
 mod memory;
