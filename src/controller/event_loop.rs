@@ -190,14 +190,12 @@ impl Controller {
         (!self.namespaces.is_empty()).then(|| namespace.to_owned())
     }
 
-    /// Whether all that a resource needs is listed, or was listed once: then what is due reads what it needs. What is
-    /// missing in one namespace stops no other.
-    fn is_synced(&self, key: &Key) -> bool {
+    /// Returns how long a resource waits for the lists that it needs. What is missing in one namespace stops no other.
+    fn wait_for_lists(&self, key: &Key) -> Option<Duration> {
         let namespace = self.scope_of(key.namespace());
-        let namespace = namespace.as_deref();
         let index = self.ctx.index();
         let names_config_map = index.get(key).is_some_and(IndexedResource::names_config_map);
-        self.watches.is_synced(namespace, names_config_map, index.knows_objects_of(key))
+        self.watches.wait(namespace.as_deref(), names_config_map, index.knows_objects_of(key), Instant::now())
     }
 
     fn on_watch_event(&mut self, scope: &Scope, event: WatchEvent) {
@@ -265,10 +263,11 @@ impl Controller {
             .promote_due(ctx.now(), |key| ctx.index().get(key).and_then(|resource| resource.report.expiration_time));
         while let Ok(worker) = self.ctx.workers.clone().try_acquire_owned() {
             let Some(key) = self.queue.pop() else { break };
-            if !self.is_synced(&key) {
-                // The completion of its lists requeues it. Others wait for the permit that it was woken for.
+            let wait = self.wait_for_lists(&key);
+            if wait != Some(Duration::ZERO) {
+                // The completion of its lists requeues it, too. Others wait for the permit that it was woken for.
                 self.ctx.hosts.pass_on(&key);
-                self.queue.done(key, None);
+                self.queue.done(key, wait.map(|wait| self.ctx.after(1 + i64::try_from(wait.as_secs()).unwrap_or(0))));
                 continue;
             }
             let ctx = self.ctx.clone();

@@ -141,7 +141,9 @@ impl LeaderElector {
             self.readiness.api_answered();
         }
         if let Ok(Some(lease)) = &answer {
-            self.revisions.lease(lease);
+            // Its own renewal may be earlier than the last one: the clock may be set.
+            let undone = matches!(asked, Next::Read) && self.candidate.undone(lease);
+            self.revisions.lease(lease, undone);
         }
         match (asked, answer) {
             (Next::Read, Ok(lease)) => {

@@ -47,13 +47,18 @@ pub(super) fn observe(ctx: &Arc<Context>, key: &Key) -> Option<Situation> {
         memory: resource.memory.clone(),
     };
     s.recall(ctx.now());
-    match verified.map(|verified| *verified) {
-        Some(Verified::Answered(issued, answer, clock_differs)) => {
-            s.memory.verification.clock_differs = clock_differs;
-            s.verified(issued, answer, ctx.now());
+    if let Some(verified) = verified {
+        match *verified {
+            Verified::Answered(issued, answer, clock_differs) => {
+                s.memory.verification.clock_differs = clock_differs;
+                s.verified(issued, answer, ctx.now());
+            }
+            Verified::Deferred(until) => s.verification_deferred(until),
         }
-        Some(Verified::Deferred(until)) => s.verification_deferred(until),
-        None => {}
+        // A reconcile that panics does not lose it.
+        if let Some(resource) = index.get_mut(key, &uid) {
+            resource.memory = s.memory.clone();
+        }
     }
     Some(s)
 }

@@ -1,5 +1,5 @@
-//! Notices that etcd was restored from a backup: its versions went back. A watch from a version of the future is accepted
-//! and stays silent, so everything is listed again.
+//! Notices that etcd was restored from a backup: versions went back, or the Lease lacks what was written to it. A watch
+//! from a version of the future is accepted and stays silent, so everything is listed again.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -22,14 +22,14 @@ pub fn number(version: Option<&str>) -> Option<u64> {
 }
 
 impl Revisions {
-    /// Records the version of the Lease, which grows with each write of it.
-    pub fn lease(&self, lease: &Lease) {
-        self.record(&self.lease, lease.metadata.resource_version.as_deref());
+    /// Records the version of the Lease, which grows with each write of it, and whether what was written to it is undone.
+    pub fn lease(&self, lease: &Lease, undone: bool) {
+        self.record(&self.lease, lease.metadata.resource_version.as_deref(), undone);
     }
 
     /// Records the version of the cluster, which is no lower than that of any object.
     pub fn cluster(&self, version: Option<&str>) {
-        self.record(&self.cluster, version);
+        self.record(&self.cluster, version, false);
     }
 
     /// Records that an object was read of which a version is known. `unknown`: the API server did not know that version, so
@@ -43,19 +43,21 @@ impl Revisions {
     }
 
     fn went_back(&self) {
-        warn!("versions of the cluster went back, as after a restore of etcd: listing everything again");
+        warn!("the cluster went back to an earlier state, as after a restore of etcd: listing everything again");
         self.restored.notify_one();
     }
 
-    fn record(&self, last: &Mutex<u64>, version: Option<&str>) {
-        let Some(version) = number(version) else { return };
-        let last = std::mem::replace(&mut *last.lock().unwrap_or_else(PoisonError::into_inner), version);
-        if version < last {
+    fn record(&self, last: &Mutex<u64>, version: Option<&str>, undone: bool) {
+        let lower = number(version).is_some_and(|version| {
+            let last = std::mem::replace(&mut *last.lock().unwrap_or_else(PoisonError::into_inner), version);
+            version < last
+        });
+        if lower || undone {
             self.went_back();
         }
     }
 
-    /// Waits until versions went back.
+    /// Waits until the cluster went back.
     pub async fn restored(&self) {
         self.restored.notified().await;
     }
@@ -85,9 +87,11 @@ mod tests {
             serde_json::from_value::<Lease>(metadata).unwrap()
         };
         for (seen, expected) in [("100", false), ("101", false), ("90", true), ("91", false), ("opaque", false)] {
-            revisions.lease(&lease(seen));
+            revisions.lease(&lease(seen), false);
             assert_eq!(restored(&revisions), expected, "{seen}");
         }
+        revisions.lease(&lease("92"), true);
+        assert!(restored(&revisions), "what was written to the Lease is undone");
         for (seen, expected) in [("500", false), ("500", false), ("499", true), ("600", false)] {
             revisions.cluster(Some(seen));
             assert_eq!(restored(&revisions), expected, "{seen}");

@@ -48,27 +48,33 @@ impl Drop for InFlight {
     }
 }
 
+impl InFlight {
+    /// Runs a check until it ends or the term does.
+    async fn run(mut self, term: Term, check: impl Future<Output = Verified>) {
+        self.result = tokio::select! {
+            biased;
+            () = self.ctx.leadership.ended(term) => None,
+            result = check => Some(result),
+        };
+    }
+}
+
 /// Starts a verification.
 pub fn start(ctx: &Arc<Context>, term: Term, published: PublishedToken) {
-    let ctx = ctx.clone();
     let key = Key::new(&published.me.namespace, &published.me.name);
     let in_flight = InFlight { ctx: ctx.clone(), key, uid: published.me.uid.clone(), result: None };
-    tokio::spawn(async move {
-        let mut in_flight = in_flight;
-        in_flight.result = tokio::select! {
-            biased;
-            () = ctx.leadership.ended(term) => None,
-            answer = run(&ctx, &published) => Some(match answer {
-                Ok((answer, clock_differs)) => Verified::Answered(published.issue_time, answer, clock_differs),
-                Err(until) => Verified::Deferred(until),
-            }),
-        };
-    });
+    let ctx = ctx.clone();
+    tokio::spawn(in_flight.run(term, async move {
+        match check(&ctx, &published).await {
+            Ok((answer, clock_differs)) => Verified::Answered(published.issue_time, answer, clock_differs),
+            Err(until) => Verified::Deferred(until),
+        }
+    }));
 }
 
 /// Asks the portal; returns the answer, and whether the portal's clock differs. Where that cannot be done now, returns when
 /// to do it.
-async fn run(ctx: &Context, published: &PublishedToken) -> Result<(Verification, bool), Timestamp> {
+async fn check(ctx: &Context, published: &PublishedToken) -> Result<(Verification, bool), Timestamp> {
     let (plan, host) = (&published.plan, published.plan.portal.authority());
     let permit = match ctx.hosts.try_acquire_unqueued(&host) {
         Ok(permit) => permit,
@@ -151,4 +157,24 @@ async fn client(ctx: &Context, published: &PublishedToken) -> Result<PortalClien
         None => None,
     };
     ctx.client(&published.plan, ca.as_ref(), certificate.as_ref()).map_err(|_| unusable())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
+    use super::super::tests::{context, key, two_resources};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_check_that_panics_is_due_again_at_once() {
+        let (ctx, term, mut requeued) = context(two_resources(), Timestamp::now, Vec::new());
+        let started = ctx.now();
+        let in_flight = InFlight { ctx: ctx.clone(), key: key("boom"), uid: "boom".to_owned(), result: None };
+        let ended = tokio::spawn(in_flight.run(term, async { panic!("on purpose") })).await;
+        assert!(ended.unwrap_err().is_panic());
+        assert_eq!(requeued.try_recv().unwrap(), key("boom"));
+        let verified = ctx.index().get(&key("boom")).unwrap().verified.clone();
+        assert!(matches!(*verified.unwrap(), Verified::Deferred(at) if (started..=ctx.now()).contains(&at)));
+    }
 }

@@ -37,6 +37,8 @@ enum Listed {
 #[derive(Default)]
 struct Watch {
     listed: Listed,
+    /// When it was first started.
+    since: Option<Instant>,
     /// It failed and delivered no event since.
     failing: bool,
     /// `None`: it was stopped.
@@ -46,6 +48,8 @@ struct Watch {
     relist: Relist,
 }
 
+/// How long the first list of objects is waited for. After that, what is due reads them, as where a list begins again.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a watch goes on that is not needed.
 const UNNEEDED: Duration = Duration::from_mins(10);
 
@@ -143,7 +147,9 @@ impl Watches {
         let (handle, registration) = AbortHandle::new_pair();
         let stream = watch(&source.client, &scope, source.selector.as_deref());
         self.streams.push(Abortable::new(stream, registration).boxed());
-        self.by_scope.entry(scope).or_default().handle = Some(handle);
+        let started = self.by_scope.entry(scope).or_default();
+        started.handle = Some(handle);
+        started.since.get_or_insert_with(Instant::now);
     }
 
     fn stop(&mut self, scope: &Scope) {
@@ -152,7 +158,7 @@ impl Watches {
             handle.abort();
         }
         let listed = if watch.listed == Listed::Never { Listed::Never } else { Listed::Before };
-        *watch = Watch { listed, ..Watch::default() };
+        *watch = Watch { listed, since: watch.since, ..Watch::default() };
     }
 
     pub fn relist(&mut self, scope: &Scope) -> &mut Relist {
@@ -163,12 +169,25 @@ impl Watches {
         self.get(scope).is_some_and(|watch| watch.listed == Listed::Complete)
     }
 
-    /// Whether the lists of a namespace are complete that a resource in it needs. Objects that are known need no list, nor
-    /// those of a list that was complete once and begins again, as at a change of leader.
-    pub fn is_synced(&self, namespace: Option<&str>, names_config_map: bool, knows_all: bool) -> bool {
-        let listed = |what| self.get(&scope(what, namespace)).is_some_and(|watch| watch.listed != Listed::Never);
-        let objects = listed(SECRETS) && (!names_config_map || listed(CONFIG_MAPS));
-        self.is_complete(&scope(Subject::Resources, namespace)) && (objects || knows_all)
+    /// Returns how long a resource waits for the lists of its namespace; `None`: until that of the resources is complete.
+    /// Objects that are known need no list, nor those of a list that was complete once and begins again, as at a change of
+    /// leader. A list may take minutes, or never end.
+    pub fn wait(
+        &self,
+        namespace: Option<&str>,
+        names_config_map: bool,
+        knows_all: bool,
+        now: Instant,
+    ) -> Option<Duration> {
+        if !self.is_complete(&scope(Subject::Resources, namespace)) {
+            return None;
+        }
+        let left = |what| match self.get(&scope(what, namespace)) {
+            Some(watch) if watch.listed != Listed::Never => Duration::ZERO,
+            watch => PATIENCE.saturating_sub(now - watch.and_then(|watch| watch.since).unwrap_or(now)),
+        };
+        let config_maps = if names_config_map { left(CONFIG_MAPS) } else { Duration::ZERO };
+        Some(if knows_all { Duration::ZERO } else { left(SECRETS).max(config_maps) })
     }
 
     /// Records in metrics and readiness whether a watch works.
@@ -235,6 +254,27 @@ mod tests {
             watches.is_started(&scope)
         };
         assert_eq!([9, 10].map(|minutes| started(&mut watches, minutes)), [true, false]);
+    }
+
+    #[test]
+    fn the_first_list_of_objects_is_waited_for_a_few_seconds_alone() {
+        let (mut watches, now) = (Watches::default(), Instant::now());
+        let watch = |listed| Watch { listed, since: Some(now), ..Watch::default() };
+        let wait = |watches: &Watches, knows_all, seconds| {
+            watches.wait(None, false, knows_all, now + Duration::from_secs(seconds)).map(|wait| wait.as_secs())
+        };
+        assert_eq!(wait(&watches, true, 60), None, "the resources are not listed");
+        watches.by_scope.insert(scope(Subject::Resources, None), watch(Listed::Complete));
+        watches.by_scope.insert(scope(SECRETS, None), watch(Listed::Never));
+        assert_eq!([0, 2, 3, 60].map(|seconds| wait(&watches, false, seconds)), [Some(3), Some(1), Some(0), Some(0)]);
+        assert_eq!(wait(&watches, true, 0), Some(0), "all that it names is known");
+        // A restart of the watch does not begin it again.
+        watches.stop(&scope(SECRETS, None));
+        assert_eq!(wait(&watches, false, 2), Some(1));
+        for listed in [Listed::Before, Listed::Complete] {
+            watches.by_scope.insert(scope(SECRETS, None), watch(listed));
+            assert_eq!(wait(&watches, false, 0), Some(0), "{listed:?}");
+        }
     }
 
     #[test]

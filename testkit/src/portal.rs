@@ -54,6 +54,8 @@ pub struct App {
     pub identity: Option<String>,
     /// `portals/self` closes the connection.
     pub close_on_verify: bool,
+    /// `portals/self` sends no response.
+    pub hang_on_verify: bool,
     /// Sent by `portals/self` instead of the app.
     pub answer_on_verify: Option<Answer>,
     /// Its privileges; empty: `premium:user:geocode`.

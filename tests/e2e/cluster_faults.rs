@@ -251,6 +251,28 @@ async fn a_new_leader_acts_on_what_is_due_before_a_long_list_of_secrets_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_leader_that_has_never_listed_secrets_acts_on_what_is_due() {
+    let mut fleet = Fleet::new(1).await;
+    fleet.wait_for_leader(&[0], Duration::from_secs(20)).await;
+    let proxied = fleet.env.add_api_proxy().await;
+    let api_proxy = fleet.env.api_proxy();
+    api_proxy.inject(usize::MAX, InjectedFault::Held, |call| call.lists("/secrets"));
+    let flags = ["--lease-namespace".to_owned(), fleet.lease_namespace.clone()];
+    let standby = fleet.env.replica(&proxied, &flags);
+    api_proxy.wait_for_faults(1, Duration::from_secs(20)).await.unwrap();
+    fleet.ready("a").await;
+    fleet.env.credentials("new-oauth", "app", SECRET).await;
+    fleet.replicas[0].signal("TERM").await;
+    fleet.replicas.push(standby);
+    fleet.env.apply(&fleet.env.manifest("new", "new-oauth")).await;
+    fleet.env.request_token("a", "after").await;
+    fleet.env.wait_for("new", HANDOVER_TIMEOUT, |r| is(r, "Ready", "True", "TokenValid")).await;
+    // At least 5 s after its first token.
+    fleet.wait_for_requests("a", 2, HANDOVER_TIMEOUT * 2).await;
+    assert_eq!(fleet.env.target("a").await.len(), 3, "its Secret is read, and not created again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn trusted_roots_are_read_again_when_their_file_changes() {
     let env = TestEnv::new().await;
     let other = Portal::start("127.0.0.1:0".parse().unwrap(), Certificate::Good).await.unwrap();

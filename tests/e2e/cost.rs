@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use crate::support::audit::AuditedCall;
 use crate::support::{SECRET, TestEnv, failure_reason, is};
 use arcgis_credential_operator::api::ArcGisAppCredential;
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use testkit::control_plane::ControlPlane;
 use testkit::portal::App;
 
 /// Counts the calls about single objects by kind: reads, Secret writes, status writes, events.
-fn count(calls: &[(String, String, String, bool)]) -> BTreeMap<&'static str, usize> {
+fn count(calls: &[AuditedCall]) -> BTreeMap<&'static str, usize> {
     let mut counts = BTreeMap::from([("reads", 0), ("writes", 0), ("dry", 0), ("status", 0), ("events", 0)]);
     for (verb, resource, subresource, dry) in calls {
         let kind = match (verb.as_str(), resource.as_str(), subresource.as_str()) {
@@ -161,7 +162,7 @@ async fn creation_restart_renewal_and_outage_make_the_documented_calls() {
     fleet.env.portal.outage(true);
     fleet.request_tokens("two").await;
     fleet.all(|r| failure_reason(r) == Some("PortalUnreachable")).await;
-    let failing = |calls: Vec<(String, String, String, bool)>| count(&calls);
+    let failing = |calls: Vec<AuditedCall>| count(&calls);
     let first = failing(fleet.env.calls()[fleet.seen..].to_vec());
     assert_eq!((first["writes"], first["dry"], first["status"]), (0, 0, fleet.size), "reported once");
     fleet.seen = fleet.env.calls().len();

@@ -2,7 +2,7 @@
 //!
 //! `secrets_in_output` searches the output of the other tests, so `make test` runs it after them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test may")]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -21,6 +21,7 @@ mod cost;
 mod creations;
 mod examples;
 mod gitops;
+mod hand_over;
 mod kubectl;
 mod leader_election;
 mod memory;

@@ -1,4 +1,5 @@
-//! The peak of memory while objects of others are listed, and with resources of the largest size.
+//! The peak of memory while objects of others are listed, and with resources of the largest size. Each test has a control
+//! plane of its own: the operators of other tests would list these objects, too.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use futures::future::join_all;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::PostParams;
 use serde_json::{Value, json};
 use testkit::portal::App;
 
@@ -23,7 +24,7 @@ fn texts(bytes: usize, each: usize) -> Value {
 }
 
 /// Creates 300 objects with 250 KiB of annotations each.
-async fn create_large<K>(env: &TestEnv) -> Api<K>
+async fn create_large<K>(env: &TestEnv)
 where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -43,14 +44,13 @@ where
             .into_iter()
             .for_each(|made| drop(made.unwrap()));
     }
-    api
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_annotations_of_others_stay_below_96_mib() {
-    let mut env = TestEnv::without_operator(&[]).await;
-    let maps = create_large::<ConfigMap>(&env).await;
-    let secrets = create_large::<Secret>(&env).await;
+    let mut env = TestEnv::alone_without_operator().await;
+    create_large::<ConfigMap>(&env).await;
+    create_large::<Secret>(&env).await;
     env.ca_bundle("ca", env.portal.ca()).await;
     env.credentials("oauth", "app", SECRET).await;
     let mut manifest = env.manifest("small", "oauth");
@@ -61,17 +61,12 @@ async fn large_annotations_of_others_stay_below_96_mib() {
     let peak = peak_memory(env.operator.as_ref().unwrap()).unwrap();
     println!("peak with 300 ConfigMaps and 300 Secrets of 250 KiB each: {} MiB", peak / MIB);
     assert!(peak < 96 * MIB, "{} MiB", peak / MIB);
-    // The search for secrets reads what is left of every object.
-    for name in ["ca", "small"] {
-        let _ = maps.delete(name, &DeleteParams::default()).await;
-    }
-    maps.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
-    secrets.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
+    env.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn resources_of_the_largest_size_that_render_to_the_largest_targets_stay_below_128_mib() {
-    let mut env = TestEnv::without_operator(&[]).await;
+    let mut env = TestEnv::alone_without_operator().await;
     let token = "t".repeat(LARGEST_TOKEN);
     env.portal.app("app", App { secret: SECRET.to_owned(), token: Some(token), ..App::default() });
     env.portal.app("long", App { secret: SECRET.to_owned(), token: Some("t".repeat(16 * 1024)), ..App::default() });
@@ -110,6 +105,5 @@ async fn resources_of_the_largest_size_that_render_to_the_largest_targets_stay_b
     println!("peak with 150 resources of the largest size, each with a target of {bytes} bytes: {} MiB", peak / MIB);
     assert!(peak < 128 * MIB, "{} MiB", peak / MIB);
     assert_eq!(env.portal.requests("long"), 16, "a token that does not fit is not requested again");
-    // The search for secrets reads all that is left.
-    env.resources().delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
+    env.end().await;
 }

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::fleet::poll_until;
+use crate::support::fleet::{Replica, TAKEOVER_TIMEOUT, poll_until};
+use crate::support::link::ApiLink;
 use crate::support::{SECRET, TestEnv, failure_reason, is};
 use kube::api::DeleteParams;
 use serde_json::json;
@@ -127,6 +128,32 @@ async fn a_check_takes_one_of_the_permits_of_its_host() {
     // The requests time out after 15 s, and a check that was not admitted is made 10 s later.
     let limit = Duration::from_mins(1);
     poll_until("the check", limit, async || (checks(&env, "checked") > 0).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_is_lost_with_the_claim_is_made_again_within_10_s() {
+    let mut env = TestEnv::without_operator(&[]).await;
+    let link = ApiLink::start(&env).await;
+    let admin = env.admin;
+    env.start_with_kubeconfig(&link.kubeconfig);
+    env.portal.app("lost", App { hang_on_verify: true, ..app() });
+    env.credentials("lost-oauth", "lost", SECRET).await;
+    let mut manifest = env.manifest("lost", "lost-oauth");
+    manifest["spec"]["verification"] = json!({"interval": "24h"});
+    env.apply(&manifest).await;
+    poll_until("the check", NOTICED, async || (checks(&env, "lost") == 1).then_some(())).await;
+    // The claim ends after 8 s, before the portal's time to answer does.
+    link.cut(true);
+    let operator = Replica { child: env.operator.take().unwrap(), admin };
+    poll_until("the claim is lost", TAKEOVER_TIMEOUT, async || {
+        (operator.is_leader().await == Some(false)).then_some(())
+    })
+    .await;
+    env.portal.app("lost", app());
+    link.cut(false);
+    poll_until("the claim is back", TAKEOVER_TIMEOUT, async || operator.is_leader().await.filter(|leads| *leads)).await;
+    env.wait_for("lost", Duration::from_secs(10), |r| is(r, "Verified", "True", "AppKnown")).await;
+    assert_eq!((env.portal.requests("lost"), checks(&env, "lost")), (1, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,7 @@ use tokio::process::Child;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
+use super::audit::AuditedCall;
 use super::{TIMEOUT, TestEnv, http_get};
 
 pub const LEASE: &str = "arcgis-credential-operator";
@@ -100,9 +101,14 @@ impl Fleet {
 
     /// Starts another replica, and waits until it is ready.
     pub async fn add_replica(&mut self, kubeconfig: &Path) {
+        self.add_replica_within(kubeconfig, TAKEOVER_TIMEOUT).await;
+    }
+
+    /// The same within a time: a replica that leads is ready once it has listed everything.
+    pub async fn add_replica_within(&mut self, kubeconfig: &Path, limit: Duration) {
         let flags = ["--lease-namespace".to_owned(), self.lease_namespace.clone()];
         let replica = self.env.replica(kubeconfig, &flags);
-        poll_until("a replica is ready", TAKEOVER_TIMEOUT, async || replica.is_ready().await.then_some(())).await;
+        poll_until("a replica is ready", limit, async || replica.is_ready().await.then_some(())).await;
         self.replicas.push(replica);
     }
 
@@ -180,7 +186,7 @@ impl Fleet {
     }
 
     /// Returns the operators' calls about single objects.
-    pub fn calls(&self) -> Vec<(String, String, String, bool)> {
+    pub fn calls(&self) -> Vec<AuditedCall> {
         let mut calls = self.env.calls();
         calls.retain(|(verb, ..)| verb != "list" && verb != "watch");
         calls

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod audit;
 pub mod canaries;
 pub mod exchange;
 pub mod fences;
@@ -38,6 +39,7 @@ use tokio::time::timeout;
 
 pub use objects::*;
 
+use audit::AuditLog;
 use fleet::{Replica, grant, poll_until};
 use mode::Mode;
 
@@ -71,6 +73,7 @@ pub struct TestEnv {
     /// The program that is started as the operator.
     pub program: PathBuf,
     pub admin: SocketAddr,
+    audit: AuditLog,
     mode: Mode,
     flags: Vec<String>,
     variables: Vec<(String, String)>,
@@ -149,6 +152,18 @@ impl TestEnv {
         }
     }
 
+    /// Creates an environment on a control plane of its own.
+    #[track_caller]
+    pub fn alone_without_operator() -> impl Future<Output = Self> {
+        let mode = Mode::of(Location::caller());
+        async move {
+            let bin = ControlPlane::from_env().unwrap().bin();
+            let plane = ControlPlane::start(&bin, None, false).await.unwrap();
+            let restricted = install(&plane).await;
+            Box::pin(Self::prepare(plane, restricted, mode, &[])).await
+        }
+    }
+
     /// Stops the operator and the separate control plane.
     pub async fn end(mut self) {
         self.kill().await;
@@ -164,11 +179,13 @@ impl TestEnv {
         portal.app("app", App { secret: SECRET.to_owned(), ..App::default() });
         let admin = free_address();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let audit = AuditLog::new(plane.audit_log(), namespace.clone());
         let env = Self {
             plane,
             portal,
             client,
             namespace,
+            audit,
             operator: None,
             program: env!("CARGO_BIN_EXE_arcgis-credential-operator").into(),
             admin,

@@ -16,7 +16,6 @@ pub const ONE_NAMESPACE: &[(&str, &str)] = &[
     ("tests/e2e/cluster_faults.rs", "counts lists by namespace, and takes permissions away in one"),
     ("tests/e2e/cost.rs", "counts every call, and kills the operator without waiting for the end of a Lease"),
     ("tests/e2e/gitops/flux.rs", "Flux applies the resource of the page, without the label"),
-    ("tests/e2e/memory.rs", "measures the memory without what other tests create"),
     ("tests/e2e/migration.rs", "the commands of the page apply the resource, without the label"),
     ("tests/e2e/refusals.rs", "has permissions in one namespace alone"),
     ("tests/e2e/restarts.rs", "kills the operator again and again without waiting for the end of a Lease"),

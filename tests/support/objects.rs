@@ -9,10 +9,10 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
-use testkit::control_plane::USER;
 use testkit::portal::App;
 use tokio::time::timeout;
 
+use super::audit::AuditedCall;
 use super::{LABEL, SECRET, TIMEOUT, TestEnv};
 
 impl TestEnv {
@@ -124,31 +124,14 @@ impl TestEnv {
         self.resources().delete(name, &DeleteParams::background()).await.unwrap();
     }
 
-    /// Returns the operator's events about this namespace in the audit log, except for Leases, as (verb, resource, subresource, dry run).
-    pub fn calls(&self) -> Vec<(String, String, String, bool)> {
-        self.audited(|of| {
-            let dry = of("/requestURI").contains("dryRun=All");
-            (of("/verb"), of("/objectRef/resource"), of("/objectRef/subresource"), dry)
-        })
+    /// Returns the operator's calls about this namespace, except for Leases.
+    pub fn calls(&self) -> Vec<AuditedCall> {
+        self.audit.calls()
     }
 
     /// Returns the URLs of the operator's reads in this namespace.
     pub fn reads(&self) -> Vec<String> {
-        let reads = self.audited(|of| (of("/verb") == "get").then(|| of("/requestURI")));
-        reads.into_iter().flatten().collect()
-    }
-
-    fn audited<T>(&self, seen: impl Fn(&dyn Fn(&str) -> String) -> T) -> Vec<T> {
-        let text = std::fs::read_to_string(self.plane.audit_log()).unwrap();
-        text.lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .filter(|event| {
-                event["objectRef"]["namespace"] == self.namespace.as_str()
-                    && event["objectRef"]["resource"] != "leases"
-                    && event["user"]["username"] == USER
-            })
-            .map(|event| seen(&|path| event.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned()))
-            .collect()
+        self.audit.reads()
     }
 }
 

@@ -11,6 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 
+use super::undone::undone;
+
 #[cfg(test)]
 mod tests;
 
@@ -121,6 +123,12 @@ impl Candidate {
     #[must_use]
     pub fn unread(&self) -> bool {
         self.seen.is_none()
+    }
+
+    /// Whether a Lease that was read lacks what was observed of it before, as after a restore of etcd.
+    #[must_use]
+    pub fn undone(&self, lease: &Lease) -> bool {
+        self.seen.as_ref().and_then(|seen| seen.lease.as_ref()).is_some_and(|seen| undone(seen, lease))
     }
 
     /// Begins an attempt to acquire or renew.

@@ -47,11 +47,11 @@ pub async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Resp
     if path.ends_with("/sharing/rest/oauth2/token") {
         return token(&shared, &head.method, &head.uri, &head.headers, &body).await;
     }
-    secured(&shared, &head, &path)
+    secured(&shared, &head, &path).await
 }
 
 /// Answers a request for a resource that a token guards.
-fn secured(shared: &Shared, head: &Parts, path: &str) -> Response {
+async fn secured(shared: &Shared, head: &Parts, path: &str) -> Response {
     let bearer = ["x-esri-authorization", "authorization"]
         .iter()
         .find_map(|name| head.headers.get(*name)?.to_str().ok()?.strip_prefix("Bearer ").map(str::to_owned));
@@ -61,7 +61,7 @@ fn secured(shared: &Shared, head: &Parts, path: &str) -> Response {
     if path.ends_with("/sharing/rest/portals/self") {
         record(shared, &head.method, &head.uri, &head.headers, Vec::new(), owner.clone().unwrap_or_default(), false);
         return match owner {
-            Some(owner) => app_info(owner, app.unwrap_or_default()),
+            Some(owner) => app_info(owner, app.unwrap_or_default()).await,
             None if bearer.is_some() => failure(498, "invalid_token", "Invalid token."),
             None => plain(&json!({"id": "anonymous", "portalName": "Test portal", "isPortal": true})),
         };
@@ -90,7 +90,10 @@ fn secured(shared: &Shared, head: &Parts, path: &str) -> Response {
 }
 
 /// Returns what `portals/self` reports to the owner of a token about its app.
-fn app_info(owner: String, app: App) -> Response {
+async fn app_info(owner: String, app: App) -> Response {
+    if app.hang_on_verify {
+        std::future::pending::<()>().await;
+    }
     if app.close_on_verify {
         return closed();
     }

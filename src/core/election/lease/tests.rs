@@ -4,6 +4,7 @@ use super::*;
 
 mod interleavings;
 mod outages;
+mod restored;
 
 /// The clocks of one process; all processes share the true time.
 #[derive(Clone, Copy)]

@@ -82,3 +82,30 @@ fn what_is_published_stays_where_the_next_does_not_fit() {
     assert_eq!(verdict.problem.unwrap().finding.cause, Some(Cause::TargetTooLarge));
     assert!(matches!(verdict.step, Step::Rest), "{:?}", verdict.step);
 }
+
+#[test]
+fn what_does_not_fit_with_the_longer_portal_url_of_the_published_token_waits_for_the_next_token() {
+    let before = at(START - 60);
+    let moved = || {
+        let mut s = situation_with_credentials(before);
+        let portal = PortalUrl::parse(&format!("https://gis.example.com/{}", "long/".repeat(90))).unwrap();
+        s.plan = s.plan.map(|plan| Plan { public_url: portal.clone(), portal, ..plan });
+        let target = stored(&s, before, 7200);
+        s.plan = Ok(plan_of(&"$(portal_url)".repeat(2500), &[], None));
+        s.generation = 2;
+        s.has_permit = true;
+        s.target_read(Some(target));
+        s
+    };
+    // The published token is neither rendered again nor reported: another one is requested.
+    let mut s = moved();
+    let verdict = decide(&s, at(START));
+    assert!(matches!(verdict.step, Step::Request(Trigger::Inputs)) && verdict.problem.is_none(), "{:?}", verdict.step);
+    s.issued(token("next"), 7200, at(START));
+    assert!(matches!(decide(&s, at(START)).step, Step::Publish(_)), "it fits");
+    let mut s = moved();
+    s.failed(Activity::Request, Fault::from(Reason::PortalUnreachable), None, at(START));
+    let verdict = decide(&s, at(START));
+    assert!(matches!(verdict.step, Step::Rest), "{:?}", verdict.step);
+    assert_eq!(verdict.problem.unwrap().reason, Reason::PortalUnreachable);
+}
