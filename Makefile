@@ -152,10 +152,10 @@ bench: release ## Measure BENCH_SIZES="100 1000 10000" resources, and write docs
 	cargo build --profile simulation --locked --package testkit --bin bench
 	cargo build --quiet --locked --package testkit
 	@rm -rf out/bench && mkdir -p out/bench
-	for size in $(BENCH_SIZES); do \
+	for size in $(BENCH_SIZES); do for host in '' --one-host; do \
 	  $(DEBUG)/control-plane -- $(CARGO_TARGET_DIR)/simulation/bench --operator $(RELEASE) --resources $$size \
-	    --json out/bench/$$size.json $(BENCH) || exit; \
-	done
+	    --json out/bench/$$size$${host#-}.json $(BENCH) $$host || exit; \
+	done; done
 	@test -x $(TOOLS)/bench/bin/python || python3 -m venv $(TOOLS)/bench
 	@$(TOOLS)/bench/bin/pip install --quiet --disable-pip-version-check matplotlib==3.10.7
 	$(TOOLS)/bench/bin/python hack/bench-report out/bench docs
