@@ -27,7 +27,9 @@ impl Bench<'_> {
         }
         // A token is renewed after 0.44 of a short lifetime on average.
         let lifetime = u64::try_from(self.args.resources * 100 / (44 * STEADY_RENEWALS)).unwrap_or(60).max(60);
-        self.fleet.set_lifetime(lifetime);
+        if steady || among {
+            self.fleet.set_lifetime(lifetime);
+        }
         self.renew().await?;
         if steady || among {
             sleep(Duration::from_secs(lifetime)).await;
