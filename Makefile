@@ -152,18 +152,25 @@ reproducible: toolchain ## Build the committed release and its image twice in di
 	hack/reproducible $(MUSL)
 
 BENCH_SIZES ?= 100 1000 10000
+COMPARE_SIZE ?= 3000
+PAIRS ?= 3
 .PHONY: bench
-bench: release ## Measure BENCH_SIZES="100 1000 10000" resources, and write docs/performance.md; takes an hour
+bench: release ## Measure BENCH_SIZES="100 1000 10000" resources, and write docs/performance.md; or COMPARE=REVISION beside this one; an hour
 	cargo build --profile simulation --locked --package testkit --bin bench
 	cargo build --quiet --locked --package testkit
+ifdef COMPARE
+	hack/bench-compare $(COMPARE) $(COMPARE_SIZE) $(PAIRS) out/compare $(MUSL) $(BENCH)
+	hack/bench-report out/compare docs $(COMPARE)
+else
 	@rm -rf out/bench && mkdir -p out/bench
-	for size in $(BENCH_SIZES); do \
+	for size in $(BENCH_SIZES); do for host in '' --one-host; do \
 	  $(DEBUG)/control-plane -- $(CARGO_TARGET_DIR)/simulation/bench --operator $(RELEASE) --resources $$size \
-	    --json out/bench/$$size.json $(BENCH) || exit; \
-	done
+	    --json out/bench/$$size$${host#-}.json $(BENCH) $$host || exit; \
+	done; done
 	@test -x $(TOOLS)/bench/bin/python || python3 -m venv $(TOOLS)/bench
 	@$(TOOLS)/bench/bin/pip install --quiet --disable-pip-version-check matplotlib==3.10.7
 	$(TOOLS)/bench/bin/python hack/bench-report out/bench docs
+endif
 
 .PHONY: image
 image: release ## Assemble the container image, without a container engine, into out/image.tar, and print its digest

@@ -6,6 +6,7 @@
 mod support;
 
 mod architecture;
+mod bench;
 mod bounds;
 mod causes;
 mod chart;

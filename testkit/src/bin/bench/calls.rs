@@ -5,8 +5,11 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use http::Request;
+use kube::Client;
 use serde::Deserialize;
 use testkit::control_plane::{ControlPlane, USER};
+use testkit::{Error, doing};
 
 /// The number of calls by verb and resource.
 pub type Counts = BTreeMap<String, usize>;
@@ -19,6 +22,8 @@ struct Event {
     object_ref: Option<Object>,
     request_received_timestamp: jiff::Timestamp,
     stage: String,
+    #[serde(rename = "requestURI")]
+    request_uri: String,
 }
 
 impl Event {
@@ -28,8 +33,35 @@ impl Event {
         let counts = self.stage == counted && self.user.username == USER && self.request_received_timestamp >= since;
         let of = self.object_ref.map(|of| [Some(of.resource), of.subresource].into_iter().flatten());
         let of: Vec<String> = of.into_iter().flatten().collect();
-        counts.then(|| format!("{} {}", self.verb, of.join("/")))
+        let (dry, cached) = ("dryRun=All", "resourceVersion=");
+        let how = match self.verb.as_str() {
+            "create" if self.request_uri.contains(dry) => " as a dry run",
+            "get" if self.request_uri.contains(cached) => " from the cache",
+            _ => "",
+        };
+        counts.then(|| format!("{} {}{how}", self.verb, of.join("/")))
     }
+}
+
+/// Returns the calls that are made for single resources: lists and watches are per kind, and the Lease is renewed anyway.
+pub fn single(counts: &Counts) -> impl Iterator<Item = (&String, &usize)> {
+    counts.iter().filter(|(call, _)| {
+        !["list ", "watch ", "create selfsubject"].iter().any(|kind| call.starts_with(kind))
+            && !call.ends_with("leases")
+    })
+}
+
+/// Returns how many times the API server has read Secrets and resources from etcd.
+pub async fn etcd_reads(client: &Client) -> Result<f64, Error> {
+    let request = Request::get("/metrics").body(Vec::new()).map_err(doing("making a request"))?;
+    let metrics = client.request_text(request).await.map_err(doing("reading the metrics of the API server"))?;
+    let counts = metrics.lines().filter(|line| {
+        let has = |label: &str| line.contains(label);
+        line.starts_with("etcd_request_duration_seconds_count{")
+            && (has(r#"operation="get"#) || has(r#"operation="list"#))
+            && (has(r#"resource="secrets""#) || has(r#"resource="arcgisappcredentials""#))
+    });
+    Ok(counts.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
 }
 
 #[derive(Deserialize)]

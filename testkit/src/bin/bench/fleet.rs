@@ -6,8 +6,6 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
 use kube::runtime::watcher::{Config, watcher};
@@ -27,14 +25,21 @@ const LIMIT: Duration = Duration::from_mins(10);
 pub const DEFAULT_LIFETIME: u64 = 7200;
 const DIGEST: &str = "credentials.arcgis.dev/token-digest";
 
+/// How a portal answers the requests of an app.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    /// So that only the operator and the API server are measured.
+    AtOnce,
+    /// After 50 to 150 ms, as ArcGIS does.
+    Later,
+}
+
 /// Resources, their credentials and their apps.
 pub struct Fleet<'a> {
     client: Client,
     portals: &'a [Portal],
     namespaces: usize,
     concurrency: usize,
-    /// How many are created at once.
-    at_once: usize,
     verification: bool,
     /// The seconds that portals grant.
     lifetime: AtomicU64,
@@ -44,10 +49,11 @@ pub struct Fleet<'a> {
     tokens: Tracker,
 }
 
+/// Returns the uid of a resource that is ready: one that was created again becomes ready again.
 fn ready(resource: &DynamicObject) -> Option<String> {
     let conditions = resource.data.pointer("/status/conditions")?.as_array()?;
     let ready = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
-    ready.then(|| "Ready".to_owned())
+    ready.then(|| resource.uid()).flatten()
 }
 
 impl<'a> Fleet<'a> {
@@ -64,7 +70,6 @@ impl<'a> Fleet<'a> {
             portals,
             namespaces: args.namespaces.unwrap_or(args.resources / 20).max(1),
             concurrency: args.concurrency,
-            at_once: args.resources,
             verification: args.verification,
             lifetime: AtomicU64::new(DEFAULT_LIFETIME),
             kind,
@@ -76,15 +81,15 @@ impl<'a> Fleet<'a> {
         Ok(fleet)
     }
 
-    fn namespace(&self, n: usize) -> String {
+    pub fn namespace(&self, n: usize) -> String {
         format!("bench-{}", n % self.namespaces)
     }
 
-    fn api<K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>>(&self, n: usize) -> Api<K> {
+    pub fn api<K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>>(&self, n: usize) -> Api<K> {
         Api::namespaced(self.client.clone(), &self.namespace(n))
     }
 
-    fn resources(&self, n: usize) -> Api<DynamicObject> {
+    pub fn resources(&self, n: usize) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &self.namespace(n), &self.kind)
     }
 
@@ -92,11 +97,10 @@ impl<'a> Fleet<'a> {
         &self.portals[n % self.portals.len()]
     }
 
-    /// Registers an app with its portal; returns its secret. Responses take 50 to 150 ms, and none for those that are created
-    /// one after the other, so that only the operator and the API server are measured.
-    fn app(&self, n: usize, version: &str) -> String {
+    /// Registers an app with its portal; returns its secret.
+    fn app(&self, n: usize, version: &str, portal: Answers) -> String {
         let secret = format!("secret-{n}-{version}");
-        let delay = if n < self.at_once { u64::try_from(50 + n * 37 % 101).unwrap_or(100) } else { 0 };
+        let delay = if portal == Answers::Later { u64::try_from(50 + n * 37 % 101).unwrap_or(100) } else { 0 };
         let lifetime = Some(self.lifetime.load(Ordering::Relaxed));
         self.portal(n).app(&format!("app-{n}"), App { secret: secret.clone(), delay, lifetime, ..App::default() });
         secret
@@ -110,60 +114,20 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Creates as many Secrets and writes as many statuses as fast as the API server takes them; returns how long it took.
-    /// What it created is deleted again. The operator must not run.
-    pub async fn calibrate_renewal(&self, count: usize) -> Result<Duration, Error> {
-        self.create(0..count, None).await?;
-        let began = Instant::now();
-        self.each(0..count, None, async |n| {
-            create(&self.api(n), &calibration_secret(n)?).await?;
-            self.write_status(n).await
-        })
-        .await?;
-        let took = began.elapsed();
-        self.delete(count).await?;
-        Ok(took)
-    }
-
-    /// Makes the calls that the creation of a resource cannot avoid as fast as the API server takes them: its user's, and
-    /// the operator's five. Returns how long it took. What it created is deleted again. The operator must not run.
-    pub async fn calibrate_creation(&self, count: usize) -> Result<Duration, Error> {
-        let began = Instant::now();
-        self.each(0..count, None, async |n| {
-            self.create(n..n + 1, None).await?;
-            let (secrets, secret) = (self.api::<Secret>(n), calibration_secret(n)?);
-            let tried = secrets.create(&PostParams { dry_run: true, ..PostParams::default() }, &secret).await;
-            tried.map_err(doing("trying to create a Secret"))?;
-            create(&secrets, &secret).await?;
-            secrets.get(&secret.name_any()).await.map_err(doing("reading a Secret"))?;
-            self.write_status(n).await?;
-            let event = json!({"metadata": {"generateName": "calibration-"}, "action": "Reconcile", "reason": "Calibration",
-                               "eventTime": MicroTime(jiff::Timestamp::now()),
-                               "reportingController": "bench", "reportingInstance": "bench", "type": "Normal",
-                               "regarding": {"kind": "ArcGisAppCredential", "namespace": self.namespace(n)}});
-            create(&self.api::<Event>(n), &object(event)?).await
-        })
-        .await?;
-        let took = began.elapsed();
-        self.delete(count).await?;
-        Ok(took)
-    }
-
-    async fn write_status(&self, n: usize) -> Result<(), Error> {
-        let status = json!({"status": {"observedGeneration": 1, "portal": "calibration"}});
-        let (api, name) = (self.resources(n), format!("r{n}"));
-        let patched = api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await;
-        patched.map(drop).map_err(doing("patching a status"))
-    }
-
-    /// Deletes resources and their targets.
-    async fn delete(&self, count: usize) -> Result<(), Error> {
-        let deleted = self.each(0..count, None, async |n| {
-            let (secrets, resources) = (self.api::<Secret>(n), self.resources(n));
-            let secret = secrets.delete(&format!("r{n}-token"), &DeleteParams::default()).await;
-            secret.map_err(doing("deleting a Secret"))?;
-            let deleted = resources.delete(&format!("r{n}"), &DeleteParams::default()).await;
-            deleted.map(drop).map_err(doing("deleting a resource"))
+    /// Deletes resources, their credentials and their targets.
+    pub async fn delete(&self, range: Range<usize>) -> Result<(), Error> {
+        let deleted = self.each(range, None, async |n| {
+            let (secrets, resources, none) = (self.api::<Secret>(n), self.resources(n), DeleteParams::default());
+            let deleted = resources.delete(&format!("r{n}"), &none).await;
+            deleted.map_err(doing("deleting a resource"))?;
+            for secret in ["oauth", "token"] {
+                // The target of a deleted resource may be gone already.
+                match secrets.delete(&format!("r{n}-{secret}"), &none).await {
+                    Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                    deleted => deleted.map(drop).map_err(doing("deleting a Secret"))?,
+                }
+            }
+            Ok(())
         });
         deleted.await.map(drop)
     }
@@ -202,9 +166,9 @@ impl<'a> Fleet<'a> {
     }
 
     /// Creates credentials Secrets.
-    pub async fn credentials(&self, range: Range<usize>) -> Result<(), Error> {
+    pub async fn credentials(&self, range: Range<usize>, portal: Answers) -> Result<(), Error> {
         self.each(range, None, async |n| {
-            let text = json!({"client_id": format!("app-{n}"), "client_secret": self.app(n, "first")});
+            let text = json!({"client_id": format!("app-{n}"), "client_secret": self.app(n, "first", portal)});
             let body = json!({"metadata": {"name": format!("r{n}-oauth")}, "stringData": text});
             create(&self.api(n), &object::<Secret>(body)?).await
         })
@@ -229,6 +193,19 @@ impl<'a> Fleet<'a> {
         Ok(sent.await?.into_iter().map(|(n, at)| ((self.namespace(n), format!("r{n}")), at)).collect())
     }
 
+    /// Returns when new tokens are due for the targets of resources that are ready.
+    pub async fn due(&self, range: Range<usize>) -> Result<Vec<(Key, Instant)>, Error> {
+        let mut due = Vec::new();
+        for n in range {
+            let resource = self.resources(n).get(&format!("r{n}")).await.map_err(doing("reading a resource"))?;
+            let time = resource.data.pointer("/status/token/renewalTime").and_then(Value::as_str);
+            let time: jiff::Timestamp = time.unwrap_or_default().parse().map_err(doing("reading a renewalTime"))?;
+            let wait = Duration::try_from(time.duration_since(jiff::Timestamp::now())).unwrap_or_default();
+            due.push((n, Instant::now() + wait));
+        }
+        Ok(self.targets(due))
+    }
+
     /// Waits until all of these are ready; returns how long each took.
     pub async fn ready(&self, created: &[(Key, Instant)]) -> Result<Vec<Duration>, Error> {
         self.ready.since(created, LIMIT).await
@@ -237,7 +214,7 @@ impl<'a> Fleet<'a> {
     /// Changes the client secret of each app at the portal and in its Secret; returns when each request was sent.
     pub async fn rotate(&self, range: Range<usize>, pace: Duration) -> Result<Vec<(Key, Instant)>, Error> {
         let sent = self.each(range, Some(pace), async |n| {
-            let change = json!({"stringData": {"client_secret": self.app(n, "second")}});
+            let change = json!({"stringData": {"client_secret": self.app(n, "second", Answers::AtOnce)}});
             let api: Api<Secret> = self.api(n);
             let changed = api.patch(&format!("r{n}-oauth"), &PatchParams::default(), &Patch::Merge(change)).await;
             changed.map(drop).map_err(doing("changing a Secret"))
@@ -265,7 +242,7 @@ impl<'a> Fleet<'a> {
         self.tokens.since(changed, LIMIT).await
     }
 
-    async fn each(
+    pub async fn each(
         &self,
         range: Range<usize>,
         pace: Option<Duration>,
@@ -286,15 +263,12 @@ impl<'a> Fleet<'a> {
     }
 }
 
-fn object<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
+/// Makes a typed object.
+pub fn object<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
     serde_json::from_value(value).map_err(doing("making an object"))
 }
 
-fn calibration_secret(n: usize) -> Result<Secret, Error> {
-    object(json!({"metadata": {"name": format!("r{n}-token")}, "stringData": {"access_token": "x".repeat(200)}}))
-}
-
-async fn create<K: Serialize + DeserializeOwned + Clone + std::fmt::Debug>(
+pub async fn create<K: Serialize + DeserializeOwned + Clone + std::fmt::Debug>(
     api: &Api<K>,
     body: &K,
 ) -> Result<(), Error> {

@@ -3,6 +3,7 @@
 
 mod calls;
 mod fleet;
+mod limits;
 mod phases;
 mod process;
 mod report;
@@ -12,10 +13,11 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use testkit::Error;
 
 #[derive(Clone, Parser)]
+#[command(args_override_self = true)]
 struct Args {
     /// The operator's binary
     #[arg(long)]
@@ -37,6 +39,12 @@ struct Args {
     /// How many objects are created concurrently
     #[arg(long, default_value_t = 32)]
     concurrency: usize,
+    /// Measure only these, besides the creation of all resources at once
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = Phase::value_variants().iter().copied())]
+    only: Vec<Phase>,
+    /// One portal for all resources, as with ArcGIS Online: measure creation, renewal, and tokens that are due meanwhile
+    #[arg(long)]
+    one_host: bool,
     /// Check all tokens with the portal every 15 minutes
     #[arg(long)]
     verification: bool,
@@ -45,9 +53,38 @@ struct Args {
     json: Option<PathBuf>,
 }
 
+/// What is measured besides the creation of all resources at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Phase {
+    /// Two writes for each renewal
+    Limit,
+    /// The operator's calls for each creation
+    OwnCalls,
+    /// Secrets that no resource names
+    Foreign,
+    /// Nothing is due
+    Idle,
+    /// New resources beside idle ones
+    AmongIdle,
+    Rotation,
+    Restart,
+    Kill,
+    HandOver,
+    Renewal,
+    /// Renewals that come due by themselves
+    Steady,
+    /// New resources beside renewals
+    AmongRenewals,
+    Outage,
+    Shards,
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = Args::parse();
+    let mut args = Args::parse();
+    if args.one_host {
+        (args.portals, args.foreign, args.only) = (1, 0, vec![Phase::Renewal]);
+    }
     let json = args.json.clone();
     let measured = async {
         let report = phases::run(args).await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use testkit::{Error, doing};
 
-use crate::calls::Counts;
+use crate::calls::{Counts, single};
 use crate::process::Sample;
 
 struct Row {
@@ -23,6 +23,8 @@ pub struct Report {
     /// The requests of a phase, by verb and resource.
     calls: Map<String, Value>,
     resources: usize,
+    /// Begins the name of each measurement.
+    prefix: &'static str,
 }
 
 #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
@@ -46,13 +48,13 @@ fn load() -> String {
 }
 
 impl Report {
-    pub fn new(resources: usize) -> Self {
-        Self { resources, ..Self::default() }
+    pub fn new(resources: usize, prefix: &'static str) -> Self {
+        Self { resources, prefix, ..Self::default() }
     }
 
     /// Adds a measurement, and prints it at once, so that a long run can be followed.
     pub fn add(&mut self, id: impl Into<String>, value: f64, unit: &'static str) {
-        let id = id.into();
+        let id = format!("{}{}", self.prefix, id.into());
         let _ = writeln!(std::io::stderr(), "bench: {id}: {value:.3} {unit} (load average {})", load());
         self.rows.push(Row { id, value, unit });
     }
@@ -75,15 +77,11 @@ impl Report {
         self.add(id, (after.cpu - before.cpu) * 1000.0 / count(each), "ms");
     }
 
-    /// Adds the requests of a phase per resource; lists and watches are per kind, and the Lease is renewed anyway.
+    /// Adds the requests of a phase per resource.
     pub fn requests(&mut self, id: &str, each: usize, calls: &Counts) {
-        let single = calls.iter().filter(|(call, _)| {
-            !["list ", "watch ", "create selfsubject"].iter().any(|kind| call.starts_with(kind))
-                && !call.ends_with("leases")
-        });
-        let total: usize = single.map(|(_, times)| times).sum();
+        let total: usize = single(calls).map(|(_, times)| times).sum();
         self.add(id, count(total) / count(each.max(1)), "requests");
-        self.calls.insert(id.to_owned(), json!(calls));
+        self.calls.insert(format!("{}{id}", self.prefix), json!(calls));
     }
 
     pub fn write(&self, path: &Path) -> Result<(), Error> {

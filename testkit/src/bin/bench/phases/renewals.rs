@@ -1,0 +1,99 @@
+//! Renewals: all at once, when they are due, and after an outage.
+
+use std::time::{Duration, Instant};
+
+use testkit::Error;
+use tokio::time::sleep;
+
+use super::{Bench, PACE, PACED, SETTLE};
+use crate::Phase;
+use crate::calls::etcd_reads;
+use crate::fleet::DEFAULT_LIFETIME;
+use crate::report::count;
+
+/// How many tokens are renewed a second in the steady state, for which the lifetimes are chosen.
+const STEADY_RENEWALS: usize = 80;
+const STEADY: Duration = Duration::from_mins(1);
+const OUTAGE: Duration = Duration::from_secs(90);
+/// How many tokens come due during the outage and right after it, one after the other.
+const DUE_IN_OUTAGE: usize = 300;
+const DUE_AFTER_OUTAGE: usize = 10;
+
+impl Bench<'_> {
+    pub(super) async fn renewals(&mut self) -> Result<(), Error> {
+        let (steady, among) = (self.wants(Phase::Steady), self.wants(Phase::AmongRenewals));
+        if !(self.wants(Phase::Renewal) || steady || among) {
+            return Ok(());
+        }
+        // A token is renewed after 0.44 of a short lifetime on average.
+        let lifetime = u64::try_from(self.args.resources * 100 / (44 * STEADY_RENEWALS)).unwrap_or(60).max(60);
+        if steady || among {
+            self.fleet.set_lifetime(lifetime);
+        }
+        self.renew().await?;
+        if steady || among {
+            sleep(Duration::from_secs(lifetime)).await;
+        }
+        if steady {
+            self.renew_steadily().await?;
+        }
+        if among { self.create_paced("one_among_renewals").await } else { Ok(()) }
+    }
+
+    /// Measures the renewal of all tokens at once.
+    pub(super) async fn renew(&mut self) -> Result<(), Error> {
+        let size = self.args.resources;
+        let (reads, before) = (etcd_reads(&self.admin).await?, self.operator.sample()?);
+        let (since, began) = (jiff::Timestamp::now(), Instant::now());
+        let requested = self.fleet.request_tokens(0..size, None).await?;
+        self.fleet.renewed(&requested).await?;
+        let took = began.elapsed();
+        self.report.add("renewal_rate", count(size) / took.as_secs_f64(), "pairs/s");
+        self.report.cpu("renewal_cpu", size, &before, &self.operator.sample()?);
+        self.report.add("renewal_etcd_reads", (etcd_reads(&self.admin).await? - reads) / count(size), "reads");
+        sleep(SETTLE).await;
+        self.requests("renewal_requests", size, since)
+    }
+
+    pub(super) async fn rotate(&mut self) -> Result<(), Error> {
+        let rotated = self.fleet.rotate(self.created - PACED..self.created, PACE).await?;
+        let waits = self.fleet.renewed(&rotated).await?;
+        self.report.waits("rotation_among_idle", &waits);
+        Ok(())
+    }
+
+    /// Measures renewals that come due by themselves.
+    pub(super) async fn renew_steadily(&mut self) -> Result<(), Error> {
+        let (before, since, requests) = (self.operator.sample()?, jiff::Timestamp::now(), self.journal());
+        let reads = etcd_reads(&self.admin).await?;
+        sleep(STEADY).await;
+        let renewed = self.journal() - requests;
+        self.report.add("steady_rate", count(renewed) / STEADY.as_secs_f64(), "pairs/s");
+        self.report.cpu("steady_cpu", renewed.max(1), &before, &self.operator.sample()?);
+        let reads = etcd_reads(&self.admin).await? - reads;
+        self.report.add("steady_etcd_reads", reads / count(renewed.max(1)), "reads");
+        self.requests("steady_requests", renewed.max(1), since)
+    }
+
+    /// Measures how long after an outage of all portals every token is renewed that came due meanwhile.
+    pub(super) async fn outage(&mut self) -> Result<(), Error> {
+        self.fleet.set_lifetime(DEFAULT_LIFETIME);
+        let renewed = self.fleet.request_tokens(0..self.args.resources, None).await?;
+        self.fleet.renewed(&renewed).await?;
+        self.portals.iter().for_each(|portal| portal.set_outage(true));
+        let due = self.created.min(DUE_IN_OUTAGE + DUE_AFTER_OUTAGE) - DUE_AFTER_OUTAGE;
+        let pace = OUTAGE / u32::try_from(due).unwrap_or(u32::MAX);
+        let requested = self.fleet.request_tokens(0..due, Some(pace)).await?;
+        self.report.add("outage_failing", count(self.operator.problems().await?), "resources");
+        self.portals.iter().for_each(|portal| portal.set_outage(false));
+        let began = Instant::now();
+        let after = self.fleet.request_tokens(due..due + DUE_AFTER_OUTAGE, Some(pace));
+        let (after, renewed) = tokio::join!(after, self.fleet.renewed(&requested));
+        after?;
+        renewed?;
+        self.report.seconds("outage_recovery", began.elapsed());
+        let after = self.operator.sample()?;
+        self.report.memory("memory_end", &after);
+        Ok(())
+    }
+}
