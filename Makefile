@@ -83,13 +83,13 @@ simulate: toolchain ## Simulate 10,000 resources for 30 days of virtual time wit
 .PHONY: chaos
 chaos: export CHAOS := full
 chaos: toolchain ## Let everything around two replicas fail at random for MINUTES=10; SEED=7 repeats the faults of one run
-.PHONY: hand-over
-hand-over: toolchain ## Measure changes of leader beside 30,000 Secrets of others; seven minutes
-	cargo build --workspace --locked
-	$(DEBUG)/control-plane -- cargo test --locked --test e2e hand_over:: -- --ignored --nocapture
-
 	cargo build --workspace --locked
 	cargo test --locked --test chaos a_fleet -- --nocapture
+
+.PHONY: hand-over
+hand-over: toolchain ## Measure changes of leader beside 30,000 Secrets of others; five minutes
+	cargo build --workspace --locked
+	$(DEBUG)/control-plane -- cargo test --locked --test e2e hand_over:: -- --ignored --nocapture
 
 FUZZ_SECONDS ?= 120
 .PHONY: fuzz
