@@ -67,9 +67,6 @@ gitops: toolchain ## Run Flux's kustomize-controller, which it builds, and Argo 
 	cargo build --workspace --locked
 	$(DEBUG)/control-plane -- cargo test --locked --test e2e gitops::
 
-# Most of the time tests wait.
-test: export RUST_TEST_THREADS ?= 10
-
 .PHONY: e2e
 e2e: toolchain ## Run image and chart on a real node with real pods; skipped where no node can run (root, cgroups)
 	@hack/node/e2e
