@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::support::{SECRET, TestEnv, is, text};
+use serde_json::json;
 use testkit::api_proxy::{Call, InjectedFault};
 use testkit::portal::App;
 
@@ -19,11 +20,13 @@ const fn point(name: &'static str, fault: InjectedFault, call: fn(&Call) -> bool
     Point { name, fault, call }
 }
 
-const CREATION: [Point; 10] = [
+const CREATION: [Point; 12] = [
     point("read-before", InjectedFault::LostBefore, |call| call.is("GET", "-oauth")),
     point("read-after", InjectedFault::LostAfter, |call| call.is("GET", "-oauth")),
     point("dry-before", InjectedFault::LostBefore, |call| call.is("POST", "/secrets") && call.dry()),
     point("dry-after", InjectedFault::LostAfter, |call| call.is("POST", "/secrets") && call.dry()),
+    point("look-before", InjectedFault::LostBefore, |call| call.is("GET", "-token")),
+    point("look-after", InjectedFault::LostAfter, |call| call.is("GET", "-token")),
     point("create-before", InjectedFault::LostBefore, |call| call.is("POST", "/secrets") && !call.dry()),
     point("create-after", InjectedFault::LostAfter, |call| call.is("POST", "/secrets") && !call.dry()),
     point("status-before", InjectedFault::LostBefore, |call| call.is("PATCH", "/status")),
@@ -69,8 +72,15 @@ async fn a_crash_at_any_call_of_a_creation_costs_at_most_one_more_request() {
     for (nth, Point { name, fault, call }) in CREATION.into_iter().enumerate() {
         env.portal.app(name, App { secret: SECRET.to_owned(), ..App::default() });
         env.credentials(&format!("{name}-oauth"), name, SECRET).await;
+        let mut manifest = env.manifest(name, &format!("{name}-oauth"));
+        if name.starts_with("look") {
+            // In place of the dry run, where a Secret with the same keys was created before.
+            env.ready(&format!("{name}-first")).await;
+        } else {
+            manifest["spec"]["target"]["data"] = json!({name: ""});
+        }
         env.api_proxy().inject(1, fault, call);
-        env.apply(&env.manifest(name, &format!("{name}-oauth"))).await;
+        env.apply(&manifest).await;
         env.api_proxy().wait_for_faults(nth + 1, FAULT_TIMEOUT).await.expect(name);
         restart(&mut env).await;
         let requests = settled(&env, name).await;
