@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::context::Context;
 use crate::api::CaBundleKind;
 use crate::core::{Admit, Identity, Observed, OriginMatch, Plan, Situation, SpecError};
@@ -48,19 +50,23 @@ pub(super) fn observe(ctx: &Arc<Context>, key: &Key) -> Option<Situation> {
     };
     s.recall(ctx.now());
     if let Some(verified) = verified {
-        match *verified {
-            Verified::Answered(issued, answer, clock_differs) => {
-                s.memory.verification.clock_differs = clock_differs;
-                s.verified(issued, answer, ctx.now());
-            }
-            Verified::Deferred(until) => s.verification_deferred(until),
-        }
+        record_verified(&mut s, *verified, ctx.now());
         // A reconcile that panics does not lose it.
         if let Some(resource) = index.get_mut(key, &uid) {
             resource.memory = s.memory.clone();
         }
     }
     Some(s)
+}
+
+fn record_verified(s: &mut Situation, verified: Verified, now: Timestamp) {
+    match verified {
+        Verified::Answered(issued, answer, clock_differs) => {
+            s.memory.verification.clock_differs = clock_differs;
+            s.verified(issued, answer, now);
+        }
+        Verified::Deferred(until) => s.verification_deferred(until),
+    }
 }
 
 pub(super) fn plan(resource: &IndexedResource) -> Result<Plan, SpecError> {
