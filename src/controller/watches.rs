@@ -109,7 +109,10 @@ where
     let make = move || Box::pin(make());
     let first = (make(), DefaultBackoff::default(), Duration::ZERO, false);
     stream::unfold((make, first), |(make, (mut events, mut backoff, pause, mut too_old))| async move {
-        sleep(pause).await;
+        // Of no time, too, it lasts until the next millisecond.
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
         let event = events.next().await?;
         let works = match &event {
             Ok(Event::Apply(_) | Event::Delete(_)) => true,
@@ -191,6 +194,13 @@ mod tests {
         let ends = || vec![Ok(Event::Init), Ok(Event::InitApply(1)), Ok(Event::InitDone), Err(failed(500))];
         let waited = seconds(ends, 40).await;
         assert!((5..=20).contains(&waited), "{waited} s for ten lists");
+    }
+
+    // A paused clock stands on whole milliseconds, and hides that a timer of no time waits for the next one.
+    #[tokio::test]
+    async fn the_events_of_a_watch_that_works_wait_for_nothing() {
+        let lists = || vec![Ok(Event::Init), Ok(Event::InitApply(1)), Ok(Event::InitApply(2)), Ok(Event::InitDone)];
+        assert_eq!(seconds(lists, 2000).await, 0);
     }
 
     #[tokio::test(start_paused = true)]
