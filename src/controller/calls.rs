@@ -17,8 +17,8 @@ use crate::api::{CaBundleKind, Cause, Fault, Reason};
 use crate::arcgis::{CaBundle, ClientCertificate, Exchange, ExchangeError, TokenRequest, exchange};
 use crate::cluster::{ApiError, version};
 use crate::core::{
-    AccessToken, Admit, Answer, ClientCertificateError, Credentials, Edge, Outcome, Plan, Situation, Step, Term,
-    Trigger, describe,
+    AccessToken, Admit, Answer, ClientCertificateError, Credentials, Edge, Observed, Outcome, Plan, Situation, Step,
+    Term, Trigger, Version, describe,
 };
 use crate::index::{Key, ObjectKind};
 
@@ -128,8 +128,17 @@ impl<'a> Calls<'a> {
         let reads = self.reads();
         let secret = if latest { reads.latest_secret(name).await } else { reads.secret(name).await }?;
         let now = secret.as_ref().map(version);
-        self.ctx.index().record(ObjectKind::Secret, namespace, name, &before, now.as_ref());
+        self.record(ObjectKind::Secret, name, &before, now.as_ref());
         Ok(secret)
+    }
+
+    /// Records in the index what a call returned, and wakes the others that name the object.
+    pub(super) fn record(&self, kind: ObjectKind, name: &str, before: &Observed<()>, now: Option<&Version>) {
+        let users = self.ctx.index().record(kind, self.key.namespace(), name, before, now);
+        for key in users.into_iter().filter(|key| key != self.key) {
+            // The receiver is gone only at the end.
+            let _ = self.ctx.requeue.send(key);
+        }
     }
 
     fn reads(&self) -> Reads<'_> {
@@ -153,7 +162,7 @@ impl<'a> Calls<'a> {
         let before = self.ctx.index().observed(kind, namespace, &ca.name);
         let read = fetch_ca(&self.reads(), ca).await?;
         let version = read.as_ref().map(|(version, _)| version.clone());
-        self.ctx.index().record(kind, namespace, &ca.name, &before, version.as_ref());
+        self.record(kind, &ca.name, &before, version.as_ref());
         let error = read.as_ref().map(|(_, read)| read.as_ref().err().cloned());
         self.ca = read.and_then(|(_, read)| read.ok());
         Ok(Answer::Ca(version.zip(error)))

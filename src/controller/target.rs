@@ -45,7 +45,7 @@ impl Calls<'_> {
     }
 
     fn free(&self, plan: &Plan, before: &Observed<()>) -> Answer {
-        self.ctx.index().record(ObjectKind::Secret, self.key.namespace(), &plan.target.name, before, None);
+        self.record(ObjectKind::Secret, &plan.target.name, before, None);
         Answer::Accepted
     }
 
@@ -63,8 +63,7 @@ impl Calls<'_> {
     }
 
     fn written(&self, plan: &Plan, before: &Observed<()>, version: Version) -> Answer {
-        let (namespace, name) = (self.key.namespace(), &plan.target.name);
-        self.ctx.index().record(ObjectKind::Secret, namespace, name, before, Some(&version));
+        self.record(ObjectKind::Secret, &plan.target.name, before, Some(&version));
         Answer::Written(version)
     }
 }

@@ -67,13 +67,14 @@ impl NamedObject {
         std::mem::replace(&mut self.observed, observed) != self.observed
     }
 
-    /// Records what a call returned that began when `before` was known.
-    fn record(&mut self, before: &Observed<()>, now: Option<&Version>) {
+    /// Records what a call returned that began when `before` was known; returns whether it changed what is known.
+    fn record(&mut self, before: &Observed<()>, now: Option<&Version>) -> bool {
         let Some(version) = now else {
+            let news = self.observed == *before && self.observed != Observed::Absent;
             if self.observed == *before {
                 (self.observed, self.awaited) = (Observed::Absent, false);
             }
-            return;
+            return news;
         };
         let newer_seen = match &self.observed {
             Observed::Cached(known) => Some(&*known.resource),
@@ -81,9 +82,12 @@ impl NamedObject {
         };
         let stale = newer_seen.is_some_and(|newer| older(&version.resource, newer));
         // A deletion that the watch reported meanwhile is newer.
-        if !stale && (self.observed != Observed::Absent || *before == Observed::Absent) {
-            (self.observed, self.awaited) = (Observed::Cached(version.clone()), false);
+        if stale || (self.observed == Observed::Absent && *before != Observed::Absent) {
+            return false;
         }
+        self.awaited = false;
+        let observed = Observed::Cached(version.clone());
+        std::mem::replace(&mut self.observed, observed) != self.observed
     }
 }
 
@@ -170,9 +174,8 @@ impl Objects {
         self.named.get(id).map_or(Observed::Unknown, |named| named.observed.unloaded())
     }
 
-    pub fn record(&mut self, id: &(ObjectKind, Key), before: &Observed<()>, now: Option<&Version>) {
-        if let Some(named) = self.named.get_mut(id) {
-            named.record(before, now);
-        }
+    pub fn record(&mut self, id: &(ObjectKind, Key), before: &Observed<()>, now: Option<&Version>) -> Vec<Key> {
+        let Some(named) = self.named.get_mut(id) else { return Vec::new() };
+        if named.record(before, now) { named.users.clone() } else { Vec::new() }
     }
 }

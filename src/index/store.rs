@@ -195,7 +195,7 @@ impl Index {
     }
 
     /// Records what the operator's own call returned, so that the watch event of it changes nothing. `before` is what was
-    /// known when the call was made.
+    /// known when the call was made. Returns the resources to reconcile, which that event does not wake any more.
     pub fn record(
         &mut self,
         kind: ObjectKind,
@@ -203,8 +203,8 @@ impl Index {
         name: &str,
         before: &Observed<()>,
         now: Option<&Version>,
-    ) {
-        self.objects.record(&(kind, Key::new(namespace, name)), before, now);
+    ) -> Vec<Key> {
+        self.objects.record(&(kind, Key::new(namespace, name)), before, now)
     }
 
     /// One resource.

@@ -122,6 +122,21 @@ fn the_echo_of_an_earlier_write_does_not_undo_a_deletion() {
     assert_eq!(observed(&index), Observed::Cached(version("13")), "a new Secret is another matter");
 }
 
+#[test]
+fn a_version_that_a_call_finds_first_wakes_all_that_name_the_object() {
+    let mut index = Index::default();
+    for name in ["a", "b"] {
+        index.upsert(resource(name, "2026-01-01T00:00:00Z", false), false);
+    }
+    see(&mut index, "10", Seen::Listed);
+    let users = ["a", "b"].map(|name| Key::new("maps", name));
+    for (found, woken) in [(Some("11"), &users[..]), (Some("11"), &[]), (None, &users), (None, &[])] {
+        let before = observed(&index);
+        let found = found.map(version);
+        assert_eq!(index.record(TARGET, "maps", "shared", &before, found.as_ref()), woken, "{found:?}");
+    }
+}
+
 /// The resource with a status, in a version.
 fn with_status(version: &str, status: &serde_json::Value) -> LeanResource {
     let object = json!({
