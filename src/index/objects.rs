@@ -64,7 +64,16 @@ impl NamedObject {
                 Observed::Cached(version)
             }
         };
-        std::mem::replace(&mut self.observed, observed) != self.observed
+        self.know(observed)
+    }
+
+    /// Notes what is known; returns whether that is news. What is the same stays shared with those that remember it.
+    fn know(&mut self, observed: Observed<()>) -> bool {
+        let news = observed != self.observed;
+        if news {
+            self.observed = observed;
+        }
+        news
     }
 
     /// Records what a call returned that began when `before` was known; returns whether it changed what is known.
@@ -86,8 +95,7 @@ impl NamedObject {
             return false;
         }
         self.awaited = false;
-        let observed = Observed::Cached(version.clone());
-        std::mem::replace(&mut self.observed, observed) != self.observed
+        self.know(Observed::Cached(version.clone()))
     }
 }
 

@@ -58,6 +58,8 @@ impl Index {
     /// Adds or updates a resource that a watch or a list returned; returns the resources to reconcile.
     pub fn upsert(&mut self, resource: LeanResource, listed: bool) -> Vec<Key> {
         let key = Key::of(&resource.metadata);
+        // The one that all others share.
+        let key = self.resources.get_key_value(&key).map_or(key, |(known, _)| known.clone());
         let before = self.resources.get_mut(&key);
         let mut entry = IndexedResource::new(resource, before.as_deref().map(Box::as_ref), &mut self.portals);
         let mut woken = BTreeSet::from([key.clone()]);
