@@ -21,6 +21,8 @@ use crate::index::{Key, ObjectKind};
 const WATCH_SECONDS: u32 = 60;
 /// A page is held in memory as a whole, and its objects may be as large as etcd accepts.
 const PAGE: u32 = 32;
+/// Resources are smaller: their schema bounds them.
+const PAGE_OF_RESOURCES: u32 = 100;
 
 /// Events, and the watch that each comes from.
 pub type WatchStream = BoxStream<'static, (Scope, WatchEvent)>;
@@ -60,7 +62,7 @@ pub fn watch(client: &Client, scope: &Scope, selector: Option<&str>) -> WatchStr
 }
 
 fn resources(client: &Client, scope: Scope, selector: Option<&str>) -> WatchStream {
-    let config = config().page_size(PAGE);
+    let config = config().page_size(PAGE_OF_RESOURCES);
     let config = selector.into_iter().fold(config, watcher::Config::labels);
     let api = api::<LeanResource>(client, scope.namespace.as_deref());
     let events = resilient(move || watcher(api.clone(), config.clone()));
