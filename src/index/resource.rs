@@ -218,6 +218,16 @@ impl IndexedResource {
         self.named.portal.as_deref()
     }
 
+    /// Whether it is what the operator's last status write made of `before`.
+    pub(super) fn is_echo(&self, before: &Self) -> bool {
+        self.uid == before.uid && self.version == before.status_version
+    }
+
+    /// Whether it names other objects, or is another claimant of its target.
+    pub(super) fn claims_otherwise(&self, before: &Self) -> bool {
+        self.named.objects != before.named.objects || self.deleting != before.deleting || self.uid != before.uid
+    }
+
     /// Whether a user, or a controller other than this operator, has changed nothing since `before`.
     pub(super) fn is_specified_like(&self, before: &Self) -> bool {
         let specified = |resource: &Self| (resource.generation, resource.deleting);

@@ -24,8 +24,11 @@ pub struct Index {
     portals: NamedPortals,
 }
 
-/// Takes over what is known of a resource into its next version; returns whether it is one.
+/// Takes over what is known of a resource into its next version; returns whether it is one, or another resource of that name.
 fn take_over(before: &mut IndexedResource, entry: &mut IndexedResource, listed: bool) -> bool {
+    if before.uid != entry.uid {
+        return true;
+    }
     // A list is believed, unless something newer was seen since it began.
     let believed = listed && std::mem::take(&mut before.awaited);
     before.awaited = false;
@@ -64,19 +67,17 @@ impl Index {
         let mut entry = IndexedResource::new(resource, before.as_deref().map(Box::as_ref), &mut self.portals);
         let mut woken = BTreeSet::from([key.clone()]);
         if let Some(before) = before {
-            let is_echo = before.uid == entry.uid && entry.version == before.status_version;
+            let is_echo = entry.is_echo(before);
             self.altered |= is_echo && before.written != Some(entry.observed);
             // What was written is what was concluded: nothing is left to do for it.
             if is_echo && entry.is_specified_like(before) {
                 woken.clear();
             }
-            if before.uid == entry.uid && !take_over(before, &mut entry, listed) {
+            let moved = entry.claims_otherwise(before);
+            if !take_over(before, &mut entry, listed) {
                 return Vec::new();
             }
-            if before.named.objects != entry.named.objects
-                || before.deleting != entry.deleting
-                || before.uid != entry.uid
-            {
+            if moved {
                 woken.extend(self.remove(&key));
             }
         }
