@@ -55,14 +55,14 @@ impl Simulation {
     }
 
     /// Returns from when a renewal is checked: when nothing delays it; later by as much as the clock was set back,
-    /// because that delays everything that is scheduled; and a floor after a successor that expired before it could be
-    /// written.
+    /// because that delays everything that is scheduled; and not before the minimum spacing after the last exchange. A
+    /// successor may have expired before it could be written, or be old at once because the clock went ahead meanwhile.
     fn judged_from(&self, id: Id, token: &Token) -> Ms {
         let resource = &self.resources[id as usize];
         let set_back = |offset: Ms| (offset - self.clock.offset).max(0);
-        let lapsed = resource.history.last_success.filter(|_| resource.history.unpublished).map(|last| last.sent);
-        let lapsed = lapsed.map_or(0, |sent| sent.now + 35 * SECOND + set_back(sent.offset));
-        self.unblocked_at(resource).max(token.deadline() + set_back(token.offset)).max(lapsed)
+        let sent = resource.history.last_success.map(|last| last.sent);
+        let spaced = sent.map_or(0, |sent| sent.now + 35 * SECOND + set_back(sent.offset));
+        self.unblocked_at(resource).max(token.deadline() + set_back(token.offset)).max(spaced)
     }
 
     /// Checks that a token has a successor by its deadline.

@@ -174,7 +174,9 @@ impl Simulation {
         let resource = &mut self.resources[id as usize];
         match resource.check_result.take() {
             Some(Verified::Answered(issued, answer, _)) => {
-                let published = resource.target.as_ref().and_then(secrets::issued_at) == Some(issued);
+                // Where the annotation was stripped, it is the one that was reported.
+                let about = |target| secrets::issued_at(target).is_none_or(|of| of == issued);
+                let published = resource.target.as_ref().is_some_and(about);
                 if resource.spec.verification.is_some() && published {
                     let serial = resource.history.token.map(|token| token.serial);
                     resource.history.record_answer(issued, &answer, serial);
