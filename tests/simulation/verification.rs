@@ -177,6 +177,10 @@ impl Simulation {
                 // Where the annotation was stripped, it is the one that was reported.
                 let about = |target| secrets::issued_at(target).is_none_or(|of| of == issued);
                 let published = resource.target.as_ref().is_some_and(about);
+                // An answer about a token that was damaged meanwhile is dropped, and the next one is news again.
+                let reported = s.status.conditions.iter().find(|condition| condition.type_ == "Verified");
+                let news = reported.is_none_or(|reported| reported.reason != answer.as_str());
+                resource.history.status_write_expected |= news && answer != Verification::NotAnswered;
                 if resource.spec.verification.is_some() && published {
                     let serial = resource.history.token.map(|token| token.serial);
                     resource.history.record_answer(issued, &answer, serial);
