@@ -230,8 +230,9 @@ impl IndexedResource {
 
     /// Whether a user, or a controller other than this operator, has changed nothing since `before`.
     pub(super) fn is_specified_like(&self, before: &Self) -> bool {
-        let specified = |resource: &Self| (resource.generation, resource.deleting);
-        specified(self) == specified(before) && self.requested_at == before.requested_at
+        self.generation == before.generation
+            && self.deleting == before.deleting
+            && self.requested_at == before.requested_at
     }
 
     /// Whether it names the same client certificate.

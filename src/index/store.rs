@@ -50,7 +50,7 @@ fn take_over(before: &mut IndexedResource, entry: &mut IndexedResource, listed: 
         entry.observed = before.observed;
     }
     if entry.written == Some(entry.observed) {
-        entry.status = before.status.clone();
+        std::mem::swap(&mut entry.status, &mut before.status);
         entry.report = Report { suspended: entry.report.suspended, ..before.report };
         entry.status_version = std::mem::take(&mut before.status_version);
     }
