@@ -1,11 +1,13 @@
 //! The calls of a reconcile, and what they returned.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::context::Context;
@@ -21,6 +23,9 @@ use crate::core::{
     Term, Trigger, Version, describe,
 };
 use crate::index::{Key, ObjectKind};
+
+/// How long credentials that were read are kept until they are sent.
+const HELD: Duration = Duration::from_secs(5);
 
 /// Makes the calls of one reconcile, and holds what they need: the secrets never leave it.
 pub(super) struct Calls<'a> {
@@ -59,7 +64,7 @@ impl Edge for Calls<'_> {
     }
 
     fn acquire(&mut self, plan: &Plan) -> Admit {
-        match self.ctx.hosts.try_acquire(&plan.portal.authority(), self.key) {
+        match self.ctx.hosts.try_prepare(&plan.portal.authority(), self.key) {
             Ok(permit) => {
                 self.request_permit = Some(permit);
                 Admit::Now
@@ -186,16 +191,47 @@ impl<'a> Calls<'a> {
         Ok(Answer::ClientCertificate(version.zip(error)))
     }
 
+    /// Waits until the request may be sent. After a wait it is decided again: what it was decided from may have changed.
+    async fn turn(&mut self) -> Result<RequestPermit<'a>, Answer> {
+        let unsent = |has_permit, has_credentials| Answer::Unsent { has_permit, has_credentials };
+        // Neither a slow portal nor those before it must keep a worker from other resources.
+        self.worker = None;
+        self.ctx.worker_freed.notify_one();
+        let mut permit = self.request_permit.take().ok_or_else(|| unsent(false, true))?;
+        match permit.turn().now_or_never() {
+            Some(true) => return Ok(permit),
+            Some(false) => {}
+            None => {
+                let comes = tokio::select! {
+                    biased;
+                    () = self.ctx.leadership.ended(self.term) => false,
+                    comes = self.turn_comes(&mut permit) => comes,
+                };
+                self.request_permit = Some(permit).filter(|_| comes);
+            }
+        }
+        self.worker = self.ctx.workers.clone().acquire_owned().await.ok();
+        Err(unsent(self.request_permit.is_some(), self.credentials.is_some()))
+    }
+
+    async fn turn_comes(&mut self, permit: &mut RequestPermit<'a>) -> bool {
+        if let Ok(comes) = timeout(HELD, permit.turn()).await {
+            return comes;
+        }
+        self.credentials = None;
+        permit.turn().await
+    }
+
     async fn request(&mut self, plan: &Plan, trigger: Trigger) -> Answer {
         let failed = |reason: Reason| Answer::Failed { fault: reason.into(), retry_after: None };
-        let permit = self.request_permit.take();
-        let Some(credentials) = self.credentials.clone() else { return Answer::Credentials(None) };
         let Ok(client) = self.ctx.client(plan, self.ca.as_ref(), self.client_certificate.as_ref()) else {
             return failed(Reason::Internal);
         };
-        // A slow portal must not keep a worker from other resources.
-        self.worker = None;
-        self.ctx.worker_freed.notify_one();
+        let permit = match self.turn().await {
+            Ok(permit) => permit,
+            Err(unsent) => return unsent,
+        };
+        let Some(credentials) = self.credentials.clone() else { return Answer::Credentials(None) };
         let (sent, started) = (self.ctx.now(), Instant::now());
         let (host, base) = (plan.portal.authority(), plan.portal.base());
         let (lifetime, referer) = (plan.lifetime, plan.referer.as_deref());
@@ -209,12 +245,10 @@ impl<'a> Calls<'a> {
         if let Some(expires) = certificate_expires {
             self.ctx.index().portal_presented(self.key, &host, expires);
         }
-        if let Some(permit) = permit {
-            permit.release(match &answer {
-                Ok(_) => Outcome::Issued,
-                Err(error) => Outcome::of(error.fault.reason, error.retry_after),
-            });
-        }
+        permit.release(match &answer {
+            Ok(_) => Outcome::Issued,
+            Err(error) => Outcome::of(error.fault.reason, error.retry_after),
+        });
         self.worker = self.ctx.workers.clone().acquire_owned().await.ok();
         let reason = answer.as_ref().err().map(|error| error.fault.reason);
         let (namespace, name, trigger) = (self.key.namespace(), self.key.name(), trigger.as_str());

@@ -1,11 +1,14 @@
 //! Verifies a published token with the portal. Nothing waits for that: its result requeues the resource.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
+use tokio::time::timeout;
 
 use super::context::Context;
+use super::host_limiters::RequestPermit;
 use super::reads::Reads;
 use super::sources::{Objects, client_certificate, credentials, fetch_ca};
 use crate::api::{TokenStatus, Verification};
@@ -15,6 +18,8 @@ use crate::index::{Key, Verified};
 
 /// A verification that a host at capacity, or a failing API server, does not admit is made this many seconds later.
 const DEFER_SECONDS: i64 = 10;
+/// How long it waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What to verify.
 pub struct PublishedToken {
@@ -76,11 +81,7 @@ pub fn start(ctx: &Arc<Context>, term: Term, published: PublishedToken) {
 /// to do it.
 async fn check(ctx: &Context, published: &PublishedToken) -> Result<(Verification, bool), Timestamp> {
     let (plan, host) = (&published.plan, published.plan.portal.authority());
-    let permit = match ctx.hosts.try_acquire_unqueued(&host) {
-        Ok(permit) => permit,
-        Err(Admit::PausedUntil(until)) => return Err(until),
-        Err(_) => return Err(ctx.after(DEFER_SECONDS)),
-    };
+    let permit = turn(ctx, &host).await?;
     let token = match &published.token {
         Some(token) => token.clone(),
         None => stored_token(ctx, published).await?,
@@ -99,6 +100,18 @@ async fn check(ctx: &Context, published: &PublishedToken) -> Result<(Verificatio
     }
     ctx.metrics.verification(&host, identified.answer.as_str());
     Ok((identified.answer, identified.clock_differs))
+}
+
+/// Waits until the request may be sent. Others do not wait for it for long, nor does it for them.
+async fn turn<'a>(ctx: &'a Context, host: &str) -> Result<RequestPermit<'a>, Timestamp> {
+    let mut permit = ctx.hosts.try_verify(host).map_err(|refused| match refused {
+        Admit::PausedUntil(until) => until,
+        _ => ctx.after(DEFER_SECONDS),
+    })?;
+    match timeout(PATIENCE, permit.turn()).await {
+        Ok(true) => Ok(permit),
+        _ => Err(ctx.after(DEFER_SECONDS)),
+    }
 }
 
 fn outcome(identified: &Identified) -> Outcome {

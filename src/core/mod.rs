@@ -37,7 +37,7 @@ pub use reconciliation::{Answer, Edge, Progress, Reconciliation};
 pub use report::{Conclusion, ConditionChange, EventQueue, conclude, describe};
 pub use scheduling::{
     Activity, Admit, Epoch, Failed, Finding, HostLimiter, HostQueue, MadeWith, Outcome, Priority, RESYNC_SECONDS,
-    RetryAfterRecord, Wait, Waits, WorkQueue, renewal_time,
+    RetryAfterRecord, Turn, Wait, Waits, WorkQueue, renewal_time,
 };
 pub use secrets::{
     AccessToken, ClientCertificateError, Creations, Credentials, CredentialsError, DesiredSecret, Digester,

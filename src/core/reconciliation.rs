@@ -50,6 +50,13 @@ pub enum Answer {
         lifetime_seconds: i64,
         sent: Timestamp,
     },
+    /// The request was not sent: while it waited, what it was decided from may have changed.
+    Unsent {
+        /// Its turn has come. Without the permit, a pause of the host or the end of the term came first.
+        has_permit: bool,
+        /// The credentials that were read are still there.
+        has_credentials: bool,
+    },
     Failed {
         fault: Fault,
         retry_after: Option<u32>,
@@ -97,12 +104,15 @@ impl Reconciliation {
             match verdict.step {
                 Step::Rest => return Progress::Rest(verdict),
                 _ if !edge.leads() => return Progress::Abandon(REQUEUE_SECONDS),
-                // The portal may have taken long to answer: what changed meanwhile is evaluated first.
-                ref step if step.writes() && !edge.is_current(&self.s) => return Progress::Abandon(0),
+                // A request waits for its turn, and the portal may take long to answer: what changed meanwhile is evaluated
+                // first.
+                ref step if (step.writes() || step.requests()) && !edge.is_current(&self.s) => {
+                    return Progress::Abandon(0);
+                }
                 Step::AcquirePermit => self.acquire(edge),
                 step => {
                     // The request takes the permit with it.
-                    self.s.has_permit &= !matches!(step, Step::Request(_));
+                    self.s.has_permit &= !step.requests();
                     return Progress::Call(step);
                 }
             }
@@ -135,10 +145,18 @@ impl Reconciliation {
             Answer::Accepted => self.s.create_tried(),
             Answer::Conflict => self.s.conflicted(),
             Answer::Written(version) => self.written(step, version, now),
+            Answer::Unsent { has_permit, has_credentials } => self.unsent(has_permit, has_credentials),
             Answer::Issued { token, lifetime_seconds, sent } => {
                 self.s.issued(token, lifetime_seconds, sent);
                 self.s.exchange_ended(now);
             }
+        }
+    }
+
+    fn unsent(&mut self, has_permit: bool, has_credentials: bool) {
+        self.s.has_permit = has_permit;
+        if !has_credentials {
+            self.s.credentials = self.s.credentials.unloaded();
         }
     }
 

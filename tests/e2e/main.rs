@@ -12,6 +12,7 @@ mod admission;
 mod admission_agrees;
 mod apiserver_faults;
 mod attacks;
+mod busy_host;
 mod causes;
 mod certificates;
 mod cli;

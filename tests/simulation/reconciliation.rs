@@ -3,7 +3,7 @@
 use arcgis_credential_operator::api::Reason;
 use arcgis_credential_operator::core::{
     AccessToken, Activity, Admit, Answer, Edge, Epoch, Failed, IssuedToken, LiveSecret, Observed, Outcome, Plan,
-    Progress, RESYNC_SECONDS, Reconciliation, SecretPatch, Situation, Step, Verdict, Version, conclude, render,
+    Progress, RESYNC_SECONDS, Reconciliation, SecretPatch, Situation, Step, Turn, Verdict, Version, conclude, render,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
@@ -12,10 +12,13 @@ use crate::checks::StatusBefore;
 use crate::fleet::Id;
 use crate::secrets::{self, Token};
 use crate::simulation::{Event, Simulation};
-use crate::time::{Clock, Ms};
+use crate::time::{Clock, Ms, SECOND};
 
 /// How long a call to the API server occupies one of the concurrent workers, in milliseconds.
 const CALL: Ms = 5;
+
+/// How long credentials that were read are kept until they are sent.
+const HELD: Ms = 5 * SECOND;
 
 /// At full size, one in this many resources is reconciled at every resync.
 const FULL_RESYNC_EVERY: Id = 8;
@@ -37,6 +40,10 @@ pub struct InProgress {
     pub calls: u32,
     /// The epoch of the permit that it holds.
     pub permit: Option<Epoch>,
+    /// Whether the permit is that of a request in flight.
+    pub in_flight: bool,
+    /// The request that waits to be sent, and since when.
+    pub waiting: Option<(Step, Ms)>,
     /// The request in flight, and what the portal will answer.
     pub request: Option<(Step, PortalAnswer)>,
     /// Whether this is the first reconcile since the process started, and the resource was at rest before.
@@ -71,7 +78,7 @@ impl Edge for World<'_> {
     fn acquire(&mut self, _: &Plan) -> Admit {
         let (now, portal) = (self.now(), self.simulation.resources[self.id as usize].portal);
         let host = &mut self.simulation.operator.hosts[portal];
-        let admit = host.try_acquire(&self.id, now);
+        let admit = host.try_prepare(&self.id, now);
         if admit == Admit::Now {
             *self.permit = Some(host.limiter.epoch());
         }
@@ -138,6 +145,8 @@ impl Simulation {
             requested: false,
             calls: 0,
             permit: None,
+            in_flight: false,
+            waiting: None,
             request: None,
             was_at_rest,
         };
@@ -162,18 +171,76 @@ impl Simulation {
 
     /// Ends a reconcile before a write, because the resource has changed since; the next one follows at once.
     fn abandon(&mut self, id: Id, in_progress: InProgress, seconds: i64) {
-        let InProgress { reconciliation, permit, calls, .. } = in_progress;
+        let InProgress { reconciliation, permit, in_flight, calls, .. } = in_progress;
         let resource = &mut self.resources[id as usize];
         (resource.memory, resource.status) = (reconciliation.s.memory, reconciliation.s.status);
         if let Some(acquired) = permit {
-            self.release_permit(id, acquired, Outcome::Failed);
+            self.drop_permit(id, acquired, in_flight);
         }
         self.pass_permit_on(id);
         let wake = self.clock.timestamp().checked_add(SignedDuration::from_secs(seconds)).expect("in range");
         self.requeue(id, wake, calls);
     }
 
+    /// Sends a request, where its turn has come.
     fn request(&mut self, id: Id, mut in_progress: Box<InProgress>, step: Step) {
+        let (now, portal) = (self.clock.timestamp(), self.resources[id as usize].portal);
+        let turn = match in_progress.permit {
+            Some(_) if in_progress.in_flight => Turn::Now,
+            Some(acquired) => self.operator.hosts[portal].limiter.try_send(acquired, now),
+            None => Turn::Never,
+        };
+        match turn {
+            Turn::Now => {
+                in_progress.in_flight = true;
+                self.wake_waiting(portal);
+                self.send(id, in_progress, step);
+            }
+            Turn::Later => {
+                in_progress.waiting = Some((step, self.clock.now));
+                self.resources[id as usize].in_progress = Some(in_progress);
+                self.operator.to_send[portal].push_back(id);
+            }
+            Turn::Never => self.unsent(id, in_progress, &step, true),
+        }
+    }
+
+    /// Lets what waits at a portal be sent, where its turn has come, or will not come after a 429.
+    pub fn send_waiting(&mut self, portal: usize) {
+        for id in std::mem::take(&mut self.operator.to_send[portal]) {
+            let now = self.clock.timestamp();
+            let Some(mut in_progress) = self.resources[id as usize].in_progress.take() else { continue };
+            let (Some(acquired), Some((step, since))) = (in_progress.permit, in_progress.waiting.take()) else {
+                self.resources[id as usize].in_progress = Some(in_progress);
+                continue;
+            };
+            match self.operator.hosts[portal].limiter.try_send(acquired, now) {
+                Turn::Later => {
+                    in_progress.waiting = Some((step, since));
+                    self.resources[id as usize].in_progress = Some(in_progress);
+                    self.operator.to_send[portal].push_back(id);
+                }
+                turn => {
+                    in_progress.in_flight = turn == Turn::Now;
+                    self.wake_waiting(portal);
+                    self.unsent(id, in_progress, &step, self.clock.now - since < HELD);
+                }
+            }
+        }
+    }
+
+    /// A request waited, or is not sent: it is decided again.
+    fn unsent(&mut self, id: Id, mut in_progress: Box<InProgress>, step: &Step, has_credentials: bool) {
+        let has_permit = in_progress.in_flight;
+        if !has_permit && let Some(acquired) = in_progress.permit.take() {
+            self.drop_permit(id, acquired, false);
+        }
+        let answer = Answer::Unsent { has_permit, has_credentials };
+        in_progress.reconciliation.record(step, answer, self.clock.timestamp());
+        self.advance(id, in_progress);
+    }
+
+    fn send(&mut self, id: Id, mut in_progress: Box<InProgress>, step: Step) {
         in_progress.sent = self.clock;
         in_progress.requested = true;
         self.check_request(id, &in_progress);
@@ -197,6 +264,7 @@ impl Simulation {
             Err((reason, retry_after)) => Outcome::of(reason, retry_after),
         };
         self.record_limit(id, outcome);
+        in_progress.in_flight = false;
         if let Some(acquired) = in_progress.permit.take() {
             self.release_permit(id, acquired, outcome);
         }
@@ -293,7 +361,8 @@ impl Simulation {
     }
 
     fn finish(&mut self, id: Id, in_progress: Box<InProgress>, verdict: Verdict) {
-        let InProgress { reconciliation, started_at, requested, calls, permit, was_at_rest, .. } = *in_progress;
+        let InProgress { reconciliation, started_at, requested, calls, permit, in_flight, was_at_rest, .. } =
+            *in_progress;
         let mut s = reconciliation.s;
         let (waits, waiting_for) = (verdict.awaits_permit, s.status.token.as_ref().map(|token| token.expiration_time));
         let previous = StatusBefore::new(&s);
@@ -303,7 +372,7 @@ impl Simulation {
             self.queue(id, waiting_for);
         }
         if let Some(acquired) = permit {
-            self.release_permit(id, acquired, Outcome::Failed);
+            self.drop_permit(id, acquired, in_flight);
         }
         if was_at_rest {
             self.check_restart(id, calls, requested, finished.written);

@@ -1,7 +1,7 @@
 //! The cluster, the portals, the clock and the operator's process, and the queue of events.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 
 use arcgis_credential_operator::core::{
     Activity, Creations, Epoch, HostQueue, Outcome, Priority, RetryAfterRecord, WorkQueue,
@@ -51,6 +51,8 @@ pub struct Operator {
     pub started: u64,
     pub queue: WorkQueue<Id>,
     pub hosts: Vec<HostQueue<Id>>,
+    /// The requests to each host that wait to be sent.
+    pub to_send: Vec<VecDeque<Id>>,
     pub busy: u32,
     pub creations: Creations,
 }
@@ -85,6 +87,7 @@ impl Simulation {
     /// A simulation in which nothing has happened yet.
     pub fn new(seed: u64, rng: Rng, end: Ms, portals: Vec<Portal>, resources: Vec<Resource>) -> Self {
         let hosts = portals.iter().map(|_| HostQueue::default()).collect();
+        let to_send = portals.iter().map(|_| VecDeque::new()).collect();
         Self {
             seed,
             rng,
@@ -101,6 +104,7 @@ impl Simulation {
                 started: 1,
                 queue: WorkQueue::default(),
                 hosts,
+                to_send,
                 busy: 0,
                 creations: Creations::default(),
             },
@@ -226,16 +230,33 @@ impl Simulation {
         }
     }
 
-    /// Releases the permit of a request.
+    /// Ends a request in flight.
     pub fn release_permit(&mut self, id: Id, acquired: Epoch, outcome: Outcome) {
         let now = self.clock.timestamp();
         let portal = self.resources[id as usize].portal;
-        let released = self.operator.hosts[portal].release(Some(&id), acquired, outcome, now, usize::MAX);
-        for woken in released.woken {
-            self.notify(woken);
-        }
-        if released.recovered {
+        let recovered = self.operator.hosts[portal].release(Some(&id), acquired, outcome, now);
+        self.send_waiting(portal);
+        self.wake_waiting(portal);
+        if recovered {
             self.end_waits(portal);
+        }
+    }
+
+    /// Releases a permit of which no request was sent.
+    pub fn drop_permit(&mut self, id: Id, acquired: Epoch, in_flight: bool) {
+        if in_flight {
+            return self.release_permit(id, acquired, Outcome::Failed);
+        }
+        let portal = self.resources[id as usize].portal;
+        self.operator.hosts[portal].limiter.forgo(acquired);
+        self.send_waiting(portal);
+        self.wake_waiting(portal);
+    }
+
+    /// Wakes those that wait for a permit of a portal and may try now.
+    pub fn wake_waiting(&mut self, portal: usize) {
+        for woken in self.operator.hosts[portal].wake_waiting(usize::MAX) {
+            self.notify(woken);
         }
     }
 
@@ -281,6 +302,7 @@ impl Simulation {
         self.operator.queue = WorkQueue::default();
         self.operator.creations = Creations::default();
         self.operator.hosts = self.portals.iter().map(|_| HostQueue::default()).collect();
+        self.operator.to_send.iter_mut().for_each(VecDeque::clear);
         for resource in &mut self.resources {
             resource.memory = arcgis_credential_operator::core::Memory::default();
             resource.unseen = Unseen::default();

@@ -106,7 +106,7 @@ impl Simulation {
         let resource = &self.resources[id as usize];
         let portal = resource.portal;
         let later = now.checked_add(SignedDuration::from_secs(DEFER_SECONDS)).expect("in range");
-        let deferred = match self.operator.hosts[portal].limiter.try_acquire(now) {
+        let deferred = match self.operator.hosts[portal].limiter.try_verify(now) {
             Admit::PausedUntil(until) => Some(until),
             Admit::AtCapacity => Some(later),
             Admit::Now => None,

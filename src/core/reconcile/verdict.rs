@@ -60,6 +60,11 @@ impl Step {
     pub(crate) fn writes(&self) -> bool {
         matches!(self, Self::Create | Self::Publish(_) | Self::Render(_) | Self::Own(_))
     }
+
+    /// Whether it requests a token.
+    pub(crate) fn requests(&self) -> bool {
+        matches!(self, Self::Request(_))
+    }
 }
 
 /// How a problem is known.

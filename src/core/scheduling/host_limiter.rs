@@ -1,4 +1,4 @@
-//! Limits the requests to one portal host: how many at once, and pauses after a 429.
+//! Limits the requests to one portal host: how many are prepared and how many in flight at once, and pauses after a 429.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -7,6 +7,8 @@ use crate::api::{ArcGisAppCredentialStatus, Reason};
 
 /// Requests in flight at once to one host.
 const MAX_IN_FLIGHT: usize = 8;
+/// Requests to one host that are prepared at once, or wait to be sent.
+const MAX_PREPARED: usize = 8;
 /// After so many requests in a row that were not answered, a host has one at once.
 const DEAD: u8 = 3;
 /// The longest pause of resources that did not get the 429 themselves.
@@ -14,14 +16,24 @@ const MAX_PAUSE_SECONDS: u32 = 300;
 /// Answers that arrive within this time belong to requests that were in flight together.
 const BURST_SECONDS: i64 = 30;
 
-/// Whether a request to a host may be sent now.
+/// Whether a request to a host may be prepared now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admit {
     Now,
-    /// As many requests as allowed are in flight.
+    /// As many requests as allowed are prepared.
     AtCapacity,
     /// The host asked for a pause.
     PausedUntil(Timestamp),
+}
+
+/// Whether a request that was prepared may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    Now,
+    /// As many requests as allowed are in flight.
+    Later,
+    /// The host asked for a pause since the request was prepared.
+    Never,
 }
 
 /// How a request ended, as far as the host is concerned.
@@ -54,6 +66,8 @@ impl Outcome {
 /// The limits of one host.
 #[derive(Clone, Debug, Default)]
 pub struct HostLimiter {
+    /// Requests that are prepared, or wait to be sent.
+    prepared: usize,
     in_flight: usize,
     /// Requests in a row that were not answered.
     unanswered: u8,
@@ -78,43 +92,77 @@ impl HostLimiter {
     /// Returns what a request at `now` would get.
     #[must_use]
     pub fn check(&self, now: Timestamp) -> Admit {
-        self.admit(self.capacity(), now)
+        self.admit(self.free() == 0, now)
     }
 
-    fn admit(&self, capacity: usize, now: Timestamp) -> Admit {
+    fn admit(&self, full: bool, now: Timestamp) -> Admit {
         match &self.pause {
             Some(pause) if now < pause.until => Admit::PausedUntil(pause.until),
             Some(pause) if pause.probing => Admit::AtCapacity,
-            _ if self.in_flight >= capacity => Admit::AtCapacity,
+            _ if full => Admit::AtCapacity,
             _ => Admit::Now,
         }
     }
 
-    /// Whether nothing is in flight, and no pause is in force.
+    /// Whether nothing is prepared or in flight, and no pause is in force.
     #[must_use]
     pub fn is_unused(&self) -> bool {
-        self.in_flight == 0 && self.pause.is_none()
+        self.prepared == 0 && self.in_flight == 0 && self.pause.is_none()
     }
 
-    /// Acquires a permit; after [`Admit::Now`], [`HostLimiter::release`] must follow.
-    pub fn try_acquire(&mut self, now: Timestamp) -> Admit {
-        self.acquire(self.capacity(), now)
-    }
-
-    /// The same for a verification. It is no token request: where these are not answered, it still has its turn.
-    pub fn try_acquire_for_verification(&mut self, now: Timestamp) -> Admit {
-        self.acquire(MAX_IN_FLIGHT, now)
-    }
-
-    fn acquire(&mut self, capacity: usize, now: Timestamp) -> Admit {
-        let admit = self.admit(capacity, now);
+    /// Acquires a permit to prepare a request; after [`Admit::Now`], [`HostLimiter::try_send`] or [`HostLimiter::forgo`]
+    /// must follow.
+    pub fn try_prepare(&mut self, now: Timestamp) -> Admit {
+        let admit = self.check(now);
         if admit == Admit::Now {
-            self.in_flight += 1;
-            if let Some(pause) = &mut self.pause {
-                pause.probing = true;
-            }
+            self.prepared += 1;
+            self.probe();
         }
         admit
+    }
+
+    /// Sends a request that was prepared in an epoch; after [`Turn::Now`], [`HostLimiter::release`] must follow.
+    pub fn try_send(&mut self, acquired: Epoch, now: Timestamp) -> Turn {
+        if acquired != self.epoch || self.pause.as_ref().is_some_and(|pause| now < pause.until) {
+            return Turn::Never;
+        }
+        if self.in_flight >= self.capacity() {
+            return Turn::Later;
+        }
+        self.prepared = self.prepared.saturating_sub(1);
+        self.in_flight += 1;
+        Turn::Now
+    }
+
+    /// Sends a verification, which needs no permit before. It is no token request: where these are not answered, it still
+    /// has its turn.
+    pub fn try_verify(&mut self, now: Timestamp) -> Admit {
+        let admit = self.admit(self.in_flight >= MAX_IN_FLIGHT, now);
+        if admit == Admit::Now {
+            self.in_flight += 1;
+            self.probe();
+        }
+        admit
+    }
+
+    fn probe(&mut self) {
+        if let Some(pause) = &mut self.pause {
+            pause.probing = true;
+        }
+    }
+
+    /// Releases the permit of a request that was prepared in an epoch, and is not sent.
+    pub fn forgo(&mut self, acquired: Epoch) {
+        self.prepared = self.prepared.saturating_sub(1);
+        if acquired == self.epoch {
+            self.end_probe();
+        }
+    }
+
+    fn end_probe(&mut self) {
+        if let Some(pause) = &mut self.pause {
+            pause.probing = false;
+        }
     }
 
     /// Returns the epoch that a permit acquired now belongs to.
@@ -123,25 +171,32 @@ impl HostLimiter {
         self.epoch
     }
 
-    /// Releases a permit that was acquired in an epoch; returns how many of those that wait may try now. Only the probe
-    /// ends a pause: a success that was in flight when the 429 arrived says nothing about it.
-    pub fn release(&mut self, acquired: Epoch, outcome: Outcome, now: Timestamp) -> usize {
+    /// Ends a request that was acquired in an epoch. Only the probe ends a pause: a success that was in flight when the
+    /// 429 arrived says nothing about it.
+    pub fn release(&mut self, acquired: Epoch, outcome: Outcome, now: Timestamp) {
         self.in_flight = self.in_flight.saturating_sub(1);
         let current = acquired == self.epoch;
         match outcome {
             Outcome::Issued if current => self.pause = None,
             Outcome::Limited(seconds) => self.pause_for(seconds, now),
-            Outcome::Unavailable | Outcome::Unanswered | Outcome::Failed if current => {
-                if let Some(pause) = &mut self.pause {
-                    pause.probing = false;
-                }
-            }
+            Outcome::Unavailable | Outcome::Unanswered | Outcome::Failed if current => self.end_probe(),
             Outcome::Issued | Outcome::Unavailable | Outcome::Unanswered | Outcome::Failed => {}
         }
         self.unanswered = if outcome == Outcome::Unanswered { self.unanswered.saturating_add(1) } else { 0 };
-        match &self.pause {
-            Some(_) => 1,
-            None => self.capacity().saturating_sub(self.in_flight),
+    }
+
+    /// Returns how many of those that wait may try now, besides so many that are about to: in a pause one, which learns of
+    /// it or probes the host.
+    #[must_use]
+    pub fn room(&self, expected: usize) -> usize {
+        if self.pause.is_some() { 1 } else { self.free().saturating_sub(expected) }
+    }
+
+    /// How many more requests may be prepared. Of those that cannot be sent soon, there is one.
+    fn free(&self) -> usize {
+        match self.capacity() {
+            1 => usize::from(self.prepared + self.in_flight == 0),
+            _ => MAX_PREPARED.saturating_sub(self.prepared),
         }
     }
 

@@ -18,14 +18,6 @@ pub struct HostQueue<K> {
     outage: OutageMonitor<K>,
 }
 
-/// What the end of a request allows.
-pub struct Released<K> {
-    /// The keys to be reconciled.
-    pub woken: Vec<K>,
-    /// The host works again: what failed because of an outage need not wait any longer.
-    pub recovered: bool,
-}
-
 impl<K> Default for HostQueue<K> {
     fn default() -> Self {
         Self {
@@ -38,9 +30,9 @@ impl<K> Default for HostQueue<K> {
 }
 
 impl<K: Clone + Hash + Ord> HostQueue<K> {
-    /// Acquires a permit, as [`HostLimiter::try_acquire`] does; a key that gets one waits no longer.
-    pub fn try_acquire(&mut self, key: &K, now: Timestamp) -> Admit {
-        let admit = self.limiter.try_acquire(now);
+    /// Acquires a permit, as [`HostLimiter::try_prepare`] does; a key that gets one waits no longer.
+    pub fn try_prepare(&mut self, key: &K, now: Timestamp) -> Admit {
+        let admit = self.limiter.try_prepare(now);
         if admit == Admit::Now {
             self.woken.remove(key);
             self.waiting.remove(key);
@@ -72,7 +64,7 @@ impl<K: Clone + Hash + Ord> HostQueue<K> {
 
     /// Takes the key whose turn it is, where a permit is free.
     pub fn wake(&mut self, now: Timestamp) -> Option<K> {
-        if self.limiter.check(now) == Admit::Now { self.wake_next() } else { None }
+        if self.limiter.check(now) == Admit::Now { self.wake_waiting(1).pop() } else { None }
     }
 
     /// Whether nothing has to be kept of this host.
@@ -87,25 +79,24 @@ impl<K: Clone + Hash + Ord> HostQueue<K> {
         self.limiter.is_unused() && self.waiting.is_empty()
     }
 
-    /// Releases the permit of a key, or of what waits in no queue, and wakes those that may try now, but no more than `most`.
-    pub fn release(
-        &mut self,
-        key: Option<&K>,
-        acquired: Epoch,
-        outcome: Outcome,
-        now: Timestamp,
-        most: usize,
-    ) -> Released<K> {
-        let recovered = match (outcome, key) {
+    /// Ends the request of a key, or of what waits in no queue; returns whether the host works again: what failed because of
+    /// an outage need not wait any longer.
+    pub fn release(&mut self, key: Option<&K>, acquired: Epoch, outcome: Outcome, now: Timestamp) -> bool {
+        self.limiter.release(acquired, outcome, now);
+        match (outcome, key) {
             (Outcome::Issued, _) => self.outage.succeeded(now),
             (Outcome::Unavailable | Outcome::Unanswered, Some(key)) => {
                 self.outage.failed(key, now);
                 false
             }
             _ => false,
-        };
-        let free = self.limiter.release(acquired, outcome, now);
-        Released { woken: std::iter::from_fn(|| self.wake_next()).take(free.min(most)).collect(), recovered }
+        }
+    }
+
+    /// Wakes those that may try now, but no more than `most`.
+    pub fn wake_waiting(&mut self, most: usize) -> Vec<K> {
+        let room = self.limiter.room(self.woken.len()).min(most);
+        (0..room).map_while(|_| self.wake_next()).collect()
     }
 
     /// Returns from when on one request tries this host, which answers none.

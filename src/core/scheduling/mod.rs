@@ -10,8 +10,8 @@ pub(crate) mod waits;
 mod work_queue;
 
 pub use finding::Finding;
-pub use host_limiter::{Admit, Epoch, HostLimiter, Outcome, RetryAfterRecord};
-pub use host_queue::{HostQueue, Released};
+pub use host_limiter::{Admit, Epoch, HostLimiter, Outcome, RetryAfterRecord, Turn};
+pub use host_queue::HostQueue;
 pub use line::Priority;
 pub use schedule::{RESYNC_SECONDS, Repairs, renewal_time};
 pub use waits::{Activity, Failed, MadeWith, Wait, Waits};

@@ -3,22 +3,60 @@
 use super::*;
 
 mod outage;
+pub(super) mod queue;
 
 fn pause_record(second: i64, until: i64, count: u32) -> RetryAfterRecord {
     RetryAfterRecord { at: at(second), until: at(until), count }
 }
 
+/// Prepares a request and sends it.
+fn request(limiter: &mut HostLimiter, now: Timestamp) -> Admit {
+    let admit = limiter.try_prepare(now);
+    if admit == Admit::Now && limiter.try_send(limiter.epoch(), now) != Turn::Now {
+        limiter.forgo(limiter.epoch());
+        return Admit::AtCapacity;
+    }
+    admit
+}
+
+#[test]
+fn what_was_prepared_before_a_pause_is_not_sent() {
+    let mut limiter = HostLimiter::default();
+    let before = limiter.epoch();
+    assert!((0..3).all(|_| limiter.try_prepare(at(0)) == Admit::Now));
+    assert_eq!(limiter.try_send(before, at(0)), Turn::Now);
+    limiter.release(before, Outcome::Limited(60), at(1));
+    assert_eq!(limiter.try_send(before, at(2)), Turn::Never);
+    limiter.forgo(before);
+    assert_eq!(request(&mut limiter, at(61)), Admit::Now, "the probe");
+    assert_eq!(limiter.try_send(before, at(62)), Turn::Never, "also when the pause is over");
+    limiter.forgo(before);
+    assert_eq!(request(&mut limiter, at(62)), Admit::AtCapacity, "the probe is still in flight");
+    limiter.release(limiter.epoch(), Outcome::Issued, at(63));
+    assert!((0..8).all(|_| request(&mut limiter, at(63)) == Admit::Now));
+}
+
+#[test]
+fn a_probe_that_is_not_sent_leaves_its_turn_to_the_next() {
+    let mut limiter = HostLimiter::default();
+    limiter.pause_for(60, at(0));
+    assert_eq!(limiter.try_prepare(at(60)), Admit::Now);
+    assert_eq!(limiter.try_prepare(at(60)), Admit::AtCapacity);
+    limiter.forgo(limiter.epoch());
+    assert_eq!(limiter.try_prepare(at(60)), Admit::Now);
+}
+
 #[test]
 fn a_paused_host_is_probed_by_one_request() {
     let mut limiter = HostLimiter::default();
-    assert_eq!(limiter.try_acquire(at(0)), Admit::Now);
+    assert_eq!(request(&mut limiter, at(0)), Admit::Now);
     limiter.release(limiter.epoch(), Outcome::Limited(90), at(1));
     assert_eq!(limiter.check(at(2)), Admit::PausedUntil(at(91)));
-    assert_eq!(limiter.try_acquire(at(91)), Admit::Now);
-    assert_eq!(limiter.try_acquire(at(91)), Admit::AtCapacity);
+    assert_eq!(request(&mut limiter, at(91)), Admit::Now);
+    assert_eq!(request(&mut limiter, at(91)), Admit::AtCapacity);
     limiter.release(limiter.epoch(), Outcome::Issued, at(92));
-    assert!((0..8).all(|_| limiter.try_acquire(at(92)) == Admit::Now));
-    assert_eq!(limiter.try_acquire(at(92)), Admit::AtCapacity);
+    assert!((0..8).all(|_| request(&mut limiter, at(92)) == Admit::Now));
+    assert_eq!(request(&mut limiter, at(92)), Admit::AtCapacity);
 }
 
 #[test]
@@ -26,10 +64,10 @@ fn a_host_that_answered_none_of_its_last_three_requests_has_one_in_flight() {
     let mut limiter = HostLimiter::default();
     let mut end = |outcomes: &[Outcome]| {
         for outcome in outcomes {
-            assert_eq!(limiter.try_acquire(at(0)), Admit::Now);
+            assert_eq!(request(&mut limiter, at(0)), Admit::Now);
             limiter.release(limiter.epoch(), *outcome, at(1));
         }
-        let admitted = (0..20).take_while(|_| limiter.try_acquire(at(1)) == Admit::Now).count();
+        let admitted = (0..20).take_while(|_| request(&mut limiter, at(1)) == Admit::Now).count();
         for _ in 0..admitted {
             limiter.release(limiter.epoch(), *outcomes.last().unwrap(), at(1));
         }
@@ -45,29 +83,11 @@ fn a_host_that_answered_none_of_its_last_three_requests_has_one_in_flight() {
 }
 
 #[test]
-fn a_resource_with_a_permit_leaves_the_queue() {
-    let mut host = HostQueue::default();
-    assert!((0..8).all(|key| host.try_acquire(&key, at(0)) == Admit::Now));
-    assert_eq!(host.enqueue(Some(at(10)), 8, at(0)), None);
-    assert_eq!(host.enqueue(Some(at(20)), 9, at(0)), None);
-    assert_eq!(host.enqueue(Some(at(30)), 9, at(0)), None);
-    host.limiter.release(host.limiter.epoch(), Outcome::Issued, at(1));
-    assert_eq!(host.try_acquire(&8, at(1)), Admit::Now);
-    assert!(!host.is_idle(at(2)));
-    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(2), usize::MAX).woken, [9]);
-    assert!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(2), usize::MAX).woken.is_empty());
-    (0..6).for_each(|_| {
-        assert!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(2), usize::MAX).woken.is_empty());
-    });
-    assert!(host.is_idle(at(2)), "no state is left");
-}
-
-#[test]
 fn a_pause_that_ended_before_a_restart_is_followed_by_one_probe() {
     let mut limiter = HostLimiter::default();
     limiter.restore(&[pause_record(30, 90, 1)], at(400));
-    assert_eq!(limiter.try_acquire(at(400)), Admit::Now);
-    assert_eq!(limiter.try_acquire(at(400)), Admit::AtCapacity);
+    assert_eq!(request(&mut limiter, at(400)), Admit::Now);
+    assert_eq!(request(&mut limiter, at(400)), Admit::AtCapacity);
     limiter.release(limiter.epoch(), Outcome::Limited(60), at(401));
     limiter.restore(&[pause_record(402, 9000, 1)], at(402));
     assert_eq!(limiter.check(at(402)), Admit::PausedUntil(at(702)));
@@ -78,7 +98,7 @@ fn a_host_that_keeps_returning_429_gets_at_most_two_requests_in_five_minutes() {
     let mut limiter = HostLimiter::default();
     let mut sent = Vec::new();
     for second in 0..7200 {
-        if limiter.try_acquire(at(second)) == Admit::Now {
+        if request(&mut limiter, at(second)) == Admit::Now {
             sent.push(second);
             limiter.release(limiter.epoch(), Outcome::Limited(60), at(second));
         }
@@ -87,56 +107,24 @@ fn a_host_that_keeps_returning_429_gets_at_most_two_requests_in_five_minutes() {
 }
 
 #[test]
-fn as_many_waiters_proceed_as_there_are_permits() {
-    let mut host = HostQueue::default();
-    assert!((0..8).all(|key| host.try_acquire(&key, at(0)) == Admit::Now));
-    (8..20).for_each(|key| assert_eq!(host.enqueue(Some(at(100 - key)), key, at(0)), None));
-    assert_eq!(
-        host.release(None, host.limiter.epoch(), Outcome::Issued, at(1), usize::MAX).woken,
-        [19],
-        "the first to expire"
-    );
-    assert_eq!(
-        host.release(None, host.limiter.epoch(), Outcome::Limited(60), at(1), usize::MAX).woken,
-        [18],
-        "it is woken and finds the host paused"
-    );
-    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(2), usize::MAX).woken, [17, 16, 15]);
-}
-
-#[test]
 fn responses_to_concurrent_requests_count_as_one_pause() {
     let mut limiter = HostLimiter::default();
-    assert!((0..3).all(|_| limiter.try_acquire(at(0)) == Admit::Now));
+    assert!((0..3).all(|_| request(&mut limiter, at(0)) == Admit::Now));
     limiter.release(limiter.epoch(), Outcome::Limited(60), at(1));
     limiter.release(limiter.epoch(), Outcome::Limited(60), at(2));
     limiter.release(limiter.epoch(), Outcome::Limited(1), at(3));
     assert_eq!(limiter.check(at(4)), Admit::PausedUntil(at(63)));
-    assert_eq!(limiter.try_acquire(at(63)), Admit::Now);
+    assert_eq!(request(&mut limiter, at(63)), Admit::Now);
     limiter.release(limiter.epoch(), Outcome::Limited(60), at(64));
     assert_eq!(limiter.check(at(64)), Admit::PausedUntil(at(64 + 120)), "the second pause in a row");
     limiter.restore(&[pause_record(64, 64 + 120, 1)], at(65));
-    assert_eq!(limiter.try_acquire(at(64 + 120)), Admit::Now);
+    assert_eq!(request(&mut limiter, at(64 + 120)), Admit::Now);
     limiter.release(limiter.epoch(), Outcome::Limited(60), at(184));
     assert_eq!(
         limiter.check(at(184)),
         Admit::PausedUntil(at(184 + 240)),
         "a status that reports the same pause changes nothing"
     );
-}
-
-#[test]
-fn a_host_is_idle_when_no_state_is_left() {
-    let mut host = HostQueue::default();
-    assert!(host.is_idle(at(2)));
-    assert_eq!(host.try_acquire(&1, at(0)), Admit::Now);
-    assert!(!host.is_idle(at(2)), "a request is in flight");
-    assert!(host.release(None, host.limiter.epoch(), Outcome::Limited(60), at(0), usize::MAX).woken.is_empty());
-    assert!(!host.is_idle(at(2)), "it asked for a pause");
-    assert_eq!(host.try_acquire(&1, at(60)), Admit::Now);
-    assert_eq!(host.enqueue(None, 2, at(60)), None);
-    host.limiter.release(host.limiter.epoch(), Outcome::Issued, at(61));
-    assert!(!host.is_idle(at(2)), "a resource waits");
 }
 
 #[test]
@@ -166,26 +154,6 @@ fn a_pause_read_from_a_status_lasts_at_most_five_minutes() {
     );
     assert_eq!(by(Reason::ClientSecretRejected, Some(1000), Some(1090)), None);
     assert_eq!(RetryAfterRecord::of(&ArcGisAppCredentialStatus::default()), None);
-}
-
-#[test]
-fn a_waiter_that_forgoes_its_permit_passes_it_to_the_next() {
-    let mut host = HostQueue::default();
-    assert!((0..8).all(|key| host.try_acquire(&key, at(0)) == Admit::Now));
-    (8..12).for_each(|key| assert_eq!(host.enqueue(Some(at(key)), key, at(0)), None));
-    assert_eq!(host.pass_on(&8, at(0)), None, "it was not woken");
-    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(1), usize::MAX).woken, [8]);
-    assert_eq!(host.pass_on(&8, at(1)), Some(9));
-    assert_eq!(host.pass_on(&8, at(1)), None, "only once");
-    assert_eq!(host.try_acquire(&9, at(1)), Admit::Now);
-    assert_eq!(host.pass_on(&9, at(2)), None, "it used its permit");
-    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(2), usize::MAX).woken, [10]);
-    assert_eq!(host.try_acquire(&99, at(2)), Admit::Now, "a resource that was not queued takes the permit");
-    assert_eq!(host.pass_on(&10, at(2)), None, "no permit is left");
-    assert_eq!(host.release(None, host.limiter.epoch(), Outcome::Issued, at(3), usize::MAX).woken, [11]);
-    assert_eq!(host.try_acquire(&98, at(3)), Admit::Now);
-    assert_eq!(host.enqueue(Some(at(11)), 11, at(3)), None, "it came too late and waits again");
-    assert_eq!(host.pass_on(&11, at(3)), None);
 }
 
 #[test]
@@ -239,7 +207,7 @@ fn a_restart_continues_the_pause() {
 fn a_pause_grows_after_a_restart() {
     let mut limiter = HostLimiter::default();
     limiter.restore(&[pause_record(990, 1050, 2)], at(1000));
-    assert_eq!(limiter.try_acquire(at(1110)), Admit::Now);
+    assert_eq!(request(&mut limiter, at(1110)), Admit::Now);
     limiter.release(limiter.epoch(), Outcome::Limited(60), at(1110));
     assert_eq!(limiter.check(at(1110)), Admit::PausedUntil(at(1350)), "the pause continues to grow");
 }
@@ -248,15 +216,15 @@ fn a_pause_grows_after_a_restart() {
 fn a_success_that_was_in_flight_does_not_end_the_pause() {
     let mut limiter = HostLimiter::default();
     let before = limiter.epoch();
-    assert!((0..3).all(|_| limiter.try_acquire(at(0)) == Admit::Now));
+    assert!((0..3).all(|_| request(&mut limiter, at(0)) == Admit::Now));
     limiter.release(before, Outcome::Limited(60), at(1));
     limiter.release(before, Outcome::Issued, at(2));
     assert_eq!(limiter.check(at(2)), Admit::PausedUntil(at(61)));
-    assert_eq!(limiter.try_acquire(at(61)), Admit::Now, "the probe");
+    assert_eq!(request(&mut limiter, at(61)), Admit::Now, "the probe");
     limiter.release(before, Outcome::Failed, at(62));
-    assert_eq!(limiter.try_acquire(at(62)), Admit::AtCapacity, "the probe is still in flight");
+    assert_eq!(request(&mut limiter, at(62)), Admit::AtCapacity, "the probe is still in flight");
     limiter.release(limiter.epoch(), Outcome::Issued, at(63));
-    assert_eq!(limiter.try_acquire(at(63)), Admit::Now);
+    assert_eq!(request(&mut limiter, at(63)), Admit::Now);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What a process that has just started reads from a status, and the order of the work queue.
 
+use super::host_limiter::queue::{busy, end};
 use super::*;
 use crate::core::reconcile::facts::Unmet;
 use crate::core::report::failure::record;
@@ -279,13 +280,12 @@ fn a_mass_creation_delays_no_renewal_and_renewals_delay_no_creation() {
     let served: Vec<i64> = std::iter::from_fn(|| queue.pop()).take(8).collect();
     assert_eq!(served, [599, 0, 598, 1, 597, 2, 596, 3]);
 
-    let mut host = HostQueue::default();
-    assert!((0..8).all(|key| host.try_acquire(&key, at(0)) == Admit::Now));
+    let mut host = busy();
     (10..20).for_each(|key| assert_eq!(host.enqueue(None, key, at(0)), None));
     assert_eq!(host.enqueue(Some(at(99)), 9, at(0)), None);
     let mut next = || {
-        let woken = host.release(None, host.limiter.epoch(), Outcome::Issued, at(1), usize::MAX).woken;
-        assert!(woken.iter().all(|key| host.try_acquire(key, at(1)) == Admit::Now));
+        let woken = end(&mut host, Outcome::Issued, at(1));
+        assert!(woken.iter().all(|key| host.try_prepare(key, at(1)) == Admit::Now));
         woken
     };
     assert_eq!([next(), next(), next()], [[9], [10], [11]]);

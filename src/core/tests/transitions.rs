@@ -7,6 +7,7 @@ mod creation;
 mod portal;
 mod restart;
 mod stripped;
+mod turn;
 
 fn version(uid: &str, resource: &str) -> Version {
     Version::new(uid, resource)

@@ -2,15 +2,19 @@
 
 use super::*;
 
+fn send<K: Clone + std::hash::Hash + Ord>(host: &mut HostQueue<K>, key: &K, second: i64) {
+    assert_eq!(host.try_prepare(key, at(second)), Admit::Now);
+    assert_eq!(host.limiter.try_send(host.limiter.epoch(), at(second)), Turn::Now);
+}
+
 /// Whether the host recovers, after failures of these keys at these seconds, with a success at the last.
 fn recovers(host: &mut HostQueue<u32>, failures: &[(u32, i64)], success: i64) -> bool {
     for (key, second) in failures {
-        assert_eq!(host.try_acquire(key, at(*second)), Admit::Now);
-        let released = host.release(Some(key), host.limiter.epoch(), Outcome::Unavailable, at(*second), usize::MAX);
-        assert!(!released.recovered);
+        send(host, key, *second);
+        assert!(!host.release(Some(key), host.limiter.epoch(), Outcome::Unavailable, at(*second)));
     }
-    assert_eq!(host.try_acquire(&0, at(success)), Admit::Now);
-    host.release(Some(&0), host.limiter.epoch(), Outcome::Issued, at(success), usize::MAX).recovered
+    send(host, &0, success);
+    host.release(Some(&0), host.limiter.epoch(), Outcome::Issued, at(success))
 }
 
 #[test]
@@ -36,8 +40,8 @@ fn a_failure_of_one_app_or_for_seconds_is_no_outage() {
 fn a_host_that_answers_no_request_is_tried_every_15_seconds_and_later_every_minute() {
     let mut host = HostQueue::default();
     let fail = |host: &mut HostQueue<i64>, now: i64| {
-        assert_eq!(host.try_acquire(&1, at(now)), Admit::Now);
-        host.release(Some(&1), host.limiter.epoch(), Outcome::Unavailable, at(now), usize::MAX);
+        send(host, &1, now);
+        host.release(Some(&1), host.limiter.epoch(), Outcome::Unavailable, at(now));
     };
     assert_eq!(host.probe_at(), None, "it has not failed");
     fail(&mut host, 0);
@@ -47,7 +51,7 @@ fn a_host_that_answers_no_request_is_tried_every_15_seconds_and_later_every_minu
     assert_eq!(host.probe_at(), Some(at(35)), "a request of another resource tries it, too");
     fail(&mut host, 1800);
     assert_eq!(host.probe_at(), Some(at(1860)));
-    assert_eq!(host.try_acquire(&1, at(1860)), Admit::Now);
-    host.release(Some(&1), host.limiter.epoch(), Outcome::Issued, at(1861), usize::MAX);
+    send(&mut host, &1, 1860);
+    host.release(Some(&1), host.limiter.epoch(), Outcome::Issued, at(1861));
     assert_eq!(host.probe_at(), None);
 }
