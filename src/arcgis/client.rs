@@ -23,8 +23,9 @@ use crate::core::OriginMatch;
 pub(super) const CONNECT: Duration = Duration::from_secs(5);
 /// The time for one exchange in all.
 pub(super) const TOTAL: Duration = Duration::from_secs(15);
-/// Shorter than common server limits: a connection closed while it is used again would cost an attempt.
-const IDLE: Duration = Duration::from_secs(15);
+/// Shorter than common server limits, of which that of Apache is 5 s: a connection closed while it is used again would cost
+/// an attempt.
+const IDLE: Duration = Duration::from_secs(4);
 /// Each has a set of roots, a client certificate or a match of its own. One more replaces the one used least recently.
 const MAX_CLIENTS: usize = 512;
 const MAX_BUNDLE: usize = 1024 * 1024;
