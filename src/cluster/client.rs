@@ -1,7 +1,6 @@
 //! The calls on Secrets, ConfigMaps and statuses.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{GetParams, ListParams, Patch, PatchParams, PostParams, Request};
@@ -14,7 +13,7 @@ use super::connection::{AccessError, Clocks, Use, client};
 use super::error::{ApiError, bounded};
 use super::lean::{LeanObject, LeanResource};
 use crate::api::{ArcGisAppCredential, ArcGisAppCredentialStatus};
-use crate::core::{SecretPatch, Version};
+use crate::core::{ResourceVersion, SecretPatch, Version};
 
 /// The field manager of all writes, and the name in events.
 pub(super) const MANAGER: &str = "arcgis-credential-operator";
@@ -38,7 +37,7 @@ impl Cluster {
 
     /// The Secret, `None` where there is none: as it is now, or not older than the version `least`, which the API server
     /// answers from its cache. One that does not know that version yet waits for it, and fails with 504 after 3 s.
-    pub async fn secret(&self, namespace: &str, name: &str, least: Option<&str>) -> Result<Option<Secret>, ApiError> {
+    pub async fn secret(&self, namespace: &str, name: &str, least: Option<String>) -> Result<Option<Secret>, ApiError> {
         get(&Api::namespaced(self.secrets.clone(), namespace), name, least).await
     }
 
@@ -57,7 +56,7 @@ impl Cluster {
         &self,
         namespace: &str,
         name: &str,
-        least: Option<&str>,
+        least: Option<String>,
     ) -> Result<Option<ConfigMap>, ApiError> {
         get(&Api::namespaced(self.calls.clone(), namespace), name, least).await
     }
@@ -95,7 +94,7 @@ impl Cluster {
         name: &str,
         uid: &str,
         status: &ArcGisAppCredentialStatus,
-    ) -> Result<Arc<str>, ApiError> {
+    ) -> Result<ResourceVersion, ApiError> {
         let operations = json!([
             {"op": "test", "path": "/metadata/uid", "value": uid},
             {"op": "add", "path": "/status", "value": status},
@@ -130,9 +129,9 @@ impl Cluster {
 async fn get<K: Clone + DeserializeOwned + Debug>(
     api: &Api<K>,
     name: &str,
-    least: Option<&str>,
+    least: Option<String>,
 ) -> Result<Option<K>, ApiError> {
-    let params = GetParams { resource_version: least.map(str::to_owned) };
+    let params = GetParams { resource_version: least };
     match bounded(api.get_with(name, &params)).await {
         Err(ApiError::NotFound) => Ok(None),
         read => read.map(Some),
@@ -165,8 +164,6 @@ fn by_us() -> PatchParams {
 
 /// The identity and version of what the API server returned.
 pub fn version<K: Resource>(object: &K) -> Version {
-    Version::new(
-        object.meta().uid.clone().unwrap_or_default(),
-        object.meta().resource_version.clone().unwrap_or_default(),
-    )
+    let meta = object.meta();
+    Version::new(meta.uid.as_deref().unwrap_or_default(), meta.resource_version.as_deref().unwrap_or_default())
 }

@@ -25,8 +25,8 @@ use crate::core::ServerClock;
 /// Within 90 s, a connection that went silent is given up. A connection without a byte for longer is dead: a watch request
 /// ends after a minute.
 const SILENCE: Duration = Duration::from_secs(75);
-/// The buffers of a connection hold what it carried last. They are looked at as often, so that one is closed after twice
-/// that time at the latest.
+/// The buffers of a connection take 40 KiB and hold what it carried last. Connections are looked at as often, so that one is
+/// closed after twice that time at the latest.
 const IDLE: Duration = Duration::from_secs(15);
 
 /// Why the API server cannot be reached.

@@ -55,7 +55,7 @@ impl Edge for Calls<'_> {
 
     fn is_current(&self, s: &Situation) -> bool {
         let index = self.ctx.index();
-        let resource = index.get(self.key).filter(|resource| *resource.uid == *s.me.uid && !resource.deleting);
+        let resource = index.get(self.key).filter(|resource| resource.uid == *s.me.uid && !resource.deleting);
         resource.is_some_and(|resource| resource.generation == s.generation)
     }
 
@@ -185,7 +185,7 @@ impl<'a> Calls<'a> {
             _ => None,
         };
         if let Some(resource) = self.ctx.index().get_mut(self.key, &s.me.uid) {
-            resource.client_certificate_expires = expires;
+            resource.client_certificate_expires = expires.map(Into::into);
         }
         self.client_certificate = read.and_then(Result::ok);
         Ok(Answer::ClientCertificate(version.zip(error)))

@@ -259,8 +259,9 @@ impl Controller {
     fn start_due(&mut self) {
         let Some(term) = self.term.filter(|_| self.acting) else { return };
         let ctx = self.ctx.clone();
-        self.queue
-            .promote_due(ctx.now(), |key| ctx.index().get(key).and_then(|resource| resource.report.expiration_time));
+        self.queue.promote_due(ctx.now(), |key| {
+            ctx.index().get(key).and_then(|resource| resource.report.expiration_time).map(Into::into)
+        });
         while let Ok(worker) = self.ctx.workers.clone().try_acquire_owned() {
             let Some(key) = self.queue.pop() else { break };
             let wait = self.wait_for_lists(&key);

@@ -13,7 +13,7 @@ use crate::index::{IndexedResource, Key, ObjectKind, Verified};
 pub(super) fn observe(ctx: &Arc<Context>, key: &Key) -> Option<Situation> {
     let mut index = ctx.index();
     let rival = index.rival(key);
-    let uid = index.get(key).filter(|resource| !resource.deleting)?.uid.clone();
+    let uid = index.get(key).filter(|resource| !resource.deleting)?.uid.to_string();
     let verified = index.get_mut(key, &uid).and_then(|resource| resource.verified.take());
     let resource = index.get(key)?;
     let plan = plan(resource);
@@ -32,9 +32,9 @@ pub(super) fn observe(ctx: &Arc<Context>, key: &Key) -> Option<Situation> {
     };
     let created_alike = plan.as_ref().is_ok_and(|plan| ctx.creations().has_alike(namespace, plan, ctx.now()));
     let mut s = Situation {
-        me: Identity { namespace: key.namespace().to_owned(), name: key.name().to_owned(), uid: uid.to_string() },
+        me: Identity { namespace: key.namespace().to_owned(), name: key.name().to_owned(), uid: uid.clone() },
         generation: resource.generation,
-        requested_at: resource.requested_at.clone(),
+        requested_at: resource.requested_at.as_deref().map(str::to_owned),
         allowed: plan.as_ref().is_ok_and(|plan| OriginMatch::of(&plan.portal, &ctx.allowed).is_some()),
         plan,
         status: resource.status(),

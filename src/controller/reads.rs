@@ -20,14 +20,14 @@ impl Objects for Reads<'_> {
     async fn secret(&self, name: &str) -> Result<Option<Secret>, ApiError> {
         let known = self.known(ObjectKind::Secret, name);
         let get = |least| self.ctx.cluster.secret(self.namespace, name, least);
-        let first = get(known.as_ref().map(|known| &*known.resource)).await;
+        let first = get(known.as_ref().map(|known| known.resource.to_string())).await;
         self.settle(known.as_ref(), first, get(None)).await
     }
 
     async fn config_map(&self, name: &str) -> Result<Option<ConfigMap>, ApiError> {
         let known = self.known(ObjectKind::ConfigMap, name);
         let get = |least| self.ctx.cluster.config_map(self.namespace, name, least);
-        let first = get(known.as_ref().map(|known| &*known.resource)).await;
+        let first = get(known.as_ref().map(|known| known.resource.to_string())).await;
         self.settle(known.as_ref(), first, get(None)).await
     }
 }

@@ -51,7 +51,7 @@ pub(super) async fn catch_panic(
         "its report panicked, too"
     );
     let mut index = ctx.index();
-    let uid = index.get(key)?.uid.clone();
+    let uid = index.get(key)?.uid.to_string();
     let resource = index.get_mut(key, &uid)?;
     let seconds = (60_i64 << resource.panics.min(6)).min(3600);
     resource.panics = resource.panics.saturating_add(1);

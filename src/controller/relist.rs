@@ -67,8 +67,8 @@ fn apply_object(
             Vec::new()
         }
         Event::InitDone => index.complete_list(kind, namespace),
-        Event::InitApply((key, version)) => index.observe(kind, key, version, Seen::Listed),
-        Event::Apply((key, version)) => index.observe(kind, key, version, Seen::Changed),
-        Event::Delete((key, version)) => index.observe(kind, key, version, Seen::Deleted),
+        Event::InitApply((key, version)) => index.observe(kind, &key, version, Seen::Listed),
+        Event::Apply((key, version)) => index.observe(kind, &key, version, Seen::Changed),
+        Event::Delete((key, version)) => index.observe(kind, &key, version, Seen::Deleted),
     }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::context::Context;
-use super::revisions::number;
 
 /// The time between two looks at the version of the cluster, where nothing else shows it.
 const LOOK_PERIOD: Duration = Duration::from_mins(10);
@@ -17,7 +16,7 @@ pub(super) async fn look(ctx: Arc<Context>, namespaces: Vec<Option<String>>) {
         sleep(LOOK_PERIOD).await;
         let namespace = namespaces.first().and_then(Option::as_deref);
         let Ok(version) = ctx.cluster.version_of_resources(namespace).await else { continue };
-        let highest = ctx.index().iter().filter_map(|(_, resource)| number(Some(&resource.version))).max();
+        let highest = ctx.index().iter().filter_map(|(_, resource)| resource.version.number()).max();
         if let Some(highest) = highest {
             ctx.revisions.cluster(Some(&highest.to_string()));
         }

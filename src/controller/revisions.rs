@@ -17,7 +17,7 @@ pub struct Revisions {
     restored: Notify,
 }
 
-pub fn number(version: Option<&str>) -> Option<u64> {
+fn number(version: Option<&str>) -> Option<u64> {
     version.and_then(|version| version.parse().ok())
 }
 
@@ -36,7 +36,7 @@ impl Revisions {
     /// it is one of the future, unless the object has it anyway or a later one.
     pub fn read(&self, known: &Version, read: Option<&Version>, unknown: bool) {
         let same = |read: &Version| unknown || known.uid == read.uid;
-        let went_back = |read: &Version| number(Some(&read.resource)) < number(Some(&known.resource));
+        let went_back = |read: &Version| read.resource.is_older_than(&known.resource);
         if read.map_or(unknown, |read| same(read) && went_back(read)) {
             self.went_back();
         }

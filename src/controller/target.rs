@@ -74,7 +74,7 @@ fn placeholder(plan: &Plan, now: Timestamp) -> Option<IssuedToken> {
         token: AccessToken::parse("pending".to_owned())?,
         issue_time: now,
         expiration_time: now,
-        inputs: Some("v1:pending".to_owned()),
+        inputs: Some("v1:pending".into()),
         portal_url: None,
         referer: plan.referer.clone(),
     })

@@ -5,18 +5,22 @@
 //!
 //! | module | what it is | may use |
 //! |---|---|---|
-//! | [`object`] | which object, in which version | nothing |
+//! | [`compact_time`] | a time in half of the room | nothing |
+//! | `hex` | hexadecimal digits | nothing |
+//! | [`object`] | which object, in which version | `hex` |
 //! | [`rare`] | a value that takes the room of a pointer until it is changed | nothing |
 //! | [`server_clock`] | whether the clocks of this machine and of a server differ | nothing |
 //! | [`spec`] | a specification, parsed | nothing |
-//! | [`secrets`] | credentials, tokens and the target Secret | `object`, `spec` |
-//! | [`scheduling`] | due times, backoff, the work queue and the limits of hosts | `rare` |
+//! | [`secrets`] | credentials, tokens and the target Secret | `hex`, `object`, `spec` |
+//! | [`scheduling`] | due times, backoff, the work queue and the limits of hosts | `compact_time`, `rare` |
 //! | [`election`] | the rules of leader election | nothing |
 //! | [`reconcile`] | situation, decision and transitions | all of those |
 //! | [`reconciliation`] | the loop of one reconcile, without its calls | all of those |
 //! | [`report`] | the status, its conditions and the event that a reconcile ends with | all of those |
 
+pub mod compact_time;
 pub mod election;
+pub(crate) mod hex;
 pub mod object;
 pub mod rare;
 pub mod reconcile;
@@ -30,8 +34,9 @@ pub mod spec;
 pub(crate) mod tests;
 
 pub use crate::api::is_subdomain;
+pub use compact_time::CompactTime;
 pub use election::{Candidate, Claim, Moment, Next, RETRY_PERIOD, Term};
-pub use object::{Identity, Observed, Version};
+pub use object::{Identity, Observed, ResourceVersion, Uid, Version};
 pub use reconcile::{Memory, Problem, Reported, Situation, Source, Step, Trigger, Verdict, VerificationState, decide};
 pub use reconciliation::{Answer, Edge, Progress, Reconciliation};
 pub use report::{Conclusion, ConditionChange, EventQueue, conclude, describe};
@@ -41,7 +46,8 @@ pub use scheduling::{
 };
 pub use secrets::{
     AccessToken, ClientCertificateError, Creations, Credentials, CredentialsError, DesiredSecret, Digester,
-    IssuedToken, LiveSecret, MAX_TARGET_BYTES, Owner, SecretPatch, fingerprint, fits, render, rendered_size, zero,
+    Fingerprint, IssuedToken, LiveSecret, MAX_TARGET_BYTES, Owner, SecretPatch, fingerprint, fits, render,
+    rendered_size, zero,
 };
 pub use server_clock::{ServerClock, clock_differs};
 pub use spec::{

@@ -7,6 +7,10 @@ pub trait Blank: Default + 'static {
     const BLANK: &'static Self;
 }
 
+impl<T: 'static> Blank for Vec<T> {
+    const BLANK: &'static Self = &Self::new();
+}
+
 /// A value that mostly says nothing: it is boxed once it is changed.
 #[derive(Clone, Debug, Default)]
 pub struct Rare<T>(Option<Box<T>>);

@@ -1,10 +1,9 @@
 //! The objects that resources name.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use super::resource::{Key, ObjectKind};
-use crate::core::{Observed, Version};
+use crate::core::{Observed, ResourceVersion, Version};
 
 /// How a watch came to report an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,36 +14,81 @@ pub enum Seen {
     Deleted,
 }
 
+/// What the watches report of an object.
+enum Known {
+    Nothing,
+    /// It does not exist, with the version of its last deletion: what is older does not bring it back.
+    Absent(Option<ResourceVersion>),
+    Present(Version),
+}
+
+impl Known {
+    fn observed<T>(&self) -> Observed<T> {
+        match self {
+            Self::Nothing => Observed::Unknown,
+            Self::Absent(_) => Observed::Absent,
+            Self::Present(version) => Observed::Cached(version.clone()),
+        }
+    }
+}
+
+/// The resources that name an object, sorted: mostly one, which takes no allocation.
+enum Users {
+    One(Key),
+    Several(Vec<Key>),
+}
+
+impl Users {
+    fn as_slice(&self) -> &[Key] {
+        match self {
+            Self::One(key) => std::slice::from_ref(key),
+            Self::Several(keys) => keys,
+        }
+    }
+
+    fn add(&mut self, key: &Key) {
+        let Err(at) = self.as_slice().binary_search(key) else { return };
+        let mut keys = self.as_slice().to_vec();
+        keys.insert(at, key.clone());
+        *self = Self::Several(keys);
+    }
+
+    /// Removes a resource; returns whether none is left.
+    fn remove(&mut self, key: &Key) -> bool {
+        match self {
+            Self::One(one) => one == key,
+            Self::Several(keys) => {
+                keys.retain(|other| other != key);
+                keys.is_empty()
+            }
+        }
+    }
+}
+
 struct NamedObject {
-    /// As the watch reports it: never loaded.
-    observed: Observed<()>,
-    /// The version of its last deletion: what is older does not bring it back.
-    deleted: Option<Arc<str>>,
+    known: Known,
     /// A list that began while it was named has not returned it yet.
     awaited: bool,
-    /// The resources that name it, sorted: mostly one.
-    users: Vec<Key>,
+    users: Users,
 }
+
+/// The objects of one kind that resources name. Boxed, because a map keeps room for many more than it holds.
+type Named = HashMap<Key, Box<NamedObject>>;
 
 /// The objects that resources name, and what the watches report of them.
 #[derive(Default)]
 pub(super) struct Objects {
-    /// Boxed, because a map keeps room for many more than it holds.
-    named: HashMap<(ObjectKind, Key), Box<NamedObject>>,
+    secrets: Named,
+    config_maps: Named,
     /// How many ConfigMaps are named in each namespace.
-    config_maps: BTreeMap<String, usize>,
-}
-
-/// Whether `a` is older than `b`; versions are numbers that grow, and what is not a number is taken as new.
-pub(super) fn older(a: &str, b: &str) -> bool {
-    matches!((a.parse::<u64>(), b.parse::<u64>()), (Ok(a), Ok(b)) if a < b)
+    config_maps_in: BTreeMap<String, usize>,
 }
 
 impl NamedObject {
     /// Whether an event is of an older version, or of an object that another of the same name replaced.
     fn is_outdated(&self, version: &Version, seen: Seen) -> bool {
-        let Observed::Cached(known) = &self.observed else { return false };
-        older(&version.resource, &known.resource) || (seen == Seen::Deleted && known.uid != version.uid)
+        let Known::Present(known) = &self.known else { return false };
+        version.resource.is_older_than(&known.resource) || (seen == Seen::Deleted && known.uid != version.uid)
     }
 
     /// Records an event; returns whether it changed what is known.
@@ -54,83 +98,78 @@ impl NamedObject {
         if !believed && self.is_outdated(&version, seen) {
             return false;
         }
-        let observed = match seen {
-            Seen::Deleted => {
-                self.deleted = Some(version.resource.clone());
-                Observed::Absent
-            }
-            Seen::Listed | Seen::Changed => {
-                self.deleted.take_if(|_| believed);
-                Observed::Cached(version)
-            }
-        };
-        self.know(observed)
+        self.know(match seen {
+            Seen::Deleted => Known::Absent(Some(version.resource)),
+            Seen::Listed | Seen::Changed => Known::Present(version),
+        })
     }
 
-    /// Notes what is known; returns whether that is news. What is the same stays shared with those that remember it.
-    fn know(&mut self, observed: Observed<()>) -> bool {
-        let news = observed != self.observed;
-        if news {
-            self.observed = observed;
-        }
-        news
+    /// Notes what is known; returns whether that is news.
+    fn know(&mut self, known: Known) -> bool {
+        let before = std::mem::replace(&mut self.known, known).observed::<()>();
+        self.known.observed() != before
     }
 
     /// Records what a call returned that began when `before` was known; returns whether it changed what is known.
     fn record(&mut self, before: &Observed<()>, now: Option<&Version>) -> bool {
         let Some(version) = now else {
-            let news = self.observed == *before && self.observed != Observed::Absent;
-            if self.observed == *before {
-                (self.observed, self.awaited) = (Observed::Absent, false);
+            if self.known.observed() != *before {
+                return false;
             }
-            return news;
+            self.awaited = false;
+            return *before != Observed::Absent && self.know(Known::Absent(None));
         };
-        let newer_seen = match &self.observed {
-            Observed::Cached(known) => Some(&*known.resource),
-            _ => self.deleted.as_deref(),
+        let newer_seen = match &self.known {
+            Known::Nothing => None,
+            Known::Absent(deleted) => deleted.as_ref(),
+            Known::Present(known) => Some(&known.resource),
         };
-        let stale = newer_seen.is_some_and(|newer| older(&version.resource, newer));
+        let stale = newer_seen.is_some_and(|newer| version.resource.is_older_than(newer));
         // A deletion that the watch reported meanwhile is newer.
-        if stale || (self.observed == Observed::Absent && *before != Observed::Absent) {
+        if stale || (matches!(self.known, Known::Absent(_)) && *before != Observed::Absent) {
             return false;
         }
         self.awaited = false;
-        self.know(Observed::Cached(version.clone()))
+        self.know(Known::Present(version.clone()))
     }
 }
 
 impl Objects {
+    fn named(&self, kind: ObjectKind) -> &Named {
+        match kind {
+            ObjectKind::Secret => &self.secrets,
+            ObjectKind::ConfigMap => &self.config_maps,
+        }
+    }
+
+    fn named_mut(&mut self, kind: ObjectKind) -> &mut Named {
+        match kind {
+            ObjectKind::Secret => &mut self.secrets,
+            ObjectKind::ConfigMap => &mut self.config_maps,
+        }
+    }
+
     /// Notes that a resource uses these objects.
-    pub fn add_user(&mut self, key: &Key, refs: &[(ObjectKind, Key)]) {
-        for id in refs {
-            let config_maps = &mut self.config_maps;
-            let named = self.named.entry(id.clone()).or_insert_with(|| {
-                if id.0 == ObjectKind::ConfigMap {
-                    *config_maps.entry(key.namespace().to_owned()).or_default() += 1;
-                }
-                Box::new(NamedObject {
-                    observed: Observed::Unknown,
-                    deleted: None,
-                    awaited: false,
-                    users: Vec::with_capacity(1),
-                })
-            });
-            if let Err(at) = named.users.binary_search(key) {
-                named.users.insert(at, key.clone());
+    pub fn add_user(&mut self, key: &Key, objects: impl Iterator<Item = (ObjectKind, Key)>) {
+        for (kind, name) in objects {
+            if let Some(named) = self.named_mut(kind).get_mut(&name) {
+                named.users.add(key);
+                continue;
             }
+            if kind == ObjectKind::ConfigMap {
+                *self.config_maps_in.entry(key.namespace().to_owned()).or_default() += 1;
+            }
+            let users = Users::One(key.clone());
+            self.named_mut(kind).insert(name, Box::new(NamedObject { known: Known::Nothing, awaited: false, users }));
         }
     }
 
     /// Notes that a resource uses these objects no longer. One that none uses is not kept.
-    pub fn remove_user(&mut self, key: &Key, refs: &[(ObjectKind, Key)]) {
-        for id in refs {
-            let Some(named) = self.named.get_mut(id) else { continue };
-            if let Ok(at) = named.users.binary_search(key) {
-                named.users.remove(at);
-            }
-            if named.users.is_empty() {
-                self.named.remove(id);
-                if id.0 == ObjectKind::ConfigMap {
+    pub fn remove_user(&mut self, key: &Key, objects: impl Iterator<Item = (ObjectKind, Key)>) {
+        for (kind, name) in objects {
+            if self.named_mut(kind).get_mut(&name).is_some_and(|named| named.users.remove(key)) {
+                self.named_mut(kind).remove(&name);
+                if kind == ObjectKind::ConfigMap {
                     self.remove_config_map(key.namespace());
                 }
             }
@@ -138,52 +177,50 @@ impl Objects {
     }
 
     fn remove_config_map(&mut self, namespace: &str) {
-        let Some(count) = self.config_maps.get_mut(namespace) else { return };
+        let Some(count) = self.config_maps_in.get_mut(namespace) else { return };
         *count -= 1;
         if *count == 0 {
-            self.config_maps.remove(namespace);
+            self.config_maps_in.remove(namespace);
         }
     }
 
     /// Returns the resources that name an object.
-    pub fn users(&self, id: &(ObjectKind, Key)) -> &[Key] {
-        self.named.get(id).map_or(&[], |named| &named.users)
+    pub fn users(&self, kind: ObjectKind, name: &Key) -> &[Key] {
+        self.named(kind).get(name).map_or(&[], |named| named.users.as_slice())
     }
 
-    pub fn observe(&mut self, kind: ObjectKind, key: Key, version: Version, seen: Seen) -> Vec<Key> {
-        let Some(named) = self.named.get_mut(&(kind, key)) else { return Vec::new() };
-        if named.observe(version, seen) { named.users.clone() } else { Vec::new() }
+    pub fn observe(&mut self, kind: ObjectKind, key: &Key, version: Version, seen: Seen) -> Vec<Key> {
+        let Some(named) = self.named_mut(kind).get_mut(key) else { return Vec::new() };
+        if named.observe(version, seen) { named.users.as_slice().to_vec() } else { Vec::new() }
     }
 
     /// Whether a resource in the namespace, or in any, names a ConfigMap.
     pub fn names_config_maps(&self, namespace: Option<&str>) -> bool {
-        namespace.map_or(!self.config_maps.is_empty(), |namespace| self.config_maps.contains_key(namespace))
+        namespace.map_or(!self.config_maps_in.is_empty(), |namespace| self.config_maps_in.contains_key(namespace))
     }
 
     pub fn begin_list(&mut self, kind: ObjectKind, namespace: Option<&str>) {
-        for ((of, key), named) in &mut self.named {
-            named.awaited |= *of == kind && key.is_in(namespace);
+        for (key, named) in self.named_mut(kind) {
+            named.awaited |= key.is_in(namespace);
         }
     }
 
     pub fn complete_list(&mut self, kind: ObjectKind, namespace: Option<&str>) -> Vec<Key> {
         let mut woken = BTreeSet::new();
-        for ((of, key), named) in &mut self.named {
-            let listed = *of == kind && key.is_in(namespace);
-            if listed && std::mem::take(&mut named.awaited) && named.observed != Observed::Absent {
-                named.observed = Observed::Absent;
-                woken.extend(named.users.iter().cloned());
+        for (key, named) in self.named_mut(kind) {
+            if key.is_in(namespace) && std::mem::take(&mut named.awaited) && named.know(Known::Absent(None)) {
+                woken.extend(named.users.as_slice().iter().cloned());
             }
         }
         woken.into_iter().collect()
     }
 
-    pub fn observed<T>(&self, id: &(ObjectKind, Key)) -> Observed<T> {
-        self.named.get(id).map_or(Observed::Unknown, |named| named.observed.unloaded())
+    pub fn observed<T>(&self, kind: ObjectKind, name: &Key) -> Observed<T> {
+        self.named(kind).get(name).map_or(Observed::Unknown, |named| named.known.observed())
     }
 
-    pub fn record(&mut self, id: &(ObjectKind, Key), before: &Observed<()>, now: Option<&Version>) -> Vec<Key> {
-        let Some(named) = self.named.get_mut(id) else { return Vec::new() };
-        if named.record(before, now) { named.users.clone() } else { Vec::new() }
+    pub fn record(&mut self, kind: ObjectKind, name: &Key, before: &Observed<()>, now: Option<&Version>) -> Vec<Key> {
+        let Some(named) = self.named_mut(kind).get_mut(name) else { return Vec::new() };
+        if named.record(before, now) { named.users.as_slice().to_vec() } else { Vec::new() }
     }
 }

@@ -1,6 +1,6 @@
 //! Text in little memory: compressed with what most specs and statuses have in common.
 
-use lz4_flex::block::{compress_with_dict, decompress_with_dict};
+use lz4_flex::block::{compress_prepend_size_with_dict, decompress_size_prepended_with_dict};
 
 /// What is in it costs almost nothing where it comes up in a text: keys, defaults, common values.
 const COMMON: &[u8] = concat!(
@@ -17,21 +17,18 @@ const COMMON: &[u8] = concat!(
 
 /// A text.
 #[derive(Clone, Debug)]
-pub struct Packed {
-    bytes: Box<[u8]>,
-    length: usize,
-}
+pub struct Packed(Box<[u8]>);
 
 impl Packed {
     #[must_use]
     pub fn new(text: &str) -> Self {
-        Self { bytes: compress_with_dict(text.as_bytes(), COMMON).into(), length: text.len() }
+        Self(compress_prepend_size_with_dict(text.as_bytes(), COMMON).into())
     }
 
     /// Returns the text.
     #[must_use]
     pub fn text(&self) -> String {
-        let text = decompress_with_dict(&self.bytes, self.length, COMMON).ok();
+        let text = decompress_size_prepended_with_dict(&self.0, COMMON).ok();
         text.and_then(|text| String::from_utf8(text).ok()).unwrap_or_default()
     }
 }
@@ -73,7 +70,7 @@ mod tests {
         let text = serde_json::to_string(&status).unwrap();
         let packed = Packed::new(&text);
         assert_eq!(packed.text(), text);
-        assert!(packed.bytes.len() * 5 < text.len() * 2, "{} of {}", packed.bytes.len(), text.len());
+        assert!(packed.0.len() * 5 < text.len() * 2, "{} of {}", packed.0.len(), text.len());
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! One resource as it was last observed.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,7 +12,7 @@ use super::packed::Packed;
 use super::portals::{NamedPortal, NamedPortals};
 use crate::api::{ArcGisAppCredentialStatus, DEFAULT_PORTAL, Reason, Verification};
 use crate::cluster::LeanResource;
-use crate::core::{Memory, PortalUrl};
+use crate::core::{CompactTime, Memory, PortalUrl, ResourceVersion, Uid};
 
 /// Namespace and name, as `namespace/name`: shared by all that refer to the object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,8 +49,8 @@ impl Key {
     }
 }
 
-pub(super) fn hash(status: &ArcGisAppCredentialStatus) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(status)
+pub(super) fn hash(status: &ArcGisAppCredentialStatus) -> NonZeroU64 {
+    NonZeroU64::new(BuildHasherDefault::<DefaultHasher>::default().hash_one(status)).unwrap_or(NonZeroU64::MIN)
 }
 
 /// Kinds of objects that resources name.
@@ -63,8 +64,8 @@ pub enum ObjectKind {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
     pub ready: bool,
-    pub expiration_time: Option<Timestamp>,
-    pub renewal_time: Option<Timestamp>,
+    pub expiration_time: Option<CompactTime>,
+    pub renewal_time: Option<CompactTime>,
     pub problem: Option<Reason>,
     pub suspended: bool,
     /// Whether the portal records the token; `None` without verification.
@@ -76,8 +77,8 @@ impl Report {
         Self {
             suspended,
             ready: status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
-            expiration_time: status.token.as_ref().map(|token| token.expiration_time),
-            renewal_time: status.token.as_ref().map(|token| token.renewal_time),
+            expiration_time: status.token.as_ref().map(|token| token.expiration_time.into()),
+            renewal_time: status.token.as_ref().map(|token| token.renewal_time.into()),
             problem: status.failure.as_ref().map(|failure| failure.reason),
             verified: status.conditions.iter().find(|c| c.type_ == "Verified").map(|c| c.status == "True"),
         }
@@ -96,14 +97,14 @@ pub enum Verified {
 /// One resource.
 #[derive(Clone)]
 pub struct IndexedResource {
-    pub uid: Arc<str>,
-    pub version: Arc<str>,
+    pub uid: Uid,
+    pub version: ResourceVersion,
     /// The version that the operator's last status write made.
-    pub(super) status_version: Arc<str>,
+    pub(super) status_version: ResourceVersion,
     pub generation: i64,
-    pub created_at: Option<Timestamp>,
+    pub created_at: Option<CompactTime>,
     pub deleting: bool,
-    pub requested_at: Option<String>,
+    pub requested_at: Option<Box<str>>,
     pub(super) spec: Packed,
     pub(super) status: Packed,
     pub memory: Memory,
@@ -112,16 +113,16 @@ pub struct IndexedResource {
     /// How often a reconcile panicked in a row, with the report of the panic.
     pub panics: u32,
     /// A hash of the status that was written last, as the API server stored it, to notice another writer.
-    pub(super) written: Option<u64>,
+    pub(super) written: Option<NonZeroU64>,
     /// A hash of the status that was observed last.
-    pub(super) observed: u64,
+    pub(super) observed: NonZeroU64,
     /// A status with a token was seen.
     pub(super) had_token: bool,
     pub report: Report,
     /// What the verification of the published token found, until it is reported.
     pub verified: Option<Box<Verified>>,
     /// When its client certificate expires, as last read.
-    pub client_certificate_expires: Option<Timestamp>,
+    pub client_certificate_expires: Option<CompactTime>,
     pub(super) named: Named,
 }
 
@@ -130,31 +131,51 @@ pub struct IndexedResource {
 pub(super) struct Named {
     portal: Option<Arc<NamedPortal>>,
     pub target: Option<Key>,
-    client_certificate: Option<Key>,
-    pub objects: Box<[(ObjectKind, Key)]>,
-    suspended: bool,
+    credentials: Option<Key>,
+    certificates: Option<Box<Certificates>>,
+}
+
+/// What few specs name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Certificates {
+    client: Option<Key>,
+    ca: Option<(ObjectKind, Key)>,
 }
 
 impl Named {
-    fn read(spec: &str, namespace: &str, portals: &mut NamedPortals) -> Self {
-        let spec: Value = serde_json::from_str(spec).unwrap_or_default();
+    fn read(spec: &Value, namespace: &str, portals: &mut NamedPortals) -> Self {
         let text = |path: &str| spec.pointer(path).and_then(Value::as_str);
         let named = |path: &str| text(path).map(|name| Key::new(namespace, name));
-        let (target, client_certificate) = (named("/target/name"), named("/portal/clientCertificateRef/name"));
-        let secrets = [target.clone(), named("/credentialsRef/name"), client_certificate.clone()];
         let ca_kind = match text("/portal/caBundleRef/kind") {
             Some("Secret") => ObjectKind::Secret,
             _ => ObjectKind::ConfigMap,
         };
         let ca = named("/portal/caBundleRef/name").map(|ca| (ca_kind, ca));
+        let certificates = Certificates { client: named("/portal/clientCertificateRef/name"), ca };
         let portal = PortalUrl::parse(text("/portal/url").unwrap_or(DEFAULT_PORTAL)).ok();
         Self {
             portal: portal.map(|portal| portals.named(&portal.authority())),
-            objects: secrets.into_iter().flatten().map(|name| (ObjectKind::Secret, name)).chain(ca).collect(),
-            target,
-            client_certificate,
-            suspended: spec["suspend"] == true,
+            target: named("/target/name"),
+            credentials: named("/credentialsRef/name"),
+            certificates: (certificates.client.is_some() || certificates.ca.is_some()).then(|| certificates.into()),
         }
+    }
+
+    fn client_certificate(&self) -> Option<&Key> {
+        self.certificates.as_ref()?.client.as_ref()
+    }
+
+    /// The objects that it names.
+    pub(super) fn objects(&self) -> impl Iterator<Item = (ObjectKind, Key)> {
+        let secrets = [self.target.as_ref(), self.credentials.as_ref(), self.client_certificate()];
+        let secrets = secrets.into_iter().flatten().map(|name| (ObjectKind::Secret, name.clone()));
+        secrets.chain(self.certificates.as_ref().and_then(|certificates| certificates.ca.clone()))
+    }
+
+    /// Whether it names the same objects.
+    fn names_like(&self, other: &Self) -> bool {
+        (&self.target, &self.credentials, &self.certificates)
+            == (&other.target, &other.credentials, &other.certificates)
     }
 }
 
@@ -164,23 +185,26 @@ impl IndexedResource {
     /// Reads a resource that a watch or a list returned. `before` is what is known of it.
     pub(super) fn new(resource: LeanResource, before: Option<&Self>, portals: &mut NamedPortals) -> Self {
         let meta = resource.metadata;
-        let (spec, named) = if let Some(same) = before.filter(|before| before.spec() == *resource.spec) {
-            (same.spec.clone(), same.named.clone())
+        let (spec, named, suspended) = if let Some(same) = before.filter(|before| before.spec() == *resource.spec) {
+            (same.spec.clone(), same.named.clone(), same.report.suspended)
         } else {
             let namespace = meta.namespace.as_deref().unwrap_or_default();
-            (Packed::new(&resource.spec), Named::read(&resource.spec, namespace, portals))
+            let spec: Value = serde_json::from_str(&resource.spec).unwrap_or_default();
+            (Packed::new(&resource.spec), Named::read(&spec, namespace, portals), spec["suspend"] == true)
         };
         let status = ArcGisAppCredentialStatus::read(&resource.status);
         let observed = hash(&status);
         Self {
             uid: meta.uid.unwrap_or_default().into(),
             version: meta.resource_version.unwrap_or_default().into(),
-            status_version: Arc::default(),
+            status_version: ResourceVersion::default(),
             generation: meta.generation.unwrap_or_default(),
-            created_at: meta.creation_timestamp.map(|time| time.0),
+            created_at: meta.creation_timestamp.map(|time| time.0.into()),
             deleting: meta.deletion_timestamp.is_some(),
-            requested_at: resource.requested_at.map(|text| text.chars().take(REQUESTED_AT_CHARS).collect()),
-            report: Report::new(&status, named.suspended),
+            requested_at: resource
+                .requested_at
+                .map(|text| text.chars().take(REQUESTED_AT_CHARS).collect::<String>().into()),
+            report: Report::new(&status, suspended),
             spec,
             status: match before.filter(|before| before.observed == observed) {
                 Some(before) => before.status.clone(),
@@ -225,7 +249,7 @@ impl IndexedResource {
 
     /// Whether it names other objects, or is another claimant of its target.
     pub(super) fn claims_otherwise(&self, before: &Self) -> bool {
-        self.named.objects != before.named.objects || self.deleting != before.deleting || self.uid != before.uid
+        !self.named.names_like(&before.named) || self.deleting != before.deleting || self.uid != before.uid
     }
 
     /// Whether a user, or a controller other than this operator, has changed nothing since `before`.
@@ -237,11 +261,11 @@ impl IndexedResource {
 
     /// Whether it names the same client certificate.
     pub(super) fn presents_like(&self, before: &Self) -> bool {
-        self.named.client_certificate == before.named.client_certificate
+        self.named.client_certificate() == before.named.client_certificate()
     }
 
     /// Whether it names a ConfigMap.
     pub fn names_config_map(&self) -> bool {
-        self.named.objects.iter().any(|(kind, _)| *kind == ObjectKind::ConfigMap)
+        self.named.objects().any(|(kind, _)| kind == ObjectKind::ConfigMap)
     }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::objects::{Objects, Seen, older};
+use super::objects::{Objects, Seen};
 use super::packed::Packed;
 use super::portals::{NamedPortal, NamedPortals};
 use super::resource::{IndexedResource, Key, ObjectKind, Report, hash};
 use crate::api::{ArcGisAppCredentialStatus, Reason};
 use crate::cluster::LeanResource;
-use crate::core::{Activity, Memory, Observed, Reported, Version};
+use crate::core::{Activity, Memory, Observed, Reported, ResourceVersion, Version};
 
 /// The resources, and the objects that they name.
 #[derive(Default)]
@@ -32,7 +32,7 @@ fn take_over(before: &mut IndexedResource, entry: &mut IndexedResource, listed: 
     // A list is believed, unless something newer was seen since it began.
     let believed = listed && std::mem::take(&mut before.awaited);
     before.awaited = false;
-    let is_older = older(&entry.version, &before.version);
+    let is_older = entry.version.is_older_than(&before.version);
     if entry.version == before.version || (is_older && !believed) {
         return false;
     }
@@ -45,7 +45,7 @@ fn take_over(before: &mut IndexedResource, entry: &mut IndexedResource, listed: 
     let is_echo = entry.version == before.status_version;
     // What the API server drops from a status, or adds to it, counts as written.
     entry.written = if is_echo { Some(entry.observed) } else { before.written };
-    let precedes_write = !is_older && older(&entry.version, &before.status_version);
+    let precedes_write = !is_older && entry.version.is_older_than(&before.status_version);
     if precedes_write {
         entry.observed = before.observed;
     }
@@ -82,7 +82,7 @@ impl Index {
             }
         }
         if !self.resources.contains_key(&key) {
-            self.objects.add_user(&key, &entry.named.objects);
+            self.objects.add_user(&key, entry.named.objects());
             if let Some(target) = &entry.named.target {
                 woken.extend(self.claimants(target));
             }
@@ -94,13 +94,13 @@ impl Index {
     /// Removes a resource; returns the resources to reconcile.
     pub fn remove(&mut self, key: &Key) -> Vec<Key> {
         let Some(entry) = self.resources.remove(key) else { return Vec::new() };
-        self.objects.remove_user(key, &entry.named.objects);
+        self.objects.remove_user(key, entry.named.objects());
         entry.named.target.map(|target| self.claimants(&target)).unwrap_or_default()
     }
 
     fn claimants(&self, target: &Key) -> Vec<Key> {
         let claims = |key: &&Key| self.resources.get(key).is_some_and(|e| e.named.target.as_ref() == Some(target));
-        self.objects.users(&(ObjectKind::Secret, target.clone())).iter().filter(claims).cloned().collect()
+        self.objects.users(ObjectKind::Secret, target).iter().filter(claims).cloned().collect()
     }
 
     /// Returns the older resource that creates the same target; of two as old, the one with the smaller name.
@@ -118,7 +118,7 @@ impl Index {
     }
 
     /// Records a watch event of an object; returns the resources to reconcile. Objects that no resource names are not kept.
-    pub fn observe(&mut self, kind: ObjectKind, key: Key, version: Version, seen: Seen) -> Vec<Key> {
+    pub fn observe(&mut self, kind: ObjectKind, key: &Key, version: Version, seen: Seen) -> Vec<Key> {
         self.objects.observe(kind, key, version, seen)
     }
 
@@ -136,8 +136,8 @@ impl Index {
 
     /// Whether something is known of every object that a resource names.
     pub fn knows_objects_of(&self, key: &Key) -> bool {
-        let known = |id: &(ObjectKind, Key)| self.objects.observed::<()>(id) != Observed::Unknown;
-        self.resources.get(key).is_some_and(|resource| resource.named.objects.iter().all(known))
+        let known = |(kind, name)| self.objects.observed::<()>(kind, &name) != Observed::Unknown;
+        self.resources.get(key).is_some_and(|resource| resource.named.objects().all(known))
     }
 
     /// Ends the waits of resources whose last request failed for a reason; returns the resources to reconcile.
@@ -157,7 +157,7 @@ impl Index {
     /// an outage.
     pub fn next_to_probe(&mut self, now: Timestamp, applies: impl Fn(&IndexedResource) -> bool) -> Option<Key> {
         let waits = |resource: &IndexedResource| {
-            let expired = resource.report.expiration_time.is_none_or(|at| at <= now);
+            let expired = resource.report.expiration_time.is_none_or(|at| Timestamp::from(at) <= now);
             let wait = resource.memory.waits.get(Activity::Request)?;
             (expired && !resource.report.suspended && wait.reason.is_outage()).then_some(wait.next_attempt)
         };
@@ -194,7 +194,7 @@ impl Index {
 
     /// Returns what the watches report of an object.
     pub fn observed<T>(&self, kind: ObjectKind, namespace: &str, name: &str) -> Observed<T> {
-        self.objects.observed(&(kind, Key::new(namespace, name)))
+        self.objects.observed(kind, &Key::new(namespace, name))
     }
 
     /// Records what the operator's own call returned, so that the watch event of it changes nothing. `before` is what was
@@ -207,7 +207,7 @@ impl Index {
         before: &Observed<()>,
         now: Option<&Version>,
     ) -> Vec<Key> {
-        self.objects.record(&(kind, Key::new(namespace, name)), before, now)
+        self.objects.record(kind, &Key::new(namespace, name), before, now)
     }
 
     /// One resource.
@@ -217,7 +217,7 @@ impl Index {
 
     /// One resource, if it is still the same.
     pub fn get_mut(&mut self, key: &Key, uid: &str) -> Option<&mut IndexedResource> {
-        self.resources.get_mut(key).map(Box::as_mut).filter(|entry| *entry.uid == *uid)
+        self.resources.get_mut(key).map(Box::as_mut).filter(|entry| entry.uid == *uid)
     }
 
     /// Records a status that was written, so that the watch event of it changes nothing. Returns when the resource was
@@ -226,7 +226,7 @@ impl Index {
         &mut self,
         key: &Key,
         uid: &str,
-        version: impl Into<Arc<str>>,
+        version: impl Into<ResourceVersion>,
         status: &ArcGisAppCredentialStatus,
         reported: Reported,
     ) -> Option<Timestamp> {
@@ -239,12 +239,12 @@ impl Index {
         entry.status_version = version.into();
         entry.status = Packed::new(&serde_json::to_string(status).unwrap_or_default());
         entry.report = Report::new(status, entry.report.suspended);
-        entry.created_at.filter(|_| first_token)
+        entry.created_at.filter(|_| first_token).map(Into::into)
     }
 
     /// Whether another writer replaced the status that was written last.
     pub fn is_contested(&self, key: &Key, uid: &str) -> bool {
-        self.resources.get(key).is_some_and(|entry| *entry.uid == *uid && entry.is_contested())
+        self.resources.get(key).is_some_and(|entry| entry.uid == *uid && entry.is_contested())
     }
 
     /// Whether the API server stored a status otherwise than it was sent since this was last asked: the CRD is of another

@@ -33,17 +33,17 @@ const GAUGES: [Gauge; 6] = [
     Gauge {
         name: "token_expiry_timestamp_seconds",
         help: "Expiration of the token",
-        value: |r| r.report.expiration_time.map(Timestamp::as_second),
+        value: |r| Some(r.report.expiration_time?.as_second()),
     },
     Gauge {
         name: "token_renewal_timestamp_seconds",
         help: "When the next token is requested",
-        value: |r| r.report.renewal_time.filter(|_| !r.report.suspended).map(Timestamp::as_second),
+        value: |r| Some(r.report.renewal_time.filter(|_| !r.report.suspended)?.as_second()),
     },
     Gauge {
         name: "client_certificate_expiry_timestamp_seconds",
         help: "Expiration of the client certificate, as last read",
-        value: |r| r.client_certificate_expires.map(Timestamp::as_second),
+        value: |r| Some(r.client_certificate_expires?.as_second()),
     },
 ];
 const PROBLEM: &str = "problem";

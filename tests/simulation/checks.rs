@@ -58,7 +58,7 @@ impl Resource {
     /// clock.
     pub fn is_at_rest(&self, now: Timestamp) -> bool {
         let Some(token) = &self.status.token else { return false };
-        let target = self.target.as_ref().map(secrets::version).map(|version| version.resource);
+        let target = self.target.as_ref().map(secrets::version).map(|version| version.resource.to_string());
         let credentials = self.credentials.as_ref().filter(|credentials| !credentials.incomplete);
         let ready = self.status.conditions.iter().find(|c| c.type_ == "Ready");
         let satisfied = ready.is_some_and(|r| r.observed_generation == self.generation && r.status == "True");
@@ -144,7 +144,8 @@ impl Simulation {
         let Some(target) = &resource.target else { return };
         let (Some(reported), Some((_, contained))) = (&resource.status.token, secrets::token(target)) else { return };
         let reported = reported.expiration_time.to_string();
-        let same_version = resource.status.target_version.as_deref() == Some(&*secrets::version(target).resource);
+        let version = secrets::version(target).resource;
+        let same_version = resource.status.target_version.as_deref().is_some_and(|reported| version == *reported);
         if same_version && reported.as_bytes() != contained {
             let numbers = format!("expires at {reported}, and not at {}", String::from_utf8_lossy(&contained));
             self.fail_check("a status reports the token in the target", id, &numbers);

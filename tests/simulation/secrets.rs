@@ -67,7 +67,7 @@ pub fn create(manifest: &SecretPatch, uid: u64, number: u64) -> Secret {
 pub fn patch(secret: &mut Secret, patch: &Value, number: u64) -> bool {
     let meta = &patch["metadata"];
     let judged = version(secret);
-    if meta["uid"] != *judged.uid || meta["resourceVersion"] != *judged.resource {
+    if meta["uid"] != judged.uid.to_string() || meta["resourceVersion"] != judged.resource.to_string() {
         return false;
     }
     let text = |value: &Value| value.as_str().map(str::to_owned);

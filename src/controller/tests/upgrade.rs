@@ -35,7 +35,7 @@ fn context_of_recording() -> Arc<Context> {
         let text = |name: &str| secret["metadata"][name].as_str().unwrap().to_owned();
         let key = Key::new(text("namespace"), text("name"));
         let version = Version::new(text("uid"), text("resourceVersion"));
-        index.observe(ObjectKind::Secret, key, version, Seen::Listed);
+        index.observe(ObjectKind::Secret, &key, version, Seen::Listed);
     }
     index.complete_list(ObjectKind::Secret, None);
     let allowed: AllowedOrigin = recorded["portal"].as_str().unwrap().parse().unwrap();

@@ -5,9 +5,11 @@ use jiff::{SignedDuration, Timestamp};
 use super::facts::{Facts, Unmet};
 use super::token::{Evaluated, Trigger};
 use crate::api::{Reason, Verification};
+use crate::core::compact_time::CompactTime;
 use crate::core::rare::{Blank, Rare};
+use crate::core::scheduling::Waits;
 use crate::core::scheduling::schedule::{Repairs, Touches, shifted};
-use crate::core::scheduling::waits::{Activity, Wait, Waits};
+use crate::core::scheduling::waits::{Activity, Wait};
 use crate::core::secrets::IssuedToken;
 
 /// What is known of the target's name, before there is a target.
@@ -43,9 +45,9 @@ pub struct Memory {
     /// changed, of an annotation that was seen in a pause.
     pub(crate) pinned: Option<Trigger>,
     /// When the exchange of the last token that was issued ended. A request that fails has a wait of its own.
-    pub(crate) last_exchange: Option<Timestamp>,
+    pub(crate) last_exchange: Option<CompactTime>,
     /// The `requested-at` that was last acted on, also when the status is not written yet.
-    pub(crate) last_handled_request: Option<String>,
+    pub(crate) last_handled_request: Option<Box<str>>,
     pub(crate) facts: Facts,
     /// The prerequisite that is not met.
     pub(crate) unmet: Option<Box<Unmet>>,
@@ -73,13 +75,17 @@ impl Memory {
 
     /// Moves the remembered times after the clock was set by `step`, so that waits keep their length.
     pub fn shift(&mut self, step: SignedDuration) {
-        self.last_exchange = self.last_exchange.map(|time| shifted(time, step));
+        shift(&mut self.last_exchange, step);
         self.waits.shift(step);
         self.reported.shift(step);
         self.verification.iter_mut().for_each(|state| state.shift(step));
         self.touches.iter_mut().for_each(|touches| touches.shift(step));
         [&mut self.repairs, &mut self.status_repairs].into_iter().flat_map(Rare::iter_mut).for_each(|r| r.shift(step));
     }
+}
+
+fn shift(time: &mut Option<CompactTime>, step: SignedDuration) {
+    *time = time.map(|time| shifted(time.into(), step).into());
 }
 
 /// What the last event about renewals told.
@@ -98,16 +104,15 @@ pub(crate) enum Told {
 pub struct Reported {
     pub(crate) told: Told,
     /// When the cause of a failure was last written.
-    pub(crate) cause_written: Option<Timestamp>,
+    pub(crate) cause_written: Option<CompactTime>,
     /// Since when the status differs in nothing but versions of Secrets.
-    pub(crate) versions_differ_since: Option<Timestamp>,
+    pub(crate) versions_differ_since: Option<CompactTime>,
 }
 
 impl Reported {
     fn shift(&mut self, step: SignedDuration) {
-        for time in [&mut self.cause_written, &mut self.versions_differ_since].into_iter().flatten() {
-            *time = shifted(*time, step);
-        }
+        shift(&mut self.cause_written, step);
+        shift(&mut self.versions_differ_since, step);
     }
 }
 

@@ -58,7 +58,7 @@ impl Situation {
     /// Whether the target holds what this generation specifies.
     pub(crate) fn is_satisfied(&self, token: Token<'_>) -> bool {
         let rendered = token.target().is_some_and(|target| target.rendered);
-        rendered && token.published().is_some_and(|token| self.is_as_specified(token.inputs.as_deref()))
+        rendered && token.published().is_some_and(|token| self.is_as_specified(token.inputs.as_ref()))
     }
 
     /// Compares the target with what is specified: what was as specified before was changed by another writer.
@@ -172,7 +172,7 @@ impl Situation {
     /// Returns when the exchange of the last token ended. A time in the future is of a clock that was ahead.
     pub(crate) fn last_exchange(&self, now: Timestamp) -> Option<Timestamp> {
         let reported = self.status.token.as_ref().map(|token| token.issue_time).filter(|at| *at <= now);
-        let exact = self.memory.last_exchange;
+        let exact = self.memory.last_exchange.map(Timestamp::from);
         let exact = exact.filter(|exact| reported.is_none_or(|at| exact.as_second() >= at.as_second()));
         exact.or_else(|| reported.map(|at| after(at, 1).min(now)))
     }

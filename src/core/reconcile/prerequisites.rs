@@ -100,7 +100,7 @@ fn credentials(s: &Situation) -> Prerequisite {
 
 /// Whether this version of the credentials is the one last read.
 fn was_read(s: &Situation, version: &Version) -> bool {
-    let reported = s.status.credentials_version.as_deref() == Some(&*version.resource);
+    let reported = s.status.credentials_version.as_deref().is_some_and(|reported| version.resource == *reported);
     reported || s.memory.facts.credentials.as_ref().is_some_and(|(last, _)| last == version)
 }
 

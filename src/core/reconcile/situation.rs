@@ -12,7 +12,7 @@ use crate::core::scheduling::schedule::after;
 use crate::core::scheduling::waits::{Activity, MadeWith, Wait};
 use crate::core::secrets::fingerprint::short_hash;
 use crate::core::secrets::{
-    ClientCertificateError, CredentialsError, IssuedToken, LiveSecret, Owner, fingerprint, rendered_size,
+    ClientCertificateError, CredentialsError, Fingerprint, IssuedToken, LiveSecret, Owner, fingerprint, rendered_size,
 };
 use crate::core::spec::{Plan, SpecError};
 
@@ -45,14 +45,15 @@ impl Situation {
     pub fn recall(&mut self, now: Timestamp) {
         self.forget_verification();
         if !std::mem::replace(&mut self.memory.recalled, true) {
-            self.memory.last_handled_request.clone_from(&self.status.last_handled_request);
+            self.memory.last_handled_request = self.status.last_handled_request.as_deref().map(Into::into);
             // The status has whole seconds: the next full second counts. A time in the future is of a clock that was ahead.
-            self.memory.last_exchange = self.status.token.as_ref().map(|token| after(token.issue_time, 1).min(now));
+            let issued = self.status.token.as_ref().map(|token| after(token.issue_time, 1).min(now));
+            self.memory.last_exchange = issued.map(Into::into);
             self.recall_verification(now);
             self.recall_failure(now);
         }
         // A time in the future is of a clock that was ahead: the minimum spacing counts from now.
-        self.memory.last_exchange = self.memory.last_exchange.map(|time| time.min(now));
+        self.memory.last_exchange = self.memory.last_exchange.map(|time| time.min(now.into()));
         if self.memory.target.is_none() {
             self.memory.target = self.reported_target();
         }
@@ -88,11 +89,11 @@ impl Situation {
     /// Returns the target as the status reports it: after a restart, a Secret that is unchanged since it was last evaluated
     /// does not have to be read.
     fn reported_target(&self) -> Option<Evaluated> {
-        let reported = self.status.target_version.clone()?;
+        let reported = self.status.target_version.as_deref()?;
         let version = match &self.target {
             // A watch that began before the resource named it has not reported it.
             Observed::Unknown => Version::new("", reported),
-            Observed::Cached(version) | Observed::Loaded(version, _) if *version.resource == *reported => {
+            Observed::Cached(version) | Observed::Loaded(version, _) if version.resource == *reported => {
                 version.clone()
             }
             _ => return None,
@@ -113,7 +114,7 @@ impl Situation {
         let token = TokenDetails {
             issue_time: token.issue_time,
             expiration_time: token.expiration_time,
-            digest: token.digest.clone(),
+            digest: token.digest.as_deref().map(Fingerprint::from),
             inputs: None,
         };
         Some(evaluated(Owner::Ours, Some(token), self.memory.waits.get(Activity::Own).is_none()))
@@ -134,7 +135,7 @@ impl Situation {
     /// What an attempt made now would be made with.
     #[must_use]
     pub fn made_with(&self) -> MadeWith {
-        let version = |version: Option<&Version>| version.map_or("-", |v| &*v.resource).to_owned();
+        let version = |version: Option<&Version>| version.map_or_else(|| "-".to_owned(), |v| v.resource.to_string());
         // What no watch has reported yet is as the status says.
         let reported = self.status.credentials_version.clone().filter(|_| self.credentials == Observed::Unknown);
         MadeWith {
@@ -148,7 +149,7 @@ impl Situation {
 
     /// Whether the annotation requests a new token that was not handled.
     pub(crate) fn asked(&self) -> bool {
-        self.requested_at.is_some() && self.requested_at != self.memory.last_handled_request
+        self.requested_at.is_some() && self.requested_at.as_deref() != self.memory.last_handled_request.as_deref()
     }
 
     /// Whether a user wants no request and no write. A spec that cannot be used suspends nothing.
@@ -158,16 +159,16 @@ impl Situation {
 
     /// The fingerprint that a token requested now would carry.
     #[must_use]
-    pub fn inputs(&self) -> Option<String> {
+    pub fn inputs(&self) -> Option<Fingerprint> {
         let plan = self.plan.as_ref().ok()?;
-        Some(fingerprint(plan, &self.credentials.version()?.uid))
+        Some(fingerprint(plan, &self.credentials.version()?.uid.to_string()))
     }
 
     /// Whether a token was requested with these inputs as specified now; `None`: it was. While the credentials are not known,
     /// it was if this generation was satisfied before.
-    pub(crate) fn is_as_specified(&self, inputs: Option<&str>) -> bool {
+    pub(crate) fn is_as_specified(&self, inputs: Option<&Fingerprint>) -> bool {
         let Some(inputs) = inputs else { return true };
-        self.inputs().map_or_else(|| self.satisfied() == Some(self.generation), |current| current == inputs)
+        self.inputs().map_or_else(|| self.satisfied() == Some(self.generation), |current| current == *inputs)
     }
 
     pub(crate) fn condition(&self, kind: &str) -> Option<&Condition> {
@@ -187,7 +188,7 @@ impl Situation {
         let mut stored = live.stored(self.status.token.as_ref()).or_else(|| self.remembered(live))?;
         stored.inputs = self.requested_with(&stored);
         // The portal's URL and the referer belong to the token: they change when a token requested with others is published.
-        let current = self.is_as_specified(stored.inputs.as_deref());
+        let current = self.is_as_specified(stored.inputs.as_ref());
         if current {
             stored.portal_url = None;
             stored.referer.clone_from(&plan.referer);
@@ -207,13 +208,14 @@ impl Situation {
 
     /// Returns what a stored token was requested with. Its annotation may have been stripped or changed, so what is remembered
     /// of the same token counts first, and last that the status reported it as specified.
-    fn requested_with(&self, stored: &IssuedToken) -> Option<String> {
+    fn requested_with(&self, stored: &IssuedToken) -> Option<Fingerprint> {
         let digest = Some(stored.digest());
         let remembered = self.last_token().filter(|last| last.digest == digest).and_then(|last| last.inputs.as_ref());
         if let Some(inputs) = remembered.or(stored.inputs.as_ref()) {
             return Some(inputs.clone());
         }
-        let reported = self.status.token.as_ref().is_some_and(|token| token.digest == digest);
-        if reported && self.satisfied() == Some(self.generation) { self.inputs() } else { Some(String::new()) }
+        let reported =
+            self.status.token.as_ref().is_some_and(|token| token.digest.as_deref().map(Fingerprint::from) == digest);
+        if reported && self.satisfied() == Some(self.generation) { self.inputs() } else { Some("".into()) }
     }
 }

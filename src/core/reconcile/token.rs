@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::api::words;
 use crate::core::object::Version;
-use crate::core::secrets::{IssuedToken, Owner};
+use crate::core::secrets::{Fingerprint, IssuedToken, Owner};
 
 /// What was found of a target that was read or written: valid for this version of it and this generation of the spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,9 +37,9 @@ pub(crate) struct TokenDetails {
     pub issue_time: Timestamp,
     pub expiration_time: Timestamp,
     /// The digest of the token and its times; `None`: an older version did not report it.
-    pub digest: Option<String>,
+    pub digest: Option<Fingerprint>,
     /// What the token was requested with. `None`: as specified in this generation.
-    pub inputs: Option<String>,
+    pub inputs: Option<Fingerprint>,
 }
 
 impl From<IssuedToken> for TokenDetails {

@@ -75,15 +75,15 @@ impl Situation {
     fn compare_credentials(&mut self, version: &Version, digest: u64) {
         let changed = match &self.memory.facts.credentials {
             Some((known, last)) => known.uid != version.uid || *last != digest,
-            None => self.status.credentials_version.as_ref().is_some_and(|last| **last != *version.resource),
+            None => self.status.credentials_version.as_ref().is_some_and(|last| version.resource != **last),
         };
         if changed {
             self.memory.pinned = Some(Trigger::Credentials);
             self.memory.issued = None;
         } else if let Some((known, _)) = &self.memory.facts.credentials {
             // Another version of the same values is not a change by a user.
-            let known = known.resource.clone();
-            for wait in self.memory.waits.iter_mut().filter(|wait| *wait.made_with.credentials == *known) {
+            let known = known.resource.to_string();
+            for wait in self.memory.waits.iter_mut().filter(|wait| wait.made_with.credentials == known) {
                 wait.made_with.credentials = version.resource.to_string();
             }
         }
@@ -125,7 +125,7 @@ impl Situation {
         });
         // One that does not fit is not kept: the next one is requested after a change.
         self.memory.issued = Some(issued).filter(|issued| fits(plan, issued));
-        self.memory.last_exchange = Some(sent);
+        self.memory.last_exchange = Some(sent.into());
         self.memory.pinned = None;
         if replaces_rejected {
             self.memory.verification.replaced_at = Some(issue_time);
@@ -136,7 +136,7 @@ impl Situation {
 
     /// Records when an exchange ended: the minimum spacing counts from then.
     pub fn exchange_ended(&mut self, now: Timestamp) {
-        self.memory.last_exchange = Some(now);
+        self.memory.last_exchange = Some(now.into());
     }
 
     /// Records that the target contains the issued token now.
@@ -196,7 +196,7 @@ impl Situation {
     /// value.
     fn consume_annotation(&mut self) {
         if self.requested_at.is_some() {
-            self.memory.last_handled_request.clone_from(&self.requested_at);
+            self.memory.last_handled_request = self.requested_at.as_deref().map(Into::into);
         }
     }
 
@@ -204,7 +204,7 @@ impl Situation {
     pub fn failed(&mut self, activity: Activity, fault: impl Into<Fault>, retry_after: Option<u32>, now: Timestamp) {
         let fault = fault.into();
         // These inputs were issued a token before: the portal is more likely to be under maintenance.
-        let worked = self.token(now).published().is_some_and(|token| self.is_as_specified(token.inputs.as_deref()));
+        let worked = self.token(now).published().is_some_and(|token| self.is_as_specified(token.inputs.as_ref()));
         let failed = Failed { activity, reason: fault.reason, retry_after, worked };
         let trigger = (activity == Activity::Request).then(|| self.owed(now).trigger);
         let previous = self.memory.waits.get(activity);

@@ -97,7 +97,7 @@ impl Situation {
         if token.expiration_time <= now {
             return None;
         }
-        if !self.allowed || !self.is_as_specified(token.inputs.as_deref()) {
+        if !self.allowed || !self.is_as_specified(token.inputs.as_ref()) {
             return None;
         }
         let state = &self.memory.verification;

@@ -7,6 +7,7 @@ use super::events::{ConditionChange, Renewals, condition_change};
 use super::failure::reported_failure;
 use super::status::status;
 use crate::api::{ArcGisAppCredentialStatus, Reason};
+use crate::core::compact_time::CompactTime;
 use crate::core::reconcile::memory::{Memory, Reported};
 use crate::core::reconcile::situation::Situation;
 use crate::core::reconcile::verdict::Verdict;
@@ -53,14 +54,14 @@ pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusio
     let difference = Difference::between(&s.status, &status);
     let before = s.memory.reported;
     // A time in the future is of a clock that was ahead.
-    let since = || before.versions_differ_since.map_or(now, |since| since.min(now));
+    let since = || before.versions_differ_since.map_or(now, |since| now.min(since.into()));
     let versions_differ_since = (difference == Difference::Versions).then(since);
-    let before = Reported { versions_differ_since, ..before };
+    let before = Reported { versions_differ_since: versions_differ_since.map(Into::into), ..before };
     let changed = !waits && is_worth_a_write(difference, &status, before, now);
     let reported = Reported {
         told: renewals.told,
-        cause_written: if changed { status.failure.as_ref().map(|_| now) } else { before.cause_written },
-        versions_differ_since: versions_differ_since.filter(|_| !changed),
+        cause_written: if changed { status.failure.as_ref().map(|_| now.into()) } else { before.cause_written },
+        versions_differ_since: before.versions_differ_since.filter(|_| !changed),
     };
     if !changed {
         s.memory.report_succeeded(reported);
@@ -92,7 +93,10 @@ fn is_worth_a_write(
     before: Reported,
     now: Timestamp,
 ) -> bool {
-    let old = |at: Timestamp| at > now || now.duration_since(at) >= PERIOD;
+    let old = |at: CompactTime| {
+        let at = at.into();
+        at > now || now.duration_since(at) >= PERIOD
+    };
     match difference {
         Difference::None | Difference::Words => false,
         Difference::Versions => before.versions_differ_since.is_some_and(old),

@@ -70,8 +70,10 @@ fn is_unrecorded(s: &Situation, failure: Option<&Failure>) -> bool {
 }
 
 fn last_handled_request(s: &Situation, failure: Option<&Failure>) -> Option<String> {
-    let handled = if is_unrecorded(s, failure) { &s.status } else { return s.memory.last_handled_request.clone() };
-    handled.last_handled_request.clone()
+    if is_unrecorded(s, failure) {
+        return s.status.last_handled_request.clone();
+    }
+    s.memory.last_handled_request.as_deref().map(str::to_owned)
 }
 
 fn credentials_version(s: &Situation, failure: Option<&Failure>) -> Option<String> {
@@ -95,6 +97,6 @@ fn report(s: &Situation, token: &TokenDetails) -> TokenStatus {
         expiration_time: token.expiration_time,
         renewal_time: s.renewal_time(token),
         lifetime: format_seconds(token.expiration_time.as_second() - token.issue_time.as_second()),
-        digest: token.digest.clone(),
+        digest: token.digest.as_ref().map(ToString::to_string),
     }
 }

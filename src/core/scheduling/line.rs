@@ -5,6 +5,9 @@ use std::hash::Hash;
 
 use jiff::Timestamp;
 
+/// The places that there is room for while nothing waits.
+const KEPT_PLACES: usize = 64;
+
 /// The expiration of the resource's token; `None` without one.
 pub type Priority = Option<Timestamp>;
 
@@ -68,6 +71,10 @@ impl<K: Clone + Hash + Ord> Line<K> {
             Place::Published(expiration) => self.published.remove(&(expiration, key)),
             Place::Without(came) => self.without.remove(&(came, key)),
         };
+        if self.places.is_empty() {
+            // All resources at once leave much room.
+            self.places.shrink_to(KEPT_PLACES);
+        }
         Some(place)
     }
 

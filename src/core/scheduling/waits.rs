@@ -197,7 +197,7 @@ impl Wait {
     }
 
     /// Whether everything about the resource waits, because what is decided next may need the same call.
-    fn suspends_all(&self) -> bool {
+    pub(super) fn suspends_all(&self) -> bool {
         match self.activity {
             Activity::Read => true,
             Activity::Request | Activity::Write | Activity::Own => {
@@ -207,7 +207,7 @@ impl Wait {
         }
     }
 
-    fn shift(&mut self, step: SignedDuration) {
+    pub(super) fn shift(&mut self, step: SignedDuration) {
         self.next_attempt = shifted(self.next_attempt, step);
         self.last_attempt = self.last_attempt.map(|time| shifted(time, step));
     }
@@ -246,55 +246,5 @@ impl Wait {
             next_attempt: failure.next_attempt_time.unwrap_or(now).min(latest),
             made_with: failure.inputs.as_deref().and_then(MadeWith::parse).map_or(current, |(_, made_with)| made_with),
         })
-    }
-}
-
-/// The waits of a resource: at most one for each activity. Boxed, because most resources have none.
-#[derive(Clone, Debug, Default)]
-pub struct Waits([Option<Box<Wait>>; Activity::ALL.len()]);
-
-impl Waits {
-    #[must_use]
-    pub fn get(&self, activity: Activity) -> Option<&Wait> {
-        self.0[activity as usize].as_deref()
-    }
-
-    pub fn get_mut(&mut self, activity: Activity) -> Option<&mut Wait> {
-        self.0[activity as usize].as_deref_mut()
-    }
-
-    pub fn insert(&mut self, wait: Wait) {
-        let at = wait.activity as usize;
-        self.0[at] = Some(Box::new(wait));
-    }
-
-    /// Ends the wait of an activity that succeeded, or that nothing is left to do for.
-    pub fn remove(&mut self, activity: Activity) {
-        self.0[activity as usize] = None;
-    }
-
-    /// The waits that a status reports: a status that cannot be written cannot say so.
-    pub fn failures(&self) -> impl Iterator<Item = &Wait> {
-        self.0.iter().flatten().map(Box::as_ref).filter(|wait| wait.activity != Activity::Report)
-    }
-
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Wait> {
-        self.0.iter_mut().flatten().map(Box::as_mut)
-    }
-
-    /// Returns until when nothing is done about the resource.
-    pub(crate) fn all_suspended_until(&self, made_with: &MadeWith, now: Timestamp) -> Option<Timestamp> {
-        let suspending = self.failures().filter(|wait| wait.suspends_all());
-        suspending.filter_map(|wait| wait.until(made_with, now)).max()
-    }
-
-    /// Returns the end of the waits of these activities.
-    pub(crate) fn until(&self, activities: &[Activity], made_with: &MadeWith, now: Timestamp) -> Option<Timestamp> {
-        activities.iter().filter_map(|activity| self.get(*activity)?.until(made_with, now)).max()
-    }
-
-    /// Moves the times after the clock was set by `step`.
-    pub(crate) fn shift(&mut self, step: SignedDuration) {
-        self.iter_mut().for_each(|wait| wait.shift(step));
     }
 }

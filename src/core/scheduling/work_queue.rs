@@ -7,11 +7,12 @@ use std::hash::Hash;
 use jiff::Timestamp;
 
 use super::line::{Line, Priority};
+use crate::core::compact_time::CompactTime;
 
 /// A queue of keys with due times.
 pub struct WorkQueue<K> {
-    due: HashMap<K, Timestamp>,
-    delayed: BTreeSet<(Timestamp, K)>,
+    due: HashMap<K, CompactTime>,
+    delayed: BTreeSet<(CompactTime, K)>,
     ready: Line<K>,
     processing: HashSet<K>,
     /// Became due while it was processed: due again as soon as that ends.
@@ -33,6 +34,8 @@ impl<K> Default for WorkQueue<K> {
 impl<K: Clone + Hash + Ord> WorkQueue<K> {
     /// Adds a key that is due at `at`, or brings it forward to `at`.
     pub fn add_at(&mut self, key: K, at: Timestamp) {
+        // Nothing is due early.
+        let at = CompactTime::not_before(at);
         if self.due.get(&key).is_some_and(|due| *due <= at) {
             return;
         }
@@ -45,13 +48,13 @@ impl<K: Clone + Hash + Ord> WorkQueue<K> {
     /// Returns when the next delayed key is due.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        self.delayed.first().map(|(at, _)| *at)
+        self.delayed.first().map(|(at, _)| Timestamp::from(*at))
     }
 
     /// Makes every key that is due at `now` ready to be processed.
     pub fn promote_due(&mut self, now: Timestamp, priority: impl Fn(&K) -> Priority) {
         while let Some((at, _)) = self.delayed.first()
-            && *at <= now
+            && Timestamp::from(*at) <= now
         {
             let Some((_, key)) = self.delayed.pop_first() else { break };
             self.due.remove(&key);

@@ -65,7 +65,7 @@ impl DesiredSecret {
     #[must_use]
     pub fn replacement(&self, judged: &Version) -> SecretPatch {
         SecretPatch(json!({
-            "metadata": {"uid": *judged.uid, "resourceVersion": *judged.resource,
+            "metadata": {"uid": judged.uid, "resourceVersion": judged.resource,
                          "labels": self.labels, "annotations": self.annotations},
             "data": self.data,
         }))
@@ -136,8 +136,8 @@ pub fn render(plan: &Plan, me: &Identity, published: &IssuedToken) -> DesiredSec
     annotations.insert(own("credential"), me.name.clone());
     annotations.insert(own("issued-at"), published.issue_time.to_string());
     annotations.insert(own("expires-at"), expires_at);
-    annotations.extend(published.inputs.clone().map(|inputs| (own("inputs"), inputs)));
-    annotations.insert(own("token-digest"), published.digest());
+    annotations.extend(published.inputs.as_ref().map(|inputs| (own("inputs"), inputs.to_string())));
+    annotations.insert(own("token-digest"), published.digest().to_string());
     if !(extras.data.is_empty() && extras.labels.is_empty() && extras.annotations.is_empty()) {
         annotations.insert(own("extras"), json!(extras).to_string());
     }

@@ -9,9 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 
 use super::desired::{DesiredSecret, Extras, MANAGER, REFERER_HEADER, REFERER_VARIABLE, own, owner_reference};
-use super::fingerprint::digest;
+use super::fingerprint::Fingerprint;
 use super::patch::{SecretPatch, zero};
-use super::token::{AccessToken, IssuedToken};
+use super::token::{AccessToken, IssuedToken, digest};
 use crate::api::{DeletionPolicy, Format, TokenStatus};
 use crate::core::object::{Identity, Version};
 use crate::core::spec::is_referer;
@@ -93,20 +93,20 @@ impl LiveSecret {
     pub fn stored(&self, reported: Option<&TokenStatus>) -> Option<IssuedToken> {
         self.annotated().or_else(|| {
             let TokenStatus { issue_time, expiration_time, digest, .. } = reported?;
-            self.intact(digest.as_ref()?, *issue_time, *expiration_time)
+            self.intact(&digest.as_deref()?.into(), *issue_time, *expiration_time)
         })
     }
 
     fn annotated(&self) -> Option<IssuedToken> {
         let text = |key: &str| self.annotations.get(&own(key));
         let time = |key: &str| text(key).and_then(|text| text.parse::<Timestamp>().ok());
-        self.intact(text("token-digest")?, time("issued-at")?, time("expires-at")?)
+        self.intact(&text("token-digest")?.as_str().into(), time("issued-at")?, time("expires-at")?)
     }
 
     /// Returns its token, if that and these times have this digest.
     pub(crate) fn intact(
         &self,
-        expected: &str,
+        expected: &Fingerprint,
         issue_time: Timestamp,
         expiration_time: Timestamp,
     ) -> Option<IssuedToken> {
@@ -114,12 +114,12 @@ impl LiveSecret {
         let token = AccessToken::parse(text("access_token")?)?;
         let seconds = expiration_time.as_second() - issue_time.as_second();
         let intact =
-            expected == digest(&token, issue_time, expiration_time) && (1..=MAX_LIFETIME_SECONDS).contains(&seconds);
+            *expected == digest(&token, issue_time, expiration_time) && (1..=MAX_LIFETIME_SECONDS).contains(&seconds);
         intact.then(|| IssuedToken {
             token,
             issue_time,
             expiration_time,
-            inputs: self.annotations.get(&own("inputs")).cloned(),
+            inputs: self.annotations.get(&own("inputs")).map(|inputs| inputs.as_str().into()),
             portal_url: text("portal_url").filter(|url| !url.is_empty()),
             referer: self.referer(),
         })
@@ -154,7 +154,7 @@ impl LiveSecret {
             return None;
         }
         Some(SecretPatch(json!({
-            "metadata": {"uid": *self.version.uid, "resourceVersion": *self.version.resource,
+            "metadata": {"uid": self.version.uid, "resourceVersion": self.version.resource,
                          "labels": labels, "annotations": annotations},
             "data": data,
         })))
@@ -172,7 +172,7 @@ impl LiveSecret {
             owners.push(json!(owner_reference(me)));
         }
         Some(SecretPatch(json!({
-            "metadata": {"uid": *self.version.uid, "resourceVersion": *self.version.resource, "ownerReferences": owners},
+            "metadata": {"uid": self.version.uid, "resourceVersion": self.version.resource, "ownerReferences": owners},
         })))
     }
 }

@@ -13,7 +13,7 @@ pub use client_certificate::ClientCertificateError;
 pub use creations::Creations;
 pub use credentials::{Credentials, CredentialsError, Digester};
 pub use desired::{DesiredSecret, MAX_TARGET_BYTES, fits, render, rendered_size};
-pub use fingerprint::fingerprint;
+pub use fingerprint::{Fingerprint, fingerprint};
 pub use live::{LiveSecret, Owner};
 pub use patch::{SecretPatch, zero};
 pub use token::{AccessToken, IssuedToken};

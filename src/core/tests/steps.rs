@@ -100,7 +100,7 @@ fn a_token_is_requested_when_it_is_due_or_triggered_and_no_earlier_than_the_floo
     let due = with_target().status.token.as_ref().unwrap().renewal_time.as_second();
     let verdict = |now: i64, change: &dyn Fn(&mut Situation)| {
         let mut s = with_target();
-        s.memory.last_exchange = Some(at(issued));
+        s.memory.last_exchange = Some(at(issued).into());
         change(&mut s);
         decide(&s, at(now))
     };
@@ -112,7 +112,7 @@ fn a_token_is_requested_when_it_is_due_or_triggered_and_no_earlier_than_the_floo
     assert!(!acquires(issued + 2, requested) && acquires(issued + 5, requested));
     assert!(!acquires(issued + 9, &|s| {
         s.requested_at = Some("now".to_owned());
-        s.memory.last_handled_request = Some("now".to_owned());
+        s.memory.last_handled_request = Some("now".into());
     }));
     let other: &dyn Fn(&mut Situation) = &|s| s.credentials_read(Some((version("2"), Ok(8))));
     assert_eq!(verdict(issued + 2, other).wake, at(issued + 5));

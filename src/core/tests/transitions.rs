@@ -86,7 +86,10 @@ fn an_issued_token_handles_the_requested_renewal() {
         "whole seconds, rounded down"
     );
     assert_eq!((unpublished.inputs.clone(), &unpublished.portal_url), (s.inputs(), &None));
-    assert_eq!((s.memory.last_exchange, s.memory.pinned.is_some(), attempt_kind(&s)), (Some(sent), false, None));
+    assert_eq!(
+        (s.memory.last_exchange.map(Timestamp::from), s.memory.pinned.is_some(), attempt_kind(&s)),
+        (Some(sent), false, None)
+    );
     assert_eq!(s.memory.verification.answer, Some(crate::api::Verification::AppUnknown), "until the next check");
     assert_eq!(s.memory.last_handled_request.as_deref(), Some("now"));
     s.requested_at = None;
@@ -188,7 +191,7 @@ fn a_dry_run_or_creation_is_recorded_with_its_generation() {
     s.failed(Activity::Own, Reason::TargetRefused, None, now);
     s.owned(version("target", "10"));
     let details = s.memory.target.as_ref().unwrap();
-    assert_eq!((details.owned, &*details.version.resource, attempt_kind(&s)), (true, "10", None));
+    assert_eq!((details.owned, details.version.resource.to_string(), attempt_kind(&s)), (true, "10".to_owned(), None));
     s.failed(Activity::Write, Reason::TargetRefused, None, now);
     s.owned(version("target", "11"));
     assert_eq!(attempt_kind(&s), Some(Activity::Write));

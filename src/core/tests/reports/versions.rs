@@ -53,7 +53,7 @@ fn a_target_that_is_touched_again_and_again_is_read_once_in_10_seconds() {
 #[test]
 fn a_clock_that_is_set_does_not_shorten_the_time_until_a_version_is_written() {
     let mut memory = Memory::default();
-    memory.reported.versions_differ_since = Some(at(START));
+    memory.reported.versions_differ_since = Some(at(START).into());
     memory.shift(SignedDuration::from_hours(3));
-    assert_eq!(memory.reported.versions_differ_since, Some(at(START + 3 * 3600)));
+    assert_eq!(memory.reported.versions_differ_since, Some(at(START + 3 * 3600).into()));
 }

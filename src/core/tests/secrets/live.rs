@@ -14,7 +14,7 @@ fn a_stored_token_is_used_only_if_it_is_unmodified() {
     assert_eq!(whole.token.expose(), "secret-token");
     assert_eq!((whole.issue_time, whole.expiration_time), (at(1_000_000), at(1_007_200)));
     assert_eq!(
-        (whole.inputs.as_deref(), whole.portal_url.as_deref()),
+        (whole.inputs.as_ref().map(ToString::to_string).as_deref(), whole.portal_url.as_deref()),
         (Some("v1:x"), Some("https://gis.example.com/portal"))
     );
     let data = |key: &'static str, value: &'static str| {

@@ -106,7 +106,7 @@ impl Choices {
         ]);
         let mut token = published(s, after(now, issued), lifetime);
         if self.yes() {
-            token.inputs = Some("v1:other".to_owned());
+            token.inputs = Some("v1:other".into());
         }
         token
     }
@@ -141,8 +141,8 @@ impl Choices {
         ]);
         memory.written_generation = self.maybe(|c| s.generation - i64::from(c.yes()));
         memory.pinned = self.maybe(|c| c.one_of(Trigger::ALL));
-        memory.last_exchange = self.maybe(|c| c.time(now));
-        memory.last_handled_request = self.maybe(|_| "once".to_owned());
+        memory.last_exchange = self.maybe(|c| c.time(now).into());
+        memory.last_handled_request = self.maybe(|_| "once".into());
         memory.issued = self.maybe(|c| Box::new(c.token(s, now)));
         memory.unmet = self.maybe(|c| Box::new(c.unmet(s, now)));
         for activity in [Activity::Read, Activity::Request, Activity::Write, Activity::Own, Activity::Report] {

@@ -152,7 +152,7 @@ impl World {
         let Some(mut secret) = self.target.clone() else { return Answer::Conflict };
         let meta = &patch.expose()["metadata"];
         let version = version_of(&secret);
-        if meta["uid"] != *version.uid || meta["resourceVersion"] != *version.resource {
+        if meta["uid"] != version.uid.to_string() || meta["resourceVersion"] != version.resource.to_string() {
             return Answer::Conflict;
         }
         let mut value = serde_json::to_value(&secret).unwrap();
@@ -253,12 +253,12 @@ impl World {
         let ready = s.condition("Ready").is_some_and(|ready| ready.status == "True");
         // One that is overdue waits for its spacing.
         let renewed = self.status.token.as_ref().is_some_and(|token| token.renewal_time > self.now);
-        let version = self.target.as_ref().map(version_of).map(|version| version.resource);
+        let version = self.target.as_ref().map(version_of).map(|version| version.resource.to_string());
         ready
             && renewed
             && self.status.target_version.as_deref() == version.as_deref()
             && self.memory.pinned.is_none()
-            && self.status.credentials_version.as_deref() == Some(&*self.credentials.resource)
+            && self.status.credentials_version.as_deref().is_some_and(|reported| self.credentials.resource == *reported)
             && s.satisfied() == Some(self.generation)
             && self.status.failure.is_none()
             && (self.requested_at.is_none() || self.requested_at == self.status.last_handled_request)

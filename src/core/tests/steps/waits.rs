@@ -126,7 +126,7 @@ fn a_retry_is_made_exactly_when_it_is_due() {
 #[test]
 fn a_failed_write_allows_no_request_before_the_floor() {
     let mut s = with_target();
-    s.memory.last_exchange = Some(at(START - 2));
+    s.memory.last_exchange = Some(at(START - 2).into());
     s.status.token.as_mut().unwrap().issue_time = at(START - 2);
     s.failed(Activity::Write, Reason::TargetRefused, None, at(START));
     s.requested_at = Some("now".to_owned());

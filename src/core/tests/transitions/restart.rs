@@ -36,7 +36,7 @@ fn a_token_of_other_inputs_that_came_after_there_was_none_is_not_reported_as_the
     assert_eq!(without_token.token, None);
     let mut restored = with_target();
     (restored.status, restored.memory.written_generation) = (without_token, None);
-    restored.memory.target.as_mut().unwrap().token.as_mut().unwrap().inputs = Some("v1:other".to_owned());
+    restored.memory.target.as_mut().unwrap().token.as_mut().unwrap().inputs = Some("v1:other".into());
     restored.failed(Activity::Own, Reason::ClusterError, None, at(START));
     let verdict = decide(&restored, at(START));
     assert!(matches!(verdict.step, Step::Rest), "nothing is done while the API server fails");
@@ -107,7 +107,7 @@ fn the_last_issue_time_is_exact_in_memory_and_rounded_up_from_a_status() {
     assert_eq!(s.last_exchange(at(START)), Some(at(START - 60)));
     s.memory.last_exchange = None;
     assert_eq!(s.last_exchange(at(START)), Some(at(START - 59)), "sent within that second");
-    s.memory.last_exchange = Some(at(START - 100));
+    s.memory.last_exchange = Some(at(START - 100).into());
     assert_eq!(s.last_exchange(at(START)), Some(at(START - 59)), "the status is newer");
     s.status.token = None;
     assert_eq!(s.last_exchange(at(START)), Some(at(START - 100)));
