@@ -156,8 +156,8 @@ bench: release ## Measure BENCH_SIZES="100 1000 10000" resources, and write docs
 	cargo build --profile simulation --locked --package testkit --bin bench
 	cargo build --quiet --locked --package testkit
 ifdef COMPARE
-	hack/bench-compare $(COMPARE) $(COMPARE_SIZE) $(PAIRS) out/compare $(MUSL) $(BENCH)
-	hack/bench-report out/compare docs $(COMPARE)
+	out=out/compare/$$(git rev-parse --short HEAD) && \
+	  hack/bench-compare $(COMPARE) $(COMPARE_SIZE) $(PAIRS) $$out $(MUSL) $(BENCH) && hack/bench-report $$out docs $(COMPARE)
 else
 	@rm -rf out/bench && mkdir -p out/bench
 	for size in $(BENCH_SIZES); do for host in '' --one-host; do \

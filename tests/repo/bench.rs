@@ -47,7 +47,7 @@ fn two_revisions_are_measured_in_turn() {
     let (this, mut expected) = (folder.join("target/musl").display().to_string(), Vec::new());
     for (pair, name) in [("1", "other"), ("1", "this"), ("2", "other"), ("2", "this")] {
         for host in ["", "-one-host"] {
-            expected.push((name == "this", format!("out/{pair}-{name}{host}.json")));
+            expected.push((name == "this", format!("out/100-{pair}-{name}{host}.json")));
         }
     }
     let runs: Vec<_> = lines.chunks(2).map(|run| (run[0].starts_with(&this), run[1].to_owned())).collect();
@@ -68,25 +68,27 @@ fn the_worktree_is_removed_when_the_build_fails() {
 }
 
 /// Writes the measurements of one run, all with the same value.
-fn measured(folder: &Path, name: &str, value: f64) {
+fn measured(folder: &Path, resources: usize, name: &str, value: f64) {
     for (file, prefix) in [("", ""), ("-one-host", "one_host_")] {
         let names = ["memory_per_resource", "creation_rate", "renewal_rate", "late", "renewal_etcd_reads"];
         let one = |name: &str| (format!("{prefix}{name}"), json!({"value": value, "unit": "x"}));
         let all: serde_json::Map<_, _> = names.into_iter().map(one).collect();
-        let run = json!({"resources": 100, "version": "0", "date": "2026-01-01", "cores": 2, "loadAtEnd": "0",
+        let run = json!({"resources": resources, "version": "0", "date": "2026-01-01", "cores": 2, "loadAtEnd": "0",
                          "measurements": all});
-        std::fs::write(folder.join(format!("{name}{file}.json")), run.to_string()).unwrap();
+        std::fs::write(folder.join(format!("{resources}-{name}{file}.json")), run.to_string()).unwrap();
     }
 }
 
 #[test]
-fn a_comparison_has_the_median_of_the_ratios_in_pairs() {
+fn a_comparison_has_the_median_of_the_ratios_in_pairs_for_each_size() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     for (pair, other, this) in [(1, 10.0, 14.0), (2, 20.0, 30.0), (3, 40.0, 8.0)] {
-        measured(folder, &format!("{pair}-other"), other);
-        measured(folder, &format!("{pair}-this"), this);
+        measured(folder, 100, &format!("{pair}-other"), other);
+        measured(folder, 100, &format!("{pair}-this"), this);
     }
+    measured(folder, 1000, "1-other", 8.0);
+    measured(folder, 1000, "1-this", 4.0);
     std::fs::write(folder.join("performance.md"), "before\n<!-- comparison -->\n<!-- end of comparison -->\nafter\n")
         .unwrap();
     git(folder, &["init", "--quiet"]);
@@ -99,6 +101,7 @@ fn a_comparison_has_the_median_of_the_ratios_in_pairs() {
         "| Creations a second, one host | 20 x | 14 x | 1.40 (0.20 to 1.50) | ≥ 1.35, holds |",
         "| Memory for each resource | 20 x | 14 x | 1.40 (0.20 to 1.50) | ≤ 0.5, missed |",
         "| Renewals due while all are created on one host: the latest | 20 x | 14 x | 1.40 (0.20 to 1.50) | ≤ 10 s, missed |",
+        "| Memory for each resource | 8 x | 4 x | 0.50 (0.50 to 0.50) | ≤ 0.5, holds |",
     ] {
         assert!(page.lines().any(|line| line == row), "{row}\n{page}");
     }
