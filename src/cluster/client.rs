@@ -7,7 +7,6 @@ use kube::api::{GetParams, ListParams, Patch, PatchParams, PostParams, Request};
 use kube::{Api, Client, Config, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
 
 use super::connection::{AccessError, Clocks, Use, client};
 use super::error::{ApiError, bounded};
@@ -18,6 +17,14 @@ use crate::core::{ResourceVersion, SecretPatch, Version};
 /// The field manager of all writes, and the name in events.
 pub(super) const MANAGER: &str = "arcgis-credential-operator";
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+
+/// One operation of a JSON patch.
+#[derive(Serialize)]
+struct Operation<T> {
+    op: &'static str,
+    path: &'static str,
+    value: T,
+}
 
 /// The calls, for any namespace. Each client has connections of its own.
 #[derive(Clone)]
@@ -95,13 +102,16 @@ impl Cluster {
         uid: &str,
         status: &ArcGisAppCredentialStatus,
     ) -> Result<ResourceVersion, ApiError> {
-        let operations = json!([
-            {"op": "test", "path": "/metadata/uid", "value": uid},
-            {"op": "add", "path": "/status", "value": status},
-        ]);
-        let patch: json_patch::Patch = serde_json::from_value(operations).map_err(|_| ApiError::NotSent)?;
+        let operations = (
+            Operation { op: "test", path: "/metadata/uid", value: uid },
+            Operation { op: "add", path: "/status", value: status },
+        );
+        let body = serde_json::to_vec(&operations).map_err(|_| ApiError::NotSent)?;
         let request = Request::new(ArcGisAppCredential::url_path(&(), Some(namespace)));
-        let request = request.patch_subresource("status", name, &by_us(), &Patch::<()>::Json(patch));
+        let request =
+            request.patch_subresource("status", name, &by_us(), &Patch::<()>::Json(json_patch::Patch::default()));
+        // Encoded at once, and not by way of a tree of values.
+        let request = request.map(|request| request.map(|_| body));
         Ok(write::<ArcGisAppCredential>(&self.calls, request).await?.resource)
     }
 
