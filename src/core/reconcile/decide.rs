@@ -27,7 +27,7 @@ pub fn decide(s: &Situation, now: Timestamp) -> Verdict {
             return Verdict { problem: Some(Problem::prerequisite(fault, Some(error.to_string()))), ..verdict };
         }
     };
-    if let Some(until) = s.memory.waits.all_suspended_until(&s.made_with(), now) {
+    if let Some(until) = s.memory.waits.all_suspended_until(|| s.made_with(), now) {
         verdict.sleep(until);
         return verdict;
     }
@@ -198,6 +198,6 @@ impl Decision<'_> {
     }
 
     fn waits_until(&self, activities: &[Activity]) -> Option<Timestamp> {
-        self.s.memory.waits.until(activities, &self.s.made_with(), self.now)
+        self.s.memory.waits.until(activities, || self.s.made_with(), self.now)
     }
 }

@@ -106,7 +106,7 @@ impl Situation {
         let activities: &[Activity] =
             if self.token(now).needs_creation() { &[Activity::Request, Activity::Write] } else { &[Activity::Request] };
         let not_before = self.owed(now).not_before;
-        self.memory.waits.until(activities, &self.made_with(), now).map_or(not_before, |until| until.max(not_before))
+        self.memory.waits.until(activities, || self.made_with(), now).map_or(not_before, |until| until.max(not_before))
     }
 
     /// A token is owed at once where there is none. One that is deleted repeatedly is restored with back-off.

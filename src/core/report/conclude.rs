@@ -67,7 +67,7 @@ pub fn conclude(mut s: Situation, verdict: Verdict, now: Timestamp) -> Conclusio
         s.memory.report_succeeded(reported);
     }
     let made_with = s.made_with();
-    let report_after = s.memory.waits.until(&[Activity::Report], &made_with, now);
+    let report_after = s.memory.waits.until(&[Activity::Report], || made_with.clone(), now);
     let expiration = status.token.as_ref().map(|token| token.expiration_time).filter(|at| *at > now);
     let versions_due = versions_differ_since.and_then(|since| since.checked_add(PERIOD).ok());
     let due = [expiration, s.verification_due(now), renewals.next, report_after, versions_due];

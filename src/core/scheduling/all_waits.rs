@@ -5,6 +5,18 @@ use jiff::{SignedDuration, Timestamp};
 use super::waits::{Activity, MadeWith, Wait};
 use crate::core::rare::Rare;
 
+/// Returns the latest end. What an attempt would be made with is computed only where something waits.
+fn latest<'a>(
+    waits: impl Iterator<Item = &'a Wait>,
+    made_with: impl FnOnce() -> MadeWith,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let mut waits = waits.peekable();
+    waits.peek()?;
+    let made_with = made_with();
+    waits.filter_map(|wait| wait.until(&made_with, now)).max()
+}
+
 /// The waits of a resource: at most one for each activity, in their order. Most resources have none.
 #[derive(Clone, Debug, Default)]
 pub struct Waits(Rare<Vec<Wait>>);
@@ -44,14 +56,23 @@ impl Waits {
     }
 
     /// Returns until when nothing is done about the resource.
-    pub(crate) fn all_suspended_until(&self, made_with: &MadeWith, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn all_suspended_until(
+        &self,
+        made_with: impl FnOnce() -> MadeWith,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
         let suspending = self.failures().filter(|wait| wait.suspends_all());
-        suspending.filter_map(|wait| wait.until(made_with, now)).max()
+        latest(suspending, made_with, now)
     }
 
     /// Returns the end of the waits of these activities.
-    pub(crate) fn until(&self, activities: &[Activity], made_with: &MadeWith, now: Timestamp) -> Option<Timestamp> {
-        activities.iter().filter_map(|activity| self.get(*activity)?.until(made_with, now)).max()
+    pub(crate) fn until(
+        &self,
+        activities: &[Activity],
+        made_with: impl FnOnce() -> MadeWith,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        latest(activities.iter().filter_map(|activity| self.get(*activity)), made_with, now)
     }
 
     /// Moves the times after the clock was set by `step`.

@@ -268,7 +268,7 @@ impl World {
 /// Returns from when on a token is to be requested, where one is owed and none waits to be written.
 fn due(s: &Situation, now: Timestamp) -> Option<Timestamp> {
     let token = s.token(now);
-    let suspended = s.memory.waits.all_suspended_until(&s.made_with(), now);
+    let suspended = s.memory.waits.all_suspended_until(|| s.made_with(), now);
     matches!(token, Token::Missing { .. } | Token::Published { .. })
         .then(|| s.request_due(now).max(suspended.unwrap_or(Timestamp::MIN)))
 }
