@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use x509_cert::certificate::{CertificateInner, Raw, TbsCertificateInner, Version};
-use x509_cert::der::asn1::{Any, Ia5StringRef, ObjectIdentifier, PrintableStringRef, Utf8StringRef};
-use x509_cert::der::{Decode, oid::AssociatedOid};
+use x509_cert::der::asn1::{Any, AnyRef, Ia5StringRef, ObjectIdentifier, PrintableStringRef, Utf8StringRef};
+use x509_cert::der::{Decode, SliceReader, Tagged, oid::AssociatedOid};
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName};
 use x509_cert::name::Name;
-use x509_cert::time::Time;
+use x509_cert::time::{Time, Validity};
 
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
@@ -71,6 +71,21 @@ impl Facts {
             _ => false,
         }
     }
+}
+
+/// Reads when a certificate in DER format expires, and skips the rest.
+#[must_use]
+pub fn not_after(der: &[u8]) -> Option<Timestamp> {
+    let certificate = AnyRef::from_der(der).ok()?;
+    let tbs = AnyRef::decode(&mut SliceReader::new(certificate.value()).ok()?).ok()?;
+    let mut fields = SliceReader::new(tbs.value()).ok()?;
+    // Before the dates stand the version, where there is one, the serial number, the algorithm and the issuer.
+    let first = AnyRef::decode(&mut fields).ok()?;
+    let before = if first.tag().is_context_specific() { 3 } else { 2 };
+    for _ in 0..before {
+        AnyRef::decode(&mut fields).ok()?;
+    }
+    time(Validity::<Raw>::decode(&mut fields).ok()?.not_after)
 }
 
 /// An extension, if there is one; `None` for one that cannot be read, or that stands there twice.

@@ -12,7 +12,7 @@ use reqwest::{RequestBuilder, Response};
 use tokio::time::timeout;
 
 use super::answer::{ExchangeError, Grant, Head, MAX_BODY, classify};
-use super::certificate::Facts;
+use super::certificate::not_after;
 use super::client::{PortalClient, TOTAL};
 use super::fault::{Failed, failed, was_not_sent};
 use super::handshake::Route;
@@ -82,8 +82,7 @@ pub async fn exchange(client: &PortalClient, request: &TokenRequest<'_>, clock: 
 
 /// When the certificate expires that the server of a response presented.
 pub(super) fn expires(answer: &Response) -> Option<Timestamp> {
-    let presented = answer.extensions().get::<TlsInfo>()?.peer_certificate()?;
-    Facts::read(presented).map(|facts| facts.not_after)
+    not_after(answer.extensions().get::<TlsInfo>()?.peer_certificate()?)
 }
 
 async fn send(client: &PortalClient, portal: &str, post: RequestBuilder) -> Result<Response, Fault> {

@@ -145,5 +145,8 @@ proptest::proptest! {
         der[at] = byte;
         let facts = crate::arcgis::Facts::read(&der[..end]);
         proptest::prop_assert!(end == der.len() || facts.is_none());
+        let not_after = crate::arcgis::certificate::not_after(&der[..end]);
+        proptest::prop_assert!(end == der.len() || not_after.is_none());
+        proptest::prop_assert!(facts.is_none_or(|facts| Some(facts.not_after) == not_after));
     }
 }
