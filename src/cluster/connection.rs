@@ -7,7 +7,6 @@ use http::header::{DATE, RETRY_AFTER};
 use http::{Response, StatusCode, Uri};
 use http_body_util::Either;
 use hyper::rt::{Read, Write};
-use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
@@ -18,13 +17,17 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::json;
 use thiserror::Error;
-use tower::{BoxError, Service, ServiceBuilder};
+use tokio::time::timeout;
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 
+use super::silence::Listening;
 use crate::core::ServerClock;
 
 /// Within 90 s, a connection that went silent is given up. A connection without a byte for longer is dead: a watch request
 /// ends after a minute.
 const SILENCE: Duration = Duration::from_secs(75);
+/// How long it may take to connect.
+const CONNECT: Duration = Duration::from_secs(30);
 /// The buffers of a connection take 40 KiB and hold what it carried last. Connections are looked at as often, so that one is
 /// closed after twice that time at the latest.
 const IDLE: Duration = Duration::from_secs(15);
@@ -123,13 +126,15 @@ where
     C::Future: 'static,
     C::Error: std::error::Error + Send + Sync + 'static,
 {
-    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(connector)?);
-    connector.set_connect_timeout(config.connect_timeout);
-    connector.set_read_timeout(config.read_timeout);
-    connector.set_write_timeout(config.write_timeout);
+    let silence = config.read_timeout.unwrap_or(SILENCE);
+    let connector = config.rustls_https_connector_with_connector(connector)?.map_future(move |connecting| {
+        Box::pin(async move {
+            let stream = timeout(CONNECT, connecting).await.map_err(|_| BoxError::from("no connection"))??;
+            Ok::<_, BoxError>(Listening::new(stream, silence, of == Use::Calls))
+        })
+    });
     let mut pool = legacy::Client::builder(TokioExecutor::new());
     if of == Use::Calls {
-        connector.set_reset_reader_on_write(true);
         pool.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE);
     }
     let service = ServiceBuilder::new()

@@ -7,6 +7,7 @@ mod events;
 mod lean;
 mod leases;
 mod rights;
+mod silence;
 
 pub use client::{Cluster, version};
 pub use connection::{AccessError, Clocks, access};
