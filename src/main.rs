@@ -9,13 +9,15 @@ use arcgis_credential_operator::commands::Probed;
 use arcgis_credential_operator::{api, commands, ops};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use zeroing_allocator::Zeroing;
+use zeroing_allocator::{Pooled, Zeroing};
 
 /// Libraries copy what they send and receive. With each copy, it is overwritten.
 #[global_allocator]
-static ALLOCATOR: Zeroing<System> = Zeroing(System);
+static ALLOCATOR: Zeroing<Pooled<System>> = Zeroing(Pooled(System));
 
 fn main() -> ExitCode {
+    // This is the thread that does almost everything.
+    ALLOCATOR.0.keep();
     let cli = Cli::parse();
     // A proxy that cannot be used is a flag that does not parse: without it, requests would take another way.
     if !matches!(cli.command, Command::Crd)

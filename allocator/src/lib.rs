@@ -1,7 +1,11 @@
 //! An allocator that overwrites memory before it is freed: what a library has copied, such as the buffer of a response, is
 //! gone with the copy.
 
+mod pool;
+
 use std::alloc::{GlobalAlloc, Layout};
+
+pub use pool::Pooled;
 
 /// Overwrites what the inner allocator frees.
 pub struct Zeroing<A>(pub A);
@@ -18,6 +22,8 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Zeroing<A> {
         unsafe { self.0.alloc_zeroed(layout) }
     }
 
+    // Called from thousands of places, into each of which it would be copied.
+    #[inline(never)]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: the block has the size of its layout, and nobody else uses it any more. A compiler may remove any other
         // write to memory that is freed after it.
@@ -26,6 +32,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Zeroing<A> {
         unsafe { self.0.dealloc(block, layout) }
     }
 
+    #[inline(never)]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // That of the inner allocator may move the block, and leaves the old one as it is.
         // SAFETY: the caller promises that the size fits the alignment.
