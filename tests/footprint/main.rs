@@ -15,9 +15,9 @@ use renewals::Fleet;
 /// The bytes that a resource at rest takes, per byte that the API server sends of it.
 const BYTES_RATIO: f64 = 1.05;
 /// The allocations of a renewal, per allocation for decoding and encoding its documents once.
-const ALLOCATIONS_RATIO: f64 = 1.75;
+const ALLOCATIONS_RATIO: f64 = 1.44;
 /// The instructions of a renewal, per instruction for decoding and encoding its documents once.
-const INSTRUCTIONS_RATIO: f64 = 2.1;
+const INSTRUCTIONS_RATIO: f64 = 2.06;
 const COUNT: usize = 200;
 /// So many leave as much room in the maps as 10,000.
 const RESOURCES: usize = 625;
