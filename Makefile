@@ -118,6 +118,7 @@ prose: toolchain ## Check vocabulary, style and spelling of docs, comments, mess
 lint: toolchain prose
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo metadata --quiet --locked --format-version 1 --manifest-path fuzz/Cargo.toml > /dev/null
 
 .PHONY: deny
 deny: toolchain
