@@ -3,9 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use jiff::Timestamp;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, Receiver};
 
-use super::permit::Stage;
 use crate::core::{Admit, Epoch, HostQueue, Turn};
 use crate::index::Key;
 
@@ -22,6 +21,16 @@ pub(super) struct Hosts {
     pub waiting: VecDeque<Waiting>,
     /// Hosts for which resources wait although the host has a permit. They are served by turns.
     pub short: VecDeque<String>,
+}
+
+/// How far a request is.
+pub(super) enum Stage {
+    Prepared,
+    /// It waits until it may be sent: the epoch that it is then in flight in.
+    Waiting(Receiver<Epoch>),
+    InFlight,
+    /// It is not sent.
+    Refused,
 }
 
 /// A request that waits to be sent.
