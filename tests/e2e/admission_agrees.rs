@@ -36,6 +36,8 @@ fn duration(random: &mut fastrand::Rng) -> String {
     some(random, DURATIONS, 4)
 }
 
+const GOOD_URL: &str = "https://gis.example.com/portal";
+
 type Generator = fn(&mut fastrand::Rng) -> String;
 
 /// What one text is to admission and to the operator.
@@ -67,7 +69,10 @@ async fn admission_and_the_operator_accept_the_same_urls_and_durations() {
         ("/verification/interval", duration),
     ];
     let cases = fields.iter().cycle().take(CASES).map(|(field, text)| (*field, text(&mut random)));
-    let cases: Vec<_> = cases.filter(|(_, text)| !text.is_empty()).collect();
+    // By chance, none might be valid.
+    let valid = fields.iter().map(|(field, _)| (*field, if field.starts_with("/portal/") { GOOD_URL } else { "1h" }));
+    let valid = valid.map(|(field, text)| (field, text.to_owned()));
+    let cases: Vec<_> = cases.filter(|(_, text)| !text.is_empty()).chain(valid).collect();
     let outcomes = futures::stream::iter(cases).map(|(field, text)| {
         let mut manifest = env.manifest("case", "creds");
         let (object, key) = field.trim_start_matches('/').split_once('/').unwrap();
