@@ -9,9 +9,9 @@ use crate::portal::PortalState;
 use crate::simulation::Simulation;
 use crate::time::{MINUTE, Ms, SECOND, seconds};
 
-/// How often a waiting resource may be overtaken: by those that are prepared already, and as often again, because a resource
-/// that is woken for a free permit may no longer need it, and the next one that asks then gets it.
-const MAX_OVERTAKEN: u32 = 16;
+/// How often a waiting resource may be overtaken: as often as there are permits, because a resource that is woken for a
+/// free permit may no longer need it, and the next one that asks then gets it.
+const MAX_OVERTAKEN: u32 = 8;
 
 impl Simulation {
     /// Records that a resource waits at its host.

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test may")]
 
 mod checks;
+mod exchange;
 mod fairness;
 mod fleet;
 mod history;

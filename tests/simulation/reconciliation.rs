@@ -2,8 +2,8 @@
 
 use arcgis_credential_operator::api::Reason;
 use arcgis_credential_operator::core::{
-    AccessToken, Activity, Admit, Answer, Edge, Epoch, Failed, IssuedToken, LiveSecret, Observed, Outcome, Plan,
-    Progress, RESYNC_SECONDS, Reconciliation, SecretPatch, Situation, Step, Turn, Verdict, Version, conclude, render,
+    Activity, Admit, Answer, Edge, Epoch, Failed, IssuedToken, LiveSecret, Observed, Plan, Priority, Progress,
+    RESYNC_SECONDS, Reconciliation, SecretPatch, Situation, Step, Verdict, Version, conclude, render,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
@@ -12,13 +12,10 @@ use crate::checks::StatusBefore;
 use crate::fleet::Id;
 use crate::secrets::{self, Token};
 use crate::simulation::{Event, Simulation};
-use crate::time::{Clock, Ms, SECOND};
+use crate::time::{Clock, Ms};
 
 /// How long a call to the API server occupies one of the concurrent workers, in milliseconds.
 const CALL: Ms = 5;
-
-/// How long credentials that were read are kept until they are sent.
-const HELD: Ms = 5 * SECOND;
 
 /// At full size, one in this many resources is reconciled at every resync.
 const FULL_RESYNC_EVERY: Id = 8;
@@ -54,6 +51,7 @@ pub struct InProgress {
 struct World<'a> {
     simulation: &'a mut Simulation,
     id: Id,
+    priority: Priority,
     permit: &'a mut Option<Epoch>,
 }
 
@@ -81,6 +79,7 @@ impl Edge for World<'_> {
         let admit = host.try_prepare(&self.id, now);
         if admit == Admit::Now {
             *self.permit = Some(host.limiter.epoch());
+            self.simulation.check_order(self.id, self.priority);
         }
         admit
     }
@@ -153,10 +152,11 @@ impl Simulation {
         self.advance(id, Box::new(in_progress));
     }
 
-    fn advance(&mut self, id: Id, mut in_progress: Box<InProgress>) {
+    pub fn advance(&mut self, id: Id, mut in_progress: Box<InProgress>) {
         loop {
             let InProgress { reconciliation, permit, .. } = &mut *in_progress;
-            match reconciliation.next(&mut World { simulation: self, id, permit }) {
+            let priority = reconciliation.s.status.token.as_ref().map(|token| token.expiration_time);
+            match reconciliation.next(&mut World { simulation: self, id, priority, permit }) {
                 Progress::Call(step @ Step::Request(_)) => return self.request(id, in_progress, step),
                 Progress::Call(step) => {
                     in_progress.calls += 1;
@@ -180,105 +180,6 @@ impl Simulation {
         self.pass_permit_on(id);
         let wake = self.clock.timestamp().checked_add(SignedDuration::from_secs(seconds)).expect("in range");
         self.requeue(id, wake, calls);
-    }
-
-    /// Sends a request, where its turn has come.
-    fn request(&mut self, id: Id, mut in_progress: Box<InProgress>, step: Step) {
-        let (now, portal) = (self.clock.timestamp(), self.resources[id as usize].portal);
-        let turn = match in_progress.permit {
-            Some(_) if in_progress.in_flight => Turn::Now,
-            Some(acquired) => self.operator.hosts[portal].limiter.try_send(acquired, now),
-            None => Turn::Never,
-        };
-        match turn {
-            Turn::Now => {
-                in_progress.in_flight = true;
-                self.wake_waiting(portal);
-                self.send(id, in_progress, step);
-            }
-            Turn::Later => {
-                in_progress.waiting = Some((step, self.clock.now));
-                self.resources[id as usize].in_progress = Some(in_progress);
-                self.operator.to_send[portal].push_back(id);
-            }
-            Turn::Never => self.unsent(id, in_progress, &step, true),
-        }
-    }
-
-    /// Lets what waits at a portal be sent, where its turn has come, or will not come after a 429.
-    pub fn send_waiting(&mut self, portal: usize) {
-        for id in std::mem::take(&mut self.operator.to_send[portal]) {
-            let now = self.clock.timestamp();
-            let Some(mut in_progress) = self.resources[id as usize].in_progress.take() else { continue };
-            let (Some(acquired), Some((step, since))) = (in_progress.permit, in_progress.waiting.take()) else {
-                self.resources[id as usize].in_progress = Some(in_progress);
-                continue;
-            };
-            match self.operator.hosts[portal].limiter.try_send(acquired, now) {
-                Turn::Later => {
-                    in_progress.waiting = Some((step, since));
-                    self.resources[id as usize].in_progress = Some(in_progress);
-                    self.operator.to_send[portal].push_back(id);
-                }
-                turn => {
-                    in_progress.in_flight = turn == Turn::Now;
-                    self.wake_waiting(portal);
-                    self.unsent(id, in_progress, &step, self.clock.now - since < HELD);
-                }
-            }
-        }
-    }
-
-    /// A request waited, or is not sent: it is decided again.
-    fn unsent(&mut self, id: Id, mut in_progress: Box<InProgress>, step: &Step, has_credentials: bool) {
-        let has_permit = in_progress.in_flight;
-        if !has_permit && let Some(acquired) = in_progress.permit.take() {
-            self.drop_permit(id, acquired, false);
-        }
-        let answer = Answer::Unsent { has_permit, has_credentials };
-        in_progress.reconciliation.record(step, answer, self.clock.timestamp());
-        self.advance(id, in_progress);
-    }
-
-    fn send(&mut self, id: Id, mut in_progress: Box<InProgress>, step: Step) {
-        in_progress.sent = self.clock;
-        in_progress.requested = true;
-        self.check_request(id, &in_progress);
-        let resource = &mut self.resources[id as usize];
-        let lifetime = in_progress.reconciliation.s.plan.as_ref().ok().and_then(|plan| plan.lifetime);
-        let granted = resource.grant(lifetime, &mut self.rng);
-        let rejection = resource.rejection();
-        let response = self.portals[resource.portal].response(self.clock.now, &mut self.rng, granted, rejection);
-        in_progress.request = Some((step, response.result));
-        resource.in_progress = Some(in_progress);
-        self.after(response.after, Event::Response(id, self.operator.started));
-        self.change_during_exchange(id, response.after);
-    }
-
-    /// Handles the response of the portal.
-    pub fn on_response(&mut self, id: Id) {
-        let Some(mut in_progress) = self.resources[id as usize].in_progress.take() else { return };
-        let Some((step, response)) = in_progress.request.take() else { return };
-        let outcome = match response {
-            Ok(_) => Outcome::Issued,
-            Err((reason, retry_after)) => Outcome::of(reason, retry_after),
-        };
-        self.record_limit(id, outcome);
-        in_progress.in_flight = false;
-        if let Some(acquired) = in_progress.permit.take() {
-            self.release_permit(id, acquired, outcome);
-        }
-        self.record_response(id, &in_progress, response);
-        let answer = match response {
-            Ok(lifetime_seconds) => {
-                self.serial += 1;
-                let token = AccessToken::parse(format!("{:060x}", self.serial)).expect("a valid token");
-                Answer::Issued { token, lifetime_seconds, sent: in_progress.sent.timestamp() }
-            }
-            Err((reason, retry_after)) => Answer::Failed { fault: reason.into(), retry_after },
-        };
-        in_progress.reconciliation.record(&step, answer, self.clock.timestamp());
-        self.advance(id, in_progress);
     }
 
     /// Answers one call to the API server.

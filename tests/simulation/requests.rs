@@ -25,7 +25,6 @@ impl Simulation {
                 self.fail_check("the floor between requests", id, &numbers);
             }
         }
-        self.check_order(id, in_progress.reconciliation.s.status.token.as_ref().map(|token| token.expiration_time));
         self.check_pause(id);
     }
 
