@@ -26,8 +26,6 @@ use crate::core::ServerClock;
 /// Within 90 s, a connection that went silent is given up. A connection without a byte for longer is dead: a watch request
 /// ends after a minute.
 const SILENCE: Duration = Duration::from_secs(75);
-/// How long it may take to connect.
-const CONNECT: Duration = Duration::from_secs(30);
 /// The buffers of a connection take 40 KiB and hold what it carried last. Connections are looked at as often, so that one is
 /// closed after twice that time at the latest.
 const IDLE: Duration = Duration::from_secs(15);
@@ -126,10 +124,10 @@ where
     C::Future: 'static,
     C::Error: std::error::Error + Send + Sync + 'static,
 {
-    let silence = config.read_timeout.unwrap_or(SILENCE);
+    let [connect, silence] = [config.connect_timeout, config.read_timeout].map(|limit| limit.unwrap_or(SILENCE));
     let connector = config.rustls_https_connector_with_connector(connector)?.map_future(move |connecting| {
         Box::pin(async move {
-            let stream = timeout(CONNECT, connecting).await.map_err(|_| BoxError::from("no connection"))??;
+            let stream = timeout(connect, connecting).await.map_err(|_| BoxError::from("no connection"))??;
             Ok::<_, BoxError>(Listening::new(stream, silence, of == Use::Calls))
         })
     });
