@@ -79,8 +79,7 @@ impl HostLimiters {
     /// Acquires a permit for a verification, which has its turn after what waits already.
     pub fn try_verify(&self, host: &str) -> Result<RequestPermit<'_>, Admit> {
         let mut hosts = self.lock();
-        let queue = hosts.by_name.entry(host.to_owned()).or_default();
-        let stage = match queue.limiter.try_verify((self.clock)()) {
+        let stage = match hosts.try_verify(host, (self.clock)()) {
             Admit::Now => Stage::InFlight,
             Admit::AtCapacity if hosts.verifications(host) < MAX_VERIFICATIONS => hosts.wait(host, None),
             refused => return Err(refused),
@@ -167,7 +166,7 @@ impl HostLimiters {
             }
             let (turn, acquired) = match waiting.acquired {
                 Some(acquired) => (hosts.try_send(&waiting.host, acquired, now), acquired),
-                None => (hosts.try_verify(&waiting.host, now), hosts.epoch(&waiting.host)),
+                None => (hosts.try_verify(&waiting.host, now).into(), hosts.epoch(&waiting.host)),
             };
             match turn {
                 Turn::Now => {

@@ -73,13 +73,8 @@ impl Hosts {
         turn
     }
 
-    pub fn try_verify(&mut self, host: &str, now: Timestamp) -> Turn {
-        let queue = self.by_name.entry(host.to_owned()).or_default();
-        match queue.limiter.try_verify(now) {
-            Admit::Now => Turn::Now,
-            Admit::AtCapacity => Turn::Later,
-            Admit::PausedUntil(_) => Turn::Never,
-        }
+    pub fn try_verify(&mut self, host: &str, now: Timestamp) -> Admit {
+        self.by_name.entry(host.to_owned()).or_default().limiter.try_verify(now)
     }
 
     pub fn wait(&mut self, host: &str, acquired: Option<Epoch>) -> Stage {

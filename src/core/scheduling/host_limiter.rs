@@ -36,6 +36,16 @@ pub enum Turn {
     Never,
 }
 
+impl From<Admit> for Turn {
+    fn from(admit: Admit) -> Self {
+        match admit {
+            Admit::Now => Self::Now,
+            Admit::AtCapacity => Self::Later,
+            Admit::PausedUntil(_) => Self::Never,
+        }
+    }
+}
+
 /// How a request ended, as far as the host is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -194,15 +204,19 @@ impl HostLimiter {
 
     /// How many more requests may be prepared. Of those that cannot be sent soon, there is one.
     fn free(&self) -> usize {
-        match self.capacity() {
-            1 => usize::from(self.prepared + self.in_flight == 0),
-            _ => MAX_PREPARED.saturating_sub(self.prepared),
+        if self.is_dead() {
+            return usize::from(self.prepared + self.in_flight == 0);
         }
+        MAX_PREPARED.saturating_sub(self.prepared)
     }
 
     /// How many requests may be in flight: each that a dead host has takes until its time limit.
     fn capacity(&self) -> usize {
-        if self.unanswered >= DEAD { 1 } else { MAX_IN_FLIGHT }
+        if self.is_dead() { 1 } else { MAX_IN_FLIGHT }
+    }
+
+    fn is_dead(&self) -> bool {
+        self.unanswered >= DEAD
     }
 
     /// Records a 429. The pause doubles while each probe after a pause gets another 429.
