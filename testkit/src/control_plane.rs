@@ -261,9 +261,22 @@ impl ControlPlane {
         self.processes.ended(&self.dir)
     }
 
+    /// Returns the metrics of etcd, as text.
+    pub async fn etcd_metrics(&self) -> Result<String, Error> {
+        let client = reqwest::Client::builder().no_proxy().build().map_err(doing("making a client"))?;
+        let sent = client.get(format!("{}/metrics", self.etcd_url()?)).send().await;
+        let answer =
+            sent.and_then(reqwest::Response::error_for_status).map_err(doing("reading the metrics of etcd"))?;
+        answer.text().await.map_err(doing("reading the metrics of etcd"))
+    }
+
+    fn etcd_url(&self) -> Result<String, Error> {
+        std::fs::read_to_string(self.dir.join("etcd-url")).map_err(doing("finding etcd"))
+    }
+
     /// Compacts etcd at its current revision, by its JSON gateway.
     pub async fn compact(&self) -> Result<(), Error> {
-        let url = std::fs::read_to_string(self.dir.join("etcd-url")).map_err(doing("finding etcd"))?;
+        let url = self.etcd_url()?;
         let client = reqwest::Client::builder().no_proxy().build().map_err(doing("making a client"))?;
         let call = async |path: &str, body: Value| {
             let sent = client.post(format!("{url}/v3/kv/{path}")).body(body.to_string()).send().await;

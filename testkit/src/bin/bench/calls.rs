@@ -5,11 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use http::Request;
-use kube::Client;
 use serde::Deserialize;
 use testkit::control_plane::{ControlPlane, USER};
-use testkit::{Error, doing};
 
 /// The number of calls by verb and resource.
 pub type Counts = BTreeMap<String, usize>;
@@ -49,19 +46,6 @@ pub fn single(counts: &Counts) -> impl Iterator<Item = (&String, &usize)> {
         !["list ", "watch ", "create selfsubject"].iter().any(|kind| call.starts_with(kind))
             && !call.ends_with("leases")
     })
-}
-
-/// Returns how many times the API server has read Secrets and resources from etcd.
-pub async fn etcd_reads(client: &Client) -> Result<f64, Error> {
-    let request = Request::get("/metrics").body(Vec::new()).map_err(doing("making a request"))?;
-    let metrics = client.request_text(request).await.map_err(doing("reading the metrics of the API server"))?;
-    let counts = metrics.lines().filter(|line| {
-        let has = |label: &str| line.contains(label);
-        line.starts_with("etcd_request_duration_seconds_count{")
-            && (has(r#"operation="get"#) || has(r#"operation="list"#))
-            && (has(r#"resource="secrets""#) || has(r#"resource="arcgisappcredentials""#))
-    });
-    Ok(counts.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
 }
 
 #[derive(Deserialize)]

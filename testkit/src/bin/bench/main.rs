@@ -2,6 +2,7 @@
 //! until each is ready. Run it inside its own control plane: `control-plane -- bench --operator BINARY --resources N`.
 
 mod calls;
+mod control_plane_cost;
 mod fleet;
 mod limits;
 mod phases;

@@ -13,6 +13,7 @@ use testkit::{Error, doing};
 use tokio::time::sleep;
 
 use crate::calls::Calls;
+use crate::control_plane_cost::{self, Cost};
 use crate::fleet::{Answers, Fleet};
 use crate::process::{Operator, Sample};
 use crate::report::Report;
@@ -27,6 +28,7 @@ const SHARDS: usize = 3;
 
 struct Bench<'a> {
     admin: Client,
+    plane: &'a ControlPlane,
     calls: Calls,
     report: Report,
     operator: Operator,
@@ -52,6 +54,7 @@ pub async fn run(args: Args) -> Result<Report, Error> {
         operator: Operator::new(&args.operator, &plane, &kubeconfig, &portals, "first"),
         fleet: Fleet::new(admin.clone(), &portals, &args).await?,
         admin,
+        plane: &plane,
         portals: &portals,
         created: 0,
         args: args.clone(),
@@ -59,7 +62,7 @@ pub async fn run(args: Args) -> Result<Report, Error> {
     let operator = |name: &str| Operator::new(&args.operator, &plane, &kubeconfig, &portals, name);
     let shards = (0..SHARDS).map(|n| operator(&format!("shard-{n}")).select(format!("shard={n}"))).collect();
     bench.measure(operator("second"), shards).await?;
-    bench.operator.stop().await;
+    bench.operator.terminate().await?;
     Ok(bench.report)
 }
 
@@ -114,6 +117,11 @@ impl Bench<'_> {
         let calls = self.calls.since(since).map_err(doing("counting calls"))?;
         self.report.requests(id, each, &calls);
         Ok(())
+    }
+
+    /// Reads what the API server and etcd have spent so far.
+    async fn spent(&self) -> Result<Cost, Error> {
+        control_plane_cost::sample(&self.admin, self.plane).await
     }
 
     fn journal(&self) -> usize {

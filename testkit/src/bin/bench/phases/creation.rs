@@ -88,7 +88,8 @@ impl Bench<'_> {
         if let Some(first) = due.iter().map(|(_, at)| *at).min() {
             sleep_until(first.into()).await;
         }
-        let (before, since, began) = (self.operator.sample()?, jiff::Timestamp::now(), Instant::now());
+        let (spent, before) = (self.spent().await?, self.operator.sample()?);
+        let (since, began) = (jiff::Timestamp::now(), Instant::now());
         let created = self.fleet.create(0..size, None).await?;
         let sent = began.elapsed();
         let waits = self.fleet.ready(&created).await?;
@@ -99,6 +100,8 @@ impl Bench<'_> {
         self.report.add("creation_rate", count(size) / took.as_secs_f64(), "pairs/s");
         self.report.waits("creation_wait", &waits);
         self.report.cpu("creation_cpu", size, &before, &self.operator.sample()?);
+        let spent = self.spent().await? - spent;
+        self.report.add("creation_control_plane_cpu", spent.cpu * 1000.0 / count(size), "ms");
         let after = self.settled().await?;
         self.requests("creation_requests", size, since)?;
         self.report.memory("memory_resources", &after);

@@ -7,7 +7,6 @@ use tokio::time::sleep;
 
 use super::{Bench, PACE, PACED, SETTLE};
 use crate::Phase;
-use crate::calls::etcd_reads;
 use crate::fleet::DEFAULT_LIFETIME;
 use crate::report::count;
 
@@ -43,14 +42,16 @@ impl Bench<'_> {
     /// Measures the renewal of all tokens at once.
     pub(super) async fn renew(&mut self) -> Result<(), Error> {
         let size = self.args.resources;
-        let (reads, before) = (etcd_reads(&self.admin).await?, self.operator.sample()?);
+        let (spent, before) = (self.spent().await?, self.operator.sample()?);
         let (since, began) = (jiff::Timestamp::now(), Instant::now());
         let requested = self.fleet.request_tokens(0..size, None).await?;
         self.fleet.renewed(&requested).await?;
         let took = began.elapsed();
         self.report.add("renewal_rate", count(size) / took.as_secs_f64(), "pairs/s");
         self.report.cpu("renewal_cpu", size, &before, &self.operator.sample()?);
-        self.report.add("renewal_etcd_reads", (etcd_reads(&self.admin).await? - reads) / count(size), "reads");
+        let spent = self.spent().await? - spent;
+        self.report.add("renewal_etcd_reads", spent.etcd_reads / count(size), "reads");
+        self.report.add("renewal_control_plane_cpu", spent.cpu * 1000.0 / count(size), "ms");
         sleep(SETTLE).await;
         self.requests("renewal_requests", size, since)
     }
@@ -65,13 +66,13 @@ impl Bench<'_> {
     /// Measures renewals that come due by themselves.
     pub(super) async fn renew_steadily(&mut self) -> Result<(), Error> {
         let (before, since, requests) = (self.operator.sample()?, jiff::Timestamp::now(), self.journal());
-        let reads = etcd_reads(&self.admin).await?;
+        let spent = self.spent().await?;
         sleep(STEADY).await;
         let renewed = self.journal() - requests;
         self.report.add("steady_rate", count(renewed) / STEADY.as_secs_f64(), "pairs/s");
         self.report.cpu("steady_cpu", renewed.max(1), &before, &self.operator.sample()?);
-        let reads = etcd_reads(&self.admin).await? - reads;
-        self.report.add("steady_etcd_reads", reads / count(renewed.max(1)), "reads");
+        let spent = self.spent().await? - spent;
+        self.report.add("steady_etcd_reads", spent.etcd_reads / count(renewed.max(1)), "reads");
         self.requests("steady_requests", renewed.max(1), since)
     }
 
