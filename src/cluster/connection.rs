@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::TryFutureExt;
 use http::header::{DATE, RETRY_AFTER};
-use http::{Response, StatusCode, Uri};
-use http_body_util::Either;
+use http::{Request, Response, StatusCode, Uri};
+use http_body_util::{Either, LengthLimitError, Limited};
 use hyper::rt::{Read, Write};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
@@ -18,7 +19,7 @@ use kube::{Client, Config};
 use serde_json::json;
 use thiserror::Error;
 use tokio::time::timeout;
-use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 
 use super::silence::Listening;
 use crate::core::ServerClock;
@@ -29,6 +30,10 @@ const SILENCE: Duration = Duration::from_secs(75);
 /// The buffers of a connection take 40 KiB and hold what it carried last. Connections are looked at as often, so that one is
 /// closed after twice that time at the latest.
 const IDLE: Duration = Duration::from_secs(15);
+/// The objects on a page of a list that is not read where it is too large. So many as other clients ask for.
+pub const LIMITED_PAGE: u32 = 500;
+/// What is read of such a page: it is in memory as a whole, more than once.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Why the API server cannot be reached.
 #[derive(Debug, Error)]
@@ -135,6 +140,14 @@ where
     if of == Use::Calls {
         pool.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE);
     }
+    let http = pool.build(connector);
+    let limit = format!("limit={LIMITED_PAGE}");
+    let http = service_fn(move |request: Request<Body>| {
+        let is_limited = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == limit));
+        let read =
+            move |body| if is_limited { Either::Left(Limited::new(body, PAGE_BYTES)) } else { Either::Right(body) };
+        http.request(request).map_ok(move |response| response.map(read))
+    });
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
@@ -144,8 +157,14 @@ where
             clocks.note(&response);
             with_retry_after(response)
         })
-        .service(pool.build(connector));
+        .service(http);
     Ok(Client::new(service, config.default_namespace.clone()))
+}
+
+/// Whether a page of [`LIMITED_PAGE`] objects is not read because it is too large.
+#[must_use]
+pub fn is_too_large(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Service(error) if error.is::<LengthLimitError>())
 }
 
 /// Priority and fairness answers in plain text, with the time to wait in a header: puts it where an error keeps it.

@@ -10,7 +10,7 @@ mod rights;
 mod silence;
 
 pub use client::{Cluster, version};
-pub use connection::{AccessError, Clocks, access};
+pub use connection::{AccessError, Clocks, LIMITED_PAGE, access, is_too_large};
 pub use error::{ApiError, bounded};
 pub use events::publish;
 pub use lean::{LeanObject, LeanResource};

@@ -6,15 +6,13 @@ use std::time::Duration;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::api::ListParams;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, DefaultBackoff, Event, watcher};
 use kube::{Api, Client, Resource};
-use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
 use super::watch_event::{Scope, Subject, WatchEvent, status};
-use crate::cluster::{LeanObject, LeanResource, bounded, version};
+use crate::cluster::{self, LIMITED_PAGE, LeanObject, LeanResource, version};
 use crate::index::{Key, ObjectKind};
 
 /// How long one watch request lasts, in seconds. Less than the read time-out of the client.
@@ -69,8 +67,8 @@ fn resources(client: &Client, scope: Scope, selector: Option<&str>) -> WatchStre
     events.map(move |event| (scope.clone(), WatchEvent::Resource(event))).boxed()
 }
 
-/// Watches metadata. The API server streams a list of many objects, one after the other. One that does not, or not within
-/// the time of a watch, is asked for pages. They are small: a page is held in memory as a whole.
+/// Watches metadata. What other objects carry may be large: where a page of many is, the API server streams the list, one
+/// object after the other. One that does not, or not within the time of a watch, is asked for small pages.
 ///
 /// A streamed list may be older than the last write. That does no harm here, because what is written to an object is
 /// checked against its version.
@@ -85,18 +83,13 @@ where
 {
     let api = api::<LeanObject<K>>(client, scope.namespace.as_deref());
     let events = resilient(move || {
-        let api = api.clone();
-        stream::once(async move {
-            let paged = watcher(api.clone(), config().page_size(PAGE));
-            if fits_on_a_page(api.clone()).await {
-                return paged.left_stream();
-            }
-            let mut listing = false;
-            let streamed = watcher(api, config().streaming_lists())
-                .take_while(move |event| ready(!is_unable_to_stream(&mut listing, event)));
-            streamed.chain(paged).right_stream()
-        })
-        .flatten()
+        let paged = |objects| watcher(api.clone(), config().page_size(objects));
+        let mut listing = false;
+        let streamed = watcher(api.clone(), config().streaming_lists())
+            .take_while(move |event| ready(!is_unable_to_stream(&mut listing, event)));
+        // The API server sends pages in a third of the time that it takes to stream their objects.
+        let large_pages = paged(LIMITED_PAGE).take_while(|event| ready(!is_too_large(event)));
+        large_pages.chain(streamed).chain(paged(PAGE))
     });
     let identity = |object: LeanObject<K>| (Key::of(object.meta()), version(&object));
     events.map(move |event| (scope.clone(), WatchEvent::Object(kind, event.map(|event| map(event, identity))))).boxed()
@@ -143,13 +136,9 @@ fn is_too_old(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
-/// Whether there are so few objects that nothing is gained by a stream.
-async fn fits_on_a_page<K: Clone + DeserializeOwned + std::fmt::Debug>(api: Api<K>) -> bool {
-    let first = bounded(api.list(&ListParams::default().limit(1))).await;
-    first.is_ok_and(|first| {
-        let is_all = first.metadata.continue_.is_none_or(|token| token.is_empty());
-        is_all || first.metadata.remaining_item_count.is_some_and(|rest| rest < PAGE.into())
-    })
+/// Whether a page is not read because it is too large.
+fn is_too_large<K>(event: &watcher::Result<Event<K>>) -> bool {
+    matches!(event, Err(watcher::Error::InitialListFailed(error)) if cluster::is_too_large(error))
 }
 
 /// Whether the API server refuses to stream a list, or began another one before the last was complete.

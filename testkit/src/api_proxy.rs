@@ -38,13 +38,13 @@ impl Call {
     /// Whether the call lists objects, in pages or as a stream.
     #[must_use]
     pub fn lists(&self, end: &str) -> bool {
-        self.is("GET", end) && (!self.path.contains("watch=") || self.path.contains("sendInitialEvents="))
+        self.streams(end) || self.is("GET", end) && !self.path.contains("watch=")
     }
 
-    /// Whether the call counts objects, before they are listed.
+    /// Whether the call lists objects as a stream.
     #[must_use]
-    pub fn counts(&self, end: &str) -> bool {
-        self.lists(end) && self.path.ends_with("limit=1")
+    pub fn streams(&self, end: &str) -> bool {
+        self.is("GET", end) && self.path.contains("sendInitialEvents=")
     }
 
     /// Whether the call is a dry run.

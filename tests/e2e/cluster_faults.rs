@@ -17,6 +17,9 @@ use testkit::portal::{App, Certificate, Portal};
 
 /// The longest time until a silent connection is given up, and its watch started again.
 const SILENT: Duration = Duration::from_secs(100);
+/// The annotations of a large Secret, and how many of them are more than what is read of a page of 500.
+const LARGE: usize = 250 * 1024;
+const TOO_MANY: usize = 18;
 /// A retry after 1 m, with jitter.
 const RETRIED: Duration = Duration::from_secs(90);
 
@@ -152,13 +155,15 @@ async fn a_connection_that_goes_silent_is_given_up() {
     println!("a silent watch was replaced after {:?}", started.elapsed());
 }
 
-/// Waits for a token beside so many Secrets of others, when one call that lists them is never answered.
-async fn unanswered(others: usize, lost: fn(&Call) -> bool) {
+/// Waits for a token beside so many large Secrets of others, when one call that lists them fails.
+async fn beside(large: usize, fault: InjectedFault, fails: fn(&Call) -> bool) {
     let mut env = TestEnv::without_operator_with_api_proxy().await;
-    for n in 0..others {
-        env.credentials(&format!("other-{n}"), "app", SECRET).await;
+    for n in 0..large {
+        let annotations = json!({"large": "x".repeat(LARGE)});
+        let secret = json!({"metadata": {"name": format!("other-{n}"), "annotations": annotations}});
+        env.secrets().create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
     }
-    env.api_proxy().inject(1, InjectedFault::LostBefore, lost);
+    env.api_proxy().inject(1, fault, fails);
     env.start_without_waiting();
     env.credentials("oauth", "app", SECRET).await;
     env.apply(&env.manifest("listed", "oauth")).await;
@@ -169,10 +174,14 @@ async fn unanswered(others: usize, lost: fn(&Call) -> bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_is_never_answered_is_started_again() {
     tokio::join!(
-        unanswered(0, |call| call.counts("/secrets")),
-        unanswered(0, |call| call.lists("/secrets") && !call.counts("/secrets")),
-        unanswered(40, |call| call.path.contains("sendInitialEvents=") && call.is("GET", "/secrets")),
+        beside(0, InjectedFault::LostBefore, |call| call.lists("/secrets")),
+        beside(TOO_MANY, InjectedFault::LostBefore, |call| call.streams("/secrets")),
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_objects_that_the_api_server_does_not_stream_are_listed_in_small_pages() {
+    beside(TOO_MANY, InjectedFault::Status(422), |call| call.streams("/secrets")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
