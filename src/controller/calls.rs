@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -15,6 +14,7 @@ use super::host_limiters::RequestPermit;
 use super::observe::ca_kind;
 use super::reads::Reads;
 use super::sources::{Objects, client_certificate, credentials, fetch_ca};
+use super::workers::Worker;
 use crate::api::{CaBundleKind, Cause, Fault, Reason};
 use crate::arcgis::{CaBundle, ClientCertificate, Exchange, ExchangeError, TokenRequest, exchange};
 use crate::cluster::{ApiError, version};
@@ -33,7 +33,7 @@ pub(super) struct Calls<'a> {
     pub key: &'a Key,
     /// Nothing is changed after the end of this term.
     pub term: Term,
-    worker: Option<OwnedSemaphorePermit>,
+    worker: Option<Worker>,
     request_permit: Option<RequestPermit<'a>>,
     credentials: Option<Credentials>,
     ca: Option<CaBundle>,
@@ -75,7 +75,7 @@ impl Edge for Calls<'_> {
 }
 
 impl<'a> Calls<'a> {
-    pub fn new(ctx: &'a Arc<Context>, key: &'a Key, term: Term, worker: OwnedSemaphorePermit) -> Self {
+    pub fn new(ctx: &'a Arc<Context>, key: &'a Key, term: Term, worker: Worker) -> Self {
         Self {
             ctx,
             key,
@@ -196,7 +196,6 @@ impl<'a> Calls<'a> {
         let unsent = |has_permit, has_credentials| Answer::Unsent { has_permit, has_credentials };
         // Neither a slow portal nor those before it must keep a worker from other resources.
         self.worker = None;
-        self.ctx.worker_freed.notify_one();
         let mut permit = self.request_permit.take().ok_or_else(|| unsent(false, true))?;
         match permit.turn().now_or_never() {
             Some(true) => return Ok(permit),
@@ -210,7 +209,7 @@ impl<'a> Calls<'a> {
                 self.request_permit = Some(permit).filter(|_| comes);
             }
         }
-        self.worker = self.ctx.workers.clone().acquire_owned().await.ok();
+        self.worker = self.ctx.resume(self.key).await;
         Err(unsent(self.request_permit.is_some(), self.credentials.is_some()))
     }
 
@@ -249,7 +248,7 @@ impl<'a> Calls<'a> {
             Ok(_) => Outcome::Issued,
             Err(error) => Outcome::of(error.fault.reason, error.retry_after),
         });
-        self.worker = self.ctx.workers.clone().acquire_owned().await.ok();
+        self.worker = self.ctx.resume(self.key).await;
         let reason = answer.as_ref().err().map(|error| error.fault.reason);
         let (namespace, name, trigger) = (self.key.namespace(), self.key.name(), trigger.as_str());
         self.ctx.metrics.requested(&host, reason, trigger, started.elapsed());

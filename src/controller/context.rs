@@ -4,12 +4,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::events::Events;
 use super::host_limiters::HostLimiters;
 use super::leader_election::Leadership;
 use super::revisions::Revisions;
+use super::workers::{Worker, Workers};
 use crate::arcgis::{CaBundle, ClientCertificate, ClientError, PortalClient, Portals};
 use crate::cluster::Cluster;
 use crate::core::{AllowedOrigin, Creations, Digester, MAX_TARGET_BYTES, OriginMatch, Plan, ServerClock};
@@ -28,8 +29,7 @@ pub struct Context {
     pub hosts: HostLimiters,
     pub creations: Mutex<Creations>,
     pub leadership: Leadership,
-    /// One permit for each reconcile that may run at once.
-    pub workers: Arc<Semaphore>,
+    pub workers: Arc<Workers>,
     /// One permit for each KiB that may be rendered at once.
     pub rendering: Semaphore,
     pub metrics: Arc<Metrics>,
@@ -39,13 +39,18 @@ pub struct Context {
     pub requeue: UnboundedSender<Key>,
     pub(super) events: Arc<Events>,
     pub revisions: Arc<Revisions>,
-    /// Notified when a reconcile frees its worker before it ends.
-    pub worker_freed: Notify,
 }
 
 impl Context {
     pub fn now(&self) -> Timestamp {
         (self.clock)()
+    }
+
+    /// Waits for a worker for the reconcile of a key that goes on: of those with a published token, and of those without,
+    /// the one that came first.
+    pub async fn resume(&self, key: &Key) -> Option<Worker> {
+        let is_published = self.index().get(key).is_some_and(|resource| resource.report.expiration_time.is_some());
+        self.workers.resume(key, is_published.then(|| self.now())).await
     }
 
     /// Waits until so many bytes may be rendered.

@@ -106,7 +106,7 @@ impl Controller {
                 Some(key) = signals.requeued.recv() => self.requeue(key),
                 Some(host) = signals.hosts_recovered.recv() => self.requeue_each(host_recovery::recovered(&ctx, &host)),
                 Some(ended) = self.reconciles.join_next() => self.on_reconciled(ended),
-                () = ctx.worker_freed.notified() => {}
+                () = ctx.workers.freed() => {}
                 () = signals.roots_changed.notified() => self.requeue_each(host_recovery::roots_changed(&ctx)),
                 () = ctx.revisions.restored() => {
                     self.watches.stop_all();
@@ -257,12 +257,12 @@ impl Controller {
     }
 
     fn start_due(&mut self) {
-        let Some(term) = self.term.filter(|_| self.acting) else { return };
         let ctx = self.ctx.clone();
+        let Some(term) = self.term.filter(|_| self.acting) else { return ctx.workers.start_none() };
         self.queue.promote_due(ctx.now(), |key| {
             ctx.index().get(key).and_then(|resource| resource.report.expiration_time).map(Into::into)
         });
-        while let Ok(worker) = self.ctx.workers.clone().try_acquire_owned() {
+        while let Some(worker) = ctx.workers.try_start(self.queue.has_ready()) {
             let Some(key) = self.queue.pop() else { break };
             let wait = self.wait_for_lists(&key);
             if wait != Some(Duration::ZERO) {

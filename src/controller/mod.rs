@@ -25,6 +25,7 @@ mod verifier;
 mod watch_event;
 mod watch_set;
 mod watches;
+mod workers;
 
 pub use run::{Options, Parts, run};
 pub use sources::{Objects, client_certificate, credentials, fetch_ca};

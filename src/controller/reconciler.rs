@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use futures::FutureExt;
 use jiff::Timestamp;
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::error;
 
 use super::calls::Calls;
@@ -14,12 +13,13 @@ use super::context::Context;
 use super::observe::observe;
 use super::report::write_status;
 use super::verifier::{self, PublishedToken};
+use super::workers::Worker;
 use crate::api::Reason;
 use crate::core::{AccessToken, Activity, Progress, Reconciliation, Situation, Term, Verdict, conclude, decide};
 use crate::index::Key;
 
 /// Reconciles a resource, with its metrics; returns when to requeue it, `None` when it is gone.
-pub async fn run(ctx: &Arc<Context>, key: &Key, term: Term, worker: OwnedSemaphorePermit) -> Option<Timestamp> {
+pub async fn run(ctx: &Arc<Context>, key: &Key, term: Term, worker: Worker) -> Option<Timestamp> {
     let started = Instant::now();
     let requeue_at = catch_panic(ctx, key, term, Box::pin(reconcile(ctx, key, term, worker))).await;
     ctx.metrics.reconciled(started.elapsed());
@@ -39,7 +39,7 @@ pub(super) async fn catch_panic(
         return requeue_at;
     }
     error!(namespace = key.namespace(), name = key.name(), reason = Reason::Internal.as_str(), "a reconcile panicked");
-    let worker = ctx.workers.clone().acquire_owned().await.ok()?;
+    let worker = ctx.resume(key).await?;
     let report = Box::pin(report_bug(ctx, key, term, worker));
     if let Ok(requeue_at) = AssertUnwindSafe(report).catch_unwind().await {
         return requeue_at;
@@ -58,7 +58,7 @@ pub(super) async fn catch_panic(
     Some(ctx.after(seconds))
 }
 
-async fn reconcile(ctx: &Arc<Context>, key: &Key, term: Term, worker: OwnedSemaphorePermit) -> Option<Timestamp> {
+async fn reconcile(ctx: &Arc<Context>, key: &Key, term: Term, worker: Worker) -> Option<Timestamp> {
     let mut reconciliation = Reconciliation::new(observe(ctx, key)?);
     let mut calls = Calls::new(ctx, key, term, worker);
     loop {
@@ -81,7 +81,7 @@ async fn reconcile(ctx: &Arc<Context>, key: &Key, term: Term, worker: OwnedSemap
     }
 }
 
-async fn report_bug(ctx: &Arc<Context>, key: &Key, term: Term, worker: OwnedSemaphorePermit) -> Option<Timestamp> {
+async fn report_bug(ctx: &Arc<Context>, key: &Key, term: Term, worker: Worker) -> Option<Timestamp> {
     let mut s = observe(ctx, key)?;
     s.failed(Activity::Write, Reason::Internal, None, ctx.now());
     let verdict = decide(&s, ctx.now());

@@ -16,6 +16,7 @@ use super::events::Senders;
 use super::host_limiters::HostLimiters;
 use super::leader_election::LeaderElector;
 use super::revisions::Revisions;
+use super::workers::Workers;
 use super::{preflight, revision_check};
 use crate::arcgis::Portals;
 use crate::cluster::{Cluster, Leases};
@@ -67,7 +68,7 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
         hosts: HostLimiters::new(requeue.clone(), recovered, parts.clock),
         creations: Mutex::default(),
         leadership,
-        workers: Arc::new(Semaphore::new(options.concurrency)),
+        workers: Workers::new(options.concurrency),
         rendering: Semaphore::new(RENDERED_KIB),
         metrics: parts.metrics,
         clock: parts.clock,
@@ -75,7 +76,6 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
         requeue,
         events: Arc::default(),
         revisions,
-        worker_freed: Notify::new(),
     });
     let mut controller = Controller::new(ctx.clone(), options.namespaces, options.selector, parts.readiness.clone());
     let services = ctx.portals.services().clone();
@@ -87,6 +87,7 @@ pub async fn run(options: Options, parts: Parts, stop: CancellationToken) {
     let released = CancellationToken::new();
     let election = controller.join_election(elector, &stop, &released).await;
     controller.serve(Signals { requeued, hosts_recovered, roots_changed: parts.roots_changed }, &stop).await;
+    ctx.workers.start_none();
     let finish = async {
         controller.finish().await;
         senders.finish().await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 
 use super::context::{Context, RENDERED_KIB};
 use super::host_limiters::HostLimiters;
@@ -16,6 +16,7 @@ use super::leader_election::LeaderElector;
 use super::observe::observe;
 use super::reconciler::{self, catch_panic};
 use super::report::write_status;
+use super::workers::Workers;
 use crate::api::{Reason, Verification};
 use crate::arcgis::{Portals, ServiceRanges};
 use crate::cluster::{Clocks, Cluster, LeanResource};
@@ -66,7 +67,7 @@ pub(super) fn context(
         hosts: HostLimiters::new(requeue.clone(), mpsc::unbounded_channel().0, clock),
         creations: Mutex::default(),
         leadership,
-        workers: Arc::new(Semaphore::new(1)),
+        workers: Workers::new(1),
         rendering: Semaphore::new(RENDERED_KIB),
         metrics: Arc::new(Metrics::new(index, clock).unwrap()),
         clock,
@@ -74,7 +75,6 @@ pub(super) fn context(
         requeue,
         events: Arc::default(),
         revisions: Arc::default(),
-        worker_freed: Notify::new(),
     };
     (Arc::new(ctx), term, requeued)
 }
@@ -88,11 +88,11 @@ async fn a_panic_is_reported_on_its_resource_alone() {
     assert_eq!((reason("boom"), reason("next")), (Some(Reason::Internal), None));
     assert!(ctx.metrics.render().unwrap().contains(r#"reconciles_total{outcome="Internal"} 1"#));
     // The next attempt comes after a minute, and no sooner.
-    let worker = ctx.workers.clone().acquire_owned().await.unwrap();
+    let worker = ctx.workers.try_start(true).unwrap();
     let again = reconciler::run(&ctx, &key("boom"), term, worker).await.unwrap();
     assert!(again.duration_since(ctx.now()).as_secs() <= 75);
     assert_eq!(reason("boom"), Some(Reason::Internal));
-    assert_eq!(ctx.workers.available_permits(), 1, "no worker is lost");
+    assert!(ctx.workers.try_start(true).is_some(), "no worker is lost");
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ pub use reconciliation::{Answer, Edge, Progress, Reconciliation};
 pub use report::{Conclusion, ConditionChange, EventQueue, conclude, describe};
 pub use scheduling::{
     Activity, Admit, Epoch, Failed, Finding, HostLimiter, HostQueue, MadeWith, Outcome, Priority, RESYNC_SECONDS,
-    RetryAfterRecord, Turn, Wait, Waits, WorkQueue, renewal_time,
+    RetryAfterRecord, Turn, Wait, Waits, WorkQueue, WorkerPool, renewal_time,
 };
 pub use secrets::{
     AccessToken, ClientCertificateError, Creations, Credentials, CredentialsError, DesiredSecret, Digester,

@@ -13,6 +13,7 @@ mod admission_agrees;
 mod apiserver_faults;
 mod attacks;
 mod busy_host;
+mod busy_workers;
 mod causes;
 mod certificates;
 mod cli;

@@ -9,6 +9,7 @@ mod outage;
 pub(crate) mod schedule;
 pub(crate) mod waits;
 mod work_queue;
+mod worker_pool;
 
 pub use all_waits::Waits;
 pub use finding::Finding;
@@ -18,3 +19,4 @@ pub use line::Priority;
 pub use schedule::{RESYNC_SECONDS, Repairs, renewal_time};
 pub use waits::{Activity, Failed, MadeWith, Wait};
 pub use work_queue::WorkQueue;
+pub use worker_pool::WorkerPool;

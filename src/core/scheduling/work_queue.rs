@@ -67,6 +67,12 @@ impl<K: Clone + Hash + Ord> WorkQueue<K> {
         }
     }
 
+    /// Whether a key is ready to be processed.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// Takes the next ready key; [`WorkQueue::done`] must follow.
     pub fn pop(&mut self) -> Option<K> {
         loop {

@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod workers;
+
 #[test]
 fn three_repairs_are_immediate_and_later_ones_back_off() {
     let mut repairs = Repairs::default();
