@@ -188,13 +188,15 @@ async fn a_deleted_lease_stays_with_its_leader() {
     for _ in 0..3 {
         fleet.leases().delete(LEASE, &DeleteParams::default()).await.unwrap();
         // The other replica may create it first, without a holder.
-        let taken = poll_until("the lease has a holder", HANDOVER_TIMEOUT, async || {
-            let lease = fleet.leases().get_opt(LEASE).await.unwrap();
-            lease.and_then(|lease| lease.spec?.holder_identity)
-        });
-        assert_eq!(taken.await, holder);
+        let held =
+            async || fleet.leases().get_opt(LEASE).await.unwrap()?.spec.filter(|spec| spec.holder_identity.is_some());
+        let taken = poll_until("the lease has a holder", HANDOVER_TIMEOUT, held).await;
+        assert_eq!(taken.holder_identity.as_ref(), Some(&holder));
         assert_eq!(fleet.replicas[first].is_leader().await, Some(true));
         assert_eq!(fleet.replicas[1 - first].is_leader().await, Some(false));
+        // The other replica reads it every second. One that found it missing each time would count from the first time.
+        let renewed = async || held().await.filter(|spec| spec.renew_time > taken.renew_time);
+        poll_until("it is renewed", HANDOVER_TIMEOUT, renewed).await;
     }
     // Even when it is killed at the same moment.
     fleet.replicas[first].signal("KILL").await;
