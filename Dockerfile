@@ -4,7 +4,7 @@
 # of a published image names the one that it was built with.
 FROM --platform=$BUILDPLATFORM rust:1.95.0-slim-bookworm AS build
 ARG TARGETARCH=amd64
-RUN apt-get update && apt-get install --yes --no-install-recommends gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross xz-utils
 COPY hack/cargo-tools /usr/local/bin/
 RUN cargo-tools cargo-auditable
 WORKDIR /src

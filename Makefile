@@ -130,6 +130,13 @@ release: toolchain ## Build the static release binary
 	hack/release $(MUSL)
 	@ls -l $(RELEASE)
 
+.PHONY: profile
+profile: toolchain ## Write the profile that the release is optimized with; after an update of Rust or of what it links
+	rustup target add $(MUSL)
+	cargo build --profile simulation --locked --package testkit --bin bench
+	cargo build --quiet --locked --package testkit
+	hack/profile $(MUSL)
+
 .PHONY: sbom
 sbom: release ## Write what is linked into the release binary to out/sbom.cdx.json, and check it
 	@hack/cargo-tools cargo-cyclonedx
