@@ -62,6 +62,7 @@ pub async fn run(args: Args) -> Result<Report, Error> {
     let operator = |name: &str| Operator::new(&args.operator, &plane, &kubeconfig, &portals, name);
     let shards = (0..SHARDS).map(|n| operator(&format!("shard-{n}")).select(format!("shard={n}"))).collect();
     bench.measure(operator("second"), shards).await?;
+    // A build that counts what it runs writes that at its end.
     bench.operator.terminate().await?;
     Ok(bench.report)
 }
