@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -48,7 +48,7 @@ impl Connections {
     }
 
     /// Serves one more.
-    pub async fn add(&mut self, stream: TcpStream) {
+    pub async fn add(&mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         while self.open.len() >= MAX_CONNECTIONS {
             let waiting = self.open.values().min_by_key(|(_, arrived)| arrived.load(Ordering::Relaxed));
             if let Some((longest, _)) = waiting {

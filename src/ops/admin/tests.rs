@@ -1,11 +1,11 @@
-//! What connections to the admin port get, on a real socket and in virtual time.
+//! What connections to the admin port get: on a real socket, or in virtual time and memory, as a paused clock waits for no socket.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 use std::sync::Mutex;
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -18,8 +18,8 @@ use crate::index::Index;
 const RESOURCES: usize = 1500;
 const NAME: usize = 4000;
 
-/// Serves the metrics of so many resources.
-async fn start(resources: usize) -> (SocketAddr, JoinHandle<io::Result<()>>) {
+/// The metrics of so many resources.
+fn metrics(resources: usize) -> Arc<Metrics> {
     let mut index = Index::default();
     for n in 0..resources {
         let resource = json!({
@@ -28,10 +28,27 @@ async fn start(resources: usize) -> (SocketAddr, JoinHandle<io::Result<()>>) {
         });
         index.upsert(serde_json::from_value::<LeanResource>(resource).unwrap(), false);
     }
-    let metrics = Metrics::new(Arc::new(Mutex::new(index)), || jiff::Timestamp::UNIX_EPOCH).unwrap();
+    Arc::new(Metrics::new(Arc::new(Mutex::new(index)), || jiff::Timestamp::UNIX_EPOCH).unwrap())
+}
+
+/// Serves on a real socket.
+async fn start(resources: usize) -> (SocketAddr, JoinHandle<io::Result<()>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    (address, tokio::spawn(serve(listener, Arc::new(metrics), Arc::default(), CancellationToken::new())))
+    (address, tokio::spawn(serve(listener, metrics(resources), Arc::default(), CancellationToken::new())))
+}
+
+/// Serves in memory.
+fn in_memory(resources: usize) -> Connections {
+    let scrapes = Arc::new(Scrapes::new(metrics(resources)));
+    Connections::new(router(scrapes.clone(), Arc::default()), scrapes, CancellationToken::new())
+}
+
+/// Opens a connection in memory.
+async fn connect(connections: &mut Connections) -> DuplexStream {
+    let (client, server) = duplex(4096);
+    connections.add(server).await;
+    client
 }
 
 /// Opens a connection with a small buffer, and sends a request.
@@ -44,7 +61,7 @@ async fn request(address: SocketAddr, path: &str) -> TcpStream {
 }
 
 /// Reads until the end, or until the connection is reset.
-async fn rest(stream: &mut TcpStream) -> usize {
+async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> usize {
     let (mut bytes, mut buffer) = (0, vec![0; 1024 * 1024]);
     while let Ok(read @ 1..) = stream.read(&mut buffer).await {
         bytes += read;
@@ -73,8 +90,7 @@ async fn of_three_texts_the_readers_of_the_oldest_are_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn scrapes_within_a_second_share_a_text() {
-    let metrics = Arc::new(Metrics::new(Arc::default(), || jiff::Timestamp::UNIX_EPOCH).unwrap());
-    let (scrapes, reading) = (Scrapes::new(metrics), Arc::default());
+    let (scrapes, reading) = (Scrapes::new(metrics(0)), Arc::default());
     let first = scrapes.text(&reading).await.unwrap();
     sleep(Duration::from_millis(900)).await;
     let second = scrapes.text(&reading).await.unwrap();
@@ -85,15 +101,15 @@ async fn scrapes_within_a_second_share_a_text() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_ends_when_no_request_comes_and_after_its_time_in_any_case() {
-    let (address, _server) = start(0).await;
+    let mut connections = in_memory(0);
     for sent in ["", "GET /livez HTTP/1.1\r\n", "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"] {
-        let (mut stream, opened) = (TcpStream::connect(address).await.unwrap(), Instant::now());
+        let (mut stream, opened) = (connect(&mut connections).await, Instant::now());
         stream.write_all(sent.as_bytes()).await.unwrap();
         rest(&mut stream).await;
         let seconds = opened.elapsed().as_secs();
         assert!((9..=11).contains(&seconds), "{sent:?}: {seconds} s");
     }
-    let (mut stream, opened) = (TcpStream::connect(address).await.unwrap(), Instant::now());
+    let (mut stream, opened) = (connect(&mut connections).await, Instant::now());
     let mut answers = 0;
     while stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.is_ok()
         && stream.read(&mut [0; 4096]).await.is_ok_and(|bytes| bytes > 0)
@@ -107,11 +123,12 @@ async fn a_connection_ends_when_no_request_comes_and_after_its_time_in_any_case(
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_reads_nothing_is_dropped_after_40_s() {
-    let (address, _server) = start(RESOURCES).await;
-    let mut stream = request(address, "/metrics").await;
-    sleep(Duration::from_secs(41)).await;
-    // A paused clock would not wait for the socket.
-    tokio::time::resume();
-    let read = timeout(Duration::from_secs(1), rest(&mut stream)).await.unwrap();
+    let mut connections = in_memory(RESOURCES);
+    let mut stream = connect(&mut connections).await;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let sent = Instant::now();
+    connections.drain().await;
+    assert_eq!(sent.elapsed().as_secs(), 40);
+    let read = rest(&mut stream).await;
     assert!(read < RESOURCES * NAME, "{read} bytes");
 }
