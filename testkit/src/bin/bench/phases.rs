@@ -89,7 +89,9 @@ impl Bench<'_> {
             self.rest().await?;
         }
         if self.wants(Phase::AmongIdle) {
-            self.create_paced("one_among_idle").await?;
+            let new = self.more_credentials().await?;
+            let waits = self.create_paced(new, PACE).await?;
+            self.report.waits("one_among_idle", &waits);
         }
         if self.wants(Phase::Rotation) {
             self.rotate().await?;

@@ -1,11 +1,12 @@
 //! Limits, and the creation of resources.
 
-use std::time::Instant;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use testkit::{Error, doing};
 use tokio::time::{sleep, sleep_until};
 
-use super::{Bench, PACE, PACED, SETTLE};
+use super::{Bench, PACED, SETTLE};
 use crate::fleet::{Answers, DEFAULT_LIFETIME};
 use crate::report::{count, float};
 use crate::tracker::Key;
@@ -127,14 +128,17 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Measures new resources beside those that exist.
-    pub(super) async fn create_paced(&mut self, id: &str) -> Result<(), Error> {
+    /// Creates the credentials of more resources.
+    pub(super) async fn more_credentials(&mut self) -> Result<Range<usize>, Error> {
         let more = self.created..self.created + PACED;
         self.fleet.credentials(more.clone(), Answers::AtOnce).await?;
         self.created = more.end;
-        let created = self.fleet.create(more, Some(PACE)).await?;
-        let waits = self.fleet.ready(&created).await?;
-        self.report.waits(id, &waits);
-        Ok(())
+        Ok(more)
+    }
+
+    /// Creates resources one after the other; returns how long each took.
+    pub(super) async fn create_paced(&self, new: Range<usize>, pace: Duration) -> Result<Vec<Duration>, Error> {
+        let created = self.fleet.create(new, Some(pace)).await?;
+        self.fleet.ready(&created).await
     }
 }

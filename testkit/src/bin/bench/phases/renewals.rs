@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use testkit::Error;
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 
 use super::{Bench, PACE, PACED, SETTLE};
 use crate::Phase;
@@ -11,7 +11,11 @@ use crate::fleet::DEFAULT_LIFETIME;
 use crate::report::count;
 
 /// How many tokens are renewed a second in the steady state, for which the lifetimes are chosen.
-const STEADY_RENEWALS: usize = 80;
+const STEADY_RENEWALS: u32 = 80;
+/// Tokens with a shorter one are all renewed after 30 s.
+const SHORTEST_LIFETIME: Duration = Duration::from_secs(80);
+/// The share of a short lifetime after which a token is renewed, on average.
+const RENEWED_AFTER: f64 = 0.44;
 const STEADY: Duration = Duration::from_mins(1);
 const OUTAGE: Duration = Duration::from_secs(90);
 /// How many tokens come due during the outage and right after it, one after the other.
@@ -24,19 +28,48 @@ impl Bench<'_> {
         if !(self.wants(Phase::Renewal) || steady || among) {
             return Ok(());
         }
-        // A token is renewed after 0.44 of a short lifetime on average.
-        let lifetime = u64::try_from(self.args.resources * 100 / (44 * STEADY_RENEWALS)).unwrap_or(60).max(60);
-        if steady || among {
-            self.fleet.set_lifetime(lifetime);
-        }
         self.renew().await?;
-        if steady || among {
-            sleep(Duration::from_secs(lifetime)).await;
+        if !(steady || among) {
+            return Ok(());
         }
+        self.spread().await?;
         if steady {
             self.renew_steadily().await?;
         }
-        if among { self.create_paced("one_among_renewals").await } else { Ok(()) }
+        if among { self.create_among_renewals().await } else { Ok(()) }
+    }
+
+    /// Has tokens renewed one after the other, until as many come due by themselves.
+    async fn spread(&self) -> Result<(), Error> {
+        let size = u32::try_from(self.args.resources).unwrap_or(u32::MAX);
+        let lifetime =
+            (Duration::from_secs(u64::from(size)) / STEADY_RENEWALS).div_f64(RENEWED_AFTER).max(SHORTEST_LIFETIME);
+        self.fleet.set_lifetime(lifetime.as_secs());
+        let all_due = Instant::now() + lifetime / 2;
+        let pace = lifetime.mul_f64(RENEWED_AFTER) / size;
+        let requested = self.fleet.request_tokens(0..self.args.resources, Some(pace)).await?;
+        self.fleet.renewed(&requested).await?;
+        sleep_until(all_due.into()).await;
+        Ok(())
+    }
+
+    /// Measures new resources beside renewals that come due by themselves, and while all tokens are renewed at once.
+    async fn create_among_renewals(&mut self) -> Result<(), Error> {
+        let new = self.more_credentials().await?;
+        let (began, requests) = (Instant::now(), self.journal());
+        let waits = self.create_paced(new, PACE).await?;
+        self.report.waits("one_among_due", &waits);
+        let renewed = self.journal() - requests - PACED;
+        self.report.add("due_beside", count(renewed) / began.elapsed().as_secs_f64(), "renewals/s");
+
+        let new = self.more_credentials().await?;
+        let all = async {
+            let requested = self.fleet.request_tokens(0..self.args.resources, None).await?;
+            self.fleet.renewed(&requested).await
+        };
+        let (_, waits) = tokio::try_join!(all, self.create_paced(new, PACE / 2))?;
+        self.report.waits("one_among_renewals", &waits);
+        Ok(())
     }
 
     /// Measures the renewal of all tokens at once.
