@@ -90,6 +90,18 @@ impl<'a> Calls<'a> {
         }
     }
 
+    /// Whether a step can be made: one that calls the API server needs a worker.
+    pub fn may_make(&self, step: &Step) -> bool {
+        self.worker.is_some() || step.requests()
+    }
+
+    /// Waits for a worker, where a request has taken that of the reconcile.
+    pub async fn resume(&mut self) {
+        if self.worker.is_none() {
+            self.worker = self.ctx.resume(self.key).await;
+        }
+    }
+
     /// Makes the call of a step.
     pub async fn make(&mut self, s: &Situation, step: &Step) -> Answer {
         let Ok(plan) = &s.plan else { return Answer::Conflict };
@@ -191,7 +203,8 @@ impl<'a> Calls<'a> {
         Ok(Answer::ClientCertificate(version.zip(error)))
     }
 
-    /// Waits until the request may be sent. After a wait it is decided again: what it was decided from may have changed.
+    /// Waits until the request may be sent. After a wait it is decided again: what it was decided from may have changed. That
+    /// needs no worker, so a host does not wait for the API server.
     async fn turn(&mut self) -> Result<RequestPermit<'a>, Answer> {
         let unsent = |has_permit, has_credentials| Answer::Unsent { has_permit, has_credentials };
         // Neither a slow portal nor those before it must keep a worker from other resources.
@@ -209,7 +222,6 @@ impl<'a> Calls<'a> {
                 self.request_permit = Some(permit).filter(|_| comes);
             }
         }
-        self.worker = self.ctx.resume(self.key).await;
         Err(unsent(self.request_permit.is_some(), self.credentials.is_some()))
     }
 
@@ -248,7 +260,7 @@ impl<'a> Calls<'a> {
             Ok(_) => Outcome::Issued,
             Err(error) => Outcome::of(error.fault.reason, error.retry_after),
         });
-        self.worker = self.ctx.resume(self.key).await;
+        self.resume().await;
         let reason = answer.as_ref().err().map(|error| error.fault.reason);
         let (namespace, name, trigger) = (self.key.namespace(), self.key.name(), trigger.as_str());
         self.ctx.metrics.requested(&host, reason, trigger, started.elapsed());

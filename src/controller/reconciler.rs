@@ -65,12 +65,21 @@ async fn reconcile(ctx: &Arc<Context>, key: &Key, term: Term, worker: Worker) ->
         // Rendered in the decision, and held until it is written.
         let room = ctx.room(reconciliation.s.rendered_bytes()).await;
         match reconciliation.next(&mut calls) {
+            // Who has room waits for no worker. It is decided again.
+            Progress::Call(step) if !calls.may_make(&step) => {
+                drop(room);
+                calls.resume().await;
+            }
             Progress::Call(step) => {
                 let _room = room.filter(|_| step.carries_target());
                 let answer = calls.make(&reconciliation.s, &step).await;
                 reconciliation.record(&step, answer, ctx.now());
             }
-            Progress::Rest(verdict) => return Some(finish(calls, reconciliation.s, verdict).await),
+            Progress::Rest(verdict) => {
+                drop(room);
+                calls.resume().await;
+                return Some(finish(calls, reconciliation.s, verdict).await);
+            }
             Progress::Abandon(seconds) => {
                 if let Some(resource) = ctx.index().get_mut(key, &reconciliation.s.me.uid) {
                     resource.memory = reconciliation.s.memory;

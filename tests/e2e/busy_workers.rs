@@ -38,3 +38,31 @@ async fn tokens_that_wait_to_be_written_delay_no_new_resource() {
     }
     assert_eq!(writes() - before, RENEWED.len());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_turn_comes_is_sent_while_all_workers_are_busy() {
+    let mut env = TestEnv::without_operator(&["--concurrency=1"]).await;
+    env.add_api_proxy().await;
+    env.start().await;
+    env.ready("renewed").await;
+    let answers = |name: &str, app| {
+        env.portal.app(name, App { secret: SECRET.to_owned(), ..app });
+    };
+    // Eight requests are in flight at the host, of which one is answered.
+    answers("renewed", App { delay: 5000, ..App::default() });
+    for n in 0..7 {
+        let name = format!("slow{n}");
+        answers(&name, App { hang: true, ..App::default() });
+        env.credentials(&format!("{name}-oauth"), &name, SECRET).await;
+        env.apply(&env.manifest(&name, &format!("{name}-oauth"))).await;
+    }
+    env.request_token("renewed", "now").await;
+    env.portal.wait_for_requests("renewed", 2, SOON).await.unwrap();
+    answers("next", App::default());
+    env.credentials("next-oauth", "next", SECRET).await;
+    env.apply(&env.manifest("next", "next-oauth")).await;
+    env.api_proxy()
+        .inject(1, InjectedFault::Delayed(SOON), |call| call.method == "PATCH" && call.path.contains("/secrets/"));
+    env.api_proxy().wait_for_faults(1, SOON).await.unwrap();
+    env.portal.wait_for_requests("next", 1, Duration::from_secs(5)).await.unwrap();
+}
