@@ -67,8 +67,8 @@ fn resources(client: &Client, scope: Scope, selector: Option<&str>) -> WatchStre
     events.map(move |event| (scope.clone(), WatchEvent::Resource(event))).boxed()
 }
 
-/// Watches metadata. What other objects carry may be large: where a page of many is, the API server streams the list, one
-/// object after the other. One that does not, or not within the time of a watch, is asked for small pages.
+/// Watches metadata. The API server streams the list, one object after the other. One that does not, or not within the time of
+/// a watch, is asked for pages: what other objects carry may be large, and where a page of many is, for small ones.
 ///
 /// A streamed list may be older than the last write. That does no harm here, because what is written to an object is
 /// checked against its version.
@@ -87,9 +87,8 @@ where
         let mut listing = false;
         let streamed = watcher(api.clone(), config().streaming_lists())
             .take_while(move |event| ready(!is_unable_to_stream(&mut listing, event)));
-        // The API server sends pages in a third of the time that it takes to stream their objects.
         let large_pages = paged(LIMITED_PAGE).take_while(|event| ready(!is_too_large(event)));
-        large_pages.chain(streamed).chain(paged(PAGE))
+        streamed.chain(large_pages).chain(paged(PAGE))
     });
     let identity = |object: LeanObject<K>| (Key::of(object.meta()), version(&object));
     events.map(move |event| (scope.clone(), WatchEvent::Object(kind, event.map(|event| map(event, identity))))).boxed()

@@ -155,33 +155,47 @@ async fn a_connection_that_goes_silent_is_given_up() {
     println!("a silent watch was replaced after {:?}", started.elapsed());
 }
 
-/// Waits for a token beside so many large Secrets of others, when one call that lists them fails.
-async fn beside(large: usize, fault: InjectedFault, fails: fn(&Call) -> bool) {
+fn streams(call: &Call) -> bool {
+    call.streams("/secrets")
+}
+
+fn is_page(call: &Call) -> bool {
+    call.lists("/secrets") && !call.streams("/secrets")
+}
+
+/// Waits for a token beside so many large Secrets of others, when calls that list them fail.
+async fn beside(large: usize, faults: Vec<(InjectedFault, fn(&Call) -> bool)>) {
     let mut env = TestEnv::without_operator_with_api_proxy().await;
     for n in 0..large {
         let annotations = json!({"large": "x".repeat(LARGE)});
         let secret = json!({"metadata": {"name": format!("other-{n}"), "annotations": annotations}});
         env.secrets().create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
     }
-    env.api_proxy().inject(1, fault, fails);
+    let count = faults.len();
+    for (fault, fails) in faults {
+        env.api_proxy().inject(1, fault, fails);
+    }
     env.start_without_waiting();
     env.credentials("oauth", "app", SECRET).await;
     env.apply(&env.manifest("listed", "oauth")).await;
-    env.api_proxy().wait_for_faults(1, SILENT).await.unwrap();
+    env.api_proxy().wait_for_faults(count, SILENT).await.unwrap();
+    // Without the list, what is due is served after some seconds.
     env.wait_for("listed", SILENT, |r| is(r, "Ready", "True", "TokenValid")).await;
+    let ready = async || env.http_get("/readyz").await.filter(|answer| answer.starts_with("HTTP/1.1 200"));
+    poll_until("all is listed", SILENT, ready).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_is_never_answered_is_started_again() {
     tokio::join!(
-        beside(0, InjectedFault::LostBefore, |call| call.lists("/secrets")),
-        beside(TOO_MANY, InjectedFault::LostBefore, |call| call.streams("/secrets")),
+        beside(0, vec![(InjectedFault::LostBefore, streams)]),
+        beside(0, vec![(InjectedFault::Status(422), streams), (InjectedFault::LostBefore, is_page)]),
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_objects_that_the_api_server_does_not_stream_are_listed_in_small_pages() {
-    beside(TOO_MANY, InjectedFault::Status(422), |call| call.streams("/secrets")).await;
+    beside(TOO_MANY, vec![(InjectedFault::Status(422), streams)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
