@@ -155,6 +155,8 @@ async fn a_connection_that_goes_silent_is_given_up() {
     println!("a silent watch was replaced after {:?}", started.elapsed());
 }
 
+type Matches = fn(&Call) -> bool;
+
 fn streams(call: &Call) -> bool {
     call.streams("/secrets")
 }
@@ -164,7 +166,7 @@ fn is_page(call: &Call) -> bool {
 }
 
 /// Waits for a token beside so many large Secrets of others, when calls that list them fail.
-async fn beside(large: usize, faults: Vec<(InjectedFault, fn(&Call) -> bool)>) {
+async fn beside(large: usize, faults: Vec<(InjectedFault, Matches)>) {
     let mut env = TestEnv::without_operator_with_api_proxy().await;
     for n in 0..large {
         let annotations = json!({"large": "x".repeat(LARGE)});

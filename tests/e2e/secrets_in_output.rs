@@ -18,6 +18,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
+use testkit::api_proxy::{Call, InjectedFault};
 use testkit::portal::{Answer, App, BODY_CANARY, Portal};
 use testkit::webhook::Webhook;
 
@@ -214,9 +215,13 @@ fn used(env: &TestEnv) -> BTreeSet<Right> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_granted_permission_is_used_and_none_is_dangerous() {
     let name = "arcgis-credential-operator";
-    let env = TestEnv::without_operator(&[]).await;
+    let mut env = TestEnv::without_operator(&[]).await;
     env.ca_bundle("ca", env.portal.ca()).await;
-    let replica = env.replica(&TestEnv::restricted(), &["--lease-namespace".to_owned(), name.to_owned()]);
+    let proxied = env.add_api_proxy().await;
+    // Lists that are not streamed are other calls.
+    let streams = |call: &Call| call.streams("/secrets") || call.streams("/configmaps");
+    env.api_proxy().inject(usize::MAX, InjectedFault::Status(422), streams);
+    let replica = env.replica(&proxied, &["--lease-namespace".to_owned(), name.to_owned()]);
     env.credentials("oauth", "app", SECRET).await;
     let mut manifest = env.manifest("used", "oauth");
     manifest["spec"]["portal"]["caBundleRef"] = json!({"name": "ca"});

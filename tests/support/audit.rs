@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use serde_json::Value;
 use testkit::control_plane::USER;
 
-/// A call as (verb, resource, subresource, dry run).
+/// A call as (verb, resource, subresource, dry run). The verb of a list that is streamed is `list`, once.
 pub type AuditedCall = (String, String, String, bool);
 
 /// The operator's calls about one namespace, except for Leases. The log has those of all tests, so it is read on from where
@@ -62,7 +62,10 @@ impl AuditLog {
         let url = of("/requestURI").to_owned();
         let dry = url.contains("dryRun=All");
         let call = ["/verb", "/objectRef/resource", "/objectRef/subresource"].map(|path| of(path).to_owned());
-        let [verb, resource, subresource] = call;
+        let [mut verb, resource, subresource] = call;
+        if url.contains("sendInitialEvents=true") && of("/stage") == "ResponseStarted" {
+            "list".clone_into(&mut verb);
+        }
         (concerns && of("/user/username") == USER).then_some(((verb, resource, subresource, dry), url))
     }
 }
