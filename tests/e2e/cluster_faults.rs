@@ -190,7 +190,7 @@ async fn beside(large: usize, faults: Vec<(InjectedFault, Matches)>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_is_never_answered_is_started_again() {
     tokio::join!(
-        beside(0, vec![(InjectedFault::LostBefore, streams)]),
+        beside(TOO_MANY, vec![(InjectedFault::LostBefore, streams)]),
         beside(0, vec![(InjectedFault::Status(422), streams), (InjectedFault::LostBefore, is_page)]),
     );
 }
