@@ -146,11 +146,10 @@ async fn what_has_expired_is_shown_with_its_end_and_the_resources_in_trouble_are
         let labels = format!("portal=\"localhost:{}\",reason=\"PortalUntrusted\"", portal.address().port());
         format!("arcgis_credential_portal_problems{{{labels}}} {count}")
     };
-    let metrics = env.http_get("/metrics").await.unwrap();
-    assert!(metrics.contains(&problems("2")), "{metrics}");
+    env.metrics_with(&[&problems("2")]).await;
     env.change("a", json!({"spec": {"suspend": true}})).await;
-    let counted = async || env.http_get("/metrics").await.unwrap().contains(&problems("1")).then_some(());
-    poll_until("a suspended resource is not counted", LIMIT, counted).await;
+    // A suspended resource is not counted.
+    env.metrics_with(&[&problems("1")]).await;
 }
 
 fn message(resource: &ArcGisAppCredential) -> String {

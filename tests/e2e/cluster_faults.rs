@@ -101,8 +101,7 @@ async fn a_namespace_that_is_lost_later_keeps_readiness_and_shows_in_metrics() {
     env.start_with_kubeconfig(&link.kubeconfig);
     env.ready("before").await;
     // The permissions are reviewed apart from the resources, and once more if the API server did not have the binding yet.
-    let reviewed = async || env.http_get("/readyz").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200"));
-    poll_until("all permissions", SILENT, async || reviewed().await.then_some(())).await;
+    poll_until("all permissions", SILENT, async || env.is_ready().await.then_some(())).await;
     let bindings = Api::<RoleBinding>::namespaced(env.client.clone(), &env.namespace);
     let binding = bindings.get("only-here").await.unwrap();
     bindings.delete("only-here", &DeleteParams::default()).await.unwrap();
@@ -117,8 +116,7 @@ async fn a_namespace_that_is_lost_later_keeps_readiness_and_shows_in_metrics() {
         watches.any(|line| line.ends_with(value)).then_some(())
     };
     poll_until("a failing watch", SILENT, async || failing(" 1").await).await;
-    let answer = env.http_get("/readyz").await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(env.is_ready().await, "a namespace that is lost later keeps readiness");
     let again = serde_json::from_value(json!({
         "metadata": {"name": "only-here"}, "roleRef": binding.role_ref, "subjects": binding.subjects,
     }));
@@ -183,8 +181,7 @@ async fn beside(large: usize, faults: Vec<(InjectedFault, Matches)>) {
     env.api_proxy().wait_for_faults(count, SILENT).await.unwrap();
     // Without the list, what is due is served after some seconds.
     env.wait_for("listed", SILENT, |r| is(r, "Ready", "True", "TokenValid")).await;
-    let ready = async || env.http_get("/readyz").await.filter(|answer| answer.starts_with("HTTP/1.1 200"));
-    poll_until("all is listed", SILENT, ready).await;
+    poll_until("all is listed", SILENT, async || env.is_ready().await.then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -38,8 +38,7 @@ async fn no_secret_token_or_response_body_appears_in_logs_statuses_events_or_met
         env.apply(&env.manifest(name, &format!("{name}-oauth"))).await;
         env.wait(name, |r| is(r, "Stalled", "True", reason) && failure_reason(r) == Some(reason)).await;
     }
-    let metrics = env.http_get("/metrics").await.unwrap();
-    assert!(metrics.contains("arcgis_credential_problem{") && metrics.contains("outcome=\"Issued\""), "{metrics}");
+    let metrics = env.metrics_with(&["arcgis_credential_problem{", "outcome=\"Issued\""]).await;
     clean("/metrics", &metrics);
     let pid = env.operator.as_ref().unwrap().id().unwrap();
     for file in ["cmdline", "environ"] {

@@ -231,8 +231,7 @@ async fn an_event_is_emitted_only_when_a_condition_changes_with_the_reason_of_me
     .await
     .unwrap();
     assert_eq!(reasons, ["TokenValid", "RequestRejected", "TokenValid"]);
-    let metrics = env.http_get("/metrics").await.unwrap();
-    assert!(metrics.contains(r#"outcome="RequestRejected",portal="#), "{metrics}");
+    env.metrics_with(&[r#"outcome="RequestRejected",portal="#]).await;
     let log = std::fs::read_to_string(env.plane.dir().join(format!("logs/{}.log", env.namespace))).unwrap();
     assert!(log.contains(r#""reason":"RequestRejected""#));
 }

@@ -75,8 +75,7 @@ async fn a_missing_privilege_is_reported_and_requests_nothing() {
     assert!(verified.message.contains("networkanalysis") && !verified.message.contains("geocode"), "{verified:?}");
     assert_eq!(status.app.unwrap().app_id.as_deref(), Some("poor"));
     assert_eq!(env.portal.requests("poor"), 1);
-    let metrics = env.http_get("/metrics").await.unwrap();
-    assert!(metrics.contains("arcgis_credential_verified{") && metrics.contains("outcome=\"AppKnown\""), "{metrics}");
+    env.metrics_with(&["arcgis_credential_verified{", "outcome=\"AppKnown\""]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::audit::AuditedCall;
-use super::{TIMEOUT, TestEnv, http_get};
+use super::{TIMEOUT, TestEnv};
 
 pub const LEASE: &str = "arcgis-credential-operator";
 pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,21 +38,6 @@ impl Replica {
     /// Waits until it exits, and returns its exit code.
     pub async fn exit_code(&mut self) -> Option<i32> {
         timeout(TIMEOUT, self.child.wait()).await.unwrap().unwrap().code()
-    }
-
-    /// Whether `/metrics` reports it as the leader; `None` if it does not respond.
-    pub async fn is_leader(&self) -> Option<bool> {
-        let answer = self.http_get("/metrics").await?;
-        let line = answer.lines().find(|line| line.starts_with("arcgis_credential_leader "))?;
-        Some(line.ends_with(" 1"))
-    }
-
-    pub async fn http_get(&self, path: &str) -> Option<String> {
-        timeout(Duration::from_secs(1), http_get(self.admin, path)).await.ok()?
-    }
-
-    pub async fn is_ready(&self) -> bool {
-        self.http_get("/readyz").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+mod admin;
 pub mod audit;
 pub mod canaries;
 pub mod exchange;
@@ -218,20 +219,6 @@ impl TestEnv {
         }
     }
 
-    /// Waits until the operator is ready.
-    pub async fn wait_until_ready(&mut self) {
-        timeout(TIMEOUT, async {
-            while self.http_get("/readyz").await.is_none_or(|answer| !answer.starts_with("HTTP/1.1 200")) {
-                let ended = self.operator.as_mut().unwrap().try_wait().unwrap();
-                assert!(ended.is_none(), "the operator ended: {ended:?}; see logs/{}.log", self.namespace);
-                // Nothing can be awaited before the address is bound.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        })
-        .await
-        .expect("the operator did not become ready");
-    }
-
     /// Starts the operator, and does not wait until it is ready.
     pub fn start_without_waiting(&mut self) {
         let kubeconfig = self.api_proxy.as_ref().map_or(&self.restricted.kubeconfig, |(_, path)| path).clone();
@@ -345,11 +332,6 @@ impl TestEnv {
         command
     }
 
-    /// Returns a response of the admin address with its headers.
-    pub async fn http_get(&self, path: &str) -> Option<String> {
-        http_get(self.admin, path).await
-    }
-
     /// Kills the operator with SIGKILL.
     pub async fn kill(&mut self) {
         self.operator.take().unwrap().kill().await.unwrap();
@@ -378,16 +360,6 @@ pub fn peak_memory(process: &Child) -> Option<u64> {
 
 pub fn free_address() -> SocketAddr {
     testkit::free_address().unwrap()
-}
-
-async fn http_get(admin: SocketAddr, path: &str) -> Option<String> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(admin).await.ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.ok()?;
-    Some(answer)
 }
 
 /// Installs the CRD and the permissions of the manifests, and writes a kubeconfig of the service account.

@@ -226,7 +226,7 @@ async fn with_permissions_in_one_namespace_the_operator_works_only_there() {
     let target = env.ready("app").await;
     assert!(target.contains_key("access_token"));
     env.wait("app", |r| is(r, "Ready", "True", "TokenValid")).await;
-    assert!(env.http_get("/readyz").await.unwrap().starts_with("HTTP/1.1 200"));
+    assert!(env.is_ready().await);
     let other = other_env.resources().get("app").await.unwrap();
     assert!(other.status.is_none_or(|status| status.conditions.is_empty()), "it was reconciled");
     whole_life(&env, "app").await;
