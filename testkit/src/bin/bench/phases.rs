@@ -89,7 +89,7 @@ impl Bench<'_> {
             self.rest().await?;
         }
         if self.wants(Phase::AmongIdle) {
-            let new = self.more_credentials().await?;
+            let new = self.more_credentials(PACED).await?;
             let waits = self.create_paced(new, PACE).await?;
             self.report.waits("one_among_idle", &waits);
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use testkit::{Error, doing};
 use tokio::time::{sleep, sleep_until};
 
-use super::{Bench, PACED, SETTLE};
+use super::{Bench, SETTLE};
 use crate::fleet::{Answers, DEFAULT_LIFETIME};
 use crate::report::{count, float};
 use crate::tracker::Key;
@@ -129,8 +129,8 @@ impl Bench<'_> {
     }
 
     /// Creates the credentials of more resources.
-    pub(super) async fn more_credentials(&mut self) -> Result<Range<usize>, Error> {
-        let more = self.created..self.created + PACED;
+    pub(super) async fn more_credentials(&mut self, number: usize) -> Result<Range<usize>, Error> {
+        let more = self.created..self.created + number;
         self.fleet.credentials(more.clone(), Answers::AtOnce).await?;
         self.created = more.end;
         Ok(more)

@@ -16,6 +16,8 @@ const STEADY_RENEWALS: u32 = 80;
 const SHORTEST_LIFETIME: Duration = Duration::from_secs(80);
 /// The share of a short lifetime after which a token is renewed, on average.
 const RENEWED_AFTER: f64 = 0.44;
+/// New resources beside them: of fewer, the p99 would be that of one or two.
+const AMONG_DUE: usize = 500;
 const STEADY: Duration = Duration::from_mins(1);
 const OUTAGE: Duration = Duration::from_secs(90);
 /// How many tokens come due during the outage and right after it, one after the other.
@@ -55,14 +57,14 @@ impl Bench<'_> {
 
     /// Measures new resources beside renewals that come due by themselves, and while all tokens are renewed at once.
     async fn create_among_renewals(&mut self) -> Result<(), Error> {
-        let new = self.more_credentials().await?;
+        let new = self.more_credentials(AMONG_DUE).await?;
         let (began, requests) = (Instant::now(), self.journal());
         let waits = self.create_paced(new, PACE).await?;
         self.report.waits("one_among_due", &waits);
-        let renewed = self.journal() - requests - PACED;
+        let renewed = self.journal() - requests - AMONG_DUE;
         self.report.add("due_beside", count(renewed) / began.elapsed().as_secs_f64(), "renewals/s");
 
-        let new = self.more_credentials().await?;
+        let new = self.more_credentials(PACED).await?;
         let all = async {
             let requested = self.fleet.request_tokens(0..self.args.resources, None).await?;
             self.fleet.renewed(&requested).await
