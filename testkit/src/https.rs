@@ -99,6 +99,10 @@ pub(crate) async fn accept<F: Future<Output = ()> + Send + 'static>(
             Ok((stream, _)) = listener.accept() => {
                 let (tls, handle) = (tls.clone(), handle.clone());
                 connections.spawn(async move {
+                    // As web servers do: else the first response waits for the acknowledgment of the session tickets.
+                    if stream.set_nodelay(true).is_err() {
+                        return;
+                    }
                     if let Ok(stream) = tls.accept(stream).await {
                         handle(stream).await;
                     }
