@@ -5,12 +5,12 @@ use jiff::Timestamp;
 use super::memory::TargetName;
 use super::prerequisites::first_unmet;
 use super::situation::Situation;
-use super::token::{Evaluated, Fit, Token};
+use super::token::{Evaluated, Fit, Owed, Token, Trigger};
 use super::verdict::{Problem, Step, Verdict};
 use crate::api::{Cause, Fault, Reason};
 use crate::core::object::Observed;
 use crate::core::scheduling::Admit;
-use crate::core::scheduling::schedule::{RESYNC_SECONDS, after};
+use crate::core::scheduling::schedule::{RESYNC_SECONDS, after, within_second};
 use crate::core::scheduling::waits::Activity;
 use crate::core::secrets::{LiveSecret, fits, render};
 use crate::core::spec::Plan;
@@ -109,9 +109,10 @@ impl Decision<'_> {
         if matches!(self.token, Token::Issued { .. }) {
             return None;
         }
-        let due = self.s.request_due(self.now);
+        let Owed { not_before: due, trigger } = self.s.next_request(self.now);
         if due > self.now {
-            return self.verdict.sleep(due);
+            let wake = if trigger == Trigger::Due { within_second(&self.s.me.uid, due) } else { due };
+            return self.verdict.sleep(wake);
         }
         if self.token.target().is_some_and(Evaluated::is_reported) {
             return Some(Step::ReadTarget);

@@ -100,13 +100,19 @@ impl Situation {
         }
     }
 
-    /// Returns when the token that is owed is requested: after the spacing, and after the waits for what failed before.
+    /// Returns when the token that is owed is requested.
     pub(crate) fn request_due(&self, now: Timestamp) -> Timestamp {
+        self.next_request(now).not_before
+    }
+
+    /// Returns the request for the token that is owed: after the spacing, and after the waits for what failed before.
+    pub(super) fn next_request(&self, now: Timestamp) -> Owed {
         // A target that cannot be created delays the request, too.
         let activities: &[Activity] =
             if self.token(now).needs_creation() { &[Activity::Request, Activity::Write] } else { &[Activity::Request] };
-        let not_before = self.owed(now).not_before;
-        self.memory.waits.until(activities, || self.made_with(), now).map_or(not_before, |until| until.max(not_before))
+        let Owed { not_before, trigger } = self.owed(now);
+        let until = self.memory.waits.until(activities, || self.made_with(), now);
+        Owed { not_before: until.map_or(not_before, |until| until.max(not_before)), trigger }
     }
 
     /// A token is owed at once where there is none. One that is deleted repeatedly is restored with back-off.

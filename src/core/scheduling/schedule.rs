@@ -1,5 +1,7 @@
 //! Due times: renewal, backoff, and the limit on repairs.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
@@ -59,6 +61,19 @@ pub fn renewal_time(uid: &str, issue_time: Timestamp, granted: i64, renew_before
     let spread = 1.0 - 0.25 * fraction(&[b"renew", uid.as_bytes()]);
     let wait = ((granted - margin) as f64 * spread).ceil() as i64;
     after(issue_time, wait.max(FLOOR_SECONDS))
+}
+
+/// Returns when to wake for what is due at a time: within that second if it has whole seconds, as those of a status have. A
+/// fleet would otherwise request all tokens of a second in its first moment.
+#[must_use]
+pub(crate) fn within_second(uid: &str, due: Timestamp) -> Timestamp {
+    if due.subsec_nanosecond() != 0 {
+        return due;
+    }
+    // Nobody is told of it, so that it may be another one after a restart.
+    let mut hash = DefaultHasher::new();
+    uid.hash(&mut hash);
+    shifted(due, SignedDuration::from_millis((hash.finish() % 1000).cast_signed()))
 }
 
 /// Returns the wait after the `count`-th failure in a row in seconds, without jitter and without what a server asked for.
