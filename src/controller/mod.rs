@@ -5,6 +5,7 @@ mod clock_monitor;
 mod context;
 mod event_loop;
 mod events;
+mod held;
 mod host_limiters;
 mod host_recovery;
 mod leader_election;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::stream::{AbortHandle, Abortable, BoxStream, SelectAll};
 use kube::Client;
+use tokio::sync::oneshot::{self, Sender};
 use tracing::warn;
 
 use super::relist::Relist;
@@ -37,12 +38,14 @@ enum Listed {
 #[derive(Default)]
 struct Watch {
     listed: Listed,
-    /// When it was first started.
+    /// When it first had to be waited for.
     since: Option<Instant>,
     /// It failed and delivered no event since.
     failing: bool,
     /// `None`: it was stopped.
     handle: Option<AbortHandle>,
+    /// What it reports is held until this is dropped.
+    held: Option<Sender<()>>,
     /// No resource names an object of it any more.
     unneeded_since: Option<Instant>,
     relist: Relist,
@@ -89,7 +92,9 @@ impl Watches {
         }
         let resources = scope(Subject::Resources, namespace);
         self.stop(&resources);
-        self.start(resources, source);
+        self.start(&resources, source);
+        // The API server prepares it meanwhile.
+        self.begin(&scope(SECRETS, namespace), source);
     }
 
     fn get(&self, scope: &Scope) -> Option<&Watch> {
@@ -100,9 +105,9 @@ impl Watches {
         self.get(scope).is_some_and(|watch| watch.handle.is_some())
     }
 
-    /// Starts the watch on Secrets, once the resources are known that name them.
+    /// Lets the watch on Secrets report, once the resources are known that name them.
     pub fn watch_secrets(&mut self, namespace: Option<String>, source: &WatchSource) {
-        self.start(Scope { what: SECRETS, namespace }, source);
+        self.start(&Scope { what: SECRETS, namespace }, source);
     }
 
     /// Watches ConfigMaps only while a resource names one, and for a while after.
@@ -110,7 +115,7 @@ impl Watches {
         let scope = Scope { what: CONFIG_MAPS, namespace };
         if named {
             self.by_scope.entry(scope.clone()).or_default().unneeded_since = None;
-            self.start(scope, source);
+            self.start(&scope, source);
         } else if let Some(watch) = self.by_scope.get_mut(&scope).filter(|watch| watch.handle.is_some()) {
             watch.unneeded_since.get_or_insert(now);
         }
@@ -136,20 +141,30 @@ impl Watches {
         }
     }
 
-    fn start(&mut self, scope: Scope, source: &WatchSource) {
-        if self.is_started(&scope) {
+    /// Begins a list, and holds what it returns.
+    fn begin(&mut self, scope: &Scope, source: &WatchSource) {
+        if self.is_started(scope) {
             return;
         }
+        let (held, known) = oneshot::channel();
+        let (handle, registration) = AbortHandle::new_pair();
+        let stream = watch(&source.client, scope, source.selector.as_deref(), known);
+        self.streams.push(Abortable::new(stream, registration).boxed());
+        let begun = self.by_scope.entry(scope.clone()).or_default();
+        (begun.handle, begun.held) = (Some(handle), Some(held));
+    }
+
+    fn start(&mut self, scope: &Scope, source: &WatchSource) {
+        self.begin(scope, source);
+        let started = self.by_scope.entry(scope.clone()).or_default();
+        if started.held.take().is_none() {
+            return;
+        }
+        started.since.get_or_insert_with(Instant::now);
         if !self.was_ready {
             source.readiness.waiting(&scope.to_string(), "listing");
         }
         source.readiness.list_started(&scope.to_string());
-        let (handle, registration) = AbortHandle::new_pair();
-        let stream = watch(&source.client, &scope, source.selector.as_deref());
-        self.streams.push(Abortable::new(stream, registration).boxed());
-        let started = self.by_scope.entry(scope).or_default();
-        started.handle = Some(handle);
-        started.since.get_or_insert_with(Instant::now);
     }
 
     fn stop(&mut self, scope: &Scope) {
@@ -234,64 +249,4 @@ impl Watches {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may")]
-
-    use jiff::Timestamp;
-    use kube::runtime::watcher::{self, Event};
-
-    use super::*;
-
-    #[test]
-    fn a_watch_that_is_not_needed_any_more_goes_on_for_ten_minutes() {
-        let readiness = Readiness::default();
-        let (mut watches, scope, now) = (Watches::default(), scope(CONFIG_MAPS, None), Instant::now());
-        let unneeded_since = Some(now);
-        let handle = Some(AbortHandle::new_pair().0);
-        watches.by_scope.insert(scope.clone(), Watch { handle, unneeded_since, ..Watch::default() });
-        let started = |watches: &mut Watches, minutes| {
-            watches.stop_unneeded(&readiness, now + Duration::from_mins(minutes));
-            watches.is_started(&scope)
-        };
-        assert_eq!([9, 10].map(|minutes| started(&mut watches, minutes)), [true, false]);
-    }
-
-    #[test]
-    fn the_first_list_of_objects_is_waited_for_a_few_seconds_alone() {
-        let (mut watches, now) = (Watches::default(), Instant::now());
-        let watch = |listed| Watch { listed, since: Some(now), ..Watch::default() };
-        let wait = |watches: &Watches, knows_all, seconds| {
-            watches.wait(None, false, knows_all, now + Duration::from_secs(seconds)).map(|wait| wait.as_secs())
-        };
-        assert_eq!(wait(&watches, true, 60), None, "the resources are not listed");
-        watches.by_scope.insert(scope(Subject::Resources, None), watch(Listed::Complete));
-        watches.by_scope.insert(scope(SECRETS, None), watch(Listed::Never));
-        assert_eq!([0, 2, 3, 60].map(|seconds| wait(&watches, false, seconds)), [Some(3), Some(1), Some(0), Some(0)]);
-        assert_eq!(wait(&watches, true, 0), Some(0), "all that it names is known");
-        // A restart of the watch does not begin it again.
-        watches.stop(&scope(SECRETS, None));
-        assert_eq!(wait(&watches, false, 2), Some(1));
-        for listed in [Listed::Before, Listed::Complete] {
-            watches.by_scope.insert(scope(SECRETS, None), watch(listed));
-            assert_eq!(wait(&watches, false, 0), Some(0), "{listed:?}");
-        }
-    }
-
-    #[test]
-    fn a_watch_fails_until_the_api_server_has_answered_its_list() {
-        let metrics = Metrics::new(Arc::default(), || Timestamp::UNIX_EPOCH).unwrap();
-        let (mut watches, readiness) = (Watches::default(), Readiness::default());
-        let scope = scope(Subject::Resources, None);
-        let mut after = |event| {
-            watches.record(&scope, &WatchEvent::Resource(event), &metrics, &readiness);
-            metrics
-                .render()
-                .unwrap()
-                .lines()
-                .any(|line| line.starts_with("arcgis_credential_watch_failing{") && line.ends_with(" 1"))
-        };
-        assert!(after(Err(watcher::Error::NoResourceVersion)));
-        assert!(after(Ok(Event::Init)), "nothing was requested yet");
-        assert!(!after(Ok(Event::InitDone)));
-    }
-}
+mod tests;

@@ -9,8 +9,10 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, DefaultBackoff, Event, watcher};
 use kube::{Api, Client, Resource};
+use tokio::sync::oneshot::Receiver;
 use tokio::time::sleep;
 
+use super::held::held_until;
 use super::watch_event::{Scope, Subject, WatchEvent, status};
 use crate::cluster::{self, LIMITED_PAGE, LeanObject, LeanResource, version};
 use crate::index::{Key, ObjectKind};
@@ -50,12 +52,12 @@ fn config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS)
 }
 
-/// Watches what a scope covers.
-pub fn watch(client: &Client, scope: &Scope, selector: Option<&str>) -> WatchStream {
+/// Watches what a scope covers. What it reports of objects is held until it is `known` who names them.
+pub fn watch(client: &Client, scope: &Scope, selector: Option<&str>, known: Receiver<()>) -> WatchStream {
     match scope.what {
         Subject::Resources => resources(client, scope.clone(), selector),
-        Subject::Objects(ObjectKind::Secret) => metadata::<Secret>(client, scope.clone(), ObjectKind::Secret),
-        Subject::Objects(ObjectKind::ConfigMap) => metadata::<ConfigMap>(client, scope.clone(), ObjectKind::ConfigMap),
+        Subject::Objects(kind @ ObjectKind::Secret) => metadata::<Secret>(client, scope.clone(), kind, known),
+        Subject::Objects(kind @ ObjectKind::ConfigMap) => metadata::<ConfigMap>(client, scope.clone(), kind, known),
     }
 }
 
@@ -72,7 +74,7 @@ fn resources(client: &Client, scope: Scope, selector: Option<&str>) -> WatchStre
 ///
 /// A streamed list may be older than the last write. That does no harm here, because what is written to an object is
 /// checked against its version.
-fn metadata<K>(client: &Client, scope: Scope, kind: ObjectKind) -> WatchStream
+fn metadata<K>(client: &Client, scope: Scope, kind: ObjectKind, known: Receiver<()>) -> WatchStream
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
         + Clone
@@ -91,7 +93,8 @@ where
         streamed.chain(large_pages).chain(paged(PAGE))
     });
     let identity = |object: LeanObject<K>| (Key::of(object.meta()), version(&object));
-    events.map(move |event| (scope.clone(), WatchEvent::Object(kind, event.map(|event| map(event, identity))))).boxed()
+    let events = held_until(known, events.map(move |event| event.map(|event| map(event, identity))));
+    events.map(move |event| (scope.clone(), WatchEvent::Object(kind, event))).boxed()
 }
 
 /// Backs off while a watch fails, to 30 s. Only what shows that it works again ends that: the first pages of a list that

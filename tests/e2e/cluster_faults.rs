@@ -193,6 +193,16 @@ async fn a_list_that_is_never_answered_is_started_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_listed_while_the_resources_are() {
+    let mut env = TestEnv::without_operator_with_api_proxy().await;
+    env.api_proxy().inject(1, InjectedFault::LostBefore, |call| call.lists("/arcgisappcredentials"));
+    env.api_proxy().inject(1, InjectedFault::LostBefore, streams);
+    env.start_without_waiting();
+    env.api_proxy().wait_for_faults(2, Duration::from_secs(20)).await.unwrap();
+    assert!(!env.is_ready().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn large_objects_that_the_api_server_does_not_stream_are_listed_in_small_pages() {
     beside(TOO_MANY, vec![(InjectedFault::Status(422), streams)]).await;
 }
