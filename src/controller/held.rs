@@ -38,15 +38,14 @@ impl<T> Held<T> {
 
     /// Returns the events as of a list that begins now. What changed since it began belongs to it: else an object that was
     /// created meanwhile would be absent for a moment.
-    fn release(&mut self) -> VecDeque<Event<T>> {
-        let Self { mut events, begun, complete } = std::mem::replace(self, Self::new());
-        if begun {
-            events.push_front(Event::Init);
+    fn release(mut self) -> VecDeque<Event<T>> {
+        if self.begun {
+            self.events.push_front(Event::Init);
         }
-        if complete {
-            events.push_back(Event::InitDone);
+        if self.complete {
+            self.events.push_back(Event::InitDone);
         }
-        events
+        self.events
     }
 }
 
@@ -60,14 +59,14 @@ pub fn held_until<T>(
         while let Some((known, held)) = &mut holding {
             select! {
                 biased;
-                _ = known => {
-                    released = held.release();
-                    holding = None;
-                }
+                _ = known => break,
                 event = events.next(), if held.events.len() < HELD => if let Some(error) = held.add(event?) {
                     return Some((Err(error), (holding, released, events)));
                 },
             }
+        }
+        if let Some((_, held)) = holding.take() {
+            released = held.release();
         }
         if let Some(event) = released.pop_front() {
             return Some((Ok(event), (None, released, events)));

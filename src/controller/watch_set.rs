@@ -154,6 +154,7 @@ impl Watches {
         (begun.handle, begun.held) = (Some(handle), Some(held));
     }
 
+    /// Begins a list that has not begun, and lets it report.
     fn start(&mut self, scope: &Scope, source: &WatchSource) {
         self.begin(scope, source);
         let started = self.by_scope.entry(scope.clone()).or_default();
