@@ -1,12 +1,12 @@
 //! The verification of the published token by the portal: when it is due, and what an answer changes.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::situation::Situation;
 use super::token::{Token, TokenDetails};
 use crate::api::{App, Condition, Rejection, Verification};
 use crate::core::rare::Rare;
-use crate::core::scheduling::schedule::{after, fraction, whole};
+use crate::core::scheduling::schedule::{after, fraction, shifted, whole};
 
 /// The shortest time between two requests because the portal rejects tokens. It doubles up to the longest.
 const MIN_REJECTION_SECONDS: i64 = 300;
@@ -41,10 +41,9 @@ impl Situation {
         state.rejected = (rejects && current).then_some(issued);
         let Some(verification) = self.plan.as_ref().ok().and_then(|plan| plan.verification.as_ref()) else { return };
         if current {
-            #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "at most a day")]
-            let wait = (verification.interval as f64 * fraction(&[b"verify", self.me.uid.as_bytes()])) as i64;
+            let interval = SignedDuration::from_secs(verification.seconds());
             (state.asked, state.answered) = (Some(issued), Some(issued));
-            state.next = Some(after(now, wait));
+            state.next = Some(shifted(now, interval.mul_f64(fraction(&[b"verify", self.me.uid.as_bytes()]))));
         }
     }
 

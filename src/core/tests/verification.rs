@@ -150,12 +150,20 @@ fn after_a_restart_checks_are_spread_over_the_interval() {
     let mut s = verified(START);
     check(&mut s, START, app(&["geocode"]));
     let plan = s.plan.clone();
-    let conclusion = concluded(s, START);
-    let mut s = Situation { plan, ..situation(at(START)) };
-    s.memory = Memory::default();
-    let s = next_situation(s, Conclusion { memory: Memory::default(), ..conclusion }, 1, at(START + 60));
-    let due = s.verification_due(at(START + 60)).unwrap().as_second() - START - 60;
-    assert!((1..INTERVAL).contains(&due), "{due}");
+    let status = concluded(s, START).status;
+    let mut tenths = [0; 10];
+    for n in 0..1000 {
+        let (plan, status) = (plan.clone(), status.clone());
+        let target = Observed::Cached(Version::new("target", "11"));
+        let mut s = Situation { plan, status, target, memory: Memory::default(), ..situation(at(START)) };
+        s.me.uid = format!("uid-{n}");
+        s.recall(at(START + 60));
+        let wait = s.verification_due(at(START + 60)).unwrap().duration_since(at(START + 60));
+        assert!(wait.is_positive() && wait.as_secs() < INTERVAL, "{wait}");
+        // Otherwise all checks of a second would be sent in its first moment.
+        tenths[usize::try_from(wait.subsec_millis() / 100).unwrap()] += 1;
+    }
+    assert!(tenths.iter().all(|count| (50..=150).contains(count)), "{tenths:?}");
 }
 
 #[test]
