@@ -65,11 +65,11 @@ impl Bench<'_> {
         self.report.add("due_beside", count(renewed) / began.elapsed().as_secs_f64(), "renewals/s");
 
         let new = self.more_credentials(PACED).await?;
-        let all = async {
-            let requested = self.fleet.request_tokens(0..self.args.resources, None).await?;
-            self.fleet.renewed(&requested).await
-        };
-        let (_, waits) = tokio::try_join!(all, self.create_paced(new, PACE / 2))?;
+        // Requested while no operator runs, so that new resources wait for it and not for the writes of another client.
+        self.operator.terminate().await?;
+        let requested = self.fleet.request_tokens(0..self.args.resources, None).await?;
+        self.operator.start(false).await?;
+        let (_, waits) = tokio::try_join!(self.fleet.renewed(&requested), self.create_paced(new, PACE / 2))?;
         self.report.waits("one_among_renewals", &waits);
         Ok(())
     }
