@@ -1,19 +1,18 @@
-//! The cluster, the portals, the clock and the operator's process, and the queue of events.
+//! The cluster, the portals, the clock and the operator, and the queue of events.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap};
 
-use arcgis_credential_operator::core::{
-    Activity, Creations, Epoch, HostQueue, Outcome, Priority, RetryAfterRecord, WorkQueue,
-};
+use arcgis_credential_operator::core::{Activity, HostQueue, Priority};
 use fastrand::Rng;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::checks::Failures;
-use crate::fleet::{Id, Resource, Unseen};
+use crate::fleet::{Id, Resource};
 use crate::portal::Portal;
+use crate::process::Operator;
 use crate::statistics::Statistics;
-use crate::time::{Clock, MINUTE, Ms, SECOND, log_uniform};
+use crate::time::{Clock, Ms, SECOND};
 use crate::users::Action;
 use crate::verification::CheckEvent;
 
@@ -42,19 +41,6 @@ pub enum Event {
     /// The lists of a process end.
     Listed(u64),
     Api(bool),
-}
-
-/// The operator's process.
-pub struct Operator {
-    pub up: bool,
-    /// How often it has started.
-    pub started: u64,
-    pub queue: WorkQueue<Id>,
-    pub hosts: Vec<HostQueue<Id>>,
-    /// The requests to each host that wait to be sent.
-    pub to_send: Vec<VecDeque<Id>>,
-    pub busy: u32,
-    pub creations: Creations,
 }
 
 /// The whole simulation.
@@ -86,8 +72,6 @@ pub struct Simulation {
 impl Simulation {
     /// A simulation in which nothing has happened yet.
     pub fn new(seed: u64, rng: Rng, end: Ms, portals: Vec<Portal>, resources: Vec<Resource>) -> Self {
-        let hosts = portals.iter().map(|_| HostQueue::default()).collect();
-        let to_send = portals.iter().map(|_| VecDeque::new()).collect();
         Self {
             seed,
             rng,
@@ -97,17 +81,9 @@ impl Simulation {
             scheduled: 0,
             waiting: portals.iter().map(|_| BTreeSet::new()).collect(),
             statistics: Statistics::new(end),
+            operator: Operator::new(portals.len()),
             portals,
             resources,
-            operator: Operator {
-                up: true,
-                started: 1,
-                queue: WorkQueue::default(),
-                hosts,
-                to_send,
-                busy: 0,
-                creations: Creations::default(),
-            },
             api_up: true,
             version: 1_000_000,
             serial: 0,
@@ -217,188 +193,6 @@ impl Simulation {
     pub fn wake(&mut self, id: Id) {
         if self.operator.up {
             self.operator.queue.add_at(id, Timestamp::MIN);
-        }
-    }
-
-    /// Queues a resource at its busy host.
-    pub fn queue(&mut self, id: Id, priority: Priority) {
-        let now = self.clock.timestamp();
-        let portal = self.resources[id as usize].portal;
-        match self.operator.hosts[portal].enqueue(priority, id, now) {
-            Some(id) => self.wake(id),
-            None => self.record_queued(id, priority),
-        }
-    }
-
-    /// Ends a request in flight.
-    pub fn release_permit(&mut self, id: Id, acquired: Epoch, outcome: Outcome) {
-        let now = self.clock.timestamp();
-        let portal = self.resources[id as usize].portal;
-        let recovered = self.operator.hosts[portal].release(Some(&id), acquired, outcome, now);
-        self.send_waiting(portal);
-        self.wake_waiting(portal);
-        if recovered {
-            self.end_waits(portal);
-        }
-    }
-
-    /// Releases a permit of which no request was sent.
-    pub fn drop_permit(&mut self, id: Id, acquired: Epoch, in_flight: bool) {
-        if in_flight {
-            return self.release_permit(id, acquired, Outcome::Failed);
-        }
-        let portal = self.resources[id as usize].portal;
-        self.operator.hosts[portal].limiter.forgo(acquired);
-        self.send_waiting(portal);
-        self.wake_waiting(portal);
-    }
-
-    /// Wakes those that wait for a permit of a portal and may try now.
-    pub fn wake_waiting(&mut self, portal: usize) {
-        for woken in self.operator.hosts[portal].wake_waiting(usize::MAX) {
-            self.notify(woken);
-        }
-    }
-
-    /// Ends the waits of the resources that failed because of an outage of their portal.
-    fn end_waits(&mut self, portal: usize) {
-        let now = self.clock.timestamp();
-        let mut woken = Vec::new();
-        for resource in self.resources.iter_mut().filter(|resource| resource.portal == portal) {
-            if resource.memory.end_request_wait(now, |wait| wait.reason.is_outage()) {
-                woken.push(resource.id);
-            }
-        }
-        for id in woken {
-            self.wake(id);
-        }
-    }
-
-    /// Passes on an unused permit at the end of a reconciliation.
-    pub fn pass_permit_on(&mut self, id: Id) {
-        let now = self.clock.timestamp();
-        let portal = self.resources[id as usize].portal;
-        if let Some(woken) = self.operator.hosts[portal].pass_on(&id, now) {
-            self.notify(woken);
-        }
-    }
-
-    /// Wakes a resource that waits at its host.
-    fn notify(&mut self, id: Id) {
-        let history = &mut self.resources[id as usize].history;
-        history.notified_at = self.clock.now;
-        if let Some(queue_priority) = history.queue_priority.take() {
-            let portal = self.resources[id as usize].portal;
-            self.waiting[portal].remove(&(queue_priority, id));
-        }
-        self.wake(id);
-    }
-
-    /// Ends the process, which loses its memory.
-    fn stop(&mut self) {
-        self.operator.up = false;
-        self.operator.started += 1;
-        self.operator.busy = 0;
-        self.operator.queue = WorkQueue::default();
-        self.operator.creations = Creations::default();
-        self.operator.hosts = self.portals.iter().map(|_| HostQueue::default()).collect();
-        self.operator.to_send.iter_mut().for_each(VecDeque::clear);
-        for resource in &mut self.resources {
-            resource.memory = arcgis_credential_operator::core::Memory::default();
-            resource.unseen = Unseen::default();
-            (resource.check, resource.check_result) = (None, None);
-            resource.history.unanswered = 0;
-            if let Some(in_progress) = resource.in_progress.take() {
-                resource.status = in_progress.reconciliation.s.status;
-                // The next reconciliation computes the plan again.
-                resource.plan = None;
-                // What it was about to report is unknown.
-                resource.history.answer = None;
-            }
-            resource.history.queue_priority = None;
-            if std::mem::take(&mut resource.history.unpublished) {
-                resource.history.last_success = None;
-            }
-        }
-        self.waiting.iter_mut().for_each(BTreeSet::clear);
-        // What a status does not record of a pause is lost.
-        self.reset_rate_limit_checks();
-    }
-
-    fn start(&mut self) {
-        if !self.api_up {
-            return self.after(SECOND, Event::Start);
-        }
-        self.operator.up = true;
-        let now = self.clock.timestamp();
-        let mut pauses: Vec<Vec<RetryAfterRecord>> = self.portals.iter().map(|_| Vec::new()).collect();
-        for id in 0..u32::try_from(self.resources.len()).expect("a fleet") {
-            let resource = &mut self.resources[id as usize];
-            if !resource.history.created {
-                continue;
-            }
-            resource.history.was_at_rest = resource.is_at_rest(now);
-            pauses[resource.portal].extend(RetryAfterRecord::of(&resource.status));
-            self.wake(id);
-        }
-        for (host, pauses) in self.operator.hosts.iter_mut().zip(pauses) {
-            host.limiter.restore(&pauses, now);
-        }
-        self.exempt_until = self.clock.now + self.longest_drain();
-    }
-
-    /// Takes over from a process that has ended: resources are listed, and lists of Secrets go on.
-    fn take_over(&mut self) {
-        self.stop();
-        for resource in &mut self.resources {
-            let [target, credentials] = [self.rng.bool(), self.rng.bool()];
-            resource.unseen = Unseen { target, credentials };
-        }
-        self.start();
-        let until = log_uniform(&mut self.rng, SECOND, 20 * MINUTE);
-        self.after(until, Event::Listed(self.operator.started));
-    }
-
-    fn listed(&mut self, started: u64) {
-        if started != self.operator.started {
-            return;
-        }
-        for id in 0..u32::try_from(self.resources.len()).expect("a fleet") {
-            self.resources[id as usize].unseen = Unseen::default();
-            if self.resources[id as usize].history.created {
-                self.wake(id);
-            }
-        }
-    }
-
-    fn longest_drain(&self) -> Ms {
-        self.portals.iter().map(Portal::drain_time).max().unwrap_or(0)
-    }
-
-    /// Sets the operator's clock, and moves what it remembers like the event loop does. When the clock goes forward, a
-    /// whole fleet may be due at once: the tokens expire by this clock.
-    fn set_clock(&mut self, by: Ms) {
-        self.clock.offset += by;
-        let now = self.clock.now;
-        let step = SignedDuration::from_millis(by);
-        self.operator.hosts.iter_mut().for_each(|host| host.limiter.shift(step));
-        for resource in &mut self.resources {
-            resource.memory.shift(step);
-            // By the new time a token may have expired, and a retry may come sooner.
-            resource.history.status_write_expected = true;
-            resource.history.rejected.clear();
-            resource.history.replacements.clear();
-        }
-        let recovered = self.portals.iter().map(|portal| portal.settled_at(now)).max().unwrap_or(0);
-        self.exempt_until = self.exempt_until.max(recovered);
-        if by.abs() > SECOND {
-            self.exempt_until = self.exempt_until.max(now + self.longest_drain());
-        }
-        self.reset_rate_limit_checks();
-        for id in 0..u32::try_from(self.resources.len()).expect("a fleet") {
-            if self.resources[id as usize].history.created {
-                self.wake(id);
-            }
         }
     }
 }
