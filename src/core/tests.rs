@@ -152,6 +152,16 @@ fn next_situation(mut s: Situation, last: Conclusion, version: u32, now: Timesta
     s
 }
 
+/// Asserts that the milliseconds of 1,000 resources are spread over a second. A fleet would otherwise send all requests of a
+/// second in its first moment.
+fn assert_spread_over_a_second(milliseconds: impl Fn(usize) -> i128) {
+    let mut tenths = [0; 10];
+    for n in 0..1000 {
+        tenths[usize::try_from(milliseconds(n) / 100).unwrap()] += 1;
+    }
+    assert!(tenths.iter().all(|count| (50..=150).contains(count)), "{tenths:?}");
+}
+
 /// Returns the conclusion of a reconciliation that creates the target.
 fn reconcile_new(now: Timestamp) -> Conclusion {
     reconcile(situation(now), now, Ok(7200), &mut 0)

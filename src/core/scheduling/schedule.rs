@@ -106,7 +106,7 @@ pub(crate) fn next_attempt(
     };
     let jitter = 1.0 + 0.25 * fraction(&[b"retry", uid.as_bytes(), &count.to_be_bytes()]);
     let millis = (f64::from(u32::try_from(seconds).unwrap_or(u32::MAX)) * 1000.0 * jitter) as i64;
-    Some(now.checked_add(SignedDuration::from_millis(millis)).unwrap_or(Timestamp::MAX))
+    Some(shifted(now, SignedDuration::from_millis(millis)))
 }
 
 /// Returns the latest time that an attempt can be due at, seen from `now`; `None`: only a change makes it due.
